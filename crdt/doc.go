@@ -1,0 +1,2 @@
+// Package crdt holds Atoll's replicated data types.
+package crdt

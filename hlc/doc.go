@@ -1,0 +1,2 @@
+// Package hlc is a hybrid logical clock.
+package hlc

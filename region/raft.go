@@ -1,0 +1,67 @@
+package region
+
+import (
+	"errors"
+	"io"
+)
+
+// What a Raft group answers when a proposal or a barrier does not succeed.
+var (
+	// ErrNotLeader means that the group has another leader or none: nothing was done.
+	ErrNotLeader = errors.New("this node does not lead the partition")
+	// ErrOutcomeUnknown means that a proposal may yet be committed, or may not.
+	ErrOutcomeUnknown = errors.New("the write may or may not have taken effect")
+	// ErrShuttingDown means that this node is stopping: nothing was done.
+	ErrShuttingDown = errors.New("the node is shutting down")
+)
+
+// EntryKind says what a committed Raft entry carries.
+type EntryKind uint8
+
+const (
+	// EntryCommand carries commands of the partition's state machine.
+	EntryCommand EntryKind = iota
+	// EntryConfiguration carries the group's membership, in the Raft adapter's encoding.
+	EntryConfiguration
+)
+
+// Entry is one committed entry of a partition's Raft log.
+type Entry struct {
+	Index, Term uint64
+	Kind        EntryKind
+	Data        []byte
+}
+
+// Position is how far a state machine is, durably, in its group's log.
+type Position struct {
+	Index, Term uint64
+	// Configuration is the group's membership as of ConfigurationIndex, opaque to this package.
+	Configuration      []byte
+	ConfigurationIndex uint64
+}
+
+// StateMachine is what a Raft group replicates. Apply and Install are called by one goroutine at a
+// time; the other methods may be called at any time.
+type StateMachine interface {
+	// Apply applies entries in order, in one durable transaction with the position of the last.
+	// Entries at or below the present position are skipped. An error means that the storage failed
+	// or is corrupt: the group must stop and the process must end.
+	Apply(entries []Entry) error
+	// Position returns the durable position.
+	Position() Position
+	// OpenSnapshot returns one consistent copy of the whole state.
+	OpenSnapshot() (Snapshot, error)
+	// Install replaces the state by the snapshot in the file at path, which it consumes. It refuses
+	// a snapshot older than the present position.
+	Install(path string) error
+}
+
+// Snapshot is one consistent copy of a partition's state. Close it soon: it pins disk space.
+type Snapshot interface {
+	io.WriterTo
+	// Size is exactly how many bytes WriteTo writes.
+	Size() int64
+	// Position is the position of this copy.
+	Position() Position
+	Close() error
+}

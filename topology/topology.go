@@ -1,0 +1,156 @@
+package topology
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+)
+
+// RegionID numbers a region. It is 1 to 63 and never used for two regions of a deployment.
+type RegionID uint8
+
+// NodeID names a node. It is unique in a deployment and never reused for another disk.
+type NodeID string
+
+// PartitionID numbers a partition: 0 to Partitions-1.
+type PartitionID uint32
+
+// Epoch is a region's incarnation. It rises when a region comes back with less than its peers
+// have seen of it.
+type Epoch uint32
+
+// Bounds of a deployment.
+const (
+	MaxRegionID   = 63
+	MaxEpoch      = 1<<16 - 1
+	MaxPartitions = 4096
+	MaxReplicas   = 5
+)
+
+// Node is one server process of a region.
+type Node struct {
+	ID   NodeID
+	Zone string
+	// API, Raft, NATS and NATSCluster are host:port addresses.
+	API, Raft, NATS, NATSCluster string
+}
+
+// Region is one region of a deployment.
+type Region struct {
+	ID    RegionID
+	Name  string
+	Epoch Epoch
+	Nodes []Node
+	// NATSURLs is how other regions reach this region's NATS.
+	NATSURLs []string
+}
+
+// Cluster is a deployment. It is read-only once validated, and safe for concurrent use then.
+type Cluster struct {
+	Name string
+	// Partitions is a power of two, the same in every region, fixed for good.
+	Partitions uint32
+	// ReplicationFactor is how many replicas a partition has in a region; 0 means 3, or 1 in a
+	// region with fewer than 3 nodes.
+	ReplicationFactor int
+	Regions           []Region
+}
+
+// Validate returns every fault of the description, joined; nil means that all other methods work.
+func (c *Cluster) Validate() error {
+	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	if c.Name == "" {
+		fault("cluster has no name")
+	}
+	if c.Partitions == 0 || c.Partitions > MaxPartitions || bits.OnesCount32(c.Partitions) != 1 {
+		fault("partitions is %d: must be a power of two, 1 to %d", c.Partitions, MaxPartitions)
+	}
+	if c.ReplicationFactor < 0 || c.ReplicationFactor > MaxReplicas {
+		fault("replication factor is %d: must be 1 to %d", c.ReplicationFactor, MaxReplicas)
+	}
+	if len(c.Regions) == 0 {
+		fault("cluster has no regions")
+	}
+	regions := map[RegionID]string{}
+	names, nodes := map[string]bool{}, map[NodeID]bool{}
+	for _, r := range c.Regions {
+		if r.ID == 0 || r.ID > MaxRegionID {
+			fault("region %s: id is %d: must be 1 to %d", r.Name, r.ID, MaxRegionID)
+		}
+		if other, taken := regions[r.ID]; taken {
+			fault("regions %s and %s have the same id %d", other, r.Name, r.ID)
+		}
+		regions[r.ID] = r.Name
+		if r.Name == "" || names[r.Name] {
+			fault("region name %q is empty or used twice", r.Name)
+		}
+		names[r.Name] = true
+		if r.Epoch > MaxEpoch {
+			fault("region %s: epoch is %d: must be at most %d", r.Name, r.Epoch, MaxEpoch)
+		}
+		if len(r.Nodes) == 0 {
+			fault("region %s has no nodes", r.Name)
+		} else if want := c.replicas(&r); len(r.Nodes) < want {
+			fault("region %s has %d nodes: replication factor %d needs as many", r.Name, len(r.Nodes), want)
+		}
+		for _, n := range r.Nodes {
+			if n.ID == "" || nodes[n.ID] {
+				fault("region %s: node name %q is empty or used twice", r.Name, n.ID)
+			}
+			nodes[n.ID] = true
+		}
+	}
+	return errors.Join(faults...)
+}
+
+func (c *Cluster) replicas(r *Region) int {
+	switch {
+	case c.ReplicationFactor > 0:
+		return c.ReplicationFactor
+	case len(r.Nodes) < 3:
+		return 1
+	default:
+		return 3
+	}
+}
+
+// Region returns the region with the given id.
+func (c *Cluster) Region(id RegionID) (*Region, bool) {
+	for i := range c.Regions {
+		if c.Regions[i].ID == id {
+			return &c.Regions[i], true
+		}
+	}
+	return nil, false
+}
+
+// RegionNamed returns the region with the given name.
+func (c *Cluster) RegionNamed(name string) (*Region, bool) {
+	for i := range c.Regions {
+		if c.Regions[i].Name == name {
+			return &c.Regions[i], true
+		}
+	}
+	return nil, false
+}
+
+// Node returns the node with the given id and its region.
+func (c *Cluster) Node(id NodeID) (*Node, *Region, bool) {
+	for i := range c.Regions {
+		if n, ok := c.Regions[i].Node(id); ok {
+			return n, &c.Regions[i], true
+		}
+	}
+	return nil, nil, false
+}
+
+// Node returns the region's node with the given id.
+func (r *Region) Node(id NodeID) (*Node, bool) {
+	for i := range r.Nodes {
+		if r.Nodes[i].ID == id {
+			return &r.Nodes[i], true
+		}
+	}
+	return nil, false
+}
