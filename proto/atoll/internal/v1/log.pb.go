@@ -24,7 +24,7 @@ const (
 // LogEntry is the payload of one entry of a partition's Raft log: everything the batcher packed.
 type LogEntry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Names the proposal, so that the proposer finds its own entry when it is applied.
+	// Together they name the proposal, so that the proposer finds its own entry when it is applied.
 	Proposer uint64 `protobuf:"varint,1,opt,name=proposer,proto3" json:"proposer,omitempty"`
 	Proposal uint64 `protobuf:"varint,2,opt,name=proposal,proto3" json:"proposal,omitempty"`
 	// The proposer's hybrid logical clock.
@@ -434,8 +434,10 @@ func (x *MergeCommand) GetDeltas() [][]byte {
 
 // AcknowledgeCommand records what other regions have applied, and trims the outbox.
 type AcknowledgeCommand struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Watermarks    []*Watermark           `protobuf:"bytes,1,rep,name=watermarks,proto3" json:"watermarks,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Watermarks []*Watermark           `protobuf:"bytes,1,rep,name=watermarks,proto3" json:"watermarks,omitempty"`
+	// Every region that must get them has applied the deltas up to here: they leave the outbox.
+	TrimTo        uint64 `protobuf:"varint,2,opt,name=trim_to,json=trimTo,proto3" json:"trim_to,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -475,6 +477,13 @@ func (x *AcknowledgeCommand) GetWatermarks() []*Watermark {
 		return x.Watermarks
 	}
 	return nil
+}
+
+func (x *AcknowledgeCommand) GetTrimTo() uint64 {
+	if x != nil {
+		return x.TrimTo
+	}
+	return 0
 }
 
 // Watermark says that a region has durably applied an actor's events up to a sequence number.
@@ -540,9 +549,11 @@ func (x *Watermark) GetSeq() uint64 {
 
 // RememberedOutcome is what a write with an op_id answered.
 type RememberedOutcome struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Outcomes      []*Outcome             `protobuf:"bytes,1,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
-	Hlc           uint64                 `protobuf:"varint,2,opt,name=hlc,proto3" json:"hlc,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Outcomes []*Outcome             `protobuf:"bytes,1,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
+	Hlc      uint64                 `protobuf:"varint,2,opt,name=hlc,proto3" json:"hlc,omitempty"`
+	// xxh3-64 of the write's operations, to notice an op_id used for two different writes.
+	Fingerprint   uint64 `protobuf:"varint,3,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -587,6 +598,13 @@ func (x *RememberedOutcome) GetOutcomes() []*Outcome {
 func (x *RememberedOutcome) GetHlc() uint64 {
 	if x != nil {
 		return x.Hlc
+	}
+	return 0
+}
+
+func (x *RememberedOutcome) GetFingerprint() uint64 {
+	if x != nil {
+		return x.Fingerprint
 	}
 	return 0
 }
@@ -705,18 +723,20 @@ const file_atoll_internal_v1_log_proto_rawDesc = "" +
 	"\fMergeCommand\x12\x14\n" +
 	"\x05actor\x18\x01 \x01(\rR\x05actor\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\x04R\x04from\x12\x16\n" +
-	"\x06deltas\x18\x03 \x03(\fR\x06deltas\"R\n" +
+	"\x06deltas\x18\x03 \x03(\fR\x06deltas\"k\n" +
 	"\x12AcknowledgeCommand\x12<\n" +
 	"\n" +
 	"watermarks\x18\x01 \x03(\v2\x1c.atoll.internal.v1.WatermarkR\n" +
-	"watermarks\"K\n" +
+	"watermarks\x12\x17\n" +
+	"\atrim_to\x18\x02 \x01(\x04R\x06trimTo\"K\n" +
 	"\tWatermark\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\rR\x06region\x12\x14\n" +
 	"\x05actor\x18\x02 \x01(\rR\x05actor\x12\x10\n" +
-	"\x03seq\x18\x03 \x01(\x04R\x03seq\"]\n" +
+	"\x03seq\x18\x03 \x01(\x04R\x03seq\"\x7f\n" +
 	"\x11RememberedOutcome\x126\n" +
 	"\boutcomes\x18\x01 \x03(\v2\x1a.atoll.internal.v1.OutcomeR\boutcomes\x12\x10\n" +
-	"\x03hlc\x18\x02 \x01(\x04R\x03hlc\"\x85\x01\n" +
+	"\x03hlc\x18\x02 \x01(\x04R\x03hlc\x12 \n" +
+	"\vfingerprint\x18\x03 \x01(\x04R\vfingerprint\"\x85\x01\n" +
 	"\aOutcome\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x18\n" +
 	"\aexisted\x18\x02 \x01(\bR\aexisted\x12\x18\n" +
