@@ -1,0 +1,63 @@
+package crossregion
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/topology"
+)
+
+// RemoteRegion is a region to exchange deltas with.
+type RemoteRegion struct {
+	ID   topology.RegionID
+	Name string
+	// Actor is the actor of the region's present epoch.
+	Actor crdt.Actor
+}
+
+// Config is what a Replicator needs; every field but Regions is required.
+type Config struct {
+	// Cluster is the deployment's name; what comes from another one is refused.
+	Cluster string
+	Self    topology.RegionID
+	Node    topology.NodeID
+	// Actor is the actor of this region's present epoch.
+	Actor      crdt.Actor
+	Partitions uint32
+	// Regions are all other regions of the deployment.
+	Regions []RemoteRegion
+	Source  Source
+	Sink    Sink
+	Link    Link
+	Clock   func() time.Time
+	Logger  *slog.Logger
+}
+
+// Validate returns every fault of the configuration, joined.
+func (c *Config) Validate() error {
+	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	if c.Cluster == "" || c.Self == 0 || c.Node == "" {
+		fault("cluster, region and node must be named")
+	}
+	if c.Partitions == 0 || c.Partitions > topology.MaxPartitions {
+		fault("partitions is %d: must be 1 to %d", c.Partitions, topology.MaxPartitions)
+	}
+	regions, actors := map[topology.RegionID]bool{c.Self: true}, map[crdt.Actor]bool{c.Actor: true}
+	for _, r := range c.Regions {
+		if r.ID == 0 || regions[r.ID] {
+			fault("region id %d of %q is zero or used twice", r.ID, r.Name)
+		}
+		if actors[r.Actor] {
+			fault("actor %d of region %q is used twice", r.Actor, r.Name)
+		}
+		regions[r.ID], actors[r.Actor] = true, true
+	}
+	if c.Source == nil || c.Sink == nil || c.Link == nil || c.Clock == nil || c.Logger == nil {
+		fault("source, sink, link, clock and logger are required")
+	}
+	return errors.Join(faults...)
+}

@@ -1,0 +1,14 @@
+// Package crossregion carries each region's deltas to all others, once and in order.
+//
+// Truth is the partition's outbox at the origin, and how far the destination has applied it through
+// its own Raft. What lies between is a hint that may lose, repeat, reorder or forget everything: a
+// stream per region that other regions pull (interface Link). The destination finds gaps by the
+// contiguous sequence numbers of the deltas and by heartbeats that name the outbox's end, and fetches
+// what is missing from the origin's outbox. Only the watermark it sends back, which says what its own
+// Raft has applied, trims the outbox.
+//
+// The mechanisms are step functions without goroutines, clock or chance: shipper.go (outbox to
+// stream), receiver.go (stream to Raft, gaps), watermark.go (both ends of the way back). session.go
+// and replicator.go are the thin loops around them. frame.go and envelope.go draw the wire format.
+// The rules and what each failure leads to are in DESIGN.md.
+package crossregion
