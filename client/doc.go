@@ -1,0 +1,25 @@
+// Package client is the Go SDK of Atoll.
+//
+//	c, err := client.New([]string{"http://127.0.0.1:7480"})
+//	defer c.Close()
+//	version, err := c.Put(ctx, "greeting", []byte("hello"))
+//	value, err := c.Get(ctx, "greeting")
+//	total, err := c.Counter("visits").Add(ctx, 1)
+//
+// # Endpoints
+//
+// Any node of a region serves any key, so a client needs one address and survives a node with more
+// than one. All endpoints of a client must belong to one region: a write is linearizable, and a
+// retried write is recognised, within a region. Use one client per region to talk to several.
+//
+// # Outcomes and retries
+//
+// A write has three outcomes: done (nil error), not done, and unknown. A client gives every write an
+// operation id, which lets it retry an unknown outcome without doing the write twice, and it does so
+// until the context ends. What is left is an error that says which of the two it is: errors.Is(err,
+// [ErrOutcomeUnknown]) means that the write may take effect, may have, or may not; every other
+// error of a write, [ErrInternal] apart, means that it was not done. An unknown write can be tried
+// again, safely for 15 minutes, with [WithOpID] and the id found in the error's metadata "op_id".
+//
+// Errors are of type [*Error] and match the package's sentinels with errors.Is.
+package client

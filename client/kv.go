@@ -1,0 +1,107 @@
+package client
+
+import (
+	"context"
+
+	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
+)
+
+// Get returns the value of a key, whatever its type.
+//
+// Consistency: linearizable within the region; see [Eventual]. Errors: ErrNotFound if the key does
+// not exist.
+func (c *Client) Get(ctx context.Context, key string, opts ...ReadOption) (Value, error) {
+	cfg := readConfigOf(opts)
+	req := &atollv1.GetRequest{Key: key, Namespace: c.namespace, Options: cfg.options()}
+	res, err := invoke(ctx, c.shared, "", func(ctx context.Context, e *endpoint) (*atollv1.GetResponse, error) {
+		return e.kv.Get(ctx, req)
+	})
+	if err != nil {
+		return Value{}, err
+	}
+	capture(cfg.info, res.GetInfo())
+	if !res.GetFound() {
+		return Value{}, notFound(c.namespace, key)
+	}
+	return valueOf(res), nil
+}
+
+// Put sets a register and returns its new version. A nil error promises that the write is on disk on
+// a majority of the partition's replicas in the region.
+//
+// Errors: ErrWrongType if the key holds a counter or a set, and those of its conditions.
+func (c *Client) Put(ctx context.Context, key string, value []byte, opts ...WriteOption) (version string, err error) {
+	cfg := writeConfigOf(opts)
+	req := c.putRequest(key, value, &cfg)
+	req.Options = cfg.options()
+	res, err := invoke(ctx, c.shared, cfg.opID, func(ctx context.Context, e *endpoint) (*atollv1.PutResponse, error) {
+		return e.kv.Put(ctx, req)
+	})
+	if err != nil {
+		return "", err
+	}
+	capture(cfg.info, res.GetInfo())
+	return res.GetVersion(), nil
+}
+
+// CompareAndSwap sets a register to new if it holds exactly old, and returns its new version.
+//
+// Errors: ErrValueMismatch if it holds something else or does not exist.
+func (c *Client) CompareAndSwap(ctx context.Context, key string, old, new []byte, opts ...WriteOption) (version string, err error) {
+	return c.Put(ctx, key, new, append(opts[:len(opts):len(opts)], IfValue(old))...)
+}
+
+// Delete removes a key and reports whether it existed. Deleting what is absent is no error.
+// Without [OfType] it removes the key's values of all types.
+func (c *Client) Delete(ctx context.Context, key string, opts ...WriteOption) (existed bool, err error) {
+	cfg := writeConfigOf(opts)
+	req := c.deleteRequest(key, &cfg)
+	req.Options = cfg.options()
+	res, err := invoke(ctx, c.shared, cfg.opID, func(ctx context.Context, e *endpoint) (*atollv1.DeleteResponse, error) {
+		return e.kv.Delete(ctx, req)
+	})
+	if err != nil {
+		return false, err
+	}
+	capture(cfg.info, res.GetInfo())
+	return res.GetExisted(), nil
+}
+
+func (c *Client) putRequest(key string, value []byte, cfg *writeConfig) *atollv1.PutRequest {
+	return &atollv1.PutRequest{Key: key, Namespace: c.namespace, Value: value, Ttl: cfg.ttl, Condition: cfg.condition}
+}
+
+func (c *Client) deleteRequest(key string, cfg *writeConfig) *atollv1.DeleteRequest {
+	return &atollv1.DeleteRequest{Key: key, Namespace: c.namespace, Type: cfg.typ, Condition: cfg.condition}
+}
+
+func (c *Client) updateRequest(key string, op *atollv1.Op, cfg *writeConfig) *atollv1.UpdateRequest {
+	return &atollv1.UpdateRequest{Key: key, Namespace: c.namespace, Op: op, Condition: cfg.condition, Ttl: cfg.ttl}
+}
+
+func (c *Client) update(ctx context.Context, key string, op *atollv1.Op, opts []WriteOption) (*atollv1.UpdateResult, error) {
+	cfg := writeConfigOf(opts)
+	req := c.updateRequest(key, op, &cfg)
+	req.Options = cfg.options()
+	res, err := invoke(ctx, c.shared, cfg.opID, func(ctx context.Context, e *endpoint) (*atollv1.UpdateResponse, error) {
+		return e.kv.Update(ctx, req)
+	})
+	if err != nil {
+		return nil, err
+	}
+	capture(cfg.info, res.GetInfo())
+	return res.GetResult(), nil
+}
+
+func (c *Client) query(ctx context.Context, key string, q *atollv1.QueryOp, opts []ReadOption) (*atollv1.QueryResult, error) {
+	cfg := readConfigOf(opts)
+	req := &atollv1.QueryRequest{Key: key, Namespace: c.namespace, Query: q, Options: cfg.options()}
+	res, err := invoke(ctx, c.shared, "", func(ctx context.Context, e *endpoint) (*atollv1.QueryResponse, error) {
+		return e.kv.Query(ctx, req)
+	})
+	if err != nil {
+		return nil, err
+	}
+	capture(cfg.info, res.GetInfo())
+	return res.GetResult(), nil
+}

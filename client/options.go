@@ -1,0 +1,138 @@
+package client
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
+)
+
+// WriteOption changes one write.
+type WriteOption interface{ applyWrite(*writeConfig) }
+
+// ReadOption changes one read.
+type ReadOption interface{ applyRead(*readConfig) }
+
+// CallOption is an option of both reads and writes.
+type CallOption interface {
+	ReadOption
+	WriteOption
+}
+
+type writeConfig struct {
+	ttl       *durationpb.Duration
+	condition *atollv1.Condition
+	opID      string
+	typ       atollv1.Type
+	info      *Info
+}
+
+func writeConfigOf(opts []WriteOption) writeConfig {
+	var c writeConfig
+	for _, opt := range opts {
+		opt.applyWrite(&c)
+	}
+	if c.opID == "" {
+		c.opID = newOpID()
+	}
+	return c
+}
+
+func (c *writeConfig) options() *atollv1.WriteOptions { return &atollv1.WriteOptions{OpId: c.opID} }
+
+type readConfig struct {
+	eventual bool
+	info     *Info
+}
+
+func readConfigOf(opts []ReadOption) readConfig {
+	var c readConfig
+	for _, opt := range opts {
+		opt.applyRead(&c)
+	}
+	return c
+}
+
+func (c *readConfig) options() *atollv1.ReadOptions {
+	if !c.eventual {
+		return nil
+	}
+	return &atollv1.ReadOptions{Consistency: atollv1.Consistency_CONSISTENCY_EVENTUAL}
+}
+
+func capture(dst *Info, info *atollv1.ReplyInfo) {
+	if dst != nil {
+		*dst = infoOf(info)
+	}
+}
+
+type writeOption func(*writeConfig)
+
+func (o writeOption) applyWrite(c *writeConfig) { o(c) }
+
+type readOption func(*readConfig)
+
+func (o readOption) applyRead(c *readConfig) { o(c) }
+
+type infoOption struct{ dst *Info }
+
+func (o infoOption) applyRead(c *readConfig)   { c.info = o.dst }
+func (o infoOption) applyWrite(c *writeConfig) { c.info = o.dst }
+
+// WithInfo stores in dst who answered the call.
+func WithInfo(dst *Info) CallOption { return infoOption{dst} }
+
+// Eventual lets any replica answer a read with what it holds, which may be old. It works even if
+// the partition has no quorum. Reads are linearizable in their region without it.
+func Eventual() ReadOption { return readOption(func(c *readConfig) { c.eventual = true }) }
+
+// WithTTL makes a register expire after d in every region. Only Put and CompareAndSwap take it.
+func WithTTL(d time.Duration) WriteOption {
+	return writeOption(func(c *writeConfig) { c.ttl = durationpb.New(d) })
+}
+
+// WithOpID sets the write's operation id, at most 64 bytes, instead of a random one. Within 15
+// minutes a write with an id already applied in the region returns the first answer and changes
+// nothing.
+func WithOpID(id string) WriteOption { return writeOption(func(c *writeConfig) { c.opID = id }) }
+
+// OfType limits a Delete to the value of one type.
+func OfType(t Type) WriteOption {
+	return writeOption(func(c *writeConfig) { c.typ = atollv1.Type(t) })
+}
+
+// IfAbsent makes a write fail with ErrAlreadyExists if the key exists.
+//
+// Conditions are linearizable within the region; a write in another region may be concurrent with
+// them. A write takes one condition: the last one given counts.
+func IfAbsent() WriteOption {
+	return condition(&atollv1.Condition{Test: &atollv1.Condition_IfAbsent{IfAbsent: true}})
+}
+
+// IfPresent makes a write fail with ErrNotPresent if the key does not exist.
+func IfPresent() WriteOption {
+	return condition(&atollv1.Condition{Test: &atollv1.Condition_IfPresent{IfPresent: true}})
+}
+
+// IfVersion makes a write fail with ErrVersionMismatch unless the key has exactly this version.
+func IfVersion(version string) WriteOption {
+	return condition(&atollv1.Condition{Test: &atollv1.Condition_IfVersion{IfVersion: version}})
+}
+
+// IfValue makes a write of a register fail with ErrValueMismatch unless it holds exactly this value.
+func IfValue(value []byte) WriteOption {
+	return condition(&atollv1.Condition{Test: &atollv1.Condition_IfValue{IfValue: value}})
+}
+
+func condition(cond *atollv1.Condition) WriteOption {
+	return writeOption(func(c *writeConfig) { c.condition = cond })
+}
+
+func newOpID() string {
+	var id [16]byte
+	_, _ = rand.Read(id[:]) // never fails, by its documentation
+	return hex.EncodeToString(id[:])
+}

@@ -1,0 +1,92 @@
+package client
+
+import (
+	"time"
+
+	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
+)
+
+// Type is the type of a value.
+type Type int32
+
+// The types of values.
+const (
+	TypeRegister = Type(atollv1.Type_TYPE_LWW_REGISTER)
+	TypeCounter  = Type(atollv1.Type_TYPE_COUNTER)
+	TypeSet      = Type(atollv1.Type_TYPE_AW_SET)
+)
+
+// String returns "register", "counter", "set", or "unknown".
+func (t Type) String() string {
+	switch t {
+	case TypeRegister:
+		return "register"
+	case TypeCounter:
+		return "counter"
+	case TypeSet:
+		return "set"
+	default:
+		return "unknown"
+	}
+}
+
+// Value is the value of a key.
+type Value struct {
+	Type Type
+	// Bytes is the value of a register.
+	Bytes []byte
+	// Counter is the value of a counter.
+	Counter int64
+	// Size is the number of members of a set.
+	Size uint64
+	// Members are the first members of a set in byte order, at most 1000 of them and 256 KiB.
+	// [Set.Members] yields all.
+	Members [][]byte
+	// Version changes on every effective write. Compare it for equality only.
+	Version string
+	// TTL is the time left to live; 0 if the value does not expire.
+	TTL time.Duration
+}
+
+// Entry is one key found by a scan.
+type Entry struct {
+	Key string
+	Value
+}
+
+// Info says who answered a request.
+type Info struct {
+	// Region and Node are the names of who answered.
+	Region, Node string
+	// Partition is the key's partition.
+	Partition uint32
+}
+
+func valueOf(v *atollv1.GetResponse) Value {
+	return withTyped(Value{
+		Type:    Type(v.GetType()),
+		Bytes:   v.GetValue(),
+		Version: v.GetVersion(),
+		TTL:     v.GetTtl().AsDuration(),
+	}, v.GetTyped())
+}
+
+func entryOf(e *atollv1.Entry) Entry {
+	return Entry{Key: e.GetKey(), Value: withTyped(Value{
+		Type:    Type(e.GetType()),
+		Bytes:   e.GetValue(),
+		Version: e.GetVersion(),
+		TTL:     e.GetTtl().AsDuration(),
+	}, e.GetTyped())}
+}
+
+func withTyped(v Value, typed *atollv1.TypedValue) Value {
+	v.Counter = typed.GetCounter().GetValue()
+	v.Size = typed.GetSet().GetSize()
+	v.Members = typed.GetSet().GetMembers()
+	return v
+}
+
+func infoOf(i *atollv1.ReplyInfo) Info {
+	return Info{Region: i.GetRegion(), Node: i.GetNode(), Partition: i.GetPartition()}
+}
