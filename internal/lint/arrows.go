@@ -1,0 +1,124 @@
+package lint
+
+import (
+	"slices"
+	"strings"
+)
+
+// arrow says what the packages at or below a directory may import of this repository, besides what
+// is below them and what every package may import.
+type arrow struct {
+	dir     string
+	imports []string
+	tests   []string // for their tests in addition
+}
+
+// arrows is the layout of the repository. A directory's longest match counts.
+var arrows = []arrow{
+	{dir: "hlc"},
+	{dir: "crdt", imports: []string{"hlc"}},
+	{dir: "topology", imports: []string{"crdt", "hlc"}},
+
+	{dir: "region", imports: []string{"crdt", "hlc", "topology", "proto/atoll/internal/v1"}},
+	{dir: "region/store", imports: []string{"crdt/replica"}},
+	{dir: "region/raftlog"},
+	{dir: "region/transport", imports: []string{"topology"}},
+	{dir: "region/raftgroup", imports: []string{"region", "region/raftlog", "region/transport", "topology"}},
+	{dir: "region/api", imports: []string{"crdt", "hlc", "region", "topology", "proto"}},
+
+	// region and crossregion never import each other: crossregion declares the Source and Sink it
+	// needs, region satisfies them, and the program joins them.
+	{dir: "crossregion", imports: []string{"crdt", "hlc", "topology", "proto/atoll/internal/v1"}},
+	{dir: "crossregion/jetstream", imports: []string{"crossregion", "topology", "proto/atoll/internal/v1"}},
+
+	{dir: "proto"},
+	{dir: "client", imports: []string{"proto/atoll/v1"}},
+	{dir: "cmd", imports: []string{"."}},
+	{dir: "sim", imports: []string{"."}},
+	{dir: "internal"},
+}
+
+// everyone may import these; only tests may import testkit.
+var (
+	everyone      = []string{"internal/invariant"}
+	everyonesTest = []string{"internal/testkit"}
+)
+
+// nobody imports these from outside them.
+var nobody = []string{"sim", "cmd"}
+
+// vendors names the only directories that import each vendor: whoever wants to replace one finds it
+// in one place.
+var vendors = map[string][]string{
+	"github.com/cockroachdb/":         {"region/raftlog"},
+	"go.etcd.io/bbolt":                {"region/store"},
+	"github.com/hashicorp/":           {"region/raftgroup"},
+	"github.com/nats-io/":             {"crossregion/jetstream"},
+	"connectrpc.com/":                 {"region/api", "client", "cmd", "proto"},
+	"google.golang.org/grpc":          {"region/api", "cmd"},
+	"buf.build/go/":                   {"cmd"},
+	"github.com/spf13/cobra":          {"cmd"},
+	"charm.land/":                     {"cmd"},
+	"github.com/vbauerster/mpb":       {"cmd"},
+	"github.com/rogpeppe/go-internal": {"cmd"},
+}
+
+// Arrows checks what a file imports.
+func Arrows(f *File) []Finding {
+	var findings []Finding
+	from, known := arrowOf(f.Dir)
+	if !known {
+		return []Finding{f.finding(f.Syntax.Name, "directory %s is not in the table of arrows.go", f.Dir)}
+	}
+	for _, spec := range f.Syntax.Imports {
+		imported := strings.Trim(spec.Path.Value, "\"`")
+		to, ours := strings.CutPrefix(imported, modulePath+"/")
+		switch {
+		case ours && !allowed(f, from, to):
+			findings = append(findings, f.finding(spec, "%s must not import %s", f.Dir, to))
+		case !ours && !vendorAllowed(f, imported):
+			findings = append(findings, f.finding(spec, "%s must not import %s", f.Dir, imported))
+		}
+	}
+	return findings
+}
+
+func arrowOf(dir string) (arrow, bool) {
+	var best arrow
+	for _, a := range arrows {
+		if under(dir, a.dir) && len(a.dir) > len(best.dir) {
+			best = a
+		}
+	}
+	return best, best.dir != ""
+}
+
+func allowed(f *File, from arrow, to string) bool {
+	in := func(list []string) bool {
+		return slices.ContainsFunc(list, func(dir string) bool { return under(to, dir) })
+	}
+	if closed := slices.IndexFunc(nobody, func(dir string) bool { return under(to, dir) }); closed >= 0 {
+		return f.Under(nobody[closed])
+	}
+	if in(everyonesTest) {
+		return f.Test
+	}
+	target, _ := arrowOf(to)
+	if target.dir == from.dir || in(everyone) || f.Test && in(from.tests) {
+		return true
+	}
+	return slices.ContainsFunc(from.imports, func(dir string) bool {
+		// "region" does not open region/store, which has arrows of its own; "proto" opens all below.
+		return dir == "." || under(to, dir) && len(target.dir) <= len(dir)
+	})
+}
+
+func vendorAllowed(f *File, imported string) bool {
+	for vendor, dirs := range vendors {
+		if !strings.HasPrefix(imported, vendor) {
+			continue
+		}
+		return slices.ContainsFunc(dirs, f.Under)
+	}
+	return true
+}

@@ -1,0 +1,57 @@
+// Package testkit holds what the tests of many packages need. Only tests import it.
+package testkit
+
+import (
+	"net"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// pollInterval is how often Eventually looks: often enough that waiting costs little, seldom enough
+// that a condition which takes locks does not slow down what it waits for.
+const pollInterval = 5 * time.Millisecond
+
+// Main runs a package's tests and fails if they leave goroutines behind. Call it from TestMain.
+func Main(m *testing.M, options ...goleak.Option) {
+	goleak.VerifyTestMain(m, options...)
+}
+
+// Eventually waits until condition returns nil, and fails the test with its last error if that takes
+// longer than the given time.
+func Eventually(tb testing.TB, within time.Duration, condition func() error) {
+	tb.Helper()
+	deadline := time.NewTimer(within)
+	defer deadline.Stop()
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	for {
+		err := condition()
+		if err == nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			tb.Fatalf("still not after %v: %v", within, err)
+			return
+		}
+	}
+}
+
+// FreeAddrs returns n different loopback addresses on which nothing listened just now. Use it only
+// where an address must be known before anything listens on it; listen on port 0 otherwise.
+func FreeAddrs(tb testing.TB, n int) []string {
+	tb.Helper()
+	addrs := make([]string, n)
+	for i := range addrs {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			tb.Fatalf("listen on loopback: %v", err)
+		}
+		defer listener.Close() // all are held until the last is chosen, so that they differ
+		addrs[i] = listener.Addr().String()
+	}
+	return addrs
+}
