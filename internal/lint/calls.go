@@ -4,7 +4,6 @@ import (
 	"go/ast"
 	"path"
 	"slices"
-	"strings"
 )
 
 // ban forbids members of packages, in the files for which it holds.
