@@ -2,9 +2,9 @@
 // versions:
 // 	protoc-gen-go v1.36.12
 // 	protoc        (unknown)
-// source: atoll/internal/v1/wire.proto
+// source: atoll/crossregion/v1/wire.proto
 
-package internalv1
+package crossregionv1
 
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
@@ -46,7 +46,7 @@ type Envelope struct {
 
 func (x *Envelope) Reset() {
 	*x = Envelope{}
-	mi := &file_atoll_internal_v1_wire_proto_msgTypes[0]
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[0]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -58,7 +58,7 @@ func (x *Envelope) String() string {
 func (*Envelope) ProtoMessage() {}
 
 func (x *Envelope) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_internal_v1_wire_proto_msgTypes[0]
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[0]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -71,7 +71,7 @@ func (x *Envelope) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Envelope.ProtoReflect.Descriptor instead.
 func (*Envelope) Descriptor() ([]byte, []int) {
-	return file_atoll_internal_v1_wire_proto_rawDescGZIP(), []int{0}
+	return file_atoll_crossregion_v1_wire_proto_rawDescGZIP(), []int{0}
 }
 
 func (x *Envelope) GetCluster() string {
@@ -155,7 +155,7 @@ type ActorSeq struct {
 
 func (x *ActorSeq) Reset() {
 	*x = ActorSeq{}
-	mi := &file_atoll_internal_v1_wire_proto_msgTypes[1]
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -167,7 +167,7 @@ func (x *ActorSeq) String() string {
 func (*ActorSeq) ProtoMessage() {}
 
 func (x *ActorSeq) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_internal_v1_wire_proto_msgTypes[1]
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -180,7 +180,7 @@ func (x *ActorSeq) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ActorSeq.ProtoReflect.Descriptor instead.
 func (*ActorSeq) Descriptor() ([]byte, []int) {
-	return file_atoll_internal_v1_wire_proto_rawDescGZIP(), []int{1}
+	return file_atoll_crossregion_v1_wire_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *ActorSeq) GetActor() uint32 {
@@ -210,7 +210,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_atoll_internal_v1_wire_proto_msgTypes[2]
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -222,7 +222,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_internal_v1_wire_proto_msgTypes[2]
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -235,7 +235,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_atoll_internal_v1_wire_proto_rawDescGZIP(), []int{2}
+	return file_atoll_crossregion_v1_wire_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Heartbeat) GetCluster() string {
@@ -279,7 +279,7 @@ type Head struct {
 
 func (x *Head) Reset() {
 	*x = Head{}
-	mi := &file_atoll_internal_v1_wire_proto_msgTypes[3]
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -291,7 +291,7 @@ func (x *Head) String() string {
 func (*Head) ProtoMessage() {}
 
 func (x *Head) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_internal_v1_wire_proto_msgTypes[3]
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -304,7 +304,7 @@ func (x *Head) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Head.ProtoReflect.Descriptor instead.
 func (*Head) Descriptor() ([]byte, []int) {
-	return file_atoll_internal_v1_wire_proto_rawDescGZIP(), []int{3}
+	return file_atoll_crossregion_v1_wire_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Head) GetPartition() uint32 {
@@ -349,7 +349,7 @@ type FetchRequest struct {
 
 func (x *FetchRequest) Reset() {
 	*x = FetchRequest{}
-	mi := &file_atoll_internal_v1_wire_proto_msgTypes[4]
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -361,7 +361,7 @@ func (x *FetchRequest) String() string {
 func (*FetchRequest) ProtoMessage() {}
 
 func (x *FetchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_internal_v1_wire_proto_msgTypes[4]
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -374,7 +374,7 @@ func (x *FetchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchRequest.ProtoReflect.Descriptor instead.
 func (*FetchRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_internal_v1_wire_proto_rawDescGZIP(), []int{4}
+	return file_atoll_crossregion_v1_wire_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *FetchRequest) GetCluster() string {
@@ -426,7 +426,7 @@ type FetchResponse struct {
 
 func (x *FetchResponse) Reset() {
 	*x = FetchResponse{}
-	mi := &file_atoll_internal_v1_wire_proto_msgTypes[5]
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -438,7 +438,7 @@ func (x *FetchResponse) String() string {
 func (*FetchResponse) ProtoMessage() {}
 
 func (x *FetchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_internal_v1_wire_proto_msgTypes[5]
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -451,7 +451,7 @@ func (x *FetchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchResponse.ProtoReflect.Descriptor instead.
 func (*FetchResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_internal_v1_wire_proto_rawDescGZIP(), []int{5}
+	return file_atoll_crossregion_v1_wire_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *FetchResponse) GetEnvelope() []byte {
@@ -487,7 +487,7 @@ type WatermarkReport struct {
 
 func (x *WatermarkReport) Reset() {
 	*x = WatermarkReport{}
-	mi := &file_atoll_internal_v1_wire_proto_msgTypes[6]
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -499,7 +499,7 @@ func (x *WatermarkReport) String() string {
 func (*WatermarkReport) ProtoMessage() {}
 
 func (x *WatermarkReport) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_internal_v1_wire_proto_msgTypes[6]
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -512,7 +512,7 @@ func (x *WatermarkReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatermarkReport.ProtoReflect.Descriptor instead.
 func (*WatermarkReport) Descriptor() ([]byte, []int) {
-	return file_atoll_internal_v1_wire_proto_rawDescGZIP(), []int{6}
+	return file_atoll_crossregion_v1_wire_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *WatermarkReport) GetCluster() string {
@@ -548,7 +548,7 @@ type PartitionWatermark struct {
 
 func (x *PartitionWatermark) Reset() {
 	*x = PartitionWatermark{}
-	mi := &file_atoll_internal_v1_wire_proto_msgTypes[7]
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -560,7 +560,7 @@ func (x *PartitionWatermark) String() string {
 func (*PartitionWatermark) ProtoMessage() {}
 
 func (x *PartitionWatermark) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_internal_v1_wire_proto_msgTypes[7]
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -573,7 +573,7 @@ func (x *PartitionWatermark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionWatermark.ProtoReflect.Descriptor instead.
 func (*PartitionWatermark) Descriptor() ([]byte, []int) {
-	return file_atoll_internal_v1_wire_proto_rawDescGZIP(), []int{7}
+	return file_atoll_crossregion_v1_wire_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *PartitionWatermark) GetPartition() uint32 {
@@ -597,11 +597,11 @@ func (x *PartitionWatermark) GetSeq() uint64 {
 	return 0
 }
 
-var File_atoll_internal_v1_wire_proto protoreflect.FileDescriptor
+var File_atoll_crossregion_v1_wire_proto protoreflect.FileDescriptor
 
-const file_atoll_internal_v1_wire_proto_rawDesc = "" +
+const file_atoll_crossregion_v1_wire_proto_rawDesc = "" +
 	"\n" +
-	"\x1catoll/internal/v1/wire.proto\x12\x11atoll.internal.v1\"\x94\x02\n" +
+	"\x1fatoll/crossregion/v1/wire.proto\x12\x14atoll.crossregion.v1\"\x97\x02\n" +
 	"\bEnvelope\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x14\n" +
 	"\x05actor\x18\x02 \x01(\rR\x05actor\x12\x1c\n" +
@@ -609,19 +609,19 @@ const file_atoll_internal_v1_wire_proto_rawDesc = "" +
 	"\foutbox_epoch\x18\x04 \x01(\x04R\voutboxEpoch\x12\x12\n" +
 	"\x04from\x18\x05 \x01(\x04R\x04from\x12\x0e\n" +
 	"\x02to\x18\x06 \x01(\x04R\x02to\x12\x10\n" +
-	"\x03hlc\x18\a \x01(\x04R\x03hlc\x123\n" +
-	"\x06vector\x18\b \x03(\v2\x1b.atoll.internal.v1.ActorSeqR\x06vector\x12\x14\n" +
+	"\x03hlc\x18\a \x01(\x04R\x03hlc\x126\n" +
+	"\x06vector\x18\b \x03(\v2\x1e.atoll.crossregion.v1.ActorSeqR\x06vector\x12\x14\n" +
 	"\x05codec\x18\t \x01(\rR\x05codec\x12\x16\n" +
 	"\x06deltas\x18\n" +
 	" \x03(\fR\x06deltas\"2\n" +
 	"\bActorSeq\x12\x14\n" +
 	"\x05actor\x18\x01 \x01(\rR\x05actor\x12\x10\n" +
-	"\x03seq\x18\x02 \x01(\x04R\x03seq\"\x80\x01\n" +
+	"\x03seq\x18\x02 \x01(\x04R\x03seq\"\x83\x01\n" +
 	"\tHeartbeat\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x16\n" +
 	"\x06region\x18\x02 \x01(\rR\x06region\x12\x12\n" +
-	"\x04node\x18\x03 \x01(\tR\x04node\x12-\n" +
-	"\x05heads\x18\x04 \x03(\v2\x17.atoll.internal.v1.HeadR\x05heads\"o\n" +
+	"\x04node\x18\x03 \x01(\tR\x04node\x120\n" +
+	"\x05heads\x18\x04 \x03(\v2\x1a.atoll.crossregion.v1.HeadR\x05heads\"o\n" +
 	"\x04Head\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x14\n" +
 	"\x05actor\x18\x02 \x01(\rR\x05actor\x12!\n" +
@@ -638,45 +638,45 @@ const file_atoll_internal_v1_wire_proto_rawDesc = "" +
 	"\vnothing_yet\x18\x02 \x01(\bR\n" +
 	"nothingYet\x12\x1d\n" +
 	"\n" +
-	"trimmed_to\x18\x03 \x01(\x04R\ttrimmedTo\"\x8a\x01\n" +
+	"trimmed_to\x18\x03 \x01(\x04R\ttrimmedTo\"\x8d\x01\n" +
 	"\x0fWatermarkReport\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x16\n" +
-	"\x06region\x18\x02 \x01(\rR\x06region\x12E\n" +
+	"\x06region\x18\x02 \x01(\rR\x06region\x12H\n" +
 	"\n" +
-	"watermarks\x18\x03 \x03(\v2%.atoll.internal.v1.PartitionWatermarkR\n" +
+	"watermarks\x18\x03 \x03(\v2(.atoll.crossregion.v1.PartitionWatermarkR\n" +
 	"watermarks\"Z\n" +
 	"\x12PartitionWatermark\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x14\n" +
 	"\x05actor\x18\x02 \x01(\rR\x05actor\x12\x10\n" +
-	"\x03seq\x18\x03 \x01(\x04R\x03seqB=Z;github.com/atolldb/atoll/proto/atoll/internal/v1;internalv1b\x06proto3"
+	"\x03seq\x18\x03 \x01(\x04R\x03seqBCZAgithub.com/atolldb/atoll/proto/atoll/crossregion/v1;crossregionv1b\x06proto3"
 
 var (
-	file_atoll_internal_v1_wire_proto_rawDescOnce sync.Once
-	file_atoll_internal_v1_wire_proto_rawDescData []byte
+	file_atoll_crossregion_v1_wire_proto_rawDescOnce sync.Once
+	file_atoll_crossregion_v1_wire_proto_rawDescData []byte
 )
 
-func file_atoll_internal_v1_wire_proto_rawDescGZIP() []byte {
-	file_atoll_internal_v1_wire_proto_rawDescOnce.Do(func() {
-		file_atoll_internal_v1_wire_proto_rawDescData = protoimpl.X.CompressGZIP(unsafe.Slice(unsafe.StringData(file_atoll_internal_v1_wire_proto_rawDesc), len(file_atoll_internal_v1_wire_proto_rawDesc)))
+func file_atoll_crossregion_v1_wire_proto_rawDescGZIP() []byte {
+	file_atoll_crossregion_v1_wire_proto_rawDescOnce.Do(func() {
+		file_atoll_crossregion_v1_wire_proto_rawDescData = protoimpl.X.CompressGZIP(unsafe.Slice(unsafe.StringData(file_atoll_crossregion_v1_wire_proto_rawDesc), len(file_atoll_crossregion_v1_wire_proto_rawDesc)))
 	})
-	return file_atoll_internal_v1_wire_proto_rawDescData
+	return file_atoll_crossregion_v1_wire_proto_rawDescData
 }
 
-var file_atoll_internal_v1_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
-var file_atoll_internal_v1_wire_proto_goTypes = []any{
-	(*Envelope)(nil),           // 0: atoll.internal.v1.Envelope
-	(*ActorSeq)(nil),           // 1: atoll.internal.v1.ActorSeq
-	(*Heartbeat)(nil),          // 2: atoll.internal.v1.Heartbeat
-	(*Head)(nil),               // 3: atoll.internal.v1.Head
-	(*FetchRequest)(nil),       // 4: atoll.internal.v1.FetchRequest
-	(*FetchResponse)(nil),      // 5: atoll.internal.v1.FetchResponse
-	(*WatermarkReport)(nil),    // 6: atoll.internal.v1.WatermarkReport
-	(*PartitionWatermark)(nil), // 7: atoll.internal.v1.PartitionWatermark
+var file_atoll_crossregion_v1_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_atoll_crossregion_v1_wire_proto_goTypes = []any{
+	(*Envelope)(nil),           // 0: atoll.crossregion.v1.Envelope
+	(*ActorSeq)(nil),           // 1: atoll.crossregion.v1.ActorSeq
+	(*Heartbeat)(nil),          // 2: atoll.crossregion.v1.Heartbeat
+	(*Head)(nil),               // 3: atoll.crossregion.v1.Head
+	(*FetchRequest)(nil),       // 4: atoll.crossregion.v1.FetchRequest
+	(*FetchResponse)(nil),      // 5: atoll.crossregion.v1.FetchResponse
+	(*WatermarkReport)(nil),    // 6: atoll.crossregion.v1.WatermarkReport
+	(*PartitionWatermark)(nil), // 7: atoll.crossregion.v1.PartitionWatermark
 }
-var file_atoll_internal_v1_wire_proto_depIdxs = []int32{
-	1, // 0: atoll.internal.v1.Envelope.vector:type_name -> atoll.internal.v1.ActorSeq
-	3, // 1: atoll.internal.v1.Heartbeat.heads:type_name -> atoll.internal.v1.Head
-	7, // 2: atoll.internal.v1.WatermarkReport.watermarks:type_name -> atoll.internal.v1.PartitionWatermark
+var file_atoll_crossregion_v1_wire_proto_depIdxs = []int32{
+	1, // 0: atoll.crossregion.v1.Envelope.vector:type_name -> atoll.crossregion.v1.ActorSeq
+	3, // 1: atoll.crossregion.v1.Heartbeat.heads:type_name -> atoll.crossregion.v1.Head
+	7, // 2: atoll.crossregion.v1.WatermarkReport.watermarks:type_name -> atoll.crossregion.v1.PartitionWatermark
 	3, // [3:3] is the sub-list for method output_type
 	3, // [3:3] is the sub-list for method input_type
 	3, // [3:3] is the sub-list for extension type_name
@@ -684,26 +684,26 @@ var file_atoll_internal_v1_wire_proto_depIdxs = []int32{
 	0, // [0:3] is the sub-list for field type_name
 }
 
-func init() { file_atoll_internal_v1_wire_proto_init() }
-func file_atoll_internal_v1_wire_proto_init() {
-	if File_atoll_internal_v1_wire_proto != nil {
+func init() { file_atoll_crossregion_v1_wire_proto_init() }
+func file_atoll_crossregion_v1_wire_proto_init() {
+	if File_atoll_crossregion_v1_wire_proto != nil {
 		return
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
-			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_internal_v1_wire_proto_rawDesc), len(file_atoll_internal_v1_wire_proto_rawDesc)),
+			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_crossregion_v1_wire_proto_rawDesc), len(file_atoll_crossregion_v1_wire_proto_rawDesc)),
 			NumEnums:      0,
 			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
-		GoTypes:           file_atoll_internal_v1_wire_proto_goTypes,
-		DependencyIndexes: file_atoll_internal_v1_wire_proto_depIdxs,
-		MessageInfos:      file_atoll_internal_v1_wire_proto_msgTypes,
+		GoTypes:           file_atoll_crossregion_v1_wire_proto_goTypes,
+		DependencyIndexes: file_atoll_crossregion_v1_wire_proto_depIdxs,
+		MessageInfos:      file_atoll_crossregion_v1_wire_proto_msgTypes,
 	}.Build()
-	File_atoll_internal_v1_wire_proto = out.File
-	file_atoll_internal_v1_wire_proto_goTypes = nil
-	file_atoll_internal_v1_wire_proto_depIdxs = nil
+	File_atoll_crossregion_v1_wire_proto = out.File
+	file_atoll_crossregion_v1_wire_proto_goTypes = nil
+	file_atoll_crossregion_v1_wire_proto_depIdxs = nil
 }
