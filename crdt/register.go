@@ -1,0 +1,125 @@
+package crdt
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"encoding/hex"
+
+	"github.com/atolldb/atoll/crdt/internal/codec"
+	"github.com/atolldb/atoll/hlc"
+)
+
+// LWWRegister is a last-writer-wins register: the write with the largest (Time, Actor) is the state.
+//
+// Tie rule: at equal times the larger actor wins. No two writes share both, because an actor's times
+// in a partition rise strictly, so the order is total and no tie is left to arrival order. A delete
+// is a write like any other and wins by the same rule.
+//
+// Laws: Join is commutative, associative and idempotent; the zero register, which is before every
+// write, is neutral. Size: one write, whatever the history; a deleted register stays as a tombstone.
+type LWWRegister struct {
+	// Time and Actor order the write.
+	Time  hlc.Time
+	Actor Actor
+	// Seq is the write's sequence number: (Actor, Seq) is its dot.
+	Seq uint64
+	// Deleted means that the write was a delete; then Value is empty and Expires is 0.
+	Deleted bool
+	// Expires is the instant from which on the value counts as absent; 0 means never.
+	Expires hlc.Time
+	Value   []byte
+}
+
+// Compare orders two writes by (Time, Actor): the larger one wins.
+func (r LWWRegister) Compare(o LWWRegister) int {
+	return cmp.Or(cmp.Compare(r.Time, o.Time), cmp.Compare(r.Actor, o.Actor))
+}
+
+// Join returns the winner of the two. It shares the winner's memory.
+func (r LWWRegister) Join(o LWWRegister) LWWRegister {
+	if o.Compare(r) > 0 {
+		return o
+	}
+	return r
+}
+
+// Live reports whether the register has a value at an instant: it was written, not deleted, and has
+// not expired.
+func (r LWWRegister) Live(now hlc.Time) bool {
+	return r.Seq != 0 && !r.Deleted && (r.Expires == 0 || r.Expires > now)
+}
+
+// Dot returns the name of the event that wrote the register.
+func (r LWWRegister) Dot() Dot { return Dot{r.Actor, r.Seq} }
+
+// Version returns an opaque name of the write: its (Time, Actor) as 24 hexadecimal digits.
+func (r LWWRegister) Version() string {
+	var b [12]byte
+	binary.BigEndian.PutUint64(b[:8], uint64(r.Time))
+	binary.BigEndian.PutUint32(b[8:], uint32(r.Actor))
+	return hex.EncodeToString(b[:])
+}
+
+// Equal reports whether the two are the same write with the same content.
+func (r LWWRegister) Equal(o LWWRegister) bool {
+	return r.Time == o.Time && r.Actor == o.Actor && r.Seq == o.Seq && r.Deleted == o.Deleted &&
+		r.Expires == o.Expires && bytes.Equal(r.Value, o.Value)
+}
+
+const (
+	registerDeleted = 1 << iota
+	registerExpires
+	registerFlags = registerDeleted | registerExpires
+)
+
+// Append appends the register's encoding:
+//
+//	version 1 | flags 1 | time 8 | actor varint | seq varint | expires 8, if flag 2 | value, to the end
+//
+// Flag 1 means deleted.
+func (r LWWRegister) Append(b []byte) []byte {
+	var flags byte
+	if r.Deleted {
+		flags |= registerDeleted
+	}
+	if r.Expires != 0 {
+		flags |= registerExpires
+	}
+	b = append(b, codecVersion, flags)
+	b = binary.BigEndian.AppendUint64(b, uint64(r.Time))
+	b = appendDot(b, r.Dot())
+	if r.Expires != 0 {
+		b = binary.BigEndian.AppendUint64(b, uint64(r.Expires))
+	}
+	return append(b, r.Value...)
+}
+
+// DecodeLWWRegister reads what Append wrote. The value shares data's memory.
+func DecodeLWWRegister(data []byte) (LWWRegister, error) {
+	r := codec.NewReader("register", data, codecVersion)
+	flags := r.Byte()
+	if flags&^registerFlags != 0 {
+		r.Fail("unknown flags %#x", flags)
+	}
+	reg := LWWRegister{Time: hlc.Time(r.Uint64()), Deleted: flags&registerDeleted != 0}
+	dot := readDot(r)
+	reg.Actor, reg.Seq = dot.Actor, dot.Seq
+	if flags&registerExpires != 0 {
+		reg.Expires = hlc.Time(r.Uint64())
+		if reg.Expires == 0 {
+			r.Fail("expiry flagged but 0")
+		}
+	}
+	reg.Value = r.Rest()
+	switch {
+	case len(reg.Value) > MaxValueBytes:
+		r.Fail("value of %d bytes", len(reg.Value))
+	case reg.Deleted && (len(reg.Value) > 0 || reg.Expires != 0):
+		r.Fail("deleted register with a value")
+	}
+	if err := r.Done(); err != nil {
+		return LWWRegister{}, err
+	}
+	return reg, nil
+}

@@ -1,0 +1,99 @@
+package replica
+
+import (
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/hlc"
+)
+
+// Bounds of one operation and of what it names. Execute refuses what is outside with
+// ErrInvalidOperation, and DecodeDelta with crdt.ErrCorrupt.
+const (
+	// MaxNamespaceBytes bounds a namespace, which may be empty.
+	MaxNamespaceBytes = 255
+	// MaxKeyBytes bounds a key, which has at least one byte.
+	MaxKeyBytes = 1024
+	// MaxOperationElements bounds the elements of one operation.
+	MaxOperationElements = 10_000
+	// MaxSetElements bounds a set for local adds. Merged adds of other regions may exceed it.
+	MaxSetElements = 1_000_000
+)
+
+// OpKind says what an operation does. The codes are in logs and must not change.
+type OpKind uint8
+
+// The kinds of operations.
+const (
+	// OpPut sets a register to Value, until Expires unless that is 0.
+	OpPut OpKind = 1
+	// OpDelete deletes the value of the given Type, or of every type if Type is 0.
+	OpDelete OpKind = 2
+	// OpCounterAdd adds Delta to a counter; an absent one counts as 0.
+	OpCounterAdd OpKind = 3
+	// OpCounterSet makes Delta the counter's value: a reset and an addition in one event.
+	OpCounterSet OpKind = 4
+	// OpCounterReset takes away all additions seen here, which makes the counter absent.
+	OpCounterReset OpKind = 5
+	// OpSetAdd adds Elements to a set.
+	OpSetAdd OpKind = 6
+	// OpSetRemove removes Elements from a set.
+	OpSetRemove OpKind = 7
+	// OpSetClear removes all elements seen here, which makes the set absent.
+	OpSetClear OpKind = 8
+)
+
+// ConditionKind says what a condition tests. The codes are in logs and must not change.
+type ConditionKind uint8
+
+// The kinds of conditions. All but CondNone and CondAbsent fail on an absent key.
+const (
+	// CondNone holds always.
+	CondNone ConditionKind = 0
+	// CondAbsent holds if the key is absent.
+	CondAbsent ConditionKind = 1
+	// CondPresent holds if the key is present.
+	CondPresent ConditionKind = 2
+	// CondVersion holds if the key is present with exactly this version.
+	CondVersion ConditionKind = 3
+	// CondValue holds if the key is a register with exactly this value.
+	CondValue ConditionKind = 4
+)
+
+// Condition must hold for an operation to take effect. It is judged in this region's order of
+// operations, after the earlier operations of its batch.
+type Condition struct {
+	Kind    ConditionKind
+	Version string
+	Value   []byte
+}
+
+// Op is one operation of a client on one key. Fields that the kind does not use are ignored.
+type Op struct {
+	Kind      OpKind
+	Namespace string
+	Key       string
+	// Type is for OpDelete: 0 deletes every type under the key.
+	Type crdt.Type
+	// Value and Expires are for OpPut.
+	Value   []byte
+	Expires hlc.Time
+	// Delta is for OpCounterAdd and OpCounterSet.
+	Delta int64
+	// Elements is for OpSetAdd and OpSetRemove; duplicates count once.
+	Elements  [][]byte
+	Condition Condition
+}
+
+// Outcome is what an operation did.
+type Outcome struct {
+	// Version is the key's new version; for an operation without effect the present one, and empty
+	// if the key is absent.
+	Version string
+	// Existed reports whether the key was present before.
+	Existed bool
+	// Counter is a counter's value after the operation.
+	Counter int64
+	// Size is a set's number of elements after the operation.
+	Size uint64
+	// Changed is how many elements entered or left the set.
+	Changed uint64
+}
