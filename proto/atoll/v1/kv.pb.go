@@ -2489,7 +2489,7 @@ type ScanRequest struct {
 	End string `protobuf:"bytes,4,opt,name=end,proto3" json:"end,omitempty"`
 	// At most this many entries; 0 means no limit.
 	Limit uint64 `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`
-	// Where the last scan ended.
+	// Where the last scan ended, or any key to begin behind.
 	Cursor        []byte       `protobuf:"bytes,6,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	KeysOnly      bool         `protobuf:"varint,7,opt,name=keys_only,json=keysOnly,proto3" json:"keys_only,omitempty"`
 	Options       *ReadOptions `protobuf:"bytes,8,opt,name=options,proto3" json:"options,omitempty"`

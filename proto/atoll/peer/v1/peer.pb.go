@@ -2,12 +2,11 @@
 // versions:
 // 	protoc-gen-go v1.36.12
 // 	protoc        (unknown)
-// source: atoll/internal/v1/peer.proto
+// source: atoll/peer/v1/peer.proto
 
-// Package atoll.internal.v1 is spoken between Atoll's own nodes and kept in its logs. It is not a
-// contract for clients.
+// Package atoll.peer.v1 is spoken between the nodes of one region. It is not a contract for clients.
 
-package internalv1
+package peerv1
 
 import (
 	v1 "github.com/atolldb/atoll/proto/atoll/v1"
@@ -43,7 +42,7 @@ type ScanPartitionRequest struct {
 
 func (x *ScanPartitionRequest) Reset() {
 	*x = ScanPartitionRequest{}
-	mi := &file_atoll_internal_v1_peer_proto_msgTypes[0]
+	mi := &file_atoll_peer_v1_peer_proto_msgTypes[0]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -55,7 +54,7 @@ func (x *ScanPartitionRequest) String() string {
 func (*ScanPartitionRequest) ProtoMessage() {}
 
 func (x *ScanPartitionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_internal_v1_peer_proto_msgTypes[0]
+	mi := &file_atoll_peer_v1_peer_proto_msgTypes[0]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -68,7 +67,7 @@ func (x *ScanPartitionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanPartitionRequest.ProtoReflect.Descriptor instead.
 func (*ScanPartitionRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_internal_v1_peer_proto_rawDescGZIP(), []int{0}
+	return file_atoll_peer_v1_peer_proto_rawDescGZIP(), []int{0}
 }
 
 func (x *ScanPartitionRequest) GetPartition() uint32 {
@@ -132,7 +131,7 @@ type ScanPartitionResponse struct {
 
 func (x *ScanPartitionResponse) Reset() {
 	*x = ScanPartitionResponse{}
-	mi := &file_atoll_internal_v1_peer_proto_msgTypes[1]
+	mi := &file_atoll_peer_v1_peer_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -144,7 +143,7 @@ func (x *ScanPartitionResponse) String() string {
 func (*ScanPartitionResponse) ProtoMessage() {}
 
 func (x *ScanPartitionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_internal_v1_peer_proto_msgTypes[1]
+	mi := &file_atoll_peer_v1_peer_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -157,7 +156,7 @@ func (x *ScanPartitionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanPartitionResponse.ProtoReflect.Descriptor instead.
 func (*ScanPartitionResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_internal_v1_peer_proto_rawDescGZIP(), []int{1}
+	return file_atoll_peer_v1_peer_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *ScanPartitionResponse) GetEntries() []*v1.Entry {
@@ -186,7 +185,7 @@ type DescribePartitionRequest struct {
 
 func (x *DescribePartitionRequest) Reset() {
 	*x = DescribePartitionRequest{}
-	mi := &file_atoll_internal_v1_peer_proto_msgTypes[2]
+	mi := &file_atoll_peer_v1_peer_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -198,7 +197,7 @@ func (x *DescribePartitionRequest) String() string {
 func (*DescribePartitionRequest) ProtoMessage() {}
 
 func (x *DescribePartitionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_internal_v1_peer_proto_msgTypes[2]
+	mi := &file_atoll_peer_v1_peer_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -211,7 +210,7 @@ func (x *DescribePartitionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribePartitionRequest.ProtoReflect.Descriptor instead.
 func (*DescribePartitionRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_internal_v1_peer_proto_rawDescGZIP(), []int{2}
+	return file_atoll_peer_v1_peer_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *DescribePartitionRequest) GetPartition() uint32 {
@@ -248,7 +247,7 @@ type DescribePartitionResponse struct {
 
 func (x *DescribePartitionResponse) Reset() {
 	*x = DescribePartitionResponse{}
-	mi := &file_atoll_internal_v1_peer_proto_msgTypes[3]
+	mi := &file_atoll_peer_v1_peer_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -260,7 +259,7 @@ func (x *DescribePartitionResponse) String() string {
 func (*DescribePartitionResponse) ProtoMessage() {}
 
 func (x *DescribePartitionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_internal_v1_peer_proto_msgTypes[3]
+	mi := &file_atoll_peer_v1_peer_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -273,7 +272,7 @@ func (x *DescribePartitionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribePartitionResponse.ProtoReflect.Descriptor instead.
 func (*DescribePartitionResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_internal_v1_peer_proto_rawDescGZIP(), []int{3}
+	return file_atoll_peer_v1_peer_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *DescribePartitionResponse) GetStatus() *v1.PartitionStatus {
@@ -297,11 +296,11 @@ func (x *DescribePartitionResponse) GetFlows() []*v1.Flow {
 	return nil
 }
 
-var File_atoll_internal_v1_peer_proto protoreflect.FileDescriptor
+var File_atoll_peer_v1_peer_proto protoreflect.FileDescriptor
 
-const file_atoll_internal_v1_peer_proto_rawDesc = "" +
+const file_atoll_peer_v1_peer_proto_rawDesc = "" +
 	"\n" +
-	"\x1catoll/internal/v1/peer.proto\x12\x11atoll.internal.v1\x1a\x15atoll/v1/common.proto\x1a\x11atoll/v1/kv.proto\x1a\x16atoll/v1/regions.proto\"\xde\x01\n" +
+	"\x18atoll/peer/v1/peer.proto\x12\ratoll.peer.v1\x1a\x15atoll/v1/common.proto\x1a\x11atoll/v1/kv.proto\x1a\x16atoll/v1/regions.proto\"\xde\x01\n" +
 	"\x14ScanPartitionRequest\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x14\n" +
@@ -321,46 +320,46 @@ const file_atoll_internal_v1_peer_proto_rawDesc = "" +
 	"\x19DescribePartitionResponse\x121\n" +
 	"\x06status\x18\x01 \x01(\v2\x19.atoll.v1.PartitionStatusR\x06status\x121\n" +
 	"\x06digest\x18\x02 \x01(\v2\x19.atoll.v1.PartitionDigestR\x06digest\x12$\n" +
-	"\x05flows\x18\x03 \x03(\v2\x0e.atoll.v1.FlowR\x05flows2\xda\x01\n" +
-	"\x04Peer\x12b\n" +
-	"\rScanPartition\x12'.atoll.internal.v1.ScanPartitionRequest\x1a(.atoll.internal.v1.ScanPartitionResponse\x12n\n" +
-	"\x11DescribePartition\x12+.atoll.internal.v1.DescribePartitionRequest\x1a,.atoll.internal.v1.DescribePartitionResponseB=Z;github.com/atolldb/atoll/proto/atoll/internal/v1;internalv1b\x06proto3"
+	"\x05flows\x18\x03 \x03(\v2\x0e.atoll.v1.FlowR\x05flows2\xca\x01\n" +
+	"\x04Peer\x12Z\n" +
+	"\rScanPartition\x12#.atoll.peer.v1.ScanPartitionRequest\x1a$.atoll.peer.v1.ScanPartitionResponse\x12f\n" +
+	"\x11DescribePartition\x12'.atoll.peer.v1.DescribePartitionRequest\x1a(.atoll.peer.v1.DescribePartitionResponseB5Z3github.com/atolldb/atoll/proto/atoll/peer/v1;peerv1b\x06proto3"
 
 var (
-	file_atoll_internal_v1_peer_proto_rawDescOnce sync.Once
-	file_atoll_internal_v1_peer_proto_rawDescData []byte
+	file_atoll_peer_v1_peer_proto_rawDescOnce sync.Once
+	file_atoll_peer_v1_peer_proto_rawDescData []byte
 )
 
-func file_atoll_internal_v1_peer_proto_rawDescGZIP() []byte {
-	file_atoll_internal_v1_peer_proto_rawDescOnce.Do(func() {
-		file_atoll_internal_v1_peer_proto_rawDescData = protoimpl.X.CompressGZIP(unsafe.Slice(unsafe.StringData(file_atoll_internal_v1_peer_proto_rawDesc), len(file_atoll_internal_v1_peer_proto_rawDesc)))
+func file_atoll_peer_v1_peer_proto_rawDescGZIP() []byte {
+	file_atoll_peer_v1_peer_proto_rawDescOnce.Do(func() {
+		file_atoll_peer_v1_peer_proto_rawDescData = protoimpl.X.CompressGZIP(unsafe.Slice(unsafe.StringData(file_atoll_peer_v1_peer_proto_rawDesc), len(file_atoll_peer_v1_peer_proto_rawDesc)))
 	})
-	return file_atoll_internal_v1_peer_proto_rawDescData
+	return file_atoll_peer_v1_peer_proto_rawDescData
 }
 
-var file_atoll_internal_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
-var file_atoll_internal_v1_peer_proto_goTypes = []any{
-	(*ScanPartitionRequest)(nil),      // 0: atoll.internal.v1.ScanPartitionRequest
-	(*ScanPartitionResponse)(nil),     // 1: atoll.internal.v1.ScanPartitionResponse
-	(*DescribePartitionRequest)(nil),  // 2: atoll.internal.v1.DescribePartitionRequest
-	(*DescribePartitionResponse)(nil), // 3: atoll.internal.v1.DescribePartitionResponse
+var file_atoll_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_atoll_peer_v1_peer_proto_goTypes = []any{
+	(*ScanPartitionRequest)(nil),      // 0: atoll.peer.v1.ScanPartitionRequest
+	(*ScanPartitionResponse)(nil),     // 1: atoll.peer.v1.ScanPartitionResponse
+	(*DescribePartitionRequest)(nil),  // 2: atoll.peer.v1.DescribePartitionRequest
+	(*DescribePartitionResponse)(nil), // 3: atoll.peer.v1.DescribePartitionResponse
 	(*v1.ReadOptions)(nil),            // 4: atoll.v1.ReadOptions
 	(*v1.Entry)(nil),                  // 5: atoll.v1.Entry
 	(*v1.PartitionStatus)(nil),        // 6: atoll.v1.PartitionStatus
 	(*v1.PartitionDigest)(nil),        // 7: atoll.v1.PartitionDigest
 	(*v1.Flow)(nil),                   // 8: atoll.v1.Flow
 }
-var file_atoll_internal_v1_peer_proto_depIdxs = []int32{
-	4, // 0: atoll.internal.v1.ScanPartitionRequest.options:type_name -> atoll.v1.ReadOptions
-	5, // 1: atoll.internal.v1.ScanPartitionResponse.entries:type_name -> atoll.v1.Entry
-	4, // 2: atoll.internal.v1.DescribePartitionRequest.options:type_name -> atoll.v1.ReadOptions
-	6, // 3: atoll.internal.v1.DescribePartitionResponse.status:type_name -> atoll.v1.PartitionStatus
-	7, // 4: atoll.internal.v1.DescribePartitionResponse.digest:type_name -> atoll.v1.PartitionDigest
-	8, // 5: atoll.internal.v1.DescribePartitionResponse.flows:type_name -> atoll.v1.Flow
-	0, // 6: atoll.internal.v1.Peer.ScanPartition:input_type -> atoll.internal.v1.ScanPartitionRequest
-	2, // 7: atoll.internal.v1.Peer.DescribePartition:input_type -> atoll.internal.v1.DescribePartitionRequest
-	1, // 8: atoll.internal.v1.Peer.ScanPartition:output_type -> atoll.internal.v1.ScanPartitionResponse
-	3, // 9: atoll.internal.v1.Peer.DescribePartition:output_type -> atoll.internal.v1.DescribePartitionResponse
+var file_atoll_peer_v1_peer_proto_depIdxs = []int32{
+	4, // 0: atoll.peer.v1.ScanPartitionRequest.options:type_name -> atoll.v1.ReadOptions
+	5, // 1: atoll.peer.v1.ScanPartitionResponse.entries:type_name -> atoll.v1.Entry
+	4, // 2: atoll.peer.v1.DescribePartitionRequest.options:type_name -> atoll.v1.ReadOptions
+	6, // 3: atoll.peer.v1.DescribePartitionResponse.status:type_name -> atoll.v1.PartitionStatus
+	7, // 4: atoll.peer.v1.DescribePartitionResponse.digest:type_name -> atoll.v1.PartitionDigest
+	8, // 5: atoll.peer.v1.DescribePartitionResponse.flows:type_name -> atoll.v1.Flow
+	0, // 6: atoll.peer.v1.Peer.ScanPartition:input_type -> atoll.peer.v1.ScanPartitionRequest
+	2, // 7: atoll.peer.v1.Peer.DescribePartition:input_type -> atoll.peer.v1.DescribePartitionRequest
+	1, // 8: atoll.peer.v1.Peer.ScanPartition:output_type -> atoll.peer.v1.ScanPartitionResponse
+	3, // 9: atoll.peer.v1.Peer.DescribePartition:output_type -> atoll.peer.v1.DescribePartitionResponse
 	8, // [8:10] is the sub-list for method output_type
 	6, // [6:8] is the sub-list for method input_type
 	6, // [6:6] is the sub-list for extension type_name
@@ -368,26 +367,26 @@ var file_atoll_internal_v1_peer_proto_depIdxs = []int32{
 	0, // [0:6] is the sub-list for field type_name
 }
 
-func init() { file_atoll_internal_v1_peer_proto_init() }
-func file_atoll_internal_v1_peer_proto_init() {
-	if File_atoll_internal_v1_peer_proto != nil {
+func init() { file_atoll_peer_v1_peer_proto_init() }
+func file_atoll_peer_v1_peer_proto_init() {
+	if File_atoll_peer_v1_peer_proto != nil {
 		return
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
-			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_internal_v1_peer_proto_rawDesc), len(file_atoll_internal_v1_peer_proto_rawDesc)),
+			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_peer_v1_peer_proto_rawDesc), len(file_atoll_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
 			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
-		GoTypes:           file_atoll_internal_v1_peer_proto_goTypes,
-		DependencyIndexes: file_atoll_internal_v1_peer_proto_depIdxs,
-		MessageInfos:      file_atoll_internal_v1_peer_proto_msgTypes,
+		GoTypes:           file_atoll_peer_v1_peer_proto_goTypes,
+		DependencyIndexes: file_atoll_peer_v1_peer_proto_depIdxs,
+		MessageInfos:      file_atoll_peer_v1_peer_proto_msgTypes,
 	}.Build()
-	File_atoll_internal_v1_peer_proto = out.File
-	file_atoll_internal_v1_peer_proto_goTypes = nil
-	file_atoll_internal_v1_peer_proto_depIdxs = nil
+	File_atoll_peer_v1_peer_proto = out.File
+	file_atoll_peer_v1_peer_proto_goTypes = nil
+	file_atoll_peer_v1_peer_proto_depIdxs = nil
 }
