@@ -19,7 +19,7 @@ var arrows = []arrow{
 	{dir: "crdt", imports: []string{"hlc"}},
 	{dir: "topology", imports: []string{"crdt", "hlc"}},
 
-	{dir: "region", imports: []string{"crdt", "hlc", "topology", "proto/atoll/internal/v1"}},
+	{dir: "region", imports: []string{"crdt", "hlc", "topology", "proto/atoll/log/v1"}},
 	{dir: "region/store", imports: []string{"crdt/replica"}},
 	{dir: "region/raftlog"},
 	{dir: "region/transport", imports: []string{"topology"}},
@@ -28,8 +28,8 @@ var arrows = []arrow{
 
 	// region and crossregion never import each other: crossregion declares the Source and Sink it
 	// needs, region satisfies them, and the program joins them.
-	{dir: "crossregion", imports: []string{"crdt", "hlc", "topology", "proto/atoll/internal/v1"}},
-	{dir: "crossregion/jetstream", imports: []string{"crossregion", "topology", "proto/atoll/internal/v1"}},
+	{dir: "crossregion", imports: []string{"crdt", "hlc", "topology", "proto/atoll/crossregion/v1"}},
+	{dir: "crossregion/jetstream", imports: []string{"crossregion", "topology", "proto/atoll/crossregion/v1"}},
 
 	{dir: "proto"},
 	{dir: "client", imports: []string{"proto/atoll/v1"}},
