@@ -1,9 +1,6 @@
 package region
 
-import (
-	"errors"
-	"io"
-)
+import "errors"
 
 // What a Raft group answers when a proposal or a barrier does not succeed.
 var (
@@ -58,10 +55,7 @@ type StateMachine interface {
 
 // Snapshot is one consistent copy of a partition's state. Close it soon: it pins disk space.
 type Snapshot interface {
-	io.WriterTo
-	// Size is exactly how many bytes WriteTo writes.
-	Size() int64
+	Snapshotter
 	// Position is the position of this copy.
 	Position() Position
-	Close() error
 }

@@ -2,9 +2,12 @@
 // versions:
 // 	protoc-gen-go v1.36.12
 // 	protoc        (unknown)
-// source: atoll/internal/v1/log.proto
+// source: atoll/log/v1/log.proto
 
-package internalv1
+// Package atoll.log.v1 is what a partition keeps: the entries of its Raft log and the records of its
+// state beside the values.
+
+package logv1
 
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
@@ -36,7 +39,7 @@ type LogEntry struct {
 
 func (x *LogEntry) Reset() {
 	*x = LogEntry{}
-	mi := &file_atoll_internal_v1_log_proto_msgTypes[0]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[0]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -48,7 +51,7 @@ func (x *LogEntry) String() string {
 func (*LogEntry) ProtoMessage() {}
 
 func (x *LogEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_internal_v1_log_proto_msgTypes[0]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[0]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -61,7 +64,7 @@ func (x *LogEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogEntry.ProtoReflect.Descriptor instead.
 func (*LogEntry) Descriptor() ([]byte, []int) {
-	return file_atoll_internal_v1_log_proto_rawDescGZIP(), []int{0}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{0}
 }
 
 func (x *LogEntry) GetProposer() uint64 {
@@ -107,7 +110,7 @@ type Command struct {
 
 func (x *Command) Reset() {
 	*x = Command{}
-	mi := &file_atoll_internal_v1_log_proto_msgTypes[1]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -119,7 +122,7 @@ func (x *Command) String() string {
 func (*Command) ProtoMessage() {}
 
 func (x *Command) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_internal_v1_log_proto_msgTypes[1]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -132,7 +135,7 @@ func (x *Command) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Command.ProtoReflect.Descriptor instead.
 func (*Command) Descriptor() ([]byte, []int) {
-	return file_atoll_internal_v1_log_proto_rawDescGZIP(), []int{1}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *Command) GetCommand() isCommand_Command {
@@ -202,7 +205,7 @@ type WriteCommand struct {
 
 func (x *WriteCommand) Reset() {
 	*x = WriteCommand{}
-	mi := &file_atoll_internal_v1_log_proto_msgTypes[2]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -214,7 +217,7 @@ func (x *WriteCommand) String() string {
 func (*WriteCommand) ProtoMessage() {}
 
 func (x *WriteCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_internal_v1_log_proto_msgTypes[2]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -227,7 +230,7 @@ func (x *WriteCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteCommand.ProtoReflect.Descriptor instead.
 func (*WriteCommand) Descriptor() ([]byte, []int) {
-	return file_atoll_internal_v1_log_proto_rawDescGZIP(), []int{2}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *WriteCommand) GetOpId() string {
@@ -265,7 +268,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_atoll_internal_v1_log_proto_msgTypes[3]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -277,7 +280,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_internal_v1_log_proto_msgTypes[3]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -290,7 +293,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_atoll_internal_v1_log_proto_rawDescGZIP(), []int{3}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Operation) GetKind() uint32 {
@@ -374,16 +377,15 @@ func (x *Operation) GetConditionValue() []byte {
 type MergeCommand struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Actor uint32                 `protobuf:"varint,1,opt,name=actor,proto3" json:"actor,omitempty"`
-	// The sequence number of the first delta; the rest follow without a gap.
-	From          uint64   `protobuf:"varint,2,opt,name=from,proto3" json:"from,omitempty"`
-	Deltas        [][]byte `protobuf:"bytes,3,rep,name=deltas,proto3" json:"deltas,omitempty"`
+	// Contiguous; each carries its own sequence number.
+	Deltas        [][]byte `protobuf:"bytes,2,rep,name=deltas,proto3" json:"deltas,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MergeCommand) Reset() {
 	*x = MergeCommand{}
-	mi := &file_atoll_internal_v1_log_proto_msgTypes[4]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -395,7 +397,7 @@ func (x *MergeCommand) String() string {
 func (*MergeCommand) ProtoMessage() {}
 
 func (x *MergeCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_internal_v1_log_proto_msgTypes[4]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -408,19 +410,12 @@ func (x *MergeCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MergeCommand.ProtoReflect.Descriptor instead.
 func (*MergeCommand) Descriptor() ([]byte, []int) {
-	return file_atoll_internal_v1_log_proto_rawDescGZIP(), []int{4}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *MergeCommand) GetActor() uint32 {
 	if x != nil {
 		return x.Actor
-	}
-	return 0
-}
-
-func (x *MergeCommand) GetFrom() uint64 {
-	if x != nil {
-		return x.From
 	}
 	return 0
 }
@@ -444,7 +439,7 @@ type AcknowledgeCommand struct {
 
 func (x *AcknowledgeCommand) Reset() {
 	*x = AcknowledgeCommand{}
-	mi := &file_atoll_internal_v1_log_proto_msgTypes[5]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -456,7 +451,7 @@ func (x *AcknowledgeCommand) String() string {
 func (*AcknowledgeCommand) ProtoMessage() {}
 
 func (x *AcknowledgeCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_internal_v1_log_proto_msgTypes[5]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -469,7 +464,7 @@ func (x *AcknowledgeCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcknowledgeCommand.ProtoReflect.Descriptor instead.
 func (*AcknowledgeCommand) Descriptor() ([]byte, []int) {
-	return file_atoll_internal_v1_log_proto_rawDescGZIP(), []int{5}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *AcknowledgeCommand) GetWatermarks() []*Watermark {
@@ -498,7 +493,7 @@ type Watermark struct {
 
 func (x *Watermark) Reset() {
 	*x = Watermark{}
-	mi := &file_atoll_internal_v1_log_proto_msgTypes[6]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -510,7 +505,7 @@ func (x *Watermark) String() string {
 func (*Watermark) ProtoMessage() {}
 
 func (x *Watermark) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_internal_v1_log_proto_msgTypes[6]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -523,7 +518,7 @@ func (x *Watermark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Watermark.ProtoReflect.Descriptor instead.
 func (*Watermark) Descriptor() ([]byte, []int) {
-	return file_atoll_internal_v1_log_proto_rawDescGZIP(), []int{6}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Watermark) GetRegion() uint32 {
@@ -560,7 +555,7 @@ type RememberedOutcome struct {
 
 func (x *RememberedOutcome) Reset() {
 	*x = RememberedOutcome{}
-	mi := &file_atoll_internal_v1_log_proto_msgTypes[7]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -572,7 +567,7 @@ func (x *RememberedOutcome) String() string {
 func (*RememberedOutcome) ProtoMessage() {}
 
 func (x *RememberedOutcome) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_internal_v1_log_proto_msgTypes[7]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -585,7 +580,7 @@ func (x *RememberedOutcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RememberedOutcome.ProtoReflect.Descriptor instead.
 func (*RememberedOutcome) Descriptor() ([]byte, []int) {
-	return file_atoll_internal_v1_log_proto_rawDescGZIP(), []int{7}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RememberedOutcome) GetOutcomes() []*Outcome {
@@ -623,7 +618,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_atoll_internal_v1_log_proto_msgTypes[8]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -635,7 +630,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_internal_v1_log_proto_msgTypes[8]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -648,7 +643,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_atoll_internal_v1_log_proto_rawDescGZIP(), []int{8}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Outcome) GetVersion() string {
@@ -686,25 +681,138 @@ func (x *Outcome) GetChanged() uint64 {
 	return 0
 }
 
-var File_atoll_internal_v1_log_proto protoreflect.FileDescriptor
+// MachineState is what a partition's state machine keeps beside its values.
+type MachineState struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The last applied entry of the Raft log.
+	Index uint64 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	Term  uint64 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
+	// The group's membership, in the Raft adapter's encoding, and the entry that set it.
+	Configuration      []byte `protobuf:"bytes,3,opt,name=configuration,proto3" json:"configuration,omitempty"`
+	ConfigurationIndex uint64 `protobuf:"varint,4,opt,name=configuration_index,json=configurationIndex,proto3" json:"configuration_index,omitempty"`
+	// The outbox keeps the deltas after trimmed, up to head.
+	OutboxTrimmed uint64       `protobuf:"varint,5,opt,name=outbox_trimmed,json=outboxTrimmed,proto3" json:"outbox_trimmed,omitempty"`
+	OutboxHead    uint64       `protobuf:"varint,6,opt,name=outbox_head,json=outboxHead,proto3" json:"outbox_head,omitempty"`
+	OutboxBytes   uint64       `protobuf:"varint,7,opt,name=outbox_bytes,json=outboxBytes,proto3" json:"outbox_bytes,omitempty"`
+	Watermarks    []*Watermark `protobuf:"bytes,8,rep,name=watermarks,proto3" json:"watermarks,omitempty"`
+	// How many op_ids are remembered.
+	Remembered    uint64 `protobuf:"varint,9,opt,name=remembered,proto3" json:"remembered,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
 
-const file_atoll_internal_v1_log_proto_rawDesc = "" +
+func (x *MachineState) Reset() {
+	*x = MachineState{}
+	mi := &file_atoll_log_v1_log_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MachineState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MachineState) ProtoMessage() {}
+
+func (x *MachineState) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_log_v1_log_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MachineState.ProtoReflect.Descriptor instead.
+func (*MachineState) Descriptor() ([]byte, []int) {
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *MachineState) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *MachineState) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *MachineState) GetConfiguration() []byte {
+	if x != nil {
+		return x.Configuration
+	}
+	return nil
+}
+
+func (x *MachineState) GetConfigurationIndex() uint64 {
+	if x != nil {
+		return x.ConfigurationIndex
+	}
+	return 0
+}
+
+func (x *MachineState) GetOutboxTrimmed() uint64 {
+	if x != nil {
+		return x.OutboxTrimmed
+	}
+	return 0
+}
+
+func (x *MachineState) GetOutboxHead() uint64 {
+	if x != nil {
+		return x.OutboxHead
+	}
+	return 0
+}
+
+func (x *MachineState) GetOutboxBytes() uint64 {
+	if x != nil {
+		return x.OutboxBytes
+	}
+	return 0
+}
+
+func (x *MachineState) GetWatermarks() []*Watermark {
+	if x != nil {
+		return x.Watermarks
+	}
+	return nil
+}
+
+func (x *MachineState) GetRemembered() uint64 {
+	if x != nil {
+		return x.Remembered
+	}
+	return 0
+}
+
+var File_atoll_log_v1_log_proto protoreflect.FileDescriptor
+
+const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"\n" +
-	"\x1batoll/internal/v1/log.proto\x12\x11atoll.internal.v1\"\x8c\x01\n" +
+	"\x16atoll/log/v1/log.proto\x12\fatoll.log.v1\"\x87\x01\n" +
 	"\bLogEntry\x12\x1a\n" +
 	"\bproposer\x18\x01 \x01(\x04R\bproposer\x12\x1a\n" +
 	"\bproposal\x18\x02 \x01(\x04R\bproposal\x12\x10\n" +
-	"\x03hlc\x18\x03 \x01(\x04R\x03hlc\x126\n" +
-	"\bcommands\x18\x04 \x03(\v2\x1a.atoll.internal.v1.CommandR\bcommands\"\xd1\x01\n" +
-	"\aCommand\x127\n" +
-	"\x05write\x18\x01 \x01(\v2\x1f.atoll.internal.v1.WriteCommandH\x00R\x05write\x127\n" +
-	"\x05merge\x18\x02 \x01(\v2\x1f.atoll.internal.v1.MergeCommandH\x00R\x05merge\x12I\n" +
-	"\vacknowledge\x18\x03 \x01(\v2%.atoll.internal.v1.AcknowledgeCommandH\x00R\vacknowledgeB\t\n" +
-	"\acommand\"a\n" +
+	"\x03hlc\x18\x03 \x01(\x04R\x03hlc\x121\n" +
+	"\bcommands\x18\x04 \x03(\v2\x15.atoll.log.v1.CommandR\bcommands\"\xc2\x01\n" +
+	"\aCommand\x122\n" +
+	"\x05write\x18\x01 \x01(\v2\x1a.atoll.log.v1.WriteCommandH\x00R\x05write\x122\n" +
+	"\x05merge\x18\x02 \x01(\v2\x1a.atoll.log.v1.MergeCommandH\x00R\x05merge\x12D\n" +
+	"\vacknowledge\x18\x03 \x01(\v2 .atoll.log.v1.AcknowledgeCommandH\x00R\vacknowledgeB\t\n" +
+	"\acommand\"\\\n" +
 	"\fWriteCommand\x12\x13\n" +
-	"\x05op_id\x18\x01 \x01(\tR\x04opId\x12<\n" +
+	"\x05op_id\x18\x01 \x01(\tR\x04opId\x127\n" +
 	"\n" +
-	"operations\x18\x02 \x03(\v2\x1c.atoll.internal.v1.OperationR\n" +
+	"operations\x18\x02 \x03(\v2\x17.atoll.log.v1.OperationR\n" +
 	"operations\"\xc9\x02\n" +
 	"\tOperation\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x1c\n" +
@@ -719,22 +827,21 @@ const file_atoll_internal_v1_log_proto_rawDesc = "" +
 	"\x0econdition_kind\x18\t \x01(\rR\rconditionKind\x12+\n" +
 	"\x11condition_version\x18\n" +
 	" \x01(\tR\x10conditionVersion\x12'\n" +
-	"\x0fcondition_value\x18\v \x01(\fR\x0econditionValue\"P\n" +
+	"\x0fcondition_value\x18\v \x01(\fR\x0econditionValue\"<\n" +
 	"\fMergeCommand\x12\x14\n" +
-	"\x05actor\x18\x01 \x01(\rR\x05actor\x12\x12\n" +
-	"\x04from\x18\x02 \x01(\x04R\x04from\x12\x16\n" +
-	"\x06deltas\x18\x03 \x03(\fR\x06deltas\"k\n" +
-	"\x12AcknowledgeCommand\x12<\n" +
+	"\x05actor\x18\x01 \x01(\rR\x05actor\x12\x16\n" +
+	"\x06deltas\x18\x02 \x03(\fR\x06deltas\"f\n" +
+	"\x12AcknowledgeCommand\x127\n" +
 	"\n" +
-	"watermarks\x18\x01 \x03(\v2\x1c.atoll.internal.v1.WatermarkR\n" +
+	"watermarks\x18\x01 \x03(\v2\x17.atoll.log.v1.WatermarkR\n" +
 	"watermarks\x12\x17\n" +
 	"\atrim_to\x18\x02 \x01(\x04R\x06trimTo\"K\n" +
 	"\tWatermark\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\rR\x06region\x12\x14\n" +
 	"\x05actor\x18\x02 \x01(\rR\x05actor\x12\x10\n" +
-	"\x03seq\x18\x03 \x01(\x04R\x03seq\"\x7f\n" +
-	"\x11RememberedOutcome\x126\n" +
-	"\boutcomes\x18\x01 \x03(\v2\x1a.atoll.internal.v1.OutcomeR\boutcomes\x12\x10\n" +
+	"\x03seq\x18\x03 \x01(\x04R\x03seq\"z\n" +
+	"\x11RememberedOutcome\x121\n" +
+	"\boutcomes\x18\x01 \x03(\v2\x15.atoll.log.v1.OutcomeR\boutcomes\x12\x10\n" +
 	"\x03hlc\x18\x02 \x01(\x04R\x03hlc\x12 \n" +
 	"\vfingerprint\x18\x03 \x01(\x04R\vfingerprint\"\x85\x01\n" +
 	"\aOutcome\x12\x18\n" +
@@ -742,53 +849,70 @@ const file_atoll_internal_v1_log_proto_rawDesc = "" +
 	"\aexisted\x18\x02 \x01(\bR\aexisted\x12\x18\n" +
 	"\acounter\x18\x03 \x01(\x12R\acounter\x12\x12\n" +
 	"\x04size\x18\x04 \x01(\x04R\x04size\x12\x18\n" +
-	"\achanged\x18\x05 \x01(\x04R\achangedB=Z;github.com/atolldb/atoll/proto/atoll/internal/v1;internalv1b\x06proto3"
+	"\achanged\x18\x05 \x01(\x04R\achanged\"\xd3\x02\n" +
+	"\fMachineState\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
+	"\x04term\x18\x02 \x01(\x04R\x04term\x12$\n" +
+	"\rconfiguration\x18\x03 \x01(\fR\rconfiguration\x12/\n" +
+	"\x13configuration_index\x18\x04 \x01(\x04R\x12configurationIndex\x12%\n" +
+	"\x0eoutbox_trimmed\x18\x05 \x01(\x04R\routboxTrimmed\x12\x1f\n" +
+	"\voutbox_head\x18\x06 \x01(\x04R\n" +
+	"outboxHead\x12!\n" +
+	"\foutbox_bytes\x18\a \x01(\x04R\voutboxBytes\x127\n" +
+	"\n" +
+	"watermarks\x18\b \x03(\v2\x17.atoll.log.v1.WatermarkR\n" +
+	"watermarks\x12\x1e\n" +
+	"\n" +
+	"remembered\x18\t \x01(\x04R\n" +
+	"rememberedB3Z1github.com/atolldb/atoll/proto/atoll/log/v1;logv1b\x06proto3"
 
 var (
-	file_atoll_internal_v1_log_proto_rawDescOnce sync.Once
-	file_atoll_internal_v1_log_proto_rawDescData []byte
+	file_atoll_log_v1_log_proto_rawDescOnce sync.Once
+	file_atoll_log_v1_log_proto_rawDescData []byte
 )
 
-func file_atoll_internal_v1_log_proto_rawDescGZIP() []byte {
-	file_atoll_internal_v1_log_proto_rawDescOnce.Do(func() {
-		file_atoll_internal_v1_log_proto_rawDescData = protoimpl.X.CompressGZIP(unsafe.Slice(unsafe.StringData(file_atoll_internal_v1_log_proto_rawDesc), len(file_atoll_internal_v1_log_proto_rawDesc)))
+func file_atoll_log_v1_log_proto_rawDescGZIP() []byte {
+	file_atoll_log_v1_log_proto_rawDescOnce.Do(func() {
+		file_atoll_log_v1_log_proto_rawDescData = protoimpl.X.CompressGZIP(unsafe.Slice(unsafe.StringData(file_atoll_log_v1_log_proto_rawDesc), len(file_atoll_log_v1_log_proto_rawDesc)))
 	})
-	return file_atoll_internal_v1_log_proto_rawDescData
+	return file_atoll_log_v1_log_proto_rawDescData
 }
 
-var file_atoll_internal_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
-var file_atoll_internal_v1_log_proto_goTypes = []any{
-	(*LogEntry)(nil),           // 0: atoll.internal.v1.LogEntry
-	(*Command)(nil),            // 1: atoll.internal.v1.Command
-	(*WriteCommand)(nil),       // 2: atoll.internal.v1.WriteCommand
-	(*Operation)(nil),          // 3: atoll.internal.v1.Operation
-	(*MergeCommand)(nil),       // 4: atoll.internal.v1.MergeCommand
-	(*AcknowledgeCommand)(nil), // 5: atoll.internal.v1.AcknowledgeCommand
-	(*Watermark)(nil),          // 6: atoll.internal.v1.Watermark
-	(*RememberedOutcome)(nil),  // 7: atoll.internal.v1.RememberedOutcome
-	(*Outcome)(nil),            // 8: atoll.internal.v1.Outcome
+var file_atoll_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_atoll_log_v1_log_proto_goTypes = []any{
+	(*LogEntry)(nil),           // 0: atoll.log.v1.LogEntry
+	(*Command)(nil),            // 1: atoll.log.v1.Command
+	(*WriteCommand)(nil),       // 2: atoll.log.v1.WriteCommand
+	(*Operation)(nil),          // 3: atoll.log.v1.Operation
+	(*MergeCommand)(nil),       // 4: atoll.log.v1.MergeCommand
+	(*AcknowledgeCommand)(nil), // 5: atoll.log.v1.AcknowledgeCommand
+	(*Watermark)(nil),          // 6: atoll.log.v1.Watermark
+	(*RememberedOutcome)(nil),  // 7: atoll.log.v1.RememberedOutcome
+	(*Outcome)(nil),            // 8: atoll.log.v1.Outcome
+	(*MachineState)(nil),       // 9: atoll.log.v1.MachineState
 }
-var file_atoll_internal_v1_log_proto_depIdxs = []int32{
-	1, // 0: atoll.internal.v1.LogEntry.commands:type_name -> atoll.internal.v1.Command
-	2, // 1: atoll.internal.v1.Command.write:type_name -> atoll.internal.v1.WriteCommand
-	4, // 2: atoll.internal.v1.Command.merge:type_name -> atoll.internal.v1.MergeCommand
-	5, // 3: atoll.internal.v1.Command.acknowledge:type_name -> atoll.internal.v1.AcknowledgeCommand
-	3, // 4: atoll.internal.v1.WriteCommand.operations:type_name -> atoll.internal.v1.Operation
-	6, // 5: atoll.internal.v1.AcknowledgeCommand.watermarks:type_name -> atoll.internal.v1.Watermark
-	8, // 6: atoll.internal.v1.RememberedOutcome.outcomes:type_name -> atoll.internal.v1.Outcome
-	7, // [7:7] is the sub-list for method output_type
-	7, // [7:7] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+var file_atoll_log_v1_log_proto_depIdxs = []int32{
+	1, // 0: atoll.log.v1.LogEntry.commands:type_name -> atoll.log.v1.Command
+	2, // 1: atoll.log.v1.Command.write:type_name -> atoll.log.v1.WriteCommand
+	4, // 2: atoll.log.v1.Command.merge:type_name -> atoll.log.v1.MergeCommand
+	5, // 3: atoll.log.v1.Command.acknowledge:type_name -> atoll.log.v1.AcknowledgeCommand
+	3, // 4: atoll.log.v1.WriteCommand.operations:type_name -> atoll.log.v1.Operation
+	6, // 5: atoll.log.v1.AcknowledgeCommand.watermarks:type_name -> atoll.log.v1.Watermark
+	8, // 6: atoll.log.v1.RememberedOutcome.outcomes:type_name -> atoll.log.v1.Outcome
+	6, // 7: atoll.log.v1.MachineState.watermarks:type_name -> atoll.log.v1.Watermark
+	8, // [8:8] is the sub-list for method output_type
+	8, // [8:8] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
-func init() { file_atoll_internal_v1_log_proto_init() }
-func file_atoll_internal_v1_log_proto_init() {
-	if File_atoll_internal_v1_log_proto != nil {
+func init() { file_atoll_log_v1_log_proto_init() }
+func file_atoll_log_v1_log_proto_init() {
+	if File_atoll_log_v1_log_proto != nil {
 		return
 	}
-	file_atoll_internal_v1_log_proto_msgTypes[1].OneofWrappers = []any{
+	file_atoll_log_v1_log_proto_msgTypes[1].OneofWrappers = []any{
 		(*Command_Write)(nil),
 		(*Command_Merge)(nil),
 		(*Command_Acknowledge)(nil),
@@ -797,17 +921,17 @@ func file_atoll_internal_v1_log_proto_init() {
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
-			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_internal_v1_log_proto_rawDesc), len(file_atoll_internal_v1_log_proto_rawDesc)),
+			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_log_v1_log_proto_rawDesc), len(file_atoll_log_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
-		GoTypes:           file_atoll_internal_v1_log_proto_goTypes,
-		DependencyIndexes: file_atoll_internal_v1_log_proto_depIdxs,
-		MessageInfos:      file_atoll_internal_v1_log_proto_msgTypes,
+		GoTypes:           file_atoll_log_v1_log_proto_goTypes,
+		DependencyIndexes: file_atoll_log_v1_log_proto_depIdxs,
+		MessageInfos:      file_atoll_log_v1_log_proto_msgTypes,
 	}.Build()
-	File_atoll_internal_v1_log_proto = out.File
-	file_atoll_internal_v1_log_proto_goTypes = nil
-	file_atoll_internal_v1_log_proto_depIdxs = nil
+	File_atoll_log_v1_log_proto = out.File
+	file_atoll_log_v1_log_proto_goTypes = nil
+	file_atoll_log_v1_log_proto_depIdxs = nil
 }

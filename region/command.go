@@ -1,0 +1,110 @@
+package region
+
+import (
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/replica"
+	"github.com/atolldb/atoll/hlc"
+	logv1 "github.com/atolldb/atoll/proto/atoll/log/v1"
+)
+
+// maxEntryBytes bounds an entry read from the log. A client's batch is at most 4 MiB, and nothing
+// larger is packed with it.
+const maxEntryBytes = 8 << 20
+
+// decodeEntry reads the payload of a Raft entry.
+func decodeEntry(data []byte) (*logv1.LogEntry, error) {
+	if len(data) > maxEntryBytes {
+		return nil, fmt.Errorf("%w: entry of %d bytes", ErrBadCommand, len(data))
+	}
+	entry := &logv1.LogEntry{}
+	if err := proto.Unmarshal(data, entry); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBadCommand, err)
+	}
+	return entry, nil
+}
+
+// writeCommand encodes a client's write.
+func writeCommand(opID string, ops []replica.Op) *logv1.Command {
+	w := &logv1.WriteCommand{OpId: opID, Operations: make([]*logv1.Operation, len(ops))}
+	for i, op := range ops {
+		w.Operations[i] = &logv1.Operation{
+			Kind:             uint32(op.Kind),
+			Namespace:        op.Namespace,
+			Key:              op.Key,
+			Type:             uint32(op.Type),
+			Value:            op.Value,
+			ExpiresHlc:       uint64(op.Expires),
+			Delta:            op.Delta,
+			Elements:         op.Elements,
+			ConditionKind:    uint32(op.Condition.Kind),
+			ConditionVersion: op.Condition.Version,
+			ConditionValue:   op.Condition.Value,
+		}
+	}
+	return &logv1.Command{Command: &logv1.Command_Write{Write: w}}
+}
+
+// decodeOperations is the reverse of writeCommand.
+func decodeOperations(encoded []*logv1.Operation) []replica.Op {
+	ops := make([]replica.Op, len(encoded))
+	for i, o := range encoded {
+		ops[i] = replica.Op{
+			Kind:      replica.OpKind(o.GetKind()),
+			Namespace: o.GetNamespace(),
+			Key:       o.GetKey(),
+			Type:      crdt.Type(o.GetType()),
+			Value:     o.GetValue(),
+			Expires:   hlc.Time(o.GetExpiresHlc()),
+			Delta:     o.GetDelta(),
+			Elements:  o.GetElements(),
+			Condition: replica.Condition{
+				Kind:    replica.ConditionKind(o.GetConditionKind()),
+				Version: o.GetConditionVersion(),
+				Value:   o.GetConditionValue(),
+			},
+		}
+	}
+	return ops
+}
+
+// fingerprint tells one write's operations from another's. Expiry is left out: a retry of the same
+// write computes it anew.
+func fingerprint(ops []*logv1.Operation) (uint64, error) {
+	var h xxh3.Hasher
+	for _, o := range ops {
+		same := proto.CloneOf(o)
+		same.ExpiresHlc = 0
+		data, err := proto.MarshalOptions{Deterministic: true}.Marshal(same)
+		if err != nil {
+			return 0, fmt.Errorf("encode operation: %w", err)
+		}
+		_, _ = h.Write(data)
+	}
+	return h.Sum64(), nil
+}
+
+func encodeOutcomes(outcomes []replica.Outcome) []*logv1.Outcome {
+	encoded := make([]*logv1.Outcome, len(outcomes))
+	for i, o := range outcomes {
+		encoded[i] = &logv1.Outcome{
+			Version: o.Version, Existed: o.Existed, Counter: o.Counter, Size: o.Size, Changed: o.Changed,
+		}
+	}
+	return encoded
+}
+
+func decodeOutcomes(encoded []*logv1.Outcome) []replica.Outcome {
+	outcomes := make([]replica.Outcome, len(encoded))
+	for i, o := range encoded {
+		outcomes[i] = replica.Outcome{
+			Version: o.GetVersion(), Existed: o.GetExisted(), Counter: o.GetCounter(), Size: o.GetSize(), Changed: o.GetChanged(),
+		}
+	}
+	return outcomes
+}

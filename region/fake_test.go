@@ -1,0 +1,175 @@
+package region_test
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/hlc"
+	"github.com/atolldb/atoll/region"
+	"github.com/atolldb/atoll/region/store"
+	"github.com/atolldb/atoll/topology"
+)
+
+const (
+	testEU topology.RegionID = 1
+	testUS topology.RegionID = 2
+	testAP topology.RegionID = 3
+)
+
+func actorOf(r topology.RegionID) crdt.Actor { return topology.Actor(r, 0) }
+
+// partitionStore is a real store as package region wants it.
+type partitionStore struct{ *store.Store }
+
+func (s partitionStore) Snapshot() (region.StoreSnapshot, error) { return s.Store.Snapshot() }
+
+func openStore(t *testing.T, path string) partitionStore {
+	t.Helper()
+	s, err := store.Open(path, store.Options{OnFailure: func(err error) { t.Errorf("store failed: %v", err) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return partitionStore{s}
+}
+
+// fakeGroup stands for a Raft group of one node: what is proposed is committed and applied at once,
+// and kept, so that it can be fed to other machines.
+type fakeGroup struct {
+	mu       sync.Mutex
+	machine  *region.Machine
+	log      []region.Entry
+	leading  bool
+	leader   topology.NodeID
+	changed  chan struct{}
+	barriers int
+	hold     chan struct{} // if set, Propose and Barrier wait for it to be closed
+	entered  chan struct{} // gets one message per Propose or Barrier that waits for hold
+	fail     error         // if set, Propose returns it and commits nothing
+	failed   error         // if set, Propose returns it although it commits
+	tamper   func([]byte) []byte
+}
+
+func newFakeGroup(m *region.Machine) *fakeGroup {
+	return &fakeGroup{
+		machine: m, leading: true, leader: "eu-1",
+		changed: make(chan struct{}), entered: make(chan struct{}, 100),
+	}
+}
+
+func (g *fakeGroup) set(change func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	change()
+}
+
+func (g *fakeGroup) wait() {
+	g.mu.Lock()
+	hold := g.hold
+	g.mu.Unlock()
+	if hold != nil {
+		g.entered <- struct{}{}
+		<-hold
+	}
+}
+
+func (g *fakeGroup) Propose(_ context.Context, data []byte) error {
+	g.wait()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.fail != nil {
+		return g.fail
+	}
+	if g.tamper != nil {
+		data = g.tamper(data)
+	}
+	g.log = append(g.log, region.Entry{Index: uint64(len(g.log)) + 1, Term: 1, Data: data})
+	if err := g.machine.Apply(g.log[len(g.log)-1:]); err != nil {
+		return err
+	}
+	return g.failed
+}
+
+func (g *fakeGroup) Barrier(context.Context) error {
+	g.wait()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.barriers++
+	if !g.leading {
+		return region.ErrNotLeader
+	}
+	return nil
+}
+
+func (g *fakeGroup) Leader() (topology.NodeID, uint64, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.leader, 1, g.leader != ""
+}
+
+func (g *fakeGroup) Leadership() (bool, <-chan struct{}) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.leading, g.changed
+}
+
+// testClock is a wall clock that tests set.
+type testClock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func (c *testClock) wall() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *testClock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// fixture is one served partition of region eu.
+type fixture struct {
+	*region.Partition
+	machine *region.Machine
+	group   *fakeGroup
+	clock   *testClock
+}
+
+func newFixture(t *testing.T, self topology.RegionID, destinations ...topology.RegionID) *fixture {
+	t.Helper()
+	f := &fixture{clock: &testClock{now: time.Unix(1_700_000_000, 0)}}
+	clock := hlc.NewClock(f.clock.wall)
+	var err error
+	f.machine, err = region.NewMachine(actorOf(self), openStore(t, filepath.Join(t.TempDir(), "p.db")), clock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.group = newFakeGroup(f.machine)
+	f.Partition = region.NewPartition(region.PartitionConfig{
+		Machine: f.machine, Group: f.group, Clock: clock, Wall: f.clock.wall, Proposer: 7,
+		Destinations: destinations, Logger: slog.New(slog.DiscardHandler),
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- f.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return f
+}

@@ -1,0 +1,274 @@
+package region
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/replica"
+	"github.com/atolldb/atoll/hlc"
+	logv1 "github.com/atolldb/atoll/proto/atoll/log/v1"
+	"github.com/atolldb/atoll/topology"
+)
+
+// Group is one partition's Raft group as the data plane uses it.
+type Group interface {
+	// Propose has data committed and applied by this node's state machine. ErrNotLeader and
+	// ErrShuttingDown mean that nothing was done, any other error that it may have been.
+	Propose(ctx context.Context, data []byte) error
+	// Barrier returns nil once this node has proved that it led the group after the call began, and
+	// has applied all that was committed before.
+	Barrier(ctx context.Context) error
+	// Leader returns who leads, in which term, as far as this node knows.
+	Leader() (leader topology.NodeID, term uint64, known bool)
+	// Leadership returns whether this node leads, and a channel that is closed at the next change.
+	Leadership() (leading bool, changed <-chan struct{})
+}
+
+// Level is what a read promises.
+type Level uint8
+
+const (
+	// Linearizable reads reflect every write acknowledged in this region before they began.
+	Linearizable Level = iota
+	// Eventual reads reflect whatever this replica has applied.
+	Eventual
+)
+
+// maxClockAhead bounds how far in the future a delta's clock may be. A region whose clock is further
+// ahead would win every conflict from then on.
+const maxClockAhead = 10 * time.Second
+
+// emptyOutboxAt is how many deltas gather before a partition that ships to nobody drops them.
+const emptyOutboxAt = 1024
+
+// Partition is this node's replica of one partition. It is safe for concurrent use.
+type Partition struct {
+	id           topology.PartitionID
+	machine      *Machine
+	group        Group
+	clock        *hlc.Clock
+	wall         func() time.Time
+	destinations []topology.RegionID
+	batcher      *batcher
+	barrier      *barrier
+	logger       *slog.Logger
+}
+
+// PartitionConfig is what a partition needs.
+type PartitionConfig struct {
+	ID      topology.PartitionID
+	Machine *Machine
+	Group   Group
+	Clock   *hlc.Clock
+	// Wall is the wall clock that Clock is built on.
+	Wall func() time.Time
+	// Proposer is a random number that names this process.
+	Proposer uint64
+	// Destinations are the regions that must have a delta before it may leave the outbox.
+	Destinations []topology.RegionID
+	Logger       *slog.Logger
+}
+
+// NewPartition returns a partition; Run serves it.
+func NewPartition(c PartitionConfig) *Partition {
+	return &Partition{
+		id: c.ID, machine: c.Machine, group: c.Group, clock: c.Clock, wall: c.Wall, destinations: c.Destinations,
+		batcher: newBatcher(c.Proposer, c.Machine, c.Group, c.Clock),
+		barrier: newBarrier(c.Group),
+		logger:  c.Logger.With("partition", c.ID),
+	}
+}
+
+// Run serves the partition until ctx ends.
+func (p *Partition) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return p.batcher.Run(ctx) })
+	g.Go(func() error { return p.barrier.Run(ctx) })
+	if len(p.destinations) == 0 {
+		g.Go(func() error { return p.dropOutbox(ctx) })
+	}
+	return g.Wait()
+}
+
+// ID returns the partition's number.
+func (p *Partition) ID() topology.PartitionID { return p.id }
+
+// Leader returns who leads the partition, as far as this node knows.
+func (p *Partition) Leader() (topology.NodeID, bool) {
+	leader, _, known := p.group.Leader()
+	return leader, known
+}
+
+// Leadership returns whether this node leads, and a channel that is closed at the next change.
+func (p *Partition) Leadership() (leading bool, changed <-chan struct{}) {
+	return p.group.Leadership()
+}
+
+// View returns a summary of what this replica has applied.
+func (p *Partition) View() *MachineView { return p.machine.View() }
+
+// WriteResult is the answer to a write.
+type WriteResult struct {
+	// Outcomes has one entry per operation, in the same order.
+	Outcomes []replica.Outcome
+	// Repeated says that the op_id was known: these are the first answer's outcomes, and nothing was
+	// done now.
+	Repeated bool
+}
+
+// Write runs operations in order, all or none. A nil error promises that they are durable on a
+// majority of the partition's replicas in this region, and visible to every linearizable read in the
+// region from now on.
+//
+// Errors after which nothing was done: *NotLeaderError, ErrOverloaded, ErrShuttingDown, ctx's own,
+// ErrOpIDReused, and *replica.OpError, which names the operation that was refused. ErrOutcomeUnknown
+// means that the write may or may not take effect; only a retry with the same opID is safe then.
+func (p *Partition) Write(ctx context.Context, opID string, ops []replica.Op) (WriteResult, error) {
+	if err := p.leading(); err != nil {
+		return WriteResult{}, err
+	}
+	r, err := p.batcher.do(ctx, writeCommand(opID, ops))
+	if err != nil {
+		return WriteResult{}, err
+	}
+	return WriteResult{Outcomes: r.outcomes, Repeated: r.repeated}, nil
+}
+
+func (p *Partition) leading() error {
+	if leading, _ := p.group.Leadership(); !leading {
+		leader, _ := p.Leader()
+		return &NotLeaderError{Leader: leader}
+	}
+	return nil
+}
+
+// Read calls fn with a read-only view that keeps the level's promise, and with the hybrid logical
+// clock by which expiry is judged. fn must not keep the replica.
+//
+// Errors: *NotLeaderError and ErrShuttingDown of a linearizable read, ctx's own, and fn's.
+func (p *Partition) Read(ctx context.Context, level Level, fn func(r *replica.Replica, now hlc.Time) error) error {
+	if level == Linearizable {
+		if err := p.leading(); err != nil {
+			return err
+		}
+		if err := p.barrier.wait(ctx); err != nil {
+			return err
+		}
+	}
+	return p.machine.Read(func(r *replica.Replica) error {
+		return fn(r, max(p.clock.Now(), r.LastHLC()))
+	})
+}
+
+// Merge applies contiguous deltas of another region's actor. It returns the actor's sequence number
+// reached, which this region has applied durably by then. Deltas applied before are skipped.
+//
+// Errors after which nothing was done: *NotLeaderError, ErrOverloaded, ErrShuttingDown,
+// ErrClockAhead, ctx's own, *replica.GapError, *replica.BadDeltaError. After ErrOutcomeUnknown, ask
+// View and go on from there.
+func (p *Partition) Merge(ctx context.Context, actor crdt.Actor, deltas [][]byte) (uint64, error) {
+	if err := p.leading(); err != nil {
+		return 0, err
+	}
+	if err := p.checkClock(deltas); err != nil {
+		return 0, err
+	}
+	command := &logv1.MergeCommand{Actor: uint32(actor), Deltas: deltas}
+	r, err := p.batcher.do(ctx, &logv1.Command{Command: &logv1.Command_Merge{Merge: command}})
+	return r.applied, err
+}
+
+// checkClock refuses deltas from too far in the future. Their clocks rise, so the last one's is the
+// highest.
+func (p *Partition) checkClock(deltas [][]byte) error {
+	if len(deltas) == 0 {
+		return nil
+	}
+	last, err := replica.DecodeDelta(deltas[len(deltas)-1])
+	if err != nil {
+		return err
+	}
+	if ahead := last.Time.Wall().Sub(p.wall()); ahead > maxClockAhead {
+		return fmt.Errorf("%w: by %v", ErrClockAhead, ahead)
+	}
+	return nil
+}
+
+// Acknowledge records how far other regions have applied this region's deltas, and lets those that
+// every destination has applied leave the outbox. It proposes nothing if nothing would change.
+func (p *Partition) Acknowledge(ctx context.Context, marks []Watermark) error {
+	if err := p.leading(); err != nil {
+		return err
+	}
+	view := p.machine.View()
+	known := map[Watermark]uint64{}
+	for _, w := range view.Watermarks {
+		known[Watermark{Region: w.Region, Actor: w.Actor}] = w.Seq
+	}
+	command := &logv1.AcknowledgeCommand{}
+	for _, w := range marks {
+		k := Watermark{Region: w.Region, Actor: w.Actor}
+		if w.Seq > view.Outbox.Head {
+			p.logger.Error("another region has applied more of this region's events than this replica knows of",
+				"region", w.Region, "applied", w.Seq, "head", view.Outbox.Head)
+			continue
+		}
+		if !slices.Contains(p.destinations, w.Region) || w.Seq <= known[k] {
+			continue
+		}
+		known[k] = w.Seq
+		command.Watermarks = append(command.Watermarks, &logv1.Watermark{
+			Region: uint32(w.Region), Actor: uint32(w.Actor), Seq: w.Seq,
+		})
+	}
+	if len(command.Watermarks) == 0 {
+		return nil
+	}
+	command.TrimTo = view.Outbox.Head
+	for _, d := range p.destinations {
+		command.TrimTo = min(command.TrimTo, known[Watermark{Region: d, Actor: view.Outbox.Actor}])
+	}
+	return p.acknowledge(ctx, command)
+}
+
+func (p *Partition) acknowledge(ctx context.Context, c *logv1.AcknowledgeCommand) error {
+	_, err := p.batcher.do(ctx, &logv1.Command{Command: &logv1.Command_Acknowledge{Acknowledge: c}})
+	return err
+}
+
+// Outbox returns which deltas wait for other regions, and a channel that is closed at the next
+// change.
+func (p *Partition) Outbox() (OutboxState, <-chan struct{}) {
+	changed := p.machine.outboxChanged.changed()
+	return p.machine.View().Outbox, changed
+}
+
+// ReadOutbox returns deltas from a sequence number on: up to maxBytes, but at least one if there is
+// one.
+func (p *Partition) ReadOutbox(from uint64, maxBytes int) ([]OutboxRecord, error) {
+	return p.machine.ReadOutbox(from, maxBytes)
+}
+
+// dropOutbox keeps the outbox of a deployment of one region from growing for ever.
+func (p *Partition) dropOutbox(ctx context.Context) error {
+	for {
+		outbox, changed := p.Outbox()
+		if leading, _ := p.group.Leadership(); leading && outbox.Head-outbox.First+1 >= emptyOutboxAt {
+			err := p.acknowledge(ctx, &logv1.AcknowledgeCommand{TrimTo: outbox.Head})
+			if err != nil && ctx.Err() == nil {
+				p.logger.Debug("outbox not dropped", "err", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+	}
+}

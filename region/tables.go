@@ -1,0 +1,92 @@
+package region
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/replica"
+	logv1 "github.com/atolldb/atoll/proto/atoll/log/v1"
+	"github.com/atolldb/atoll/topology"
+)
+
+// The tables of a partition's store that belong to this package; the others are the replica's.
+//
+//	L seq              one delta of the outbox
+//	O op_id            what the write with this op_id answered
+//	Q hlc op_id        the same op_ids by age
+//	P                  one record: position, outbox bounds, watermarks (MachineState)
+const (
+	tableOutbox       = 'L'
+	tableRemembered   = 'O'
+	tableByAge        = 'Q'
+	tableMachineState = 'P'
+)
+
+// errState means that a record of the store makes no sense. Its bytes passed the checksum, so this
+// is a mistake of a program and not of a disk.
+var errState = errors.New("the partition's state is malformed")
+
+func outboxKey(seq uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{tableOutbox}, seq)
+}
+
+func rememberedKey(opID string) []byte {
+	return append([]byte{tableRemembered}, opID...)
+}
+
+func ageKey(hlc uint64, opID string) []byte {
+	return append(binary.BigEndian.AppendUint64([]byte{tableByAge}, hlc), opID...)
+}
+
+// machineState is what the state machine keeps beside the replica. It is saved once per transaction.
+type machineState struct {
+	position   Position
+	outbox     outboxBounds
+	watermarks map[watermarkKey]uint64
+	remembered uint64 // op_ids kept
+}
+
+type watermarkKey struct {
+	region topology.RegionID
+	actor  crdt.Actor
+}
+
+func loadMachineState(kv replica.KV) (machineState, error) {
+	s := machineState{watermarks: map[watermarkKey]uint64{}}
+	data, ok, err := kv.Get([]byte{tableMachineState})
+	if err != nil || !ok {
+		return s, err
+	}
+	record := &logv1.MachineState{}
+	if err := proto.Unmarshal(data, record); err != nil {
+		return s, fmt.Errorf("%w: %w", errState, err)
+	}
+	s.position = Position{
+		Index: record.GetIndex(), Term: record.GetTerm(),
+		Configuration: record.GetConfiguration(), ConfigurationIndex: record.GetConfigurationIndex(),
+	}
+	s.outbox = outboxBounds{trimmed: record.GetOutboxTrimmed(), head: record.GetOutboxHead(), bytes: record.GetOutboxBytes()}
+	for _, w := range record.GetWatermarks() {
+		s.watermarks[watermarkKey{topology.RegionID(w.GetRegion()), crdt.Actor(w.GetActor())}] = w.GetSeq()
+	}
+	s.remembered = record.GetRemembered()
+	return s, nil
+}
+
+func (s *machineState) save(kv replica.KV) error {
+	record := &logv1.MachineState{
+		Index: s.position.Index, Term: s.position.Term,
+		Configuration: s.position.Configuration, ConfigurationIndex: s.position.ConfigurationIndex,
+		OutboxTrimmed: s.outbox.trimmed, OutboxHead: s.outbox.head, OutboxBytes: s.outbox.bytes,
+		Watermarks: s.sortedWatermarks(), Remembered: s.remembered,
+	}
+	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(record)
+	if err != nil {
+		return fmt.Errorf("encode machine state: %w", err)
+	}
+	return kv.Put([]byte{tableMachineState}, data)
+}
