@@ -61,8 +61,13 @@ func Listen(ctx context.Context, config Config) (*Link, error) {
 // Addr returns the address on which the link accepts.
 func (l *Link) Addr() string { return l.listener.Addr().String() }
 
-// Close stops accepting. Only a link that is never run needs it.
-func (l *Link) Close() error { return l.listener.Close() }
+// Close stops accepting. Only a link that is never run needs it; after Run it does nothing.
+func (l *Link) Close() error {
+	if err := l.listener.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
 
 // Run carries connections until ctx is done, and then closes them all.
 // It returns nil then, or the reason why it can accept no more.

@@ -284,6 +284,9 @@ func TestRunEndsWithConnectionsOpenAndCut(t *testing.T) {
 	case <-time.After(patience):
 		t.Fatal("run goes on after its context is done")
 	}
+	if err := l.Close(); err != nil {
+		t.Errorf("close after run: %v", err)
+	}
 	if _, err := io.ReadAll(conn); isTimeout(err) {
 		t.Error("a connection stays open after the link is gone")
 	}
