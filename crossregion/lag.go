@@ -33,3 +33,46 @@ func (f Flow) Lag() uint64 {
 	}
 	return f.Head - f.Applied
 }
+
+// marks remember when a head was first heard of, to tell how long its destination has been behind.
+// The zero value is ready. It holds a bounded number: when full, the youngest takes in the next, so
+// that what it tells can only be too much.
+type marks struct {
+	heads []mark
+}
+
+type mark struct {
+	head uint64
+	at   time.Time
+}
+
+const maxMarks = 64
+
+func (m *marks) add(head uint64, now time.Time) {
+	if n := len(m.heads); n > 0 {
+		youngest := &m.heads[n-1]
+		if head <= youngest.head {
+			return
+		}
+		if n == maxMarks {
+			youngest.head = head
+			return
+		}
+	}
+	m.heads = append(m.heads, mark{head, now})
+}
+
+func (m *marks) reached(applied uint64) {
+	n := 0
+	for n < len(m.heads) && m.heads[n].head <= applied {
+		n++
+	}
+	m.heads = append(m.heads[:0], m.heads[n:]...)
+}
+
+func (m *marks) behind(now time.Time) time.Duration {
+	if len(m.heads) == 0 {
+		return 0
+	}
+	return now.Sub(m.heads[0].at)
+}

@@ -2,12 +2,29 @@ package crossregion
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/topology"
 )
 
 // Replicator exchanges the deltas of the partitions this node leads with all other regions.
 type Replicator struct {
-	cfg Config
+	cfg       Config
+	tuning    tuning
+	log       *slog.Logger
+	regions   map[topology.RegionID]RemoteRegion
+	reporters map[topology.RegionID]*reporting
+	counts    counters
+	mu        struct {
+		sync.RWMutex
+		led map[topology.PartitionID]*session
+		// ended holds what sessions that are over had counted.
+		ended Stats
+	}
 }
 
 // New returns a Replicator that does nothing until Run.
@@ -15,17 +32,238 @@ func New(cfg Config) (*Replicator, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("cross-region replication: %w", err)
 	}
-	return &Replicator{cfg: cfg}, nil
+	r := &Replicator{
+		cfg: cfg, tuning: defaultTuning(), log: cfg.Logger,
+		regions:   make(map[topology.RegionID]RemoteRegion, len(cfg.Regions)),
+		reporters: make(map[topology.RegionID]*reporting, len(cfg.Regions)),
+	}
+	r.mu.led = map[topology.PartitionID]*session{}
+	for _, region := range cfg.Regions {
+		r.regions[region.ID] = region
+		r.reporters[region.ID] = newReporting(r, region)
+	}
+	return r, nil
 }
 
-// Run replicates until ctx is done, then returns nil. Whatever fails meanwhile is retried.
+// Run replicates until ctx is done, then returns nil. Whatever fails meanwhile is retried. It may be
+// called once.
 func (r *Replicator) Run(ctx context.Context) error {
-	<-ctx.Done()
+	var wg sync.WaitGroup
+	for p := range topology.PartitionID(r.cfg.Partitions) {
+		wg.Go(func() { r.lead(ctx, p) })
+	}
+	for _, region := range r.cfg.Regions {
+		wg.Go(func() { r.subscribe(ctx, region) })
+		wg.Go(func() { r.reporters[region.ID].run(ctx) })
+	}
+	if len(r.cfg.Regions) > 0 {
+		wg.Go(func() { r.serve(ctx) })
+		wg.Go(func() { r.beat(ctx) })
+		wg.Go(func() { r.checkStream(ctx) })
+	}
+	wg.Wait()
 	return nil
 }
 
-// Flows returns the state of every flow this node takes part in: of every partition it leads, from
-// each other region to here and from here to each other region. Safe for concurrent use.
-func (r *Replicator) Flows() []Flow {
-	return nil
+func (r *Replicator) stream(p topology.PartitionID, actor crdt.Actor) stream {
+	return stream{cluster: r.cfg.Cluster, partition: p, actor: actor}
+}
+
+// lead runs a session whenever this node leads the partition.
+func (r *Replicator) lead(ctx context.Context, p topology.PartitionID) {
+	for ctx.Err() == nil {
+		leading, changed := r.cfg.Source.Leadership(p)
+		if !leading || len(r.cfg.Regions) == 0 {
+			select {
+			case <-ctx.Done():
+			case <-changed:
+			}
+			continue
+		}
+		r.runSession(ctx, p, changed)
+	}
+}
+
+func (r *Replicator) runSession(ctx context.Context, p topology.PartitionID, changed <-chan struct{}) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s := newSession(r, p)
+	r.mu.Lock()
+	r.mu.led[p] = s
+	r.mu.Unlock()
+	var wg sync.WaitGroup
+	wg.Go(func() { s.run(ctx) })
+	select {
+	case <-ctx.Done():
+	case <-changed:
+	}
+	r.mu.Lock()
+	delete(r.mu.led, p)
+	r.mu.Unlock()
+	cancel()
+	wg.Wait()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, rcv := range s.receivers {
+		rcv.addCounts(&r.mu.ended)
+	}
+}
+
+func (r *Replicator) session(p topology.PartitionID) *session {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.mu.led[p]
+}
+
+func (r *Replicator) sessions() []*session {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	all := make([]*session, 0, len(r.mu.led))
+	for p := range topology.PartitionID(r.cfg.Partitions) {
+		if s := r.mu.led[p]; s != nil {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// subscribe keeps a subscription to another region.
+func (r *Replicator) subscribe(ctx context.Context, region RemoteRegion) {
+	r.retry(ctx, "subscription to another region ended", region.Name, func() error {
+		return r.cfg.Link.Inlet(region.ID).Subscribe(ctx, subscriber{r, region})
+	})
+}
+
+// serve keeps answering other regions.
+func (r *Replicator) serve(ctx context.Context) {
+	r.retry(ctx, "requests of other regions are not served", "", func() error {
+		return r.cfg.Link.Outlet().Serve(ctx, handler{r})
+	})
+}
+
+// retry calls run until ctx is done, with a pause that grows while it ends at once.
+func (r *Replicator) retry(ctx context.Context, what, region string, run func() error) {
+	pause := backoff{least: r.tuning.retryLeast, most: r.tuning.retryMost}
+	for ctx.Err() == nil {
+		began := r.cfg.Clock()
+		err := run()
+		if ctx.Err() != nil {
+			return
+		}
+		now := r.cfg.Clock()
+		if now.Sub(began) > r.tuning.retryMost {
+			pause.succeeded()
+		}
+		pause.failed(now)
+		if isPowerOfTwo(uint64(pause.failures)) {
+			r.log.Warn(what, slog.String("region", region), slog.Int("failures", pause.failures), slog.Any("err", err))
+		}
+		timeout, stop := timer(pause.until, now)
+		select {
+		case <-ctx.Done():
+		case <-timeout:
+		}
+		stop()
+	}
+}
+
+// subscriber hands on what one other region sends to all.
+type subscriber struct {
+	r      *Replicator
+	region RemoteRegion
+}
+
+// OnFrame hands an envelope to its partition's receiver, undecoded if this node does not lead it.
+func (s subscriber) OnFrame(p topology.PartitionID, frame []byte) {
+	if session := s.r.session(p); session != nil {
+		s.r.counts.received.Add(1)
+		session.receivers[s.region.ID].onFrame(frame)
+	}
+}
+
+// OnHeartbeat tells receivers how far the origin's outboxes reach.
+func (s subscriber) OnHeartbeat(frame []byte) {
+	heads, err := decodeHeartbeat(sender{s.r.cfg.Cluster, s.region.ID}, frame)
+	if err != nil {
+		s.r.refuse("heartbeat refused", s.region.ID, 0, err)
+		return
+	}
+	for _, h := range heads {
+		session := s.r.session(h.partition)
+		if session == nil {
+			continue
+		}
+		if h.actor != s.region.Actor {
+			s.r.refuse("heartbeat refused", s.region.ID, h.partition, errOtherActor)
+			continue
+		}
+		session.receivers[s.region.ID].onHead(h.seq)
+	}
+}
+
+// handler answers what other regions ask this one.
+type handler struct{ r *Replicator }
+
+// Fetch returns a part of an outbox if this node leads the partition.
+func (h handler) Fetch(p topology.PartitionID, request []byte) []byte {
+	r := h.r
+	if r.session(p) == nil {
+		return nil
+	}
+	s := r.stream(p, r.cfg.Actor)
+	from, maxBytes, err := decodeFetchRequest(s, request)
+	if err != nil {
+		r.refuse("fetch request refused", 0, p, err)
+		return nil
+	}
+	var res fetchResult
+	state, _ := r.cfg.Source.Outbox(p)
+	switch {
+	case from > state.Head:
+		res.nothing = true
+	default:
+		res.records, err = r.cfg.Source.ReadOutbox(p, from, maxBytes)
+		if n := len(res.records); n > maxEnvelopeRecords {
+			res.records = res.records[:maxEnvelopeRecords]
+		}
+	}
+	if errors.Is(err, ErrTrimmed) {
+		state, _ := r.cfg.Source.Outbox(p) // trimming may just have happened
+		res.trimmedTo, err = state.First, nil
+	}
+	var response []byte
+	if err == nil {
+		response, err = encodeFetchResponse(s, res)
+	}
+	if err != nil {
+		r.log.Error("records cannot be sent to another region", slog.Any("partition", p), slog.Any("err", err))
+		return nil
+	}
+	r.counts.served.Add(1)
+	return response
+}
+
+// Report hands watermarks to the partitions they are about.
+func (h handler) Report(frame []byte) {
+	region, watermarks, err := decodeWatermarks(h.r.cfg.Cluster, frame)
+	if _, known := h.r.regions[region]; err == nil && !known {
+		err = errOtherActor
+	}
+	if err != nil {
+		h.r.refuse("watermarks refused", region, 0, err)
+		return
+	}
+	for _, w := range watermarks {
+		session := h.r.session(w.partition)
+		if session == nil {
+			continue
+		}
+		err := errOtherActor
+		if w.actor == h.r.cfg.Actor {
+			err = session.acking.report(region, w.seq)
+		}
+		if err != nil {
+			h.r.refuse("watermark refused", region, w.partition, err)
+		}
+	}
 }

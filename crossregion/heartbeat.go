@@ -1,0 +1,128 @@
+package crossregion
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/atolldb/atoll/topology"
+)
+
+// beat broadcasts, in one message per interval, how far the outboxes of the led partitions reach. A
+// node that leads none still sends it, so that the link is known to work.
+func (r *Replicator) beat(ctx context.Context) {
+	ticker := time.NewTicker(r.tuning.heartbeat)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		now := r.cfg.Clock()
+		var heads []position
+		for _, s := range r.sessions() {
+			state, _ := r.cfg.Source.Outbox(s.partition)
+			s.acking.headIs(state.Head, now)
+			heads = append(heads, position{s.partition, state.Actor, state.Head})
+		}
+		frame, err := encodeHeartbeat(sender{r.cfg.Cluster, r.cfg.Self}, r.cfg.Node, heads)
+		if err == nil {
+			err = r.cfg.Link.Outlet().Broadcast(frame)
+		}
+		if err != nil {
+			r.log.Debug("heartbeat not sent", slog.Any("err", err))
+		}
+	}
+}
+
+// checkStream tells the shippers now and then what the stream is: one that was made anew after all
+// was published gives no other sign.
+func (r *Replicator) checkStream(ctx context.Context) {
+	ticker := time.NewTicker(r.tuning.streamCheck)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		callCtx, cancel := context.WithTimeout(ctx, r.tuning.openTimeout)
+		state, err := r.cfg.Link.Outlet().Stream(callCtx)
+		cancel()
+		if err != nil {
+			r.log.Debug("stream not available", slog.Any("err", err))
+			continue
+		}
+		for _, s := range r.sessions() {
+			s.observe(state)
+		}
+	}
+}
+
+// reporting drives the reporter to one origin.
+type reporting struct {
+	r      *Replicator
+	region RemoteRegion
+	wake   signal
+	mu     struct {
+		sync.Mutex
+		core *reporter
+	}
+}
+
+func newReporting(r *Replicator, region RemoteRegion) *reporting {
+	rep := &reporting{r: r, region: region, wake: newSignal()}
+	rep.mu.core = newReporter(r.tuning, r.cfg.Clock())
+	return rep
+}
+
+func (rep *reporting) note(p topology.PartitionID, seq uint64) {
+	rep.mu.Lock()
+	defer rep.mu.Unlock()
+	rep.mu.core.note(p, seq, rep.r.cfg.Clock())
+	rep.wake.raise()
+}
+
+func (rep *reporting) forget(p topology.PartitionID) {
+	rep.mu.Lock()
+	defer rep.mu.Unlock()
+	rep.mu.core.forget(p)
+}
+
+func (rep *reporting) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		now := rep.r.cfg.Clock()
+		rep.mu.Lock()
+		send, until := rep.mu.core.due(now)
+		rep.mu.Unlock()
+		if len(send) > 0 {
+			rep.send(send)
+			continue
+		}
+		timeout, stop := timer(until, now)
+		select {
+		case <-ctx.Done():
+		case <-rep.wake:
+		case <-timeout:
+		}
+		stop()
+	}
+}
+
+func (rep *reporting) send(applied map[topology.PartitionID]uint64) {
+	watermarks := make([]position, 0, len(applied))
+	for _, p := range slices.Sorted(maps.Keys(applied)) {
+		watermarks = append(watermarks, position{p, rep.region.Actor, applied[p]})
+	}
+	frame, err := encodeWatermarks(sender{rep.r.cfg.Cluster, rep.r.cfg.Self}, watermarks)
+	if err == nil {
+		err = rep.r.cfg.Link.Inlet(rep.region.ID).Report(frame)
+	}
+	if err != nil { // all of them are sent again before long
+		rep.r.log.Debug("watermarks not sent", slog.Any("region", rep.region.Name), slog.Any("err", err))
+	}
+}

@@ -1,0 +1,313 @@
+package crossregion
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// receiver takes one origin's deltas of one partition into this region, each once and in order. It
+// is a step function like shipper.
+//
+// Records come from the stream, in any order and more than once. What continues the applied ones is
+// merged, several envelopes in one call; the rest waits in a bounded buffer. Records are fetched from
+// the origin's outbox when a gap does not close, when the origin is known to have more but nothing
+// comes, and when this node begins to lead, because what the stream held before is not known then.
+// Fetching goes on until the stream's records follow without a gap, or there is nothing more.
+type receiver struct {
+	tuning  tuning
+	applied uint64
+	// waiting is sorted by first record; waitingBytes is its size.
+	waiting      []chunk
+	waitingBytes int
+	// head is the last record the origin is known to have.
+	head    uint64
+	lag     marks
+	heardAt time.Time
+	// regressedAt is since when the origin says it has less than is applied; zero if it does not.
+	regressedAt time.Time
+	// movedAt is when a record was last taken in; gapAt when the present gap was first seen.
+	movedAt, gapAt time.Time
+	// repair says that records are being fetched.
+	repair       bool
+	merge, fetch backoff
+	// Up to carefulTo, records are merged one by one, to find the one that cannot be.
+	carefulTo uint64
+	// stuck says why only help from outside can make this flow go on.
+	stuck  string
+	counts receiverCounts
+}
+
+type receiverCounts struct {
+	duplicates, gaps, evicted, fetches, refused, trimmed uint64
+}
+
+// chunk is a run of contiguous records.
+type chunk struct {
+	records []Record
+	bytes   int
+	// live says that the stream brought it.
+	live bool
+}
+
+func (c *chunk) first() uint64 { return c.records[0].Seq }
+func (c *chunk) last() uint64  { return c.records[len(c.records)-1].Seq }
+
+type receiveKind int
+
+const (
+	receiveWait  receiveKind = iota // for an event, or until the given time if it is set
+	receiveMerge                    // merge the records, then call merged
+	receiveFetch                    // fetch from the given record on, then call fetched
+)
+
+type receiveAction struct {
+	kind    receiveKind
+	records []Record
+	from    uint64
+	until   time.Time
+}
+
+// newReceiver returns the receiver of a node that begins to lead at now, with applied applied.
+func newReceiver(t tuning, applied uint64, now time.Time) *receiver {
+	return &receiver{
+		tuning: t, applied: applied, head: applied, movedAt: now, repair: true,
+		merge: backoff{least: t.retryLeast, most: t.retryMost},
+		fetch: backoff{least: t.retryLeast, most: t.retryMost},
+	}
+}
+
+// offer takes records of an intact envelope.
+func (r *receiver) offer(records []Record, live bool, now time.Time) {
+	last := records[len(records)-1].Seq
+	if last <= r.applied {
+		r.counts.duplicates++
+		return
+	}
+	r.headIs(last, now)
+	if first := records[0].Seq; first <= r.applied {
+		records = records[r.applied-first+1:]
+	}
+	c := chunk{records: records, live: live}
+	at, _ := slices.BinarySearchFunc(r.waiting, c.first(), func(w chunk, first uint64) int {
+		if w.first() < first {
+			return -1
+		}
+		return 1
+	})
+	if covered(r.waiting, at, &c) {
+		r.counts.duplicates++
+		return
+	}
+	for _, rec := range records {
+		c.bytes += len(rec.Data) + recordOverhead
+	}
+	r.waiting = slices.Insert(r.waiting, at, c)
+	r.waitingBytes += c.bytes
+	r.evict()
+	if r.contiguous() {
+		r.movedAt, r.gapAt = now, time.Time{}
+	} else if r.gapAt.IsZero() {
+		r.gapAt = now
+		r.counts.gaps++
+	}
+}
+
+// covered says whether a neighbour of position at holds all of c.
+func covered(waiting []chunk, at int, c *chunk) bool {
+	return at > 0 && waiting[at-1].last() >= c.last() ||
+		at < len(waiting) && waiting[at].first() == c.first() && waiting[at].last() >= c.last()
+}
+
+// evict drops the highest chunks of a full buffer: the lowest is what can be merged first.
+func (r *receiver) evict() {
+	for r.waitingBytes > r.tuning.bufferBytes && len(r.waiting) > 1 {
+		last := len(r.waiting) - 1
+		r.waitingBytes -= r.waiting[last].bytes
+		r.waiting[last] = chunk{}
+		r.waiting = r.waiting[:last]
+		r.counts.evicted++
+	}
+}
+
+func (r *receiver) contiguous() bool {
+	return len(r.waiting) > 0 && r.waiting[0].first() <= r.applied+1
+}
+
+func (r *receiver) headIs(head uint64, now time.Time) {
+	r.head = max(r.head, head)
+	if r.head > r.applied {
+		r.lag.add(r.head, now)
+	}
+}
+
+// heartbeat tells how far the origin's outbox reaches.
+func (r *receiver) heartbeat(head uint64, now time.Time) {
+	r.heardAt = now
+	r.headIs(head, now)
+	switch {
+	case head >= r.applied: // not r.head: a leader deposed at the origin may lag for a while
+		if !r.regressedAt.IsZero() {
+			r.regressedAt, r.stuck = time.Time{}, ""
+		}
+	case r.regressedAt.IsZero():
+		r.regressedAt = now
+	case now.Sub(r.regressedAt) >= 3*r.tuning.stuckWait:
+		r.stuck = fmt.Sprintf("the origin's outbox ends at %d but %d are applied: it lost events and needs a new epoch", head, r.applied)
+	}
+}
+
+// action returns what to do next.
+func (r *receiver) action(now time.Time) receiveAction {
+	if r.contiguous() {
+		if r.merge.waiting(now) {
+			return receiveAction{kind: receiveWait, until: r.merge.until}
+		}
+		return receiveAction{kind: receiveMerge, records: r.take()}
+	}
+	at := r.fetchAt(now)
+	if !at.IsZero() {
+		at = later(at, r.fetch.until)
+	}
+	if !at.IsZero() && !now.Before(at) {
+		r.repair = true
+		r.counts.fetches++
+		return receiveAction{kind: receiveFetch, from: r.applied + 1}
+	}
+	return receiveAction{kind: receiveWait, until: at}
+}
+
+// fetchAt returns when to fetch if nothing happens before; zero for not at all.
+func (r *receiver) fetchAt(now time.Time) time.Time {
+	switch {
+	case r.repair:
+		return now
+	case !r.gapAt.IsZero():
+		return r.gapAt.Add(r.tuning.gapWait)
+	case r.head > r.applied:
+		return r.movedAt.Add(r.tuning.stallWait)
+	}
+	return time.Time{}
+}
+
+// take returns the records that continue the applied ones, within the bounds of one merge. They stay
+// in the buffer until they are known to be applied.
+func (r *receiver) take() []Record {
+	most := r.tuning.mergeRecords
+	if r.applied < r.carefulTo {
+		most = 1
+	}
+	var run []Record
+	next := r.applied + 1
+	for i := range r.waiting {
+		c := &r.waiting[i]
+		if c.first() > next {
+			break
+		}
+		if c.last() < next {
+			continue
+		}
+		run = append(run, c.records[next-c.first():]...)
+		next = c.last() + 1
+		if cut(run, r.tuning.mergeBytes, most) < len(run) {
+			break
+		}
+	}
+	return run[:cut(run, r.tuning.mergeBytes, most)]
+}
+
+// merged tells how merging records ended. applied is what is applied now, also after an error.
+func (r *receiver) merged(records []Record, applied uint64, err error, now time.Time) {
+	advanced := applied > r.applied
+	r.applied = max(r.applied, applied)
+	r.head = max(r.head, r.applied)
+	r.lag.reached(r.applied)
+	live := r.prune()
+	var bad *BadBatchError
+	switch {
+	case errors.As(err, &bad):
+		r.refuse(records, bad, now)
+	case err != nil || !advanced:
+		r.merge.failed(now)
+	default:
+		r.merge.succeeded()
+		r.movedAt, r.stuck = now, ""
+		if live {
+			r.repair = false // the stream goes on where the fetched records end
+		}
+	}
+	r.gapAt = time.Time{}
+	if len(r.waiting) > 0 && !r.contiguous() {
+		r.gapAt = now
+	}
+}
+
+func (r *receiver) refuse(records []Record, bad *BadBatchError, now time.Time) {
+	if len(records) > 1 {
+		r.carefulTo = records[len(records)-1].Seq
+		return
+	}
+	// The stream's copy may be at fault: the outbox's is tried next, but not often.
+	r.waiting, r.waitingBytes, r.repair = nil, 0, true
+	r.counts.refused++
+	r.stuck = fmt.Sprintf("event %d cannot be merged: %v", records[0].Seq, bad.Err)
+	r.fetch.hold(now, r.tuning.stuckWait)
+}
+
+// prune drops what is applied from the buffer, and says whether the last of it came by the stream.
+func (r *receiver) prune() (live bool) {
+	n := 0
+	for n < len(r.waiting) && r.waiting[n].first() <= r.applied {
+		c := &r.waiting[n]
+		live = live || c.live && c.last() >= r.applied
+		if c.last() > r.applied {
+			break // its front is applied; take skips that
+		}
+		r.waitingBytes -= c.bytes
+		n++
+	}
+	r.waiting = slices.Delete(r.waiting, 0, n)
+	return live
+}
+
+// fetchResult is what came of a fetch: records, or one of the others, or an error.
+type fetchResult struct {
+	records []Record
+	// nothing says that the origin has nothing after what was asked for.
+	nothing bool
+	// trimmedTo is the outbox's first record if that comes after what was asked for.
+	trimmedTo uint64
+	err       error
+}
+
+// fetched tells how a fetch ended.
+func (r *receiver) fetched(res fetchResult, now time.Time) {
+	n := len(res.records)
+	switch {
+	case res.err != nil:
+		r.fetch.failed(now)
+	case res.trimmedTo > r.applied+1:
+		r.counts.trimmed++
+		r.stuck = fmt.Sprintf("the origin's outbox begins at %d but only %d are applied: this partition needs a state transfer", res.trimmedTo, r.applied)
+		r.fetch.hold(now, r.tuning.stuckWait)
+	case res.nothing:
+		r.repair, r.movedAt = false, now
+		r.fetch.succeeded()
+		if !r.gapAt.IsZero() { // its new leader does not know yet what the old one published
+			r.gapAt = now
+		}
+	case n == 0 || res.records[0].Seq > r.applied+1 || res.records[n-1].Seq <= r.applied:
+		r.fetch.failed(now)
+	default:
+		r.fetch.succeeded()
+		r.offer(res.records, false, now)
+	}
+}
+
+// flow fills in what the receiver knows.
+func (r *receiver) flow(f *Flow, now time.Time) {
+	f.Applied, f.Head, f.Heard, f.Stuck = r.applied, r.head, r.heardAt, r.stuck
+	f.Behind = r.lag.behind(now)
+	f.Unknown = r.heardAt.IsZero() || now.Sub(r.heardAt) > unknownAfter*r.tuning.heartbeat
+}

@@ -1,0 +1,254 @@
+package crossregion
+
+import (
+	"context"
+	"log/slog"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/topology"
+)
+
+// session is what runs for one partition while this node leads it: a shipper, an acker, and a
+// receiver per other region.
+type session struct {
+	r         *Replicator
+	partition topology.PartitionID
+	// observed passes on what the stream was last seen to be.
+	observed  chan StreamState
+	acking    *acking
+	receivers map[topology.RegionID]*receiving
+}
+
+func newSession(r *Replicator, p topology.PartitionID) *session {
+	s := &session{
+		r: r, partition: p, observed: make(chan StreamState, 1),
+		acking:    newAcking(r, p),
+		receivers: make(map[topology.RegionID]*receiving, len(r.cfg.Regions)),
+	}
+	for _, region := range r.cfg.Regions {
+		s.receivers[region.ID] = newReceiving(r, p, region)
+	}
+	return s
+}
+
+// run works until ctx is done.
+func (s *session) run(ctx context.Context) {
+	var wg sync.WaitGroup
+	wg.Go(func() { s.ship(ctx) })
+	wg.Go(func() { s.acking.run(ctx) })
+	for _, rcv := range s.receivers {
+		wg.Go(func() { rcv.run(ctx) })
+	}
+	wg.Wait()
+}
+
+func (s *session) observe(state StreamState) {
+	select {
+	case <-s.observed: // an older one that no one has looked at
+	default:
+	}
+	select {
+	case s.observed <- state:
+	default: // another caller's, as new as this one
+	}
+}
+
+type shipAnswer struct {
+	id, streamSeq uint64
+	err           error
+}
+
+// ship drives a shipper.
+func (s *session) ship(ctx context.Context) {
+	r := s.r
+	core := newShipper(r.tuning)
+	// As many as can be in flight, so that answering never blocks, not even after ctx is done.
+	answers := make(chan shipAnswer, r.tuning.window)
+	for id := uint64(0); ctx.Err() == nil; {
+		state, changed := r.cfg.Source.Outbox(s.partition)
+		core.outboxIs(state)
+		now := r.cfg.Clock()
+		switch a := core.action(now); a.kind {
+		case shipOpen:
+			s.open(ctx, core, state.Actor)
+		case shipRead:
+			id++
+			s.publish(core, id, a.from, answers)
+		case shipWait:
+			timeout, stop := timer(a.until, now)
+			select {
+			case <-ctx.Done():
+			case <-changed:
+			case <-timeout:
+			case st := <-s.observed:
+				core.observe(st)
+			case a := <-answers:
+				core.answered(a.id, a.streamSeq, a.err, r.cfg.Clock())
+				r.counts.rewinds.Add(core.takeRewinds())
+			}
+			stop()
+		}
+	}
+}
+
+// open finds out where to go on in the stream.
+func (s *session) open(ctx context.Context, core *shipper, actor crdt.Actor) {
+	ctx, cancel := context.WithTimeout(ctx, s.r.tuning.openTimeout)
+	defer cancel()
+	outlet := s.r.cfg.Link.Outlet()
+	state, err := outlet.Stream(ctx)
+	var frame []byte
+	if err == nil {
+		frame, err = outlet.LastFrame(ctx, s.partition)
+	}
+	if err != nil {
+		s.r.log.Debug("stream not available", slog.Any("partition", s.partition), slog.Any("err", err))
+		core.failed(s.r.cfg.Clock())
+		return
+	}
+	var last uint64
+	if frame != nil {
+		// A frame that is not ours or damaged tells nothing; then all of the outbox is published.
+		if records, err := decodeEnvelope(s.r.stream(s.partition, actor), frame); err == nil {
+			last = records[len(records)-1].Seq
+		}
+	}
+	core.open(state, last)
+	s.r.counts.rewinds.Add(core.takeRewinds())
+}
+
+// publish hands one envelope to the stream.
+func (s *session) publish(core *shipper, id, from uint64, answers chan<- shipAnswer) {
+	records, err := s.r.cfg.Source.ReadOutbox(s.partition, from, envelopeBytes)
+	if err != nil || len(records) == 0 {
+		s.r.log.Debug("outbox not readable", slog.Any("partition", s.partition), slog.Any("err", err))
+		core.failed(s.r.cfg.Clock())
+		return
+	}
+	records = records[:cut(records, math.MaxInt, maxEnvelopeRecords)]
+	frame, err := encodeEnvelope(s.r.stream(s.partition, s.r.cfg.Actor), records)
+	if err != nil {
+		s.r.log.Error("delta cannot be sent to other regions", slog.Any("partition", s.partition), slog.Any("err", err))
+		core.failed(s.r.cfg.Clock())
+		return
+	}
+	core.sent(id, records, s.r.cfg.Clock())
+	s.r.counts.published.Add(1)
+	s.r.cfg.Link.Outlet().Publish(s.partition, frame, func(streamSeq uint64, err error) {
+		answers <- shipAnswer{id, streamSeq, err}
+	})
+}
+
+// timer returns a channel that delivers at until, given that it is now; nil for the zero time.
+func timer(until, now time.Time) (<-chan time.Time, func()) {
+	if until.IsZero() {
+		return nil, func() {}
+	}
+	t := time.NewTimer(max(until.Sub(now), 0))
+	return t.C, func() { t.Stop() }
+}
+
+// signal is a condition that one goroutine waits for and any may raise.
+type signal chan struct{}
+
+func newSignal() signal { return make(signal, 1) }
+
+func (s signal) raise() {
+	select {
+	case s <- struct{}{}:
+	default: // raised already
+	}
+}
+
+// acking drives an acker.
+type acking struct {
+	r         *Replicator
+	partition topology.PartitionID
+	wake      signal
+	mu        struct {
+		sync.Mutex
+		core *acker
+		// lag is how long each destination has been behind this origin.
+		lag map[topology.RegionID]*marks
+	}
+}
+
+func newAcking(r *Replicator, p topology.PartitionID) *acking {
+	a := &acking{r: r, partition: p, wake: newSignal()}
+	a.mu.core = newAcker(r.tuning)
+	a.mu.lag = make(map[topology.RegionID]*marks, len(r.cfg.Regions))
+	for _, region := range r.cfg.Regions {
+		a.mu.lag[region.ID] = &marks{}
+	}
+	return a
+}
+
+func (a *acking) report(region topology.RegionID, seq uint64) error {
+	state, _ := a.r.cfg.Source.Outbox(a.partition)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.mu.core.report(region, seq, state.Head, a.r.cfg.Clock()); err != nil {
+		return err
+	}
+	a.mu.lag[region].reached(seq)
+	a.wake.raise()
+	return nil
+}
+
+// headIs marks how far destinations have to come.
+func (a *acking) headIs(head uint64, now time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for region, lag := range a.mu.lag {
+		if head > a.mu.core.reported[region] {
+			lag.add(head, now)
+		}
+	}
+}
+
+func (a *acking) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		now := a.r.cfg.Clock()
+		a.mu.Lock()
+		watermarks, until := a.mu.core.due(now)
+		a.mu.Unlock()
+		if len(watermarks) > 0 {
+			a.record(ctx, watermarks)
+			continue
+		}
+		timeout, stop := timer(until, now)
+		select {
+		case <-ctx.Done():
+		case <-a.wake:
+		case <-timeout:
+		}
+		stop()
+	}
+}
+
+func (a *acking) record(ctx context.Context, watermarks []Watermark) {
+	for i := range watermarks {
+		watermarks[i].Actor = a.r.cfg.Actor
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.r.tuning.mergeTimeout)
+	defer cancel()
+	err := a.r.cfg.Source.Acknowledge(ctx, a.partition, watermarks)
+	if err != nil {
+		a.r.log.Debug("watermarks not recorded", slog.Any("partition", a.partition), slog.Any("err", err))
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.mu.core.done(watermarks, err, a.r.cfg.Clock())
+}
+
+func (a *acking) flow(f *Flow, now time.Time) {
+	state, _ := a.r.cfg.Source.Outbox(a.partition)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	f.Head, f.Applied, f.Heard = state.Head, a.mu.core.reported[f.Destination], a.mu.core.heardAt[f.Destination]
+	f.Behind = a.mu.lag[f.Destination].behind(now)
+	f.Unknown = f.Heard.IsZero() || now.Sub(f.Heard) > unknownAfter*a.r.tuning.reportAll
+}
