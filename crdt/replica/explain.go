@@ -1,0 +1,65 @@
+package replica
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/atolldb/atoll/crdt"
+)
+
+// explainElements is how many elements of a set Explain lists.
+const explainElements = 100
+
+// Explained is one typed object under a key: what its value is made of.
+type Explained struct {
+	Type crdt.Type
+	// Version names the last event that shaped the object, also if it is absent by now.
+	Version string
+	// Register is the winner, which may be a tombstone or expired.
+	Register *crdt.LWWRegister
+	// Counter has all rows, wholly reset ones too.
+	Counter *crdt.Counter
+	// Size is a set's number of elements, Elements the first hundred of them.
+	Size     uint64
+	Elements []ExplainedElement
+}
+
+// ExplainedElement is an element of a set with the adds that keep it there.
+type ExplainedElement struct {
+	Element []byte
+	Dots    crdt.DotSet
+}
+
+// Explain returns every typed object stored under a key in the order that Lookup prefers them, also
+// those that are absent to readers but leave a trace: tombstones, expired values and reset counters.
+func (r *Replica) Explain(namespace, key string) ([]Explained, error) {
+	h, err := readHoldings(r.kv, namespace, key, true)
+	if err != nil {
+		return nil, fmt.Errorf("explain a key: %w", err)
+	}
+	var objects []Explained
+	if h.register.Seq != 0 {
+		objects = append(objects, Explained{
+			Type: crdt.TypeLWWRegister, Version: h.register.Version(), Register: &h.register,
+		})
+	}
+	if h.counter.rows.Len() > 0 {
+		objects = append(objects, Explained{
+			Type: crdt.TypeCounter, Version: h.counter.last.String(), Counter: &h.counter.rows,
+		})
+	}
+	if h.set.kid == 0 {
+		return objects, nil
+	}
+	set := Explained{Type: crdt.TypeAWSet, Version: h.set.last.String(), Size: h.set.count}
+	prefix := elementKey(h.set.kid, nil)
+	err = r.kv.Scan(prefix, prefixEnd(prefix), func(k, v []byte) (bool, error) {
+		dots, err := crdt.DecodeDotSet(v)
+		set.Elements = append(set.Elements, ExplainedElement{slices.Clone(elementOf(k)), dots})
+		return len(set.Elements) < explainElements, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("explain a set: %w", err)
+	}
+	return append(objects, set), nil
+}

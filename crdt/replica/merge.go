@@ -1,0 +1,210 @@
+package replica
+
+import (
+	"fmt"
+
+	"github.com/atolldb/atoll/crdt"
+)
+
+// Merge applies deltas of another actor, which follow each other without a gap, and returns how many
+// were new. Those that were applied before are skipped whole, so duplicates and overlaps do no harm.
+// Deltas of different actors may arrive in any order relative to each other, even against causality.
+//
+// The version vector advances with the effects. The result is a function of the replica's state and
+// the arguments.
+//
+// Errors: *GapError means that deltas are missing, *BadDeltaError that these cannot be; nothing was
+// changed then. Any other error means that the storage failed or is corrupt, and the replica must
+// not be used any more.
+func (r *Replica) Merge(actor crdt.Actor, deltas []Delta) (applied uint64, err error) {
+	deltas, err = r.admit(actor, deltas)
+	if err != nil || len(deltas) == 0 {
+		return 0, err
+	}
+	w := r.begin(len(deltas) > 1)
+	for i := range deltas {
+		if err := w.merge(&deltas[i]); err != nil {
+			return 0, fmt.Errorf("merge delta %v: %w", deltas[i].Dot, err)
+		}
+	}
+	if err := w.forgetPreremovals(actor); err != nil {
+		return 0, fmt.Errorf("forget pre-removals: %w", err)
+	}
+	if err := w.forgetDeferred(); err != nil {
+		return 0, fmt.Errorf("forget deferred clears: %w", err)
+	}
+	return uint64(len(deltas)), r.commit(w)
+}
+
+// admit returns the deltas that are new, or why none may be applied.
+func (r *Replica) admit(actor crdt.Actor, deltas []Delta) ([]Delta, error) {
+	for i := range deltas {
+		switch dot := deltas[i].Dot; {
+		case dot.Actor != actor:
+			return nil, &BadDeltaError{dot, fmt.Sprintf("not of actor %d", actor)}
+		case actor == r.meta.self:
+			return nil, &BadDeltaError{dot, "of this replica's own actor"}
+		case i > 0 && dot.Seq != deltas[i-1].Dot.Seq+1:
+			return nil, &BadDeltaError{dot, "does not follow on the one before"}
+		}
+	}
+	have := r.meta.vector.Get(actor)
+	for len(deltas) > 0 && deltas[0].Dot.Seq <= have {
+		deltas = deltas[1:]
+	}
+	if len(deltas) > 0 && deltas[0].Dot.Seq != have+1 {
+		return nil, &GapError{Actor: actor, Have: have, Got: deltas[0].Dot.Seq}
+	}
+	last := r.meta.times[actor]
+	for i := range deltas {
+		d := &deltas[i]
+		reason := d.fault()
+		switch {
+		case reason != "":
+		case d.Time <= last:
+			reason = "its time is not after the one before"
+		case d.names(r.meta.self) > r.Seq():
+			// It was made by one who knows of events that this replica has lost: its dots are taken.
+			reason = fmt.Sprintf("it knows event %d of this replica, which is at %d", d.names(r.meta.self), r.Seq())
+		}
+		if reason != "" {
+			return nil, &BadDeltaError{d.Dot, reason}
+		}
+		last = d.Time
+	}
+	return deltas, nil
+}
+
+// names returns the largest sequence number of an actor that the delta says it has observed.
+func (d *Delta) names(a crdt.Actor) uint64 {
+	var seq uint64
+	for i := range d.Effects {
+		e := &d.Effects[i]
+		if e.Counter != nil {
+			for _, row := range e.Counter.Rows() {
+				if row.Actor == a {
+					seq = max(seq, row.Base.Seq)
+				}
+			}
+		}
+		if e.Set == nil {
+			continue
+		}
+		if e.Set.Cleared != nil {
+			seq = max(seq, e.Set.Cleared.Get(a))
+		}
+		for j := range e.Set.Elements {
+			for _, dot := range e.Set.Elements[j].Removed {
+				if dot.Actor == a {
+					seq = max(seq, dot.Seq)
+				}
+			}
+		}
+	}
+	return seq
+}
+
+// merge applies one delta, whose predecessors are all applied, and then counts it as applied: while
+// its effects are judged, the vector must not cover it.
+func (w *work) merge(d *Delta) error {
+	for i := range d.Effects {
+		e := &d.Effects[i]
+		var err error
+		switch e.Type {
+		case crdt.TypeLWWRegister:
+			err = w.mergeRegister(e)
+		case crdt.TypeCounter:
+			err = w.mergeCounter(d.Dot, e)
+		case crdt.TypeAWSet:
+			err = w.mergeSet(d.Dot, e)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	w.meta.advance(d.Dot, d.Time)
+	return nil
+}
+
+// mergeRegister keeps the later write of the two by (time, actor).
+func (w *work) mergeRegister(e *Effect) error {
+	key := objectKey(e.Namespace, e.Key, e.Type)
+	data, ok, err := w.kv.Get(key)
+	if err != nil {
+		return err
+	}
+	if ok {
+		have, err := crdt.DecodeLWWRegister(data)
+		if err != nil || have.Compare(*e.Register) > 0 {
+			return err
+		}
+	}
+	return w.kv.Put(key, e.Register.Append(make([]byte, 0, len(e.Register.Value)+32)))
+}
+
+// mergeCounter joins the changed rows.
+func (w *work) mergeCounter(dot crdt.Dot, e *Effect) error {
+	key := objectKey(e.Namespace, e.Key, e.Type)
+	data, ok, err := w.kv.Get(key)
+	if err != nil {
+		return err
+	}
+	var c counterState
+	if ok {
+		if c, err = decodeCounterState(data); err != nil {
+			return err
+		}
+	}
+	c.last = dot
+	c.rows.Join(*e.Counter)
+	c.rows.Compact(w.meta.self, w.meta.vector)
+	return w.putCounter(key, c)
+}
+
+// forgetPreremovals deletes what was kept for adds of an actor that have arrived by now.
+func (w *work) forgetPreremovals(actor crdt.Actor) error {
+	if w.meta.preremovals == 0 {
+		return nil
+	}
+	var keys [][]byte
+	end := preremovalPrefix(crdt.Dot{Actor: actor, Seq: w.meta.vector.Get(actor) + 1})
+	err := w.kv.Scan(preremovalPrefix(crdt.Dot{Actor: actor}), end, func(k, _ []byte) (bool, error) {
+		keys = append(keys, append([]byte(nil), k...))
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		if err := w.kv.Delete(k); err != nil {
+			return err
+		}
+	}
+	w.meta.preremovals -= uint64(len(keys))
+	return nil
+}
+
+// forgetDeferred deletes the clears all of whose events have arrived by now.
+func (w *work) forgetDeferred() error {
+	if w.meta.deferred == 0 {
+		return nil
+	}
+	var keys [][]byte
+	err := w.kv.Scan([]byte{tableDeferred}, []byte{tableDeferred + 1}, func(k, v []byte) (bool, error) {
+		cleared, err := crdt.DecodeVersionVector(v)
+		if err == nil && w.meta.vector.Descends(cleared) {
+			keys = append(keys, append([]byte(nil), k...))
+		}
+		return true, err
+	})
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		if err := w.kv.Delete(k); err != nil {
+			return err
+		}
+	}
+	w.meta.deferred -= uint64(len(keys))
+	return nil
+}

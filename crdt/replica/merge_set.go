@@ -1,0 +1,271 @@
+package replica
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/atolldb/atoll/crdt"
+)
+
+// setMerge is a set while the effect of one delta is merged into it.
+type setMerge struct {
+	*work
+	dot    crdt.Dot
+	effect *Effect
+	key    []byte
+	header setHeader
+	// deferred is what was cleared but may still arrive.
+	deferred crdt.VersionVector
+}
+
+// mergeSet applies clears and removes before the add that comes with them, element by element.
+func (w *work) mergeSet(dot crdt.Dot, e *Effect) error {
+	m := &setMerge{work: w, dot: dot, effect: e, key: objectKey(e.Namespace, e.Key, e.Type)}
+	data, existed, err := w.kv.Get(m.key)
+	if err != nil {
+		return err
+	}
+	if existed {
+		if m.header, err = decodeSetHeader(data); err != nil {
+			return err
+		}
+	}
+	if e.Set.Cleared != nil {
+		if err := m.clear(*e.Set.Cleared); err != nil {
+			return err
+		}
+	}
+	if err := m.readDeferred(); err != nil {
+		return err
+	}
+	for i := range e.Set.Elements {
+		if err := m.mergeElement(&e.Set.Elements[i]); err != nil {
+			return err
+		}
+	}
+	if m.header.count == 0 && !existed {
+		return nil
+	}
+	m.header.last = dot
+	return w.putSet(m.key, m.header)
+}
+
+// mergeElement joins the element here, whose context is the vector with what was removed ahead of
+// its arrival, with the delta, whose context is what it removed.
+func (m *setMerge) mergeElement(change *ElementEffect) error {
+	if err := m.recordPreremovals(change); err != nil {
+		return err
+	}
+	var have, added crdt.DotSet
+	var removedAhead bool
+	var err error
+	if m.header.kid != 0 {
+		if have, err = m.dots(m.header.kid, change.Element); err != nil {
+			return err
+		}
+	}
+	if change.Added {
+		added = crdt.DotSet{m.dot}
+		if removedAhead, err = m.wasRemovedAhead(change.Element); err != nil {
+			return err
+		}
+	}
+	joined := crdt.JoinDots(have, added,
+		func(crdt.Dot) bool { return removedAhead },
+		change.Removed.Contains)
+	if slices.Equal(have, joined) {
+		return nil
+	}
+	return m.putElement(change.Element, have, joined)
+}
+
+func (m *setMerge) putElement(element []byte, have, joined crdt.DotSet) error {
+	switch {
+	case len(joined) == 0:
+		m.header.count--
+		return m.kv.Delete(elementKey(m.header.kid, element))
+	case len(have) == 0:
+		m.header.count++
+		if m.header.kid == 0 {
+			m.header.kid = m.newKid()
+		}
+	}
+	return m.kv.Put(elementKey(m.header.kid, element), joined.Append(nil))
+}
+
+// recordPreremovals keeps the removed adds that have not arrived yet: delivery is in order per
+// actor only, so a remove can overtake the add of a third actor that it observed.
+func (m *setMerge) recordPreremovals(change *ElementEffect) error {
+	for _, d := range change.Removed {
+		if m.meta.vector.Covers(d) {
+			continue
+		}
+		key := preremovalKey(d, m.effect.Namespace, m.effect.Key, change.Element)
+		_, ok, err := m.kv.Get(key)
+		if err != nil {
+			return err
+		}
+		if ok {
+			continue
+		}
+		if err := m.kv.Put(key, marker[:]); err != nil {
+			return err
+		}
+		m.meta.preremovals++
+	}
+	return nil
+}
+
+// wasRemovedAhead reports whether the delta's add was removed before it arrived.
+func (m *setMerge) wasRemovedAhead(element []byte) (bool, error) {
+	if m.deferred.Covers(m.dot) {
+		return true, nil
+	}
+	if m.meta.preremovals == 0 {
+		return false, nil
+	}
+	_, ok, err := m.kv.Get(preremovalKey(m.dot, m.effect.Namespace, m.effect.Key, element))
+	return ok, err
+}
+
+// readDeferred reads the set's deferred clear.
+func (m *setMerge) readDeferred() error {
+	if m.meta.deferred == 0 {
+		return nil
+	}
+	data, ok, err := m.kv.Get(deferredKey(m.effect.Namespace, m.effect.Key))
+	if err != nil || !ok {
+		return err
+	}
+	m.deferred, err = crdt.DecodeVersionVector(data)
+	return err
+}
+
+// clear removes every add that a clear observed, and defers the clear for those still to arrive.
+func (m *setMerge) clear(cleared crdt.VersionVector) error {
+	if !m.meta.vector.Descends(cleared) {
+		if err := m.deferClear(cleared); err != nil {
+			return err
+		}
+	}
+	if m.header.kid == 0 {
+		return nil
+	}
+	var gone, changed uint64
+	err := m.survey(cleared, func(_ []byte, have, left crdt.DotSet) {
+		switch {
+		case len(left) == 0:
+			gone++
+		case len(left) < len(have):
+			changed++
+		}
+	})
+	switch {
+	case err != nil:
+		return err
+	case gone > m.header.count/2:
+		return m.moveSurvivors(cleared)
+	case gone+changed > 0:
+		return m.removeCleared(cleared)
+	default:
+		return nil
+	}
+}
+
+func (m *setMerge) deferClear(cleared crdt.VersionVector) error {
+	key := deferredKey(m.effect.Namespace, m.effect.Key)
+	data, ok, err := m.kv.Get(key)
+	if err != nil {
+		return err
+	}
+	joined := cleared.Clone()
+	if ok {
+		earlier, err := crdt.DecodeVersionVector(data)
+		if err != nil {
+			return err
+		}
+		joined.Join(earlier)
+	} else {
+		m.meta.deferred++
+	}
+	return m.kv.Put(key, joined.Append(nil))
+}
+
+// survey visits the elements with the adds they have and those that a clear leaves.
+func (m *setMerge) survey(cleared crdt.VersionVector, visit func(element []byte, have, left crdt.DotSet)) error {
+	prefix := elementKey(m.header.kid, nil)
+	seen := uint64(0)
+	err := m.kv.Scan(prefix, prefixEnd(prefix), func(k, v []byte) (bool, error) {
+		have, err := crdt.DecodeDotSet(v)
+		if err != nil {
+			return false, err
+		}
+		seen++
+		left := slices.DeleteFunc(slices.Clone(have), cleared.Covers)
+		visit(elementOf(k), have, left)
+		return true, nil
+	})
+	if err == nil && seen != m.header.count {
+		err = fmt.Errorf("set of %d elements has %d: %w", m.header.count, seen, crdt.ErrCorrupt)
+	}
+	return err
+}
+
+// survivor is an element with the adds that a clear left.
+type survivor struct {
+	element []byte
+	left    crdt.DotSet
+}
+
+// moveSurvivors gives the few elements that are left a new id, and leaves the many to sweep.
+func (m *setMerge) moveSurvivors(cleared crdt.VersionVector) error {
+	var moved []survivor
+	err := m.survey(cleared, func(element []byte, _, left crdt.DotSet) {
+		if len(left) > 0 {
+			moved = append(moved, survivor{slices.Clone(element), left})
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if err := m.discard(m.header.kid); err != nil {
+		return err
+	}
+	m.header = setHeader{last: m.header.last, count: uint64(len(moved))}
+	if len(moved) == 0 {
+		return nil
+	}
+	m.header.kid = m.newKid()
+	for _, s := range moved {
+		if err := m.kv.Put(elementKey(m.header.kid, s.element), s.left.Append(nil)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeCleared takes the few elements that the clear concerns out of the many.
+func (m *setMerge) removeCleared(cleared crdt.VersionVector) error {
+	var affected []survivor
+	err := m.survey(cleared, func(element []byte, have, left crdt.DotSet) {
+		if len(left) < len(have) {
+			affected = append(affected, survivor{slices.Clone(element), left})
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for _, s := range affected {
+		key := elementKey(m.header.kid, s.element)
+		if len(s.left) > 0 {
+			err = m.kv.Put(key, s.left.Append(nil))
+		} else {
+			m.header.count--
+			err = m.kv.Delete(key)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

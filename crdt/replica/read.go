@@ -1,0 +1,168 @@
+package replica
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/hlc"
+)
+
+// Object is a value as a reader sees it. Its memory is the caller's.
+type Object struct {
+	Namespace string
+	Key       string
+	Type      crdt.Type
+	Version   string
+	// Value and Expires are a register's; Expires is 0 if it does not expire.
+	Value   []byte
+	Expires hlc.Time
+	// Counter is a counter's value.
+	Counter int64
+	// Size is a set's number of elements.
+	Size uint64
+}
+
+// object returns one type of what a user key holds, which is live.
+func (h *holdings) object(namespace, key string, t crdt.Type, now hlc.Time) Object {
+	o := Object{Namespace: namespace, Key: key, Type: t, Version: h.version(t, now)}
+	switch t {
+	case crdt.TypeLWWRegister:
+		o.Value, o.Expires = h.register.Value, h.register.Expires
+	case crdt.TypeCounter:
+		o.Counter = h.counter.rows.Value()
+	case crdt.TypeAWSet:
+		o.Size = h.set.count
+	}
+	return o
+}
+
+// judge returns the instant by which expiry is judged: a reader's clock that lags does not bring
+// back what was expired for the events applied here.
+func (r *Replica) judge(now hlc.Time) hlc.Time { return max(now, r.meta.last) }
+
+// Lookup returns the value of a key at an instant, and whether there is one. If the key holds
+// several types, which concurrent regions can bring about, it is the register, else the counter,
+// else the set.
+func (r *Replica) Lookup(namespace, key string, now hlc.Time) (Object, bool, error) {
+	now = r.judge(now)
+	h, err := readHoldings(r.kv, namespace, key, true)
+	if err != nil {
+		return Object{}, false, fmt.Errorf("look up a key: %w", err)
+	}
+	t := h.visible(now)
+	if t == 0 {
+		return Object{}, false, nil
+	}
+	return h.object(namespace, key, t, now), true, nil
+}
+
+// LookupType returns the value of one type of a key, and whether there is one, also where Lookup
+// prefers another type.
+func (r *Replica) LookupType(namespace, key string, t crdt.Type, now hlc.Time) (Object, bool, error) {
+	now = r.judge(now)
+	h, err := readHoldings(r.kv, namespace, key, t == crdt.TypeLWWRegister)
+	if err != nil {
+		return Object{}, false, fmt.Errorf("look up a key: %w", err)
+	}
+	if !h.live(t, now) {
+		return Object{}, false, nil
+	}
+	return h.object(namespace, key, t, now), true, nil
+}
+
+// Walk visits the keys of a namespace in [start, end) in byte order, each once, as Lookup returns
+// it, until visit returns more=false or an error, which Walk returns. An empty end means no end.
+// visit must not use the replica.
+func (r *Replica) Walk(namespace, start, end string, now hlc.Time, visit func(Object) (more bool, err error)) error {
+	now = r.judge(now)
+	prefix := appendName([]byte{tableObject}, namespace)
+	from, to := appendEscaped(slices.Clone(prefix), start), prefixEnd(prefix)
+	if end != "" {
+		to = appendEscaped(slices.Clone(prefix), end)
+	}
+	last := "" // the key that was visited last: no key is empty
+	err := r.kv.Scan(from, to, func(k, v []byte) (bool, error) {
+		_, key, t, err := parseObjectKey(k)
+		if err != nil {
+			return false, err
+		}
+		if key == last {
+			return true, nil // a type that Lookup does not prefer
+		}
+		var h holdings
+		if err := h.load(t, v, true); err != nil {
+			return false, err
+		}
+		if !h.live(t, now) {
+			return true, nil
+		}
+		last = key
+		return visit(h.object(namespace, key, t, now))
+	})
+	if err != nil {
+		return fmt.Errorf("walk the keys: %w", err)
+	}
+	return nil
+}
+
+// set reads a set's header, which has kid 0 if the set is absent.
+func (r *Replica) set(namespace, key string) (setHeader, error) {
+	data, ok, err := r.kv.Get(objectKey(namespace, key, crdt.TypeAWSet))
+	if err != nil || !ok {
+		return setHeader{}, err
+	}
+	return decodeSetHeader(data)
+}
+
+// SetContains reports for each element whether it is in the set; an absent set has none.
+func (r *Replica) SetContains(namespace, key string, elements [][]byte) ([]bool, error) {
+	contains := make([]bool, len(elements))
+	h, err := r.set(namespace, key)
+	if err != nil {
+		return nil, fmt.Errorf("read set header: %w", err)
+	}
+	if h.kid == 0 {
+		return contains, nil
+	}
+	for i, element := range elements {
+		if len(element) == 0 {
+			continue
+		}
+		if _, contains[i], err = r.kv.Get(elementKey(h.kid, element)); err != nil {
+			return nil, fmt.Errorf("read set element: %w", err)
+		}
+	}
+	return contains, nil
+}
+
+// SetMembers returns the elements after the given one (empty: from the first on) in byte order, and
+// whether there are more: at most limit of them, and no more once they have maxBytes bytes. Unless
+// limit is 0 it returns at least one if there is one. The members are the caller's.
+func (r *Replica) SetMembers(namespace, key string, after []byte, limit, maxBytes int) (members [][]byte, more bool, err error) {
+	h, err := r.set(namespace, key)
+	if err != nil {
+		return nil, false, fmt.Errorf("read set header: %w", err)
+	}
+	if h.kid == 0 {
+		return nil, false, nil
+	}
+	start := elementKey(h.kid, after)
+	if len(after) > 0 {
+		start = append(start, 0)
+	}
+	size := 0
+	err = r.kv.Scan(start, prefixEnd(elementKey(h.kid, nil)), func(k, _ []byte) (bool, error) {
+		if len(members) >= limit || size >= maxBytes && len(members) > 0 {
+			more = true
+			return false, nil
+		}
+		members = append(members, slices.Clone(elementOf(k)))
+		size += len(elementOf(k))
+		return true, nil
+	})
+	if err != nil {
+		return nil, false, fmt.Errorf("read set elements: %w", err)
+	}
+	return members, more, nil
+}

@@ -1,0 +1,181 @@
+package replica
+
+import (
+	"fmt"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/hlc"
+)
+
+// Replica is one region's replica of one partition, over one transaction's view of its storage. It
+// is used by one goroutine at a time. After an error that is not a refusal it must not be used any
+// more, and the transaction must not be committed.
+type Replica struct {
+	kv    KV
+	meta  *meta
+	dirty bool
+}
+
+// Open reads the replica that kv holds; an empty kv becomes a new replica of self. If kv holds a
+// replica already, Self is the actor it was made with, whatever self is. It writes nothing.
+func Open(kv KV, self crdt.Actor) (*Replica, error) {
+	data, ok, err := kv.Get(metaKey())
+	if err != nil {
+		return nil, fmt.Errorf("read replica meta: %w", err)
+	}
+	if ok {
+		m, err := decodeMeta(data)
+		if err != nil {
+			return nil, err
+		}
+		return &Replica{kv: kv, meta: m}, nil
+	}
+	// Objects without meta would be merged anew and get dots that are taken.
+	err = kv.Scan([]byte{tableObject}, []byte{tableObject + 1}, func(_, _ []byte) (bool, error) {
+		return false, fmt.Errorf("objects without replica meta: %w", crdt.ErrCorrupt)
+	})
+	if err != nil {
+		return nil, err
+	}
+	m := &meta{self: self, nextKid: 1, times: map[crdt.Actor]hlc.Time{}}
+	return &Replica{kv: kv, meta: m, dirty: true}, nil
+}
+
+// Flush writes what Execute and Merge keep in memory: call it once before the transaction commits.
+func (r *Replica) Flush() error {
+	if !r.dirty {
+		return nil
+	}
+	if err := r.kv.Put(metaKey(), r.meta.append(nil)); err != nil {
+		return fmt.Errorf("write replica meta: %w", err)
+	}
+	r.dirty = false
+	return nil
+}
+
+// Self returns the actor whose events this replica issues.
+func (r *Replica) Self() crdt.Actor { return r.meta.self }
+
+// Seq returns the sequence number of the last own event, 0 if there is none.
+func (r *Replica) Seq() uint64 { return r.meta.vector.Get(r.meta.self) }
+
+// LastHLC returns the latest instant issued or merged. Instants that come from a clock must be
+// judged against it: nothing here happened after it.
+func (r *Replica) LastHLC() hlc.Time { return r.meta.last }
+
+// Vector returns what this replica has applied, its own events included. It is the caller's.
+func (r *Replica) Vector() crdt.VersionVector { return r.meta.vector.Clone() }
+
+// HLCOf returns the instant of the last event applied from an actor, 0 if there is none.
+func (r *Replica) HLCOf(a crdt.Actor) hlc.Time { return r.meta.times[a] }
+
+// work is one Execute or Merge under way: where it writes, and the meta as it will be.
+type work struct {
+	kv   KV
+	meta *meta
+	over *overlay // nil if kv is the replica's own
+}
+
+// begin starts a work. A staged one changes nothing until commit. One that is not staged writes at
+// once, and so must find all reasons to refuse before its first write.
+func (r *Replica) begin(staged bool) *work {
+	if !staged {
+		return &work{kv: r.kv, meta: r.meta}
+	}
+	over := &overlay{base: r.kv}
+	return &work{kv: over, meta: r.meta.clone(), over: over}
+}
+
+// commit makes a work's changes the replica's.
+func (r *Replica) commit(w *work) error {
+	if err := w.sweep(); err != nil {
+		return fmt.Errorf("sweep cleared sets: %w", err)
+	}
+	if w.over != nil {
+		if err := w.over.apply(); err != nil {
+			return err
+		}
+	}
+	r.meta, r.dirty = w.meta, true
+	return nil
+}
+
+// sweepBudget is how many elements of cleared sets one Execute or Merge deletes, so that clearing a
+// set of any size costs no single call much.
+const sweepBudget = 256
+
+// sweep deletes elements of cleared sets.
+func (w *work) sweep() error {
+	for budget := sweepBudget; w.meta.garbage > 0 && budget > 0; {
+		var garbage, start []byte
+		err := w.kv.Scan([]byte{tableGarbage}, []byte{tableGarbage + 1}, func(k, _ []byte) (bool, error) {
+			garbage = append(garbage, k...)
+			return false, nil
+		})
+		if err != nil {
+			return err
+		}
+		if len(garbage) != 1+kidBytes {
+			return fmt.Errorf("garbage queue: %w", crdt.ErrCorrupt)
+		}
+		start = append([]byte{tableElement}, garbage[1:]...)
+		keys, err := collectKeys(w.kv, start, budget)
+		if err != nil {
+			return err
+		}
+		for _, k := range keys {
+			if err := w.kv.Delete(k); err != nil {
+				return err
+			}
+		}
+		if len(keys) < budget {
+			if err := w.kv.Delete(garbage); err != nil {
+				return err
+			}
+			w.meta.garbage--
+		}
+		budget -= len(keys)
+	}
+	return nil
+}
+
+// collectKeys returns up to limit keys that begin with prefix.
+func collectKeys(kv KV, prefix []byte, limit int) ([][]byte, error) {
+	var keys [][]byte
+	err := kv.Scan(prefix, prefixEnd(prefix), func(k, _ []byte) (bool, error) {
+		keys = append(keys, append([]byte(nil), k...))
+		return len(keys) < limit, nil
+	})
+	return keys, err
+}
+
+// discard queues a set's elements for sweeping.
+func (w *work) discard(kid uint64) error {
+	w.meta.garbage++
+	return w.kv.Put(garbageKey(kid), marker[:])
+}
+
+// dots reads the surviving adds of an element.
+func (w *work) dots(kid uint64, element []byte) (crdt.DotSet, error) {
+	data, ok, err := w.kv.Get(elementKey(kid, element))
+	if err != nil || !ok {
+		return nil, err
+	}
+	return crdt.DecodeDotSet(data)
+}
+
+// putSet writes a set's header, or deletes it if the set has no elements left.
+func (w *work) putSet(objectKey []byte, h setHeader) error {
+	if h.count == 0 {
+		return w.kv.Delete(objectKey)
+	}
+	return w.kv.Put(objectKey, h.append(nil))
+}
+
+// putCounter writes a counter, or deletes it if it has no rows left.
+func (w *work) putCounter(objectKey []byte, c counterState) error {
+	if c.rows.Len() == 0 {
+		return w.kv.Delete(objectKey)
+	}
+	return w.kv.Put(objectKey, c.append(nil))
+}
