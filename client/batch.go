@@ -6,8 +6,8 @@ import (
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
 )
 
-// Write is one write of a batch. Make it with NewPut, NewDelete, NewCounterAdd, NewSetAdd or
-// NewSetRemove. Its options may be conditions, WithTTL and OfType; others are those of the batch.
+// Write is one write of a batch. Make it with NewPut, NewDelete, NewCounterAdd, NewCounterSet,
+// NewSetAdd or NewSetRemove. Its options may be conditions, WithTTL and OfType; others are those of the batch.
 type Write struct {
 	key   string
 	build func(c *Client, cfg *writeConfig) *atollv1.Write
@@ -31,6 +31,11 @@ func NewDelete(key string, opts ...WriteOption) Write {
 // NewCounterAdd returns a write that adds n to a counter.
 func NewCounterAdd(key string, n int64, opts ...WriteOption) Write {
 	return newUpdate(key, counterAdd(n), opts)
+}
+
+// NewCounterSet returns a write that makes a counter n as the region sees it.
+func NewCounterSet(key string, n int64, opts ...WriteOption) Write {
+	return newUpdate(key, counterSet(n), opts)
 }
 
 // NewSetAdd returns a write that adds elements to a set.

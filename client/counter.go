@@ -25,8 +25,7 @@ func (c *Counter) Add(ctx context.Context, n int64, opts ...WriteOption) (int64,
 // Set makes the counter n as the region sees it, and returns n. Adds made elsewhere meanwhile
 // survive: they add to n.
 func (c *Counter) Set(ctx context.Context, n int64, opts ...WriteOption) (int64, error) {
-	op := &atollv1.Op{Op: &atollv1.Op_CounterSet{CounterSet: &atollv1.CounterSet{Value: n}}}
-	return c.update(ctx, op, opts)
+	return c.update(ctx, counterSet(n), opts)
 }
 
 // Reset makes the counter 0 as the region sees it. Adds made elsewhere meanwhile survive.
@@ -50,4 +49,8 @@ func (c *Counter) update(ctx context.Context, op *atollv1.Op, opts []WriteOption
 
 func counterAdd(n int64) *atollv1.Op {
 	return &atollv1.Op{Op: &atollv1.Op_CounterAdd{CounterAdd: &atollv1.CounterAdd{Delta: n}}}
+}
+
+func counterSet(n int64) *atollv1.Op {
+	return &atollv1.Op{Op: &atollv1.Op_CounterSet{CounterSet: &atollv1.CounterSet{Value: n}}}
 }
