@@ -56,7 +56,7 @@ var vendors = map[string][]string{
 	"github.com/nats-io/":             {"crossregion/jetstream"},
 	"connectrpc.com/":                 {"region/api", "client", "cmd", "proto"},
 	"google.golang.org/grpc":          {"region/api", "cmd"},
-	"buf.build/go/":                   {"cmd"},
+	"buf.build/go/":                   {"cmd", "sim"},
 	"github.com/spf13/cobra":          {"cmd"},
 	"charm.land/":                     {"cmd"},
 	"github.com/vbauerster/mpb":       {"cmd"},

@@ -1,0 +1,293 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"buf.build/go/protoyaml"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/atolldb/atoll/client"
+	"github.com/atolldb/atoll/internal/wan"
+	configv1 "github.com/atolldb/atoll/proto/atoll/config/v1"
+)
+
+// Ports are below those that the kernel hands out to connections, so that a node that was killed
+// finds its own free again.
+const (
+	firstPort = 17000
+	lastPort  = 31000
+)
+
+// member is one node of the deployment.
+type member struct {
+	name, region, api string
+	config            *configv1.Server
+	configFile        string
+	log               string
+	process           *process
+	used              usage // of its ended processes
+}
+
+// deployment is the nine nodes, and the links between their regions if these can be cut.
+type deployment struct {
+	settings   *settings
+	dir        string
+	regions    []string
+	partitions uint32
+	members    []*member
+	clients    map[string]*client.Client // by region
+	links      []link
+}
+
+// link is the path by which the nodes of one region read a node of another.
+type link struct {
+	from, to string
+	*wan.Link
+}
+
+// newDeployment prepares the nodes' configurations and directories, and starts nothing.
+func newDeployment(ctx context.Context, s *settings, dir string) (*deployment, error) {
+	configs, err := loadConfigs(s.configs)
+	if err != nil {
+		return nil, err
+	}
+	if err := relocate(configs, dir); err != nil {
+		return nil, err
+	}
+	d := &deployment{settings: s, dir: dir, clients: map[string]*client.Client{}}
+	cluster := configs[0].GetCluster()
+	d.partitions = cluster.GetPartitions()
+	for _, r := range cluster.GetRegions() {
+		d.regions = append(d.regions, r.GetName())
+		var endpoints []string
+		for _, n := range r.GetNodes() {
+			endpoints = append(endpoints, "http://"+n.GetApi())
+			i := slices.IndexFunc(configs, func(c *configv1.Server) bool { return c.GetNode() == n.GetName() })
+			if i < 0 {
+				return nil, fmt.Errorf("%s has no configuration of node %s", s.configs, n.GetName())
+			}
+			d.members = append(d.members, &member{
+				name: n.GetName(), region: r.GetName(), api: n.GetApi(), config: configs[i],
+				configFile: filepath.Join(dir, n.GetName()+".yaml"),
+				log:        filepath.Join(dir, n.GetName()+".log"),
+			})
+		}
+		if d.clients[r.GetName()], err = client.New(endpoints); err != nil {
+			return nil, err
+		}
+	}
+	if s.scenario == "netsplit" {
+		if err := d.addLinks(ctx); err != nil {
+			return nil, err
+		}
+	}
+	for _, m := range d.members {
+		text, err := protoyaml.MarshalOptions{UseProtoNames: true}.Marshal(m.config)
+		if err != nil {
+			return nil, err
+		}
+		if err := os.WriteFile(m.configFile, text, 0o600); err != nil {
+			return nil, err
+		}
+	}
+	return d, nil
+}
+
+// loadConfigs reads the configurations in a directory.
+func loadConfigs(dir string) ([]*configv1.Server, error) {
+	files, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
+	if err != nil || len(files) == 0 {
+		return nil, fmt.Errorf("no configurations in %s", dir)
+	}
+	configs := make([]*configv1.Server, len(files))
+	for i, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		configs[i] = &configv1.Server{}
+		if err := protoyaml.Unmarshal(text, configs[i]); err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+	}
+	return configs, nil
+}
+
+// relocate gives the nodes directories below dir and ports on which nothing listens.
+func relocate(configs []*configv1.Server, dir string) error {
+	addresses := map[string]string{}
+	port := firstPort
+	next := func(old string) (string, error) {
+		if old == "" || addresses[old] != "" {
+			return addresses[old], nil
+		}
+		for ; port <= lastPort; port++ {
+			addr := fmt.Sprintf("127.0.0.1:%d", port)
+			if listener, err := net.Listen("tcp", addr); err == nil {
+				port++
+				addresses[old] = addr
+				return addr, listener.Close()
+			}
+		}
+		return "", fmt.Errorf("no free port from %d to %d", firstPort, lastPort)
+	}
+	for _, c := range configs {
+		c.DataDir = filepath.Join(dir, c.GetNode())
+		for _, r := range c.GetCluster().GetRegions() {
+			for _, n := range r.GetNodes() {
+				for _, field := range []*string{&n.Api, &n.Raft, &n.Nats, &n.NatsCluster} {
+					addr, err := next(*field)
+					if err != nil {
+						return err
+					}
+					*field = addr
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// addLinks puts a link before each node that other regions read from, one for each of these.
+func (d *deployment) addLinks(ctx context.Context) error {
+	urls := map[[2]string][]string{}
+	for _, from := range d.regions {
+		for _, m := range d.members {
+			if m.region == from {
+				continue
+			}
+			target := ""
+			for _, r := range m.config.GetCluster().GetRegions() {
+				for _, n := range r.GetNodes() {
+					if n.GetName() == m.name {
+						target = n.GetNats()
+					}
+				}
+			}
+			l, err := wan.Listen(ctx, wan.Config{Listen: "127.0.0.1:0", Target: target, Delay: d.settings.delay})
+			if err != nil {
+				return err
+			}
+			d.links = append(d.links, link{from, m.region, l})
+			path := [2]string{from, m.region}
+			urls[path] = append(urls[path], "nats://"+l.Addr())
+		}
+	}
+	for _, m := range d.members {
+		for _, r := range m.config.GetCluster().GetRegions() {
+			r.NatsUrls = urls[[2]string{m.region, r.GetName()}]
+		}
+	}
+	return nil
+}
+
+// run carries the links while fn runs.
+func (d *deployment) run(ctx context.Context, fn func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	group, ctx := errgroup.WithContext(ctx)
+	for _, l := range d.links {
+		group.Go(func() error { return l.Run(ctx) })
+	}
+	group.Go(func() error {
+		defer cancel()
+		return fn(ctx)
+	})
+	return group.Wait()
+}
+
+// cut stops everything between a region and the others; heal undoes it.
+func (d *deployment) cut(region string) {
+	for _, l := range d.links {
+		if l.from == region || l.to == region {
+			l.Cut()
+		}
+	}
+}
+
+func (d *deployment) heal() {
+	for _, l := range d.links {
+		l.Heal()
+	}
+}
+
+// of returns the members of a region.
+func (d *deployment) of(region string) []*member {
+	var members []*member
+	for _, m := range d.members {
+		if m.region == region {
+			members = append(members, m)
+		}
+	}
+	return members
+}
+
+// startAll starts members and waits until all are ready.
+func (d *deployment) startAll(ctx context.Context, members []*member) error {
+	for _, m := range members {
+		if err := d.start(m); err != nil {
+			return err
+		}
+	}
+	for _, m := range members {
+		if err := m.process.awaitReady(ctx, m.api); err != nil {
+			return fmt.Errorf("%s is not ready: %w%s", m.name, err, tail(m.log))
+		}
+	}
+	return nil
+}
+
+func (d *deployment) start(m *member) error {
+	p, err := start(m.log, d.settings.atoll, "server", "--config", m.configFile)
+	m.process = p
+	return err
+}
+
+// crash kills a member.
+func (m *member) crash() {
+	m.process.kill()
+	m.retire()
+}
+
+// retire takes the figures of a member's ended process.
+func (m *member) retire() {
+	u := m.process.used()
+	m.used.cpu += u.cpu
+	m.used.peakRSS = max(m.used.peakRSS, u.peakRSS)
+	m.process = nil
+}
+
+// stopAll stops what runs, and checks that it ran until now and stops as it should.
+func (d *deployment) stopAll(out *report) {
+	for _, m := range d.members {
+		if m.process == nil {
+			continue
+		}
+		if !m.process.running() {
+			out.check(m.name+" runs until it is stopped", fmt.Errorf("it ended: %w%s", m.process.err, tail(m.log)))
+		} else if err := m.process.stop(); err != nil {
+			out.check(m.name+" stops when asked", fmt.Errorf("%w%s", err, tail(m.log)))
+		}
+		m.retire()
+	}
+	for _, c := range d.clients {
+		c.Close()
+	}
+}
+
+// tail returns the last lines of a log, to show below an error.
+func tail(log string) string {
+	text, err := os.ReadFile(log)
+	if err != nil {
+		return ""
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	lines = lines[max(0, len(lines)-5):]
+	return "\n    " + strings.Join(lines, "\n    ")
+}
