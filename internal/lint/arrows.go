@@ -24,7 +24,7 @@ var arrows = []arrow{
 	{dir: "region/raftlog"},
 	{dir: "region/transport", imports: []string{"topology"}},
 	{dir: "region/raftgroup", imports: []string{"region", "region/raftlog", "region/transport", "topology"}},
-	{dir: "region/api", imports: []string{"crdt", "hlc", "region", "topology", "proto"}},
+	{dir: "region/api", imports: []string{"crdt", "hlc", "region", "region/store", "topology", "proto"}},
 
 	// region and crossregion never import each other: crossregion declares the Source and Sink it
 	// needs, region satisfies them, and the program joins them.

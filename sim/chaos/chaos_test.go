@@ -96,22 +96,7 @@ func TestNetsplitGoesThroughLinks(t *testing.T) {
 		if len(d.links) != 18 {
 			t.Errorf("%d links, want one per reading region and node of another", len(d.links))
 		}
-		links := map[string]link{}
-		for _, l := range d.links {
-			links["nats://"+l.Addr()] = l
-		}
-		for _, m := range d.members {
-			for _, r := range m.config.GetCluster().GetRegions() {
-				if r.GetName() == m.region && len(r.GetNatsUrls()) != 0 {
-					t.Errorf("%s reads its own region through links", m.name)
-				}
-				for _, url := range r.GetNatsUrls() {
-					if l := links[url]; l.Link == nil || l.from != m.region || l.to != r.GetName() {
-						t.Errorf("%s reads %s at %s", m.name, r.GetName(), url)
-					}
-				}
-			}
-		}
+		checkURLs(t, d)
 		d.cut("ap")
 		for _, l := range d.links {
 			if l.IsCut() != (l.from == "ap" || l.to == "ap") {
@@ -128,6 +113,26 @@ func TestNetsplitGoesThroughLinks(t *testing.T) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+func checkURLs(t *testing.T, d *deployment) {
+	t.Helper()
+	links := map[string]link{}
+	for _, l := range d.links {
+		links["nats://"+l.Addr()] = l
+	}
+	for _, m := range d.members {
+		for _, r := range m.config.GetCluster().GetRegions() {
+			if r.GetName() == m.region && len(r.GetNatsUrls()) != 0 {
+				t.Errorf("%s reads its own region through links", m.name)
+			}
+			for _, url := range r.GetNatsUrls() {
+				if l := links[url]; l.Link == nil || l.from != m.region || l.to != r.GetName() {
+					t.Errorf("%s reads %s at %s", m.name, r.GetName(), url)
+				}
+			}
+		}
 	}
 }
 
