@@ -169,8 +169,10 @@ func TestGivingUpIsNotDoneBeforeTheProposalAndUnknownAfter(t *testing.T) {
 	if err := <-errs; errors.Is(err, region.ErrOutcomeUnknown) || !errors.Is(err, context.Canceled) {
 		t.Errorf("given up before the proposal: %v", err)
 	}
+	_, changed := f.Outbox()
 	f.group.set(func() { f.group.hold = nil })
 	close(hold)
+	<-changed // the proposal is applied in the end
 	if got := f.counter(t, "waiting"); got != 0 {
 		t.Errorf("the withdrawn write counted %d", got)
 	}
