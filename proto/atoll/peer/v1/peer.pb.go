@@ -32,10 +32,12 @@ type ScanPartitionRequest struct {
 	// The first key, inclusive.
 	Start string `protobuf:"bytes,3,opt,name=start,proto3" json:"start,omitempty"`
 	// The last key, exclusive; empty means no end.
-	End           string          `protobuf:"bytes,4,opt,name=end,proto3" json:"end,omitempty"`
-	Limit         uint32          `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`
-	KeysOnly      bool            `protobuf:"varint,6,opt,name=keys_only,json=keysOnly,proto3" json:"keys_only,omitempty"`
-	Options       *v1.ReadOptions `protobuf:"bytes,7,opt,name=options,proto3" json:"options,omitempty"`
+	End      string          `protobuf:"bytes,4,opt,name=end,proto3" json:"end,omitempty"`
+	Limit    uint32          `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`
+	KeysOnly bool            `protobuf:"varint,6,opt,name=keys_only,json=keysOnly,proto3" json:"keys_only,omitempty"`
+	Options  *v1.ReadOptions `protobuf:"bytes,7,opt,name=options,proto3" json:"options,omitempty"`
+	// The page ends before it gets larger than this, unless its first entry alone is.
+	MaxBytes      uint32 `protobuf:"varint,8,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -117,6 +119,13 @@ func (x *ScanPartitionRequest) GetOptions() *v1.ReadOptions {
 		return x.Options
 	}
 	return nil
+}
+
+func (x *ScanPartitionRequest) GetMaxBytes() uint32 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
 }
 
 // ScanPartitionResponse is one page.
@@ -300,7 +309,7 @@ var File_atoll_peer_v1_peer_proto protoreflect.FileDescriptor
 
 const file_atoll_peer_v1_peer_proto_rawDesc = "" +
 	"\n" +
-	"\x18atoll/peer/v1/peer.proto\x12\ratoll.peer.v1\x1a\x15atoll/v1/common.proto\x1a\x11atoll/v1/kv.proto\x1a\x16atoll/v1/regions.proto\"\xde\x01\n" +
+	"\x18atoll/peer/v1/peer.proto\x12\ratoll.peer.v1\x1a\x15atoll/v1/common.proto\x1a\x11atoll/v1/kv.proto\x1a\x16atoll/v1/regions.proto\"\xfb\x01\n" +
 	"\x14ScanPartitionRequest\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x14\n" +
@@ -308,7 +317,8 @@ const file_atoll_peer_v1_peer_proto_rawDesc = "" +
 	"\x03end\x18\x04 \x01(\tR\x03end\x12\x14\n" +
 	"\x05limit\x18\x05 \x01(\rR\x05limit\x12\x1b\n" +
 	"\tkeys_only\x18\x06 \x01(\bR\bkeysOnly\x12/\n" +
-	"\aoptions\x18\a \x01(\v2\x15.atoll.v1.ReadOptionsR\aoptions\"V\n" +
+	"\aoptions\x18\a \x01(\v2\x15.atoll.v1.ReadOptionsR\aoptions\x12\x1b\n" +
+	"\tmax_bytes\x18\b \x01(\rR\bmaxBytes\"V\n" +
 	"\x15ScanPartitionResponse\x12)\n" +
 	"\aentries\x18\x01 \x03(\v2\x0f.atoll.v1.EntryR\aentries\x12\x12\n" +
 	"\x04more\x18\x02 \x01(\bR\x04more\"\x8a\x01\n" +

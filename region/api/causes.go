@@ -1,0 +1,151 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"strconv"
+
+	"connectrpc.com/connect/v2"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/replica"
+	"github.com/atolldb/atoll/region"
+	"github.com/atolldb/atoll/region/store"
+)
+
+// cause says which failure an error of another package is.
+type cause struct {
+	matches func(error) bool
+	failure func(error) *failure
+}
+
+// causes is searched in order: an error can match several.
+var causes = [...]cause{
+	{is(region.ErrOutcomeUnknown), always(reasonOutcomeUnknown, outcomeUnknownText)},
+	{as[*region.NotLeaderError], notLeader},
+	{is(region.ErrNotLeader), always(reasonNoLeader, "the partition has no leader now; try again")},
+	{is(region.ErrNotHosted), always(reasonNotOwner, "this node holds no replica of the partition; ask the node named in the metadata")},
+	{is(region.ErrShuttingDown), always(reasonShuttingDown, "this node is shutting down; try another node")},
+	{is(region.ErrOverloaded), always(reasonOverloaded, "the partition has too much work waiting; try again later")},
+	{is(region.ErrOpIDReused), always(reasonInvalidArgument, "the op_id was already used for a different write; use a new one", "field", "options.op_id")},
+	{is(region.ErrBadCommand), always(reasonBatchTooLarge, "the write is too large; split it", "limit", strconv.Itoa(maxBatchBytes))},
+	{is(region.ErrClockAhead), always(reasonClockUnsafe, "a clock is too far ahead of this node's; check the time synchronisation of all nodes")},
+
+	{as[*replica.WrongTypeError], wrongType},
+	{as[*replica.ConditionError], conditionFailed},
+	{is(crdt.ErrCounterOverflow), always(reasonInvalidArgument, "the counter would leave the range of a signed 64-bit integer", "field", "op", "limit", "int64")},
+	{is(replica.ErrTooManyElements), always(reasonQuotaExceeded, "the set would have too many elements; split it over several keys", "limit", strconv.Itoa(replica.MaxSetElements))},
+	{is(replica.ErrInvalidOperation), always(reasonInvalidArgument, "the operation is not one that its type or its limits allow", "field", "op")},
+
+	{as[*store.CorruptError], always(reasonCorrupt, "stored data is damaged; restore this node's replica from another")},
+	{is(crdt.ErrCorrupt), always(reasonCorrupt, "stored data is damaged; restore this node's replica from another")},
+	{is(store.ErrFailed), always(reasonShuttingDown, "this node's storage failed and it is stopping; try another node")},
+	{is(store.ErrClosed), always(reasonShuttingDown, "this node is shutting down; try another node")},
+
+	{is(context.DeadlineExceeded), always(reasonDeadline, "the deadline passed before the request was executed; nothing was done")},
+	{is(context.Canceled), always(reasonDeadline, "the request was cancelled before it was executed; nothing was done")},
+
+	// Faults of this program if they get here: a client's request cannot lead to them.
+	{as[*replica.OpError], internalFault},
+	{as[*replica.GapError], internalFault},
+	{as[*replica.BadDeltaError], internalFault},
+	{is(store.ErrLocked), internalFault},
+	{is(store.ErrTooLarge), internalFault},
+}
+
+const outcomeUnknownText = "the write may or may not have taken effect; to find out, repeat it with the same op_id"
+
+func is(target error) func(error) bool { return func(err error) bool { return errors.Is(err, target) } }
+
+func as[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
+}
+
+func always(r reason, message string, metadata ...string) func(error) *failure {
+	return func(error) *failure { return fail(r, message, metadata...) }
+}
+
+// failureOf returns the failure that err is.
+func failureOf(err error) *failure {
+	if f, ok := errors.AsType[*failure](err); ok {
+		return f
+	}
+	for i := range causes {
+		if causes[i].matches(err) {
+			return causes[i].failure(err).because(err)
+		}
+	}
+	if e, ok := errors.AsType[*connect.Error](err); ok {
+		return failureOfTransport(e)
+	}
+	return internalFault(err).because(err)
+}
+
+// failureOfWrite returns the failure that an error of a proposed write is. What is not known to mean
+// that nothing was done may have been done.
+func failureOfWrite(ctx context.Context, err error) *failure {
+	ended := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
+	refused := errors.Is(err, region.ErrNotLeader) || errors.Is(err, region.ErrNotHosted) ||
+		errors.Is(err, region.ErrShuttingDown) || errors.Is(err, region.ErrOverloaded) ||
+		errors.Is(err, region.ErrOpIDReused) || errors.Is(err, region.ErrBadCommand) ||
+		as[*replica.OpError](err) || as[*failure](err) || ended && ctx.Err() != nil
+	if errors.Is(err, region.ErrOutcomeUnknown) || !refused {
+		return fail(reasonOutcomeUnknown, outcomeUnknownText).because(err)
+	}
+	return failureOf(err)
+}
+
+// failureOfTransport sorts what the RPC layer itself refuses: a message that is too large or cannot
+// be read.
+func failureOfTransport(e *connect.Error) *failure {
+	switch e.Code() {
+	case connect.CodeResourceExhausted:
+		return fail(reasonBatchTooLarge, "the request is too large: "+e.Message(), "limit", strconv.Itoa(readMaxBytes)).because(e)
+	case connect.CodeInvalidArgument:
+		return fail(reasonInvalidArgument, "the request cannot be read: "+e.Message()).because(e)
+	case connect.CodeUnimplemented:
+		return fail(reasonUnimplemented, e.Message()).because(e)
+	case connect.CodeCanceled, connect.CodeDeadlineExceeded:
+		return fail(reasonDeadline, "the connection or the deadline ended before the request was executed").because(e)
+	default:
+		return internalFault(e).because(e)
+	}
+}
+
+func internalFault(error) *failure {
+	return fail(reasonInternal, "a fault in this node; its log says more")
+}
+
+func notLeader(err error) *failure {
+	e, _ := errors.AsType[*region.NotLeaderError](err)
+	if e.Leader == "" {
+		return fail(reasonNoLeader, "the partition has no leader now; try again")
+	}
+	return fail(reasonNotOwner, "another node leads the partition; ask it", "node", string(e.Leader))
+}
+
+func wrongType(err error) *failure {
+	e, _ := errors.AsType[*replica.WrongTypeError](err)
+	return wrongTypeFound(e.Found)
+}
+
+func wrongTypeFound(found crdt.Type) *failure {
+	return fail(reasonWrongType, "the key holds a "+found.String()+"; delete it first, or use another key", "type_found", found.String())
+}
+
+func conditionFailed(err error) *failure {
+	e, _ := errors.AsType[*replica.ConditionError](err)
+	switch e.Kind {
+	case replica.CondAbsent:
+		return fail(reasonAlreadyExists, "the key exists; nothing was changed", "version", e.Version)
+	case replica.CondPresent:
+		return fail(reasonNotPresent, "the key does not exist; nothing was changed", "version", e.Version)
+	case replica.CondValue:
+		return fail(reasonValueMismatch, "the key holds another value; read it again", "version", e.Version)
+	default:
+		return fail(reasonVersionMismatch, "the key has another version; read it again", "version", e.Version)
+	}
+}
+
+func asOpError(err error) (*replica.OpError, bool) { return errors.AsType[*replica.OpError](err) }

@@ -1,0 +1,180 @@
+package api
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/replica"
+	"github.com/atolldb/atoll/hlc"
+	peerv1 "github.com/atolldb/atoll/proto/atoll/peer/v1"
+	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
+	"github.com/atolldb/atoll/region"
+	"github.com/atolldb/atoll/topology"
+)
+
+// ScanPartition returns one page of one partition's keys.
+func (p *peerService) ScanPartition(ctx context.Context, r *peerv1.ScanPartitionRequest) (*peerv1.ScanPartitionResponse, error) {
+	s := p.server()
+	level, f := checkReadOptions(r.GetOptions())
+	if f == nil {
+		f = s.checkPartition(r.GetPartition())
+	}
+	if f != nil {
+		return nil, f
+	}
+	return s.scanPage(ctx, r, level)
+}
+
+// DescribePartition returns one partition's status, or its digest if asked.
+func (p *peerService) DescribePartition(ctx context.Context, r *peerv1.DescribePartitionRequest) (*peerv1.DescribePartitionResponse, error) {
+	s := p.server()
+	if f := s.checkPartition(r.GetPartition()); f != nil {
+		return nil, f
+	}
+	id := topology.PartitionID(r.GetPartition())
+	if r.GetWithDigest() {
+		level, f := checkReadOptions(r.GetOptions())
+		if f != nil {
+			return nil, f
+		}
+		digest, err := s.digest(ctx, id, level, r.GetOptions())
+		return &peerv1.DescribePartitionResponse{Digest: digest}, err
+	}
+	return s.describe(ctx, id)
+}
+
+func (s *Server) checkPartition(id uint32) *failure {
+	if id >= s.cluster.Partitions {
+		return invalid("partition", "there are only %d", s.cluster.Partitions)
+	}
+	return nil
+}
+
+// describe returns a partition's status as its leader knows it, or, if there is none, as some replica
+// does.
+func (s *Server) describe(ctx context.Context, id topology.PartitionID) (*peerv1.DescribePartitionResponse, error) {
+	forwarded := wasForwarded(ctx)
+	res, err := route(ctx, s, call[*peerv1.DescribePartitionResponse]{
+		partition: id,
+		noWait:    true,
+		local: func(_ context.Context, p Partition) (*peerv1.DescribePartitionResponse, error) {
+			if leader, known := p.Leader(); known && leader != s.self && !forwarded {
+				return nil, &region.NotLeaderError{Leader: leader}
+			}
+			return s.describeLocal(id, p), nil
+		},
+		remote: func(ctx context.Context, p *peer) (*peerv1.DescribePartitionResponse, error) {
+			return p.nodes.DescribePartition(ctx, &peerv1.DescribePartitionRequest{Partition: uint32(id)})
+		},
+	})
+	if err == nil {
+		return res, nil
+	}
+	if p, hostErr := s.hosted(id); hostErr == nil {
+		return s.describeLocal(id, p), nil // old news, but better than none
+	}
+	return nil, err
+}
+
+func (s *Server) describeLocal(id topology.PartitionID, p Partition) *peerv1.DescribePartitionResponse {
+	view := p.View()
+	leader, _ := p.Leader()
+	waiting := view.Outbox.Head + 1 - view.Outbox.First
+	status := &atollv1.PartitionStatus{
+		Partition:     uint32(id),
+		Leader:        string(leader),
+		Vector:        s.vector(view.Vector, func(a crdt.Actor) hlc.Time { return view.HLCs[a] }),
+		OutboxEntries: waiting,
+		OutboxBytes:   view.Outbox.Bytes,
+	}
+	if len(s.cluster.Regions) > 1 {
+		status.Unshipped = waiting // what every region has is trimmed
+	}
+	return &peerv1.DescribePartitionResponse{Status: status, Flows: s.flows(id)}
+}
+
+func (s *Server) vector(v crdt.VersionVector, hlcOf func(crdt.Actor) hlc.Time) []*atollv1.VectorEntry {
+	entries := make([]*atollv1.VectorEntry, 0, v.Len())
+	v.Each(func(a crdt.Actor, seq uint64) {
+		name, epoch := s.actorName(a)
+		entries = append(entries, &atollv1.VectorEntry{Region: name, Epoch: epoch, Seq: seq, Hlc: uint64(hlcOf(a))})
+	})
+	return entries
+}
+
+func (s *Server) actorName(a crdt.Actor) (regionName string, epoch uint32) {
+	id, e := topology.ActorRegion(a)
+	return s.regionName(id), uint32(e)
+}
+
+func (s *Server) regionName(id topology.RegionID) string {
+	if r, ok := s.cluster.Region(id); ok {
+		return r.Name
+	}
+	return "unknown"
+}
+
+func (s *Server) flows(id topology.PartitionID) []*atollv1.Flow {
+	if s.replication == nil {
+		return nil
+	}
+	flows := s.replication.Flows(id)
+	out := make([]*atollv1.Flow, len(flows))
+	for i, f := range flows {
+		out[i] = &atollv1.Flow{
+			Source:      s.regionName(f.Source),
+			Destination: s.regionName(f.Destination),
+			Partition:   uint32(id),
+			Applied:     f.Applied,
+			Head:        f.Head,
+			Lag:         lagOf(&f),
+		}
+		if !f.Heard.IsZero() {
+			out[i].LastHeard = durationpb.New(max(s.clock().Sub(f.Heard), 0))
+		}
+	}
+	return out
+}
+
+// lagOf leaves out what is not known: a figure that may be wrong is worse than none.
+func lagOf(f *Flow) *atollv1.Lag {
+	if f.Unknown {
+		return &atollv1.Lag{Unknown: true}
+	}
+	operations := uint64(0)
+	if f.Head > f.Applied {
+		operations = f.Head - f.Applied
+	}
+	return &atollv1.Lag{Time: durationpb.New(max(f.Behind, time.Duration(0))), Operations: &operations}
+}
+
+// digest returns a partition's digest and the vector that belongs to it.
+func (s *Server) digest(
+	ctx context.Context, id topology.PartitionID, level region.Level, o *atollv1.ReadOptions,
+) (*atollv1.PartitionDigest, error) {
+	return route(ctx, s, call[*atollv1.PartitionDigest]{
+		partition:  id,
+		anyReplica: level == region.Eventual,
+		local: func(ctx context.Context, p Partition) (*atollv1.PartitionDigest, error) {
+			res := &atollv1.PartitionDigest{Partition: uint32(id)}
+			return res, p.Read(ctx, level, func(r *replica.Replica, _ hlc.Time) error {
+				digest, err := r.Digest()
+				if err != nil {
+					return err
+				}
+				res.Digest, res.Items = digest.Sum[:], digest.Items
+				res.Vector = s.vector(r.Vector(), r.HLCOf)
+				return nil
+			})
+		},
+		remote: func(ctx context.Context, p *peer) (*atollv1.PartitionDigest, error) {
+			res, err := p.nodes.DescribePartition(ctx, &peerv1.DescribePartitionRequest{
+				Partition: uint32(id), WithDigest: true, Options: o,
+			})
+			return res.GetDigest(), err
+		},
+	})
+}

@@ -1,0 +1,57 @@
+package api
+
+import (
+	"context"
+	"time"
+
+	"github.com/atolldb/atoll/crdt/replica"
+	"github.com/atolldb/atoll/hlc"
+	"github.com/atolldb/atoll/region"
+	"github.com/atolldb/atoll/topology"
+)
+
+// Partition is this node's replica of a partition. *region.Partition is one.
+type Partition interface {
+	// Leader returns who leads, as far as this node knows.
+	Leader() (topology.NodeID, bool)
+	// View returns a summary of what this replica has applied.
+	View() *region.MachineView
+	// Write runs operations in order, all or none.
+	Write(ctx context.Context, opID string, ops []replica.Op) (region.WriteResult, error)
+	// Read calls fn with a view that keeps the level's promise.
+	Read(ctx context.Context, level region.Level, fn func(r *replica.Replica, now hlc.Time) error) error
+}
+
+// Hosted returns this node's replica of a partition, or an error that matches region.ErrNotHosted.
+type Hosted func(topology.PartitionID) (Partition, error)
+
+// HostedBy returns the replicas of a node's data plane.
+func HostedBy(n *region.Node) Hosted {
+	return func(id topology.PartitionID) (Partition, error) {
+		p, err := n.Partition(id)
+		if err != nil {
+			return nil, err // not p: a nil *region.Partition is no nil Partition
+		}
+		return p, nil
+	}
+}
+
+// Replication tells how far regions are apart.
+type Replication interface {
+	// Flows returns the flows of a partition into and out of this region, as this node knows them.
+	Flows(topology.PartitionID) []Flow
+}
+
+// Flow says how far one region has applied another's events of one partition.
+type Flow struct {
+	Source, Destination topology.RegionID
+	// Applied is the last event the destination is known to have applied, Head the last the source is
+	// known to have issued.
+	Applied, Head uint64
+	// Heard is when the other side was last heard of; zero means never.
+	Heard time.Time
+	// Unknown means that nothing was heard for so long that the figures say little.
+	Unknown bool
+	// Behind is for how long the destination has lacked an event that Head counts.
+	Behind time.Duration
+}

@@ -1,0 +1,182 @@
+package api
+
+import (
+	"context"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/replica"
+	"github.com/atolldb/atoll/hlc"
+	peerv1 "github.com/atolldb/atoll/proto/atoll/peer/v1"
+	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
+	"github.com/atolldb/atoll/region"
+	"github.com/atolldb/atoll/topology"
+)
+
+// heardLately is how recent a sign of life must be for a region to count as active.
+const heardLately = 10 * time.Second
+
+// Status returns the regions and the state of replication between them.
+func (r *regionsService) Status(ctx context.Context, _ *atollv1.StatusRequest) (*atollv1.StatusResponse, error) {
+	s := r.server()
+	described := make([]*peerv1.DescribePartitionResponse, s.cluster.Partitions)
+	err := s.eachPartition(len(described), func(i int) error {
+		id := topology.PartitionID(i)
+		res, err := s.describe(ctx, id)
+		if err != nil {
+			res = &peerv1.DescribePartitionResponse{
+				Status: &atollv1.PartitionStatus{Partition: uint32(id), Error: failureOf(err).item()},
+			}
+		}
+		described[i] = res
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	res := &atollv1.StatusResponse{Region: s.region.Name, Node: string(s.self), Cluster: s.cluster.Name}
+	for _, d := range described {
+		res.Partitions = append(res.Partitions, d.GetStatus())
+		res.Flows = append(res.Flows, d.GetFlows()...)
+	}
+	res.Regions = s.regionStates(res.GetFlows())
+	return res, nil
+}
+
+// eachPartition runs do for 0 to n-1, some at a time.
+func (s *Server) eachPartition(n int, do func(int) error) error {
+	var parallel errgroup.Group
+	parallel.SetLimit(batchParallel)
+	for i := range n {
+		parallel.Go(func() error { return s.protect(func() error { return do(i) }) })
+	}
+	return parallel.Wait()
+}
+
+// regionStates describes every region, and judges by the flows which of them is there.
+func (s *Server) regionStates(flows []*atollv1.Flow) []*atollv1.Region {
+	heard := map[string]bool{s.region.Name: true}
+	for _, f := range flows {
+		if f.GetLastHeard() != nil && f.GetLastHeard().AsDuration() <= heardLately {
+			heard[f.GetSource()], heard[f.GetDestination()] = true, true
+		}
+	}
+	regions := make([]*atollv1.Region, len(s.cluster.Regions))
+	for i := range s.cluster.Regions {
+		r := &s.cluster.Regions[i]
+		state := atollv1.RegionState_REGION_STATE_UNREACHABLE
+		if heard[r.Name] {
+			state = atollv1.RegionState_REGION_STATE_ACTIVE
+		}
+		regions[i] = &atollv1.Region{Name: r.Name, Id: uint32(r.ID), Epoch: uint32(r.Epoch), State: state}
+		for _, n := range r.Nodes {
+			regions[i].Nodes = append(regions[i].Nodes, &atollv1.Node{Name: string(n.ID), Address: n.API, Zone: n.Zone})
+		}
+	}
+	return regions
+}
+
+// Digest returns per partition the version vector and a digest of the state.
+func (r *regionsService) Digest(ctx context.Context, req *atollv1.DigestRequest) (*atollv1.DigestResponse, error) {
+	s := r.server()
+	level, f := checkReadOptions(req.GetOptions())
+	if f != nil {
+		return nil, f
+	}
+	wanted := req.GetPartitions()
+	if len(wanted) == 0 {
+		for i := range s.cluster.Partitions {
+			wanted = append(wanted, i)
+		}
+	}
+	if len(wanted) > int(s.cluster.Partitions) {
+		return nil, invalid("partitions", "there are only %d", s.cluster.Partitions)
+	}
+	for _, id := range wanted {
+		if f := s.checkPartition(id); f != nil {
+			return nil, f
+		}
+	}
+	res := &atollv1.DigestResponse{Region: s.region.Name, Partitions: make([]*atollv1.PartitionDigest, len(wanted))}
+	err := s.eachPartition(len(wanted), func(i int) error {
+		digest, err := s.digest(ctx, topology.PartitionID(wanted[i]), level, req.GetOptions())
+		if err != nil {
+			digest = &atollv1.PartitionDigest{Partition: wanted[i], Error: failureOf(err).item()}
+		}
+		res.Partitions[i] = digest
+		return nil
+	})
+	return res, err
+}
+
+// Explain returns what made a key's value in this region.
+func (r *regionsService) Explain(ctx context.Context, req *atollv1.ExplainRequest) (*atollv1.ExplainResponse, error) {
+	s := r.server()
+	namespace, f := checkName(req.GetNamespace(), req.GetKey())
+	if f != nil {
+		return nil, f
+	}
+	partition := s.cluster.PartitionOf(namespace, req.GetKey())
+	return route(ctx, s, call[*atollv1.ExplainResponse]{
+		partition: partition,
+		local: func(ctx context.Context, p Partition) (*atollv1.ExplainResponse, error) {
+			res := &atollv1.ExplainResponse{
+				Region:    s.region.Name,
+				Partition: uint32(partition),
+				Info:      s.replyInfo(partition, atollv1.Consistency_CONSISTENCY_LINEARIZABLE),
+			}
+			return res, p.Read(ctx, region.Linearizable, func(rep *replica.Replica, _ hlc.Time) error {
+				explained, err := rep.Explain(namespace, req.GetKey())
+				for i := range explained {
+					res.Objects = append(res.Objects, s.explainedObject(&explained[i]))
+				}
+				res.Vector = s.vector(rep.Vector(), rep.HLCOf)
+				return err
+			})
+		},
+		remote: func(ctx context.Context, p *peer) (*atollv1.ExplainResponse, error) {
+			return p.regions.Explain(ctx, req)
+		},
+	})
+}
+
+func (s *Server) explainedObject(e *replica.Explained) *atollv1.ExplainedObject {
+	o := &atollv1.ExplainedObject{Type: atollv1.Type(e.Type), Version: e.Version}
+	switch {
+	case e.Register != nil:
+		winner := s.event(e.Register.Dot())
+		winner.Hlc = uint64(e.Register.Time)
+		o.Detail = &atollv1.ExplainedObject_Register{Register: &atollv1.ExplainRegister{
+			Winner: winner, Deleted: e.Register.Deleted, Value: e.Register.Value, ExpiresHlc: uint64(e.Register.Expires),
+		}}
+	case e.Counter != nil:
+		counter := &atollv1.ExplainCounter{Value: e.Counter.Value()}
+		for _, row := range e.Counter.Rows() {
+			counter.Parts = append(counter.Parts, &atollv1.ExplainCounterPart{
+				Last:      s.event(crdt.Dot{Actor: row.Actor, Seq: max(row.Entry.Seq, row.Base.Seq)}),
+				Sum:       row.Entry.Sum,
+				Reset_:    row.Base.Sum,
+				Effective: row.Value(),
+			})
+		}
+		o.Detail = &atollv1.ExplainedObject_Counter{Counter: counter}
+	default:
+		set := &atollv1.ExplainSet{Size: e.Size}
+		for _, element := range e.Elements {
+			out := &atollv1.ExplainElement{Element: element.Element}
+			for _, dot := range element.Dots {
+				out.Dots = append(out.Dots, s.event(dot))
+			}
+			set.Elements = append(set.Elements, out)
+		}
+		o.Detail = &atollv1.ExplainedObject_Set{Set: set}
+	}
+	return o
+}
+
+func (s *Server) event(d crdt.Dot) *atollv1.Event {
+	name, epoch := s.actorName(d.Actor)
+	return &atollv1.Event{Region: name, Epoch: epoch, Seq: d.Seq}
+}
