@@ -1,0 +1,267 @@
+package crossregion
+
+import (
+	"container/heap"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/topology"
+)
+
+// world runs the step functions of several regions against each other, for one partition, in one
+// event loop with a seeded source of chance: the same seed gives the same run. Its regions' outboxes,
+// Raft and streams are plain slices, and its checks know nothing of how the step functions work.
+type world struct {
+	t       *testing.T
+	rng     *rand.Rand
+	now     time.Time
+	queue   events
+	serial  int
+	tuning  tuning
+	wakes   map[time.Time]bool
+	regions []*worldRegion
+	// calm switches all faults off.
+	calm bool
+	// trimOnPublish and skipGaps make the world or the receivers wrong, to see the checks fail.
+	trimOnPublish, skipGaps bool
+	faults                  []string
+	trace                   uint64
+}
+
+type event struct {
+	at     time.Time
+	serial int
+	run    func()
+}
+
+type events []event
+
+func (e events) Len() int { return len(e) }
+func (e events) Less(i, j int) bool {
+	return e[i].at.Before(e[j].at) || e[i].at.Equal(e[j].at) && e[i].serial < e[j].serial
+}
+func (e events) Swap(i, j int) { e[i], e[j] = e[j], e[i] }
+func (e *events) Push(x any)   { *e = append(*e, x.(event)) }
+func (e *events) Pop() any {
+	last := (*e)[len(*e)-1]
+	*e = (*e)[:len(*e)-1]
+	return last
+}
+
+// worldRegion is a region: durable state first, then what a change of leader loses.
+type worldRegion struct {
+	w       *world
+	id      topology.RegionID
+	actor   crdt.Actor
+	records []Record
+	first   uint64
+	acks    map[topology.RegionID]uint64
+	merged  map[topology.RegionID][]uint64
+
+	incarnation int
+	frames      [][]byte
+	storedAt    time.Time
+
+	term     int
+	nextID   uint64
+	ship     *shipper
+	opening  bool
+	ack      *acker
+	acking   bool
+	recv     map[topology.RegionID]*receiver
+	busy     map[topology.RegionID]bool
+	reporter map[topology.RegionID]*reporter
+}
+
+func newWorld(t *testing.T, seed uint64, regions int) *world {
+	w := &world{
+		t: t, rng: rand.New(rand.NewPCG(seed, 7)), tuning: defaultTuning(),
+		wakes: map[time.Time]bool{},
+		now:   time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC),
+	}
+	w.tuning.bufferBytes = 600 << 10 // so that it fills
+	for i := range regions {
+		id := topology.RegionID(i + 1)
+		w.regions = append(w.regions, &worldRegion{
+			w: w, id: id, actor: topology.Actor(id, 1), first: 1,
+			acks: map[topology.RegionID]uint64{}, merged: map[topology.RegionID][]uint64{},
+		})
+	}
+	for _, r := range w.regions {
+		r.lead()
+		w.every(w.tuning.heartbeat, r.beat)
+		w.every(w.tuning.streamCheck, func() { r.ship.observe(r.streamState()) })
+	}
+	return w
+}
+
+func (w *world) after(d time.Duration, run func()) {
+	w.serial++
+	heap.Push(&w.queue, event{w.now.Add(d), w.serial, run})
+}
+
+func (w *world) every(d time.Duration, run func()) {
+	w.after(d, func() { run(); w.every(d, run) })
+}
+
+// chance is true in one of n cases, never when the world is calm.
+func (w *world) chance(n int) bool { return !w.calm && w.rng.IntN(n) == 0 }
+
+func (w *world) delay() time.Duration {
+	d := time.Duration(1+w.rng.IntN(50)) * time.Millisecond
+	if w.chance(20) {
+		d *= 40
+	}
+	return d
+}
+
+func (w *world) run(d time.Duration) {
+	end := w.now.Add(d)
+	for len(w.queue) > 0 && !w.queue[0].at.After(end) {
+		e := heap.Pop(&w.queue).(event)
+		w.now = e.at
+		e.run()
+		for _, r := range w.regions {
+			r.drive()
+		}
+		w.check()
+	}
+	w.now = end
+}
+
+func (w *world) fault(format string, args ...any) {
+	w.faults = append(w.faults, fmt.Sprintf(format, args...))
+}
+
+func (w *world) others(r *worldRegion) []*worldRegion {
+	var others []*worldRegion
+	for _, o := range w.regions {
+		if o != r {
+			others = append(others, o)
+		}
+	}
+	return others
+}
+
+// check holds after every step.
+func (w *world) check() {
+	for _, origin := range w.regions {
+		for _, dst := range w.others(origin) {
+			applied := uint64(len(dst.merged[origin.id]))
+			if origin.acks[dst.id] > applied {
+				w.fault("region %d acknowledges %d of region %d, of which %d are applied", dst.id, origin.acks[dst.id], origin.id, applied)
+			}
+			if origin.first > applied+1 {
+				w.fault("region %d trimmed up to %d but region %d applied %d", origin.id, origin.first, dst.id, applied)
+			}
+			w.trace = w.trace*31 + applied
+		}
+	}
+}
+
+// settled checks what has to hold in the end.
+func (w *world) settled() {
+	for _, origin := range w.regions {
+		for _, dst := range w.others(origin) {
+			for i, seq := range dst.merged[origin.id] {
+				if seq != uint64(i+1) {
+					w.fault("region %d merged record %d of region %d in place %d", dst.id, seq, origin.id, i+1)
+					break
+				}
+			}
+			if n := len(dst.merged[origin.id]); n != len(origin.records) {
+				w.fault("region %d merged %d of %d records of region %d (%s)", dst.id, n, len(origin.records), origin.id, dst.recv[origin.id].stuck)
+			}
+		}
+		if origin.first != uint64(len(origin.records))+1 {
+			w.fault("region %d still keeps records from %d of %d", origin.id, origin.first, len(origin.records))
+		}
+	}
+}
+
+// lead begins a new term: all that is not durable is gone.
+func (r *worldRegion) lead() {
+	t := r.w.tuning
+	r.term++
+	r.ship, r.ack, r.opening, r.acking = newShipper(t), newAcker(t), false, false
+	r.recv, r.busy = map[topology.RegionID]*receiver{}, map[topology.RegionID]bool{}
+	r.reporter = map[topology.RegionID]*reporter{}
+	for _, o := range r.w.others(r) {
+		applied := uint64(len(r.merged[o.id]))
+		r.recv[o.id] = newReceiver(t, applied, r.w.now)
+		r.reporter[o.id] = newReporter(t, r.w.now)
+		r.reporter[o.id].note(0, applied, r.w.now)
+	}
+}
+
+// later runs f after a delay, unless the term has ended then.
+func (r *worldRegion) later(f func()) {
+	term := r.term
+	r.w.after(r.w.delay(), func() {
+		if r.term == term {
+			f()
+		}
+	})
+}
+
+// wake makes the world look again at the given time.
+func (w *world) wake(at time.Time) {
+	if at.IsZero() || w.wakes[at] {
+		return
+	}
+	w.wakes[at] = true
+	w.after(at.Sub(w.now), func() { delete(w.wakes, at) })
+}
+
+func (r *worldRegion) outbox() OutboxState {
+	s := OutboxState{Actor: r.actor, First: r.first, Head: uint64(len(r.records))}
+	for _, rec := range r.records[r.first-1:] {
+		s.Bytes += uint64(len(rec.Data))
+	}
+	return s
+}
+
+func (r *worldRegion) write(n, size int) {
+	for range n {
+		r.records = append(r.records, Record{Seq: uint64(len(r.records) + 1), Data: make([]byte, size)})
+	}
+}
+
+func (r *worldRegion) streamName() stream { return stream{"world", 0, r.actor} }
+
+func (r *worldRegion) streamState() StreamState {
+	return StreamState{Incarnation: fmt.Sprint(r.incarnation), LastSeq: uint64(len(r.frames))}
+}
+
+func (r *worldRegion) beat() {
+	head := uint64(len(r.records))
+	for _, dst := range r.w.others(r) {
+		if !r.w.chance(5) {
+			dst.later(func() { dst.recv[r.id].heartbeat(head, r.w.now) })
+		}
+	}
+}
+
+var errWorld = errors.New("the world is unkind")
+
+// drive does whatever the step functions ask for.
+func (r *worldRegion) drive() {
+	r.driveShipper()
+	r.driveAcker()
+	for _, o := range r.w.others(r) {
+		if !r.busy[o.id] {
+			r.driveReceiver(o)
+		}
+		send, until := r.reporter[o.id].due(r.w.now)
+		r.w.wake(until)
+		for _, seq := range send {
+			if !r.w.chance(4) {
+				o.later(func() { o.report(r, seq) })
+			}
+		}
+	}
+}
