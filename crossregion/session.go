@@ -250,5 +250,5 @@ func (a *acking) flow(f *Flow, now time.Time) {
 	defer a.mu.Unlock()
 	f.Head, f.Applied, f.Heard = state.Head, a.mu.core.reported[f.Destination], a.mu.core.heardAt[f.Destination]
 	f.Behind = a.mu.lag[f.Destination].behind(now)
-	f.Unknown = f.Heard.IsZero() || now.Sub(f.Heard) > unknownAfter*a.r.tuning.reportAll
+	f.Unknown = f.Heard.IsZero() || now.Sub(f.Heard) > 2*a.r.tuning.reportAll+unknownAfter*a.r.tuning.heartbeat
 }
