@@ -24,7 +24,7 @@ var arrows = []arrow{
 	{dir: "region/raftlog"},
 	{dir: "region/transport", imports: []string{"topology"}},
 	{dir: "region/raftgroup", imports: []string{"region", "region/raftlog", "region/transport", "topology"}},
-	{dir: "region/api", imports: []string{"crdt", "hlc", "region", "region/store", "topology", "proto"}},
+	{dir: "region/api", imports: []string{"crdt", "hlc", "region", "region/store", "topology", "proto"}, tests: []string{"client"}},
 
 	// region and crossregion never import each other: crossregion declares the Source and Sink it
 	// needs, region satisfies them, and the program joins them.
@@ -54,7 +54,7 @@ var vendors = map[string][]string{
 	"go.etcd.io/bbolt":                {"region/store"},
 	"github.com/hashicorp/":           {"region/raftgroup"},
 	"github.com/nats-io/":             {"crossregion/jetstream"},
-	"connectrpc.com/":                 {"region/api", "client", "cmd", "proto"},
+	"connectrpc.com/":                 {"region/api", "client", "cmd", "sim", "proto"},
 	"google.golang.org/grpc":          {"region/api", "cmd"},
 	"buf.build/go/":                   {"cmd", "sim"},
 	"github.com/spf13/cobra":          {"cmd"},
