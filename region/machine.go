@@ -225,9 +225,13 @@ func (a *application) entry(e *Entry, answers map[proposalID][]result) error {
 		return nil
 	}
 	a.state.position.Index, a.state.position.Term = e.Index, e.Term
-	if e.Kind == EntryConfiguration {
+	switch e.Kind {
+	case EntryNothing:
+		return nil
+	case EntryConfiguration:
 		a.state.position.Configuration, a.state.position.ConfigurationIndex = e.Data, e.Index
 		return nil
+	case EntryCommand:
 	}
 	entry, err := decodeEntry(e.Data)
 	if err != nil {

@@ -20,6 +20,9 @@ const (
 	EntryCommand EntryKind = iota
 	// EntryConfiguration carries the group's membership, in the Raft adapter's encoding.
 	EntryConfiguration
+	// EntryNothing only moves the position: over entries that mean something to Raft alone, before
+	// they are cut from the log.
+	EntryNothing
 )
 
 // Entry is one committed entry of a partition's Raft log.
