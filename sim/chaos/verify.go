@@ -53,7 +53,7 @@ func verifyRegisters(ctx context.Context, c *client.Client, want map[string][]st
 		for _, r := range results {
 			switch values := want[r.Key]; {
 			case r.Err != nil:
-				f.add("%s: %w", r.Key, r.Err)
+				f.add("%w", r.Err)
 			case !slices.Contains(values, string(r.Value.Bytes)):
 				f.add("%s is %q, want %q", r.Key, r.Value.Bytes, values)
 			}

@@ -91,7 +91,7 @@ func TestChecksNoticeWhatIsWrong(t *testing.T) {
 	}{
 		{"nothing wrong", func(*region) {}, nil},
 		{"a register is missing", func(r *region) { delete(r.registers, "city/a") },
-			map[string]string{"registers": "city/a: key not found", "scan": "finds 1 keys, want 2"}},
+			map[string]string{"registers": "not found", "scan": "finds 1 keys, want 2"}},
 		{"a register has an old value", func(r *region) { r.registers["city/b"] = "1" },
 			map[string]string{"registers": `city/b is "1", want ["2" "3"]`}},
 		{"a register too many", func(r *region) { r.registers["city/c"] = "1" },
