@@ -86,6 +86,7 @@ func TestCallRulesFire(t *testing.T) {
 
 		{"a context in a struct", "region/a.go", `import "context"; type x struct { ctx context.Context }`, NoContextInStruct, "context in a struct"},
 		{"an embedded context", "region/a.go", `import "context"; type x struct { context.Context }`, NoContextInStruct, "context in a struct"},
+		{"a context in a test's table", "region/a_test.go", `import "context"; var x = struct { ctx context.Context }{}`, NoContextInStruct, ""},
 		{"a context as an argument", "region/a.go", `import "context"; type x struct { run func(context.Context) }`, NoContextInStruct, ""},
 
 		{"panics", "region/a.go", `func f() { panic("x") }`, NoPanic, "panic"},
@@ -156,6 +157,25 @@ func TestPackageCommentsFire(t *testing.T) {
 			t.Errorf("%s: must pass, but: %v", c.name, findings)
 		case c.want != "" && (len(findings) != 1 || !strings.Contains(findings[0].Message, c.want)):
 			t.Errorf("%s: %v", c.name, findings)
+		}
+	}
+}
+
+func TestExceptionsAllowWhatTheyNameAndNoMore(t *testing.T) {
+	exceptions, err := ParseExceptions("# comment\n\na.go | panic | it must\nb.go | panic | gone\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rest := Except([]Finding{{"a.go", 1, "panic: no"}, {"a.go", 2, "time.Now: no"}, {"c.go", 3, "panic: no"}}, exceptions)
+	if len(rest) != 2 || rest[0].Line != 2 || rest[1].Line != 3 {
+		t.Errorf("left: %v", rest)
+	}
+	if unused := Unused(exceptions); len(unused) != 1 || unused[0].Path != "b.go" {
+		t.Errorf("unused: %v", unused)
+	}
+	for _, line := range []string{"a.go panic", "a.go | panic", "a.go | panic | "} {
+		if _, err := ParseExceptions(line); err == nil {
+			t.Errorf("%q passed without a reason", line)
 		}
 	}
 }
