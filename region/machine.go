@@ -237,7 +237,7 @@ func (a *application) entry(e *Entry, answers map[proposalID][]result) error {
 	if err != nil {
 		// Every replica has the same bytes, so every replica skips the entry. Who proposed it hears
 		// nothing and must say that the outcome is unknown.
-		return nil //nolint:nilerr // by design, see above
+		return nil
 	}
 	results := make([]result, len(entry.GetCommands()))
 	for i, c := range entry.GetCommands() {

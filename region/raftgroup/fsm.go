@@ -1,0 +1,99 @@
+package raftgroup
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/atolldb/atoll/region"
+	"github.com/atolldb/atoll/region/raftlog"
+)
+
+// fsm feeds a state machine from Raft. Results go their own way, past Raft's futures; a failure of
+// the storage is told once, and nothing is applied after it.
+type fsm struct {
+	machine   region.StateMachine
+	log       *raftlog.Group
+	onFailure func(error)
+	bytes     atomic.Int64 // applied since the log was last cut
+	mu        sync.Mutex   // Raft applies and persists in different goroutines
+	failed    atomic.Bool
+}
+
+// ApplyBatch implements raft.BatchingFSM.
+func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
+	entries := make([]region.Entry, len(logs))
+	for i, l := range logs {
+		entries[i] = region.Entry{Index: l.Index, Term: l.Term, Data: l.Data}
+		if l.Type == raft.LogConfiguration {
+			entries[i].Kind = region.EntryConfiguration
+		}
+		f.bytes.Add(int64(len(l.Data)))
+	}
+	_ = f.apply(entries) // the failure was told
+	return make([]any, len(logs))
+}
+
+// Apply implements raft.FSM.
+func (f *fsm) Apply(l *raft.Log) any { return f.ApplyBatch([]*raft.Log{l})[0] }
+
+func (f *fsm) apply(entries []region.Entry) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.failed.Load() {
+		return errFailed
+	}
+	if err := f.machine.Apply(entries); err != nil {
+		f.failed.Store(true)
+		f.onFailure(err)
+		return err
+	}
+	f.log.SetDurable(f.machine.Position().Index)
+	return nil
+}
+
+// Snapshot implements raft.FSM. The state is on disk already, so there is nothing to copy.
+func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
+	if f.failed.Load() {
+		return nil, errFailed
+	}
+	return witness{f}, nil
+}
+
+// Restore implements raft.FSM: it takes over a snapshot that was received.
+func (f *fsm) Restore(r io.ReadCloser) error {
+	received, ok := r.(*receivedSnapshot)
+	if !ok {
+		return fmt.Errorf("restore from %T: only received snapshots are restored", r)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.machine.Install(received.path); err != nil {
+		return err
+	}
+	f.log.SetDurable(f.machine.Position().Index)
+	return nil
+}
+
+// witness is Raft's leave to cut the log up to a snapshot's index. The state machine's position can be
+// behind that index, over entries that mean something to Raft alone; it is moved there first, or a
+// restart would look for entries that are gone.
+type witness struct{ fsm *fsm }
+
+// Persist implements raft.FSMSnapshot.
+func (w witness) Persist(sink raft.SnapshotSink) error {
+	s, ok := sink.(*persistSink)
+	if !ok {
+		return fmt.Errorf("persist into %T", sink)
+	}
+	if w.fsm.machine.Position().Index >= s.index {
+		return nil
+	}
+	return w.fsm.apply([]region.Entry{{Index: s.index, Term: s.term, Kind: region.EntryNothing}})
+}
+
+// Release implements raft.FSMSnapshot.
+func (w witness) Release() {}

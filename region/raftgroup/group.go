@@ -1,0 +1,268 @@
+package raftgroup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/atolldb/atoll/region"
+	"github.com/atolldb/atoll/region/raftlog"
+	"github.com/atolldb/atoll/region/transport"
+	"github.com/atolldb/atoll/topology"
+)
+
+// Timers. A leader's silence is noticed after one to two heartbeat timeouts, and an election takes
+// about as long again at worst; under 800 ms, a busy machine with two cores starts needless elections.
+// A group of one has nobody to wait for.
+const (
+	electionTimeout     = 800 * time.Millisecond
+	leaseTimeout        = 500 * time.Millisecond
+	aloneTimeout        = 100 * time.Millisecond
+	commitTimeout       = 250 * time.Millisecond
+	rpcTimeout          = 5 * time.Second
+	enqueueTimeout      = 5 * time.Second
+	connectionsPerPeer  = 3
+	appendEntries       = 64
+	trailingEntries     = 4096 // never 0: more than can be in flight, or a snapshot's install can livelock
+	snapshotLook        = 5 * time.Second
+	snapshotBytes       = 64 << 20
+	snapshotEntries     = 32 << 10
+	neverByCount        = math.MaxInt32
+	neverByTime         = 24 * time.Hour
+	inFlightAppendBytes = appendEntries << 20
+)
+
+// Config is what a group needs; all fields are required but the timeout.
+type Config struct {
+	// Group numbers the group among the node's: its partition.
+	Group uint32
+	Self  topology.NodeID
+	// Members are the group's first members. They count only if the group has no state yet.
+	Members []topology.NodeID
+	Log     *raftlog.Group
+	Layer   *transport.Layer
+	Machine region.StateMachine
+	// Dir takes snapshots on their way in. It is on the same file system as the state.
+	Dir    string
+	Logger *slog.Logger
+	// OnFailure is called when the state machine's storage fails: the process must end.
+	OnFailure func(error)
+	// ElectionTimeout is how long a leader may be silent; 0 means 800 ms, or 100 ms for a group of one.
+	ElectionTimeout time.Duration
+}
+
+// Group is this node's member of one Raft group. It is safe for concurrent use.
+type Group struct {
+	raft   *raft.Raft
+	fsm    *fsm
+	trans  *raft.NetworkTransport
+	logger *slog.Logger
+	ended  chan struct{} // closed when raft has shut down: nothing is answered any more
+
+	mu struct {
+		sync.Mutex
+		leading bool
+		changed chan struct{}
+	}
+}
+
+// New opens the group's member, and bootstraps it if it has no state. Raft runs from then on, and
+// Run must be called to end it.
+func New(c Config) (*Group, error) {
+	logger := c.Logger.With("partition", c.Group)
+	g := &Group{
+		fsm:    &fsm{machine: c.Machine, log: c.Log, onFailure: c.OnFailure},
+		logger: logger,
+		ended:  make(chan struct{}),
+	}
+	g.mu.changed = make(chan struct{})
+	logs := logStore{c.Log}
+	snapshots := &snapshotStore{machine: c.Machine, dir: c.Dir}
+	g.trans = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream:          &stream{layer: c.Layer, self: c.Self},
+		MaxPool:         connectionsPerPeer,
+		MaxRPCsInFlight: 1, // the library's pipeline wedges for good after one unsuccessful reply
+		Timeout:         rpcTimeout,
+		Logger:          newLogger(logger),
+	})
+	conf := configuration(&c, logger)
+	c.Log.SetDurable(c.Machine.Position().Index)
+	if err := bootstrap(conf, &c, logs, snapshots, g.trans); err != nil {
+		return nil, errors.Join(err, g.trans.Close())
+	}
+	var err error
+	if g.raft, err = raft.NewRaft(conf, g.fsm, logs, stableStore{c.Log}, snapshots, g.trans); err != nil {
+		return nil, errors.Join(fmt.Errorf("start raft: %w", err), g.trans.Close())
+	}
+	return g, nil
+}
+
+func configuration(c *Config, logger *slog.Logger) *raft.Config {
+	conf := raft.DefaultConfig()
+	conf.LocalID = raft.ServerID(c.Self)
+	conf.HeartbeatTimeout, conf.ElectionTimeout, conf.LeaderLeaseTimeout = electionTimeout, electionTimeout, leaseTimeout
+	if len(c.Members) == 1 {
+		conf.HeartbeatTimeout, conf.ElectionTimeout, conf.LeaderLeaseTimeout = aloneTimeout, aloneTimeout, aloneTimeout
+	}
+	if c.ElectionTimeout > 0 {
+		conf.HeartbeatTimeout, conf.ElectionTimeout = c.ElectionTimeout, c.ElectionTimeout
+		conf.LeaderLeaseTimeout = min(conf.LeaderLeaseTimeout, c.ElectionTimeout)
+	}
+	conf.CommitTimeout = commitTimeout
+	conf.MaxAppendEntries = appendEntries
+	conf.BatchApplyCh = true
+	conf.TrailingLogs = trailingEntries
+	conf.SnapshotThreshold, conf.SnapshotInterval = neverByCount, neverByTime // Run looks at bytes
+	conf.NoSnapshotRestoreOnStart = true                                      // the state is in place already
+	conf.RestoreCommittedLogs = false                                         // loses configurations, deadlocks
+	conf.PreVoteDisabled = false
+	conf.ShutdownOnRemove = true
+	conf.NoLegacyTelemetry = true
+	conf.Logger = newLogger(logger)
+	return conf
+}
+
+// bootstrap makes the first configuration, the same on every member, if the member has no state.
+func bootstrap(conf *raft.Config, c *Config, logs logStore, snapshots raft.SnapshotStore, trans raft.Transport) error {
+	stable := stableStore{c.Log}
+	exists, err := raft.HasExistingState(logs, stable, snapshots)
+	if err != nil || exists {
+		return err
+	}
+	servers := raft.Configuration{}
+	for _, m := range c.Members {
+		servers.Servers = append(servers.Servers, raft.Server{ID: raft.ServerID(m), Address: raft.ServerAddress(m)})
+	}
+	if err := raft.BootstrapCluster(conf, logs, stable, snapshots, trans, servers); err != nil {
+		return fmt.Errorf("bootstrap raft: %w", err)
+	}
+	return nil
+}
+
+// Run watches the group until ctx ends, and then shuts it down.
+func (g *Group) Run(ctx context.Context) error {
+	loops, watching := errgroup.WithContext(ctx)
+	loops.Go(func() error { g.watchLeadership(watching); return nil })
+	loops.Go(func() error { g.takeSnapshots(watching); return nil })
+	<-ctx.Done()
+	err := g.raft.Shutdown().Error()
+	close(g.ended)
+	return errors.Join(err, loops.Wait(), g.trans.Close())
+}
+
+func (g *Group) watchLeadership(ctx context.Context) {
+	defer g.setLeading(false)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case leading := <-g.raft.LeaderCh():
+			g.setLeading(leading)
+		}
+	}
+}
+
+func (g *Group) setLeading(leading bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.mu.leading != leading {
+		g.mu.leading = leading
+		close(g.mu.changed)
+		g.mu.changed = make(chan struct{})
+	}
+}
+
+// Leadership returns whether this node leads, and a channel that is closed at the next change.
+func (g *Group) Leadership() (leading bool, changed <-chan struct{}) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.mu.leading, g.mu.changed
+}
+
+// Leader returns who leads, in which term, as far as this node knows.
+func (g *Group) Leader() (leader topology.NodeID, term uint64, known bool) {
+	_, id := g.raft.LeaderWithID()
+	return topology.NodeID(id), g.raft.CurrentTerm(), id != ""
+}
+
+// Propose has data committed and applied by this node's state machine; nil says that it is.
+// region.ErrNotLeader, region.ErrOverloaded and region.ErrShuttingDown mean that nothing was done;
+// region.ErrOutcomeUnknown that it may be, or may yet be.
+func (g *Group) Propose(ctx context.Context, data []byte) error {
+	if ctx.Err() != nil {
+		return region.ErrShuttingDown
+	}
+	err := g.await(ctx, g.raft.Apply(data, enqueueTimeout))
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
+		return region.ErrNotLeader
+	case errors.Is(err, raft.ErrEnqueueTimeout):
+		return region.ErrOverloaded
+	default: // leadership lost, shut down, storage failed, given up: the entry may be in the log
+		return fmt.Errorf("%w: %w", region.ErrOutcomeUnknown, err)
+	}
+}
+
+// Barrier returns nil once this node has proved, by committing an entry, that it led the group after
+// the call began, and has applied all that was committed before.
+func (g *Group) Barrier(ctx context.Context) error {
+	err := g.await(ctx, g.raft.Barrier(enqueueTimeout))
+	switch {
+	case err == nil || ctx.Err() != nil:
+		return err
+	case errors.Is(err, raft.ErrEnqueueTimeout):
+		return region.ErrOverloaded
+	case errors.Is(err, raft.ErrRaftShutdown):
+		return region.ErrShuttingDown
+	default:
+		return region.ErrNotLeader
+	}
+}
+
+// await waits for a future. The library's own wait can last for ever: a future that was enqueued when
+// Raft shut down is never answered. The goroutine that is left behind then ends with the process.
+func (g *Group) await(ctx context.Context, f raft.Future) error {
+	answered := make(chan error, 1)
+	go func() { answered <- f.Error() }()
+	select {
+	case err := <-answered:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-g.ended:
+		return raft.ErrRaftShutdown
+	}
+}
+
+// takeSnapshots cuts the log when it has grown by enough since the last time.
+func (g *Group) takeSnapshots(ctx context.Context) {
+	ticker := time.NewTicker(snapshotLook)
+	defer ticker.Stop()
+	last := g.raft.LastIndex()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		index := g.raft.LastIndex()
+		if g.fsm.bytes.Load() < snapshotBytes && index-min(index, last) < snapshotEntries {
+			continue
+		}
+		if err := g.await(ctx, g.raft.Snapshot()); err != nil {
+			g.logger.Debug("log not cut", "err", err)
+			continue
+		}
+		g.fsm.bytes.Store(0)
+		last = index
+	}
+}

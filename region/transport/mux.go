@@ -1,0 +1,278 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/atolldb/atoll/topology"
+)
+
+const (
+	handshakeTimeout = 5 * time.Second
+	maxHandshakes    = 256 // at once; further connections wait to be accepted
+	acceptQueue      = 16  // per group, connections that wait to be taken
+	keepAlive        = 5 * time.Second
+)
+
+// Config is what a Mux needs; all fields are required.
+type Config struct {
+	// Cluster is the deployment's name, Self this node's.
+	Cluster string
+	Self    topology.NodeID
+	// Listen is this node's host:port.
+	Listen string
+	// Resolve returns another node's address, and whether it belongs to the region.
+	Resolve func(topology.NodeID) (address string, known bool)
+	Logger  *slog.Logger
+}
+
+// Mux carries the connections of all groups of one node. It is safe for concurrent use.
+type Mux struct {
+	cfg      Config
+	listener net.Listener
+	mu       struct {
+		sync.Mutex
+		layers map[uint32]*Layer
+		conns  map[*conn]struct{}
+		closed bool
+	}
+}
+
+// Listen takes the address. Nothing is accepted before Run.
+func Listen(cfg Config) (*Mux, error) {
+	listener, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen for the region's nodes on %s: %w", cfg.Listen, err)
+	}
+	m := &Mux{cfg: cfg, listener: listener}
+	m.mu.layers = map[uint32]*Layer{}
+	m.mu.conns = map[*conn]struct{}{}
+	return m, nil
+}
+
+// Addr returns the address that the node listens on.
+func (m *Mux) Addr() net.Addr { return m.listener.Addr() }
+
+// Group returns the part of one group; the same one for every call.
+func (m *Mux) Group(id uint32) *Layer {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	l, ok := m.mu.layers[id]
+	if !ok {
+		l = &Layer{mux: m, group: id, conns: make(chan net.Conn, acceptQueue), closed: make(chan struct{})}
+		m.mu.layers[id] = l
+	}
+	return l
+}
+
+// Run accepts connections until ctx ends, and then closes all, dialed ones too.
+func (m *Mux) Run(ctx context.Context) error {
+	var handshakes sync.WaitGroup
+	stop := context.AfterFunc(ctx, func() { _ = m.Close() })
+	defer stop()
+	defer handshakes.Wait()
+	places := make(chan struct{}, maxHandshakes)
+	for {
+		c, err := m.listener.Accept()
+		if err != nil {
+			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+				return nil
+			}
+			return fmt.Errorf("accept connections of the region's nodes: %w", err)
+		}
+		places <- struct{}{}
+		handshakes.Go(func() {
+			defer func() { <-places }()
+			m.welcome(c)
+		})
+	}
+}
+
+// welcome reads a connection's hello, and hands it to its group or closes it.
+func (m *Mux) welcome(raw net.Conn) {
+	c, ok := m.track(raw)
+	if !ok {
+		return
+	}
+	layer, err := m.admit(c)
+	if err != nil {
+		m.cfg.Logger.Warn("connection refused", "peer", raw.RemoteAddr().String(), "err", err)
+		_ = c.Close() // it is refused already
+		return
+	}
+	select {
+	case layer.conns <- c:
+	case <-layer.closed:
+		_ = c.Close()
+	}
+}
+
+// admit runs the listener's side of the handshake.
+func (m *Mux) admit(c *conn) (*Layer, error) {
+	guard := time.AfterFunc(handshakeTimeout, func() { _ = c.Conn.Close() })
+	defer guard.Stop()
+	h, err := readHello(c)
+	if err != nil {
+		return nil, err
+	}
+	layer, verdict := m.judge(h)
+	if _, err := c.Write([]byte{byte(verdict)}); err != nil {
+		return nil, fmt.Errorf("answer %s: %w", h.from, err)
+	}
+	if verdict != accepted {
+		return nil, fmt.Errorf("node %s of cluster %s, group %d: %w", h.from, h.cluster, h.group, verdict)
+	}
+	return layer, nil
+}
+
+func (m *Mux) judge(h *hello) (*Layer, refusal) {
+	if h.cluster != m.cfg.Cluster {
+		return nil, refusedCluster
+	}
+	if _, known := m.cfg.Resolve(h.from); !known {
+		return nil, refusedStranger
+	}
+	if h.to != m.cfg.Self {
+		return nil, refusedTarget
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	layer, ok := m.mu.layers[h.group]
+	if !ok {
+		return nil, refusedGroup
+	}
+	return layer, accepted
+}
+
+// dial connects a group to the same group of another node.
+func (m *Mux) dial(to topology.NodeID, group uint32, timeout time.Duration) (net.Conn, error) {
+	address, known := m.cfg.Resolve(to)
+	if !known {
+		return nil, fmt.Errorf("node %s is not in this region", to)
+	}
+	dialer := net.Dialer{Timeout: timeout, KeepAlive: keepAlive}
+	raw, err := dialer.Dial("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("dial node %s: %w", to, err)
+	}
+	c, ok := m.track(raw)
+	if !ok {
+		return nil, fmt.Errorf("dial node %s: %w", to, net.ErrClosed)
+	}
+	if err := m.introduce(c, to, group, timeout); err != nil {
+		return nil, errors.Join(fmt.Errorf("dial node %s: %w", to, err), c.Close())
+	}
+	return c, nil
+}
+
+// introduce runs the dialer's side of the handshake.
+func (m *Mux) introduce(c *conn, to topology.NodeID, group uint32, timeout time.Duration) error {
+	guard := time.AfterFunc(timeout, func() { _ = c.Conn.Close() })
+	defer guard.Stop()
+	frame, err := (&hello{cluster: m.cfg.Cluster, from: m.cfg.Self, to: to, group: group}).encode()
+	if err != nil {
+		return err
+	}
+	if _, err := c.Write(frame); err != nil {
+		return err
+	}
+	var answer [1]byte
+	if _, err := c.Read(answer[:]); err != nil {
+		return err
+	}
+	if verdict := refusal(answer[0]); verdict != accepted {
+		return verdict
+	}
+	return nil
+}
+
+// Close closes the listener and every connection.
+func (m *Mux) Close() error {
+	m.mu.Lock()
+	m.mu.closed = true
+	conns := m.mu.conns
+	m.mu.conns = map[*conn]struct{}{}
+	layers := m.mu.layers
+	m.mu.Unlock()
+	err := m.listener.Close()
+	for c := range conns {
+		_ = c.Conn.Close() // the peer notices
+	}
+	for _, l := range layers {
+		_ = l.Close() // never fails
+	}
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// conn is a connection that Close closes if its owner has not.
+type conn struct {
+	net.Conn
+	mux *Mux
+}
+
+// track takes charge of a connection. It closes it and returns false if the mux is closed.
+func (m *Mux) track(raw net.Conn) (*conn, bool) {
+	c := &conn{Conn: raw, mux: m}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.mu.closed {
+		_ = raw.Close()
+		return nil, false
+	}
+	m.mu.conns[c] = struct{}{}
+	return c, true
+}
+
+// Close implements net.Conn.
+func (c *conn) Close() error {
+	c.mux.mu.Lock()
+	delete(c.mux.mu.conns, c)
+	c.mux.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// Layer is one group's part of a Mux: a listener and a dialer. It is safe for concurrent use.
+type Layer struct {
+	mux    *Mux
+	group  uint32
+	conns  chan net.Conn
+	once   sync.Once
+	closed chan struct{}
+}
+
+// Accept implements net.Listener.
+func (l *Layer) Accept() (net.Conn, error) {
+	select {
+	case <-l.closed: // even if connections wait: they are closed too
+		return nil, net.ErrClosed
+	default:
+	}
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener. It closes neither the node's listener nor connections.
+func (l *Layer) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+// Addr implements net.Listener.
+func (l *Layer) Addr() net.Addr { return l.mux.Addr() }
+
+// Dial connects to the same group of another node.
+func (l *Layer) Dial(to topology.NodeID, timeout time.Duration) (net.Conn, error) {
+	return l.mux.dial(to, l.group, timeout)
+}
