@@ -92,6 +92,7 @@ const (
 	ReasonCorrupt            Reason = "CORRUPT"
 	ReasonUnauthenticated    Reason = "UNAUTHENTICATED"
 	ReasonDenied             Reason = "DENIED"
+	ReasonUnimplemented      Reason = "UNIMPLEMENTED"
 	ReasonInternal           Reason = "INTERNAL"
 
 	// Reasons that this package sets itself.
@@ -165,7 +166,7 @@ func sentinelOf(reason Reason, code connect.Code) error {
 // sentinelOfCode returns the sentinel of a code that only one sentinel has.
 func sentinelOfCode(code connect.Code) error {
 	switch code {
-	case connect.CodeInvalidArgument:
+	case connect.CodeInvalidArgument, connect.CodeUnimplemented:
 		return ErrInvalidArgument
 	case connect.CodeAlreadyExists:
 		return ErrAlreadyExists

@@ -47,6 +47,7 @@ var contract = []struct {
 	{ReasonCorrupt, connect.CodeDataLoss, ErrCorrupt},
 	{ReasonUnauthenticated, connect.CodeUnauthenticated, ErrUnauthenticated},
 	{ReasonDenied, connect.CodePermissionDenied, ErrDenied},
+	{ReasonUnimplemented, connect.CodeUnimplemented, ErrInvalidArgument},
 	{ReasonInternal, connect.CodeInternal, ErrInternal},
 }
 

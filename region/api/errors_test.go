@@ -1,0 +1,226 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect/v2"
+
+	"github.com/atolldb/atoll/client"
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/replica"
+	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
+	"github.com/atolldb/atoll/region"
+	"github.com/atolldb/atoll/region/store"
+)
+
+// samples has every error that the packages below can return, with the reason that a client must see
+// and the sentinel of the SDK that it must match.
+var samples = map[string]struct {
+	err      error
+	reason   reason
+	sentinel error
+}{
+	"region.ErrNotLeader":      {region.ErrNotLeader, reasonNoLeader, client.ErrUnavailable},
+	"region.ErrOutcomeUnknown": {fmt.Errorf("%w: %w", region.ErrOutcomeUnknown, context.DeadlineExceeded), reasonOutcomeUnknown, client.ErrOutcomeUnknown},
+	"region.ErrShuttingDown":   {region.ErrShuttingDown, reasonShuttingDown, client.ErrUnavailable},
+	"region.ErrOverloaded":     {region.ErrOverloaded, reasonOverloaded, client.ErrOverloaded},
+	"region.ErrOpIDReused":     {region.ErrOpIDReused, reasonInvalidArgument, client.ErrInvalidArgument},
+	"region.ErrClockAhead":     {region.ErrClockAhead, reasonClockUnsafe, client.ErrFenced},
+	"region.ErrBadCommand":     {region.ErrBadCommand, reasonBatchTooLarge, client.ErrInvalidArgument},
+	"region.ErrNotHosted":      {region.ErrNotHosted, reasonNotOwner, client.ErrUnavailable},
+	"region.NotLeaderError":    {&region.NotLeaderError{Leader: "eu-1"}, reasonNotOwner, client.ErrUnavailable},
+
+	"replica.ErrTooManyElements":  {opError(replica.ErrTooManyElements), reasonQuotaExceeded, client.ErrOverloaded},
+	"replica.ErrInvalidOperation": {opError(replica.ErrInvalidOperation), reasonInvalidArgument, client.ErrInvalidArgument},
+	"replica.OpError":             {opError(errors.New("some other fault")), reasonInternal, client.ErrInternal},
+	"replica.WrongTypeError":      {opError(&replica.WrongTypeError{Found: crdt.TypeCounter}), reasonWrongType, client.ErrWrongType},
+	"replica.ConditionError":      {opError(&replica.ConditionError{Kind: replica.CondVersion, Version: "v"}), reasonVersionMismatch, client.ErrVersionMismatch},
+	"replica.GapError":            {&replica.GapError{}, reasonInternal, client.ErrInternal},
+	"replica.BadDeltaError":       {&replica.BadDeltaError{}, reasonInternal, client.ErrInternal},
+
+	"crdt.ErrCounterOverflow": {opError(fmt.Errorf("add: %w", crdt.ErrCounterOverflow)), reasonInvalidArgument, client.ErrInvalidArgument},
+	"crdt.ErrCorrupt":         {fmt.Errorf("read: %w", crdt.ErrCorrupt), reasonCorrupt, client.ErrCorrupt},
+
+	"crdt.DecodeError":         {&crdt.DecodeError{What: "delta"}, reasonCorrupt, client.ErrCorrupt},
+	"crdt.UnknownVersionError": {&crdt.UnknownVersionError{What: "delta"}, reasonCorrupt, client.ErrCorrupt},
+
+	"store.CorruptError": {fmt.Errorf("read: %w", &store.CorruptError{}), reasonCorrupt, client.ErrCorrupt},
+	"store.ErrFailed":    {store.ErrFailed, reasonShuttingDown, client.ErrUnavailable},
+	"store.ErrClosed":    {store.ErrClosed, reasonShuttingDown, client.ErrUnavailable},
+	"store.ErrLocked":    {store.ErrLocked, reasonInternal, client.ErrInternal},
+	"store.ErrTooLarge":  {store.ErrTooLarge, reasonInternal, client.ErrInternal},
+
+	"deadline":       {context.DeadlineExceeded, reasonDeadline, client.ErrDeadline},
+	"cancellation":   {context.Canceled, reasonDeadline, client.ErrDeadline},
+	"anything else":  {errors.New("surprise"), reasonInternal, client.ErrInternal},
+	"if_absent":      {opError(&replica.ConditionError{Kind: replica.CondAbsent}), reasonAlreadyExists, client.ErrAlreadyExists},
+	"if_present":     {opError(&replica.ConditionError{Kind: replica.CondPresent}), reasonNotPresent, client.ErrNotPresent},
+	"if_value":       {opError(&replica.ConditionError{Kind: replica.CondValue}), reasonValueMismatch, client.ErrValueMismatch},
+	"no leader":      {&region.NotLeaderError{}, reasonNoLeader, client.ErrUnavailable},
+	"request limits": {connect.NewError(connect.CodeResourceExhausted, "too large"), reasonBatchTooLarge, client.ErrInvalidArgument},
+}
+
+func opError(err error) error { return &replica.OpError{Index: 0, Err: err} }
+
+func TestEveryErrorOfThePackagesBelowHasASample(t *testing.T) {
+	for name, dir := range map[string]string{"region": "..", "replica": "../../crdt/replica", "crdt": "../../crdt", "store": "../store"} {
+		for _, found := range exportedErrors(t, dir) {
+			if _, ok := samples[name+"."+found]; !ok {
+				t.Errorf("%s.%s is not in the test's table: add it there and in causes.go", name, found)
+			}
+		}
+	}
+}
+
+// exportedErrors returns the names of a package's exported error variables and types.
+func exportedErrors(t *testing.T, dir string) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no source in %s: %v", dir, err)
+	}
+	var names []string
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		syntax, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range syntax.Decls {
+			if g, ok := d.(*ast.GenDecl); ok {
+				names = append(names, errorNames(g)...)
+			}
+		}
+	}
+	return names
+}
+
+func errorNames(g *ast.GenDecl) []string {
+	var names []string
+	for _, spec := range g.Specs {
+		switch spec := spec.(type) {
+		case *ast.ValueSpec:
+			for _, n := range spec.Names {
+				if g.Tok == token.VAR && strings.HasPrefix(n.Name, "Err") {
+					names = append(names, n.Name)
+				}
+			}
+		case *ast.TypeSpec:
+			if spec.Name.IsExported() && strings.HasSuffix(spec.Name.Name, "Error") {
+				names = append(names, spec.Name.Name)
+			}
+		}
+	}
+	return names
+}
+
+func TestEveryErrorReachesTheClientAsItsReason(t *testing.T) {
+	r := setup(t, 1, 1, 0)
+	sdk, err := client.New([]string{r.url("eu-0")}, client.WithMaxAttempts(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = sdk.Close() }()
+	for name, sample := range samples {
+		r.groups[0].onRead = func() error { return sample.err }
+		// Failures that another try may cure are tried again; the deadline ends that.
+		ctx, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
+		_, err := sdk.Get(ctx, "k")
+		cancel()
+		var e *client.Error
+		if !errors.As(err, &e) {
+			t.Errorf("%s: error is %T: %v", name, err, err)
+			continue
+		}
+		want := rowOf(sample.reason)
+		ended := e.Reason == client.ReasonDeadline && (want.reason == reasonNoLeader || want.reason == reasonNotOwner)
+		if !ended && (e.Reason != client.Reason(want.reason) || e.Code != want.code || !errors.Is(err, sample.sentinel)) {
+			t.Errorf("%s: reached the client as %s, %s: %v", name, e.Code, e.Reason, e)
+		}
+		if !ended && e.RetryAfter != want.retry {
+			t.Errorf("%s: retry after %v, want %v", name, e.RetryAfter, want.retry)
+		}
+		if strings.Contains(e.Message, "surprise") {
+			t.Errorf("%s: text of this process reached the client: %q", name, e.Message)
+		}
+	}
+}
+
+func TestEveryReasonOfTheTableMapsBackInTheClient(t *testing.T) {
+	for _, line := range table {
+		f := failureOfPeer(fail(line.reason, "m", "field", "f").rpcError())
+		if f == nil || f.reason != line.reason || f.code != line.code || f.retry != line.retry || f.metadata["field"] != "f" {
+			t.Errorf("%s: comes back as %+v", line.reason, f)
+		}
+		item := f.item()
+		if item.GetReason() != string(line.reason) || item.GetCode() != line.code.String() || item.GetMetadata()["field"] != "f" {
+			t.Errorf("%s: item is %v", line.reason, item)
+		}
+		if (item.GetRetryAfter() != nil) != (line.retry > 0) {
+			t.Errorf("%s: item's retry is %v", line.reason, item.GetRetryAfter())
+		}
+		e := &client.Error{Code: line.code, Reason: client.Reason(line.reason)}
+		unknownToClient := errors.Is(e, client.ErrOutcomeUnknown) || errors.Is(e, client.ErrInternal)
+		if unknownToClient != (line.outcome == unknown) {
+			t.Errorf("%s: the SDK and the table differ on whether the outcome is known", line.reason)
+		}
+	}
+}
+
+func TestWriteErrorsNeverHideAnUnknownOutcome(t *testing.T) {
+	live := t.Context()
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, tc := range map[string]struct {
+		ctx  context.Context
+		err  error
+		want reason
+	}{
+		"not leader":                       {live, &region.NotLeaderError{Leader: "x"}, reasonNotOwner},
+		"refused":                          {live, opError(&replica.ConditionError{Kind: replica.CondAbsent}), reasonAlreadyExists},
+		"overloaded":                       {live, region.ErrOverloaded, reasonOverloaded},
+		"ended before it was proposed":     {ended, context.Canceled, reasonDeadline},
+		"ended after it was proposed":      {ended, fmt.Errorf("%w: %w", region.ErrOutcomeUnknown, context.Canceled), reasonOutcomeUnknown},
+		"cancelled, but not by the caller": {live, context.Canceled, reasonOutcomeUnknown},
+		"storage":                          {live, store.ErrFailed, reasonOutcomeUnknown},
+		"anything else":                    {live, errors.New("surprise"), reasonOutcomeUnknown},
+	} {
+		if f := failureOfWrite(tc.ctx, tc.err); f.reason != tc.want {
+			t.Errorf("%s: %s, want %s", name, f.reason, tc.want)
+		}
+	}
+}
+
+func TestPanicCostsItsOwnRequestOnly(t *testing.T) {
+	r := setup(t, 1, 2, 0)
+	for _, g := range r.groups {
+		g.onRead = func() error { panic("boom") }
+	}
+	kv := r.kv("eu-0")
+	ctx := testContext(t)
+	_, err := kv.Get(ctx, &atollv1.GetRequest{Key: "k"})
+	wantReason(t, err, reasonInternal)
+	stream, err := kv.Scan(ctx, &atollv1.ScanRequest{})
+	if err == nil {
+		_, err = stream.Receive()
+		_ = stream.Close()
+	}
+	wantReason(t, err, reasonInternal)
+	for _, g := range r.groups {
+		g.onRead = nil
+	}
+	if _, err := kv.Get(ctx, &atollv1.GetRequest{Key: "k"}); err != nil {
+		t.Errorf("the next request fails: %v", err)
+	}
+}
