@@ -1,0 +1,16 @@
+package raftlog
+
+import (
+	"os"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(crashDirEnv); dir != "" {
+		crashWriter(dir)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
