@@ -40,18 +40,21 @@ func TestGetReturnsEachType(t *testing.T) {
 	c := newClient(t, []string{serve(t, f)}).Namespace("ns")
 	var info Info
 	v, err := c.Get(ctx, "r", WithInfo(&info))
-	if err != nil || v.Type != TypeRegister || string(v.Bytes) != "x" || v.Version != "1" || v.TTL != time.Minute {
-		t.Errorf("register: %+v, %v", v, err)
-	}
-	if want := (Info{"eu", "eu-1", 3}); info != want {
-		t.Errorf("info is %+v", info)
-	}
-	if v, err = c.Get(ctx, "c"); err != nil || v.Type != TypeCounter || v.Counter != -7 {
-		t.Errorf("counter: %+v, %v", v, err)
-	}
-	if v, err = c.Get(ctx, "s"); err != nil || v.Type != TypeSet || v.Size != 2 || len(v.Members) != 2 {
-		t.Errorf("set: %+v, %v", v, err)
-	}
+	noError(t, err)
+	equal(t, "type", v.Type, TypeRegister)
+	equal(t, "value", string(v.Bytes), "x")
+	equal(t, "version", v.Version, "1")
+	equal(t, "time to live", v.TTL, time.Minute)
+	equal(t, "info", info, Info{"eu", "eu-1", 3})
+	v, err = c.Get(ctx, "c")
+	noError(t, err)
+	equal(t, "type", v.Type, TypeCounter)
+	equal(t, "counter", v.Counter, -7)
+	v, err = c.Get(ctx, "s")
+	noError(t, err)
+	equal(t, "type", v.Type, TypeSet)
+	equal(t, "size", v.Size, 2)
+	equal(t, "members", len(v.Members), 2)
 	if _, err = c.Get(ctx, "absent"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("absent key: %v", err)
 	}
@@ -220,15 +223,15 @@ func TestSetOperations(t *testing.T) {
 	}
 	set := newClient(t, []string{serve(t, f)}).Set("k")
 	two := [][]byte{[]byte("a"), []byte("b")}
-	if c, err := set.Add(ctx, two); err != nil || c != (SetChange{10, 2}) {
-		t.Errorf("add: %+v, %v", c, err)
-	}
-	if c, err := set.Remove(ctx, two); err != nil || c != (SetChange{10, 102}) {
-		t.Errorf("remove: %+v, %v", c, err)
-	}
-	if c, err := set.Clear(ctx); err != nil || c != (SetChange{10, 1000}) {
-		t.Errorf("clear: %+v, %v", c, err)
-	}
+	change, err := set.Add(ctx, two)
+	noError(t, err)
+	equal(t, "add", change, SetChange{10, 2})
+	change, err = set.Remove(ctx, two)
+	noError(t, err)
+	equal(t, "remove", change, SetChange{10, 102})
+	change, err = set.Clear(ctx)
+	noError(t, err)
+	equal(t, "clear", change, SetChange{10, 1000})
 	if in, err := set.Contains(ctx, two); err != nil || len(in) != 2 || !in[0] || in[1] {
 		t.Errorf("contains: %v, %v", in, err)
 	}
@@ -267,16 +270,18 @@ func TestBatchAndGetMany(t *testing.T) {
 	got, err := c.Batch(ctx, []Write{
 		NewPut("a", []byte("x"), WithTTL(time.Second)), NewDelete("b"), NewCounterAdd("c", 3), NewSetAdd("d", nil),
 	}, WithOpID("id"), WithInfo(&info))
-	if err != nil || len(got) != 4 || info.Region != "eu" {
-		t.Fatalf("got %+v, %v", got, err)
-	}
-	if got[0].Version != "1" || got[0].Key != "a" || !got[1].Existed || got[2].Counter != 3 || !errors.Is(got[3].Err, ErrWrongType) {
-		t.Errorf("got %+v", got)
-	}
+	noError(t, err)
+	equal(t, "results", len(got), 4)
+	equal(t, "region", info.Region, "eu")
+	equal(t, "put", got[0].Key+got[0].Version, "a1")
+	equal(t, "delete", got[1].Existed, true)
+	equal(t, "counter", got[2].Counter, 3)
+	equal(t, "refusal", errors.Is(got[3].Err, ErrWrongType), true)
 	values, err := c.GetMany(ctx, []string{"a", "b", "c"})
-	if err != nil || string(values[0].Value.Bytes) != "a" || !errors.Is(values[1].Err, ErrNotFound) || !errors.Is(values[2].Err, ErrUnavailable) {
-		t.Errorf("got %+v, %v", values, err)
-	}
+	noError(t, err)
+	equal(t, "first value", string(values[0].Value.Bytes), "a")
+	equal(t, "absent key", errors.Is(values[1].Err, ErrNotFound), true)
+	equal(t, "unavailable key", errors.Is(values[2].Err, ErrUnavailable), true)
 	if _, err := c.Batch(ctx, []Write{NewPut("a", nil)}, WithOpID("id")); !errors.Is(err, ErrInternal) {
 		t.Errorf("a reply of another length: %v", err)
 	}

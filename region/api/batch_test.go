@@ -8,6 +8,7 @@ import (
 
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
 	"github.com/atolldb/atoll/region"
+	"github.com/atolldb/atoll/topology"
 )
 
 func putItem(key, value string) *atollv1.Write {
@@ -16,12 +17,9 @@ func putItem(key, value string) *atollv1.Write {
 
 func TestBatchWriteIsAtomicPerPartition(t *testing.T) {
 	ctx := testContext(t)
-	for _, node := range []string{"leader", "another node"} {
+	for _, node := range []topology.NodeID{"eu-0", "eu-1"} { // the leader, and one that asks it
 		r := setup(t, 2, 8, 0)
-		kv := r.kv("eu-0")
-		if node == "another node" {
-			kv = r.kv("eu-1")
-		}
+		kv := r.kv(node)
 		mustUpdate(t, kv, "bad", counterAdd(1))
 		req := &atollv1.BatchWriteRequest{}
 		for i := range 40 {
@@ -39,16 +37,17 @@ func TestBatchWriteIsAtomicPerPartition(t *testing.T) {
 			if refused != (item.GetError() != nil) || refused == g.GetCommitted() {
 				t.Fatalf("%s: item %d: %v in %v", node, i, item, g)
 			}
-			if refused && (item.GetError().GetReason() != "WRONG_TYPE" || item.GetError().GetMetadata()["item"] != "40") {
-				t.Errorf("%s: item %d: %v", node, i, item.GetError())
+			if refused {
+				equal(t, "reason", item.GetError().GetReason(), "WRONG_TYPE")
+				equal(t, "refused item", item.GetError().GetMetadata()["item"], "40")
 			}
 			if i == 40 {
 				break
 			}
 			got, err := kv.Get(ctx, &atollv1.GetRequest{Key: req.GetItems()[i].GetPut().GetKey()})
-			if err != nil || got.GetFound() == refused || !refused && got.GetVersion() != item.GetVersion() {
-				t.Errorf("%s: item %d: %v, %v", node, i, got, err)
-			}
+			noError(t, err)
+			equal(t, "written", got.GetFound(), !refused)
+			equal(t, "version", got.GetVersion(), item.GetVersion())
 		}
 	}
 }
@@ -83,8 +82,8 @@ func TestBatchGroupsFailApart(t *testing.T) {
 	for i := range 20 {
 		req.Items = append(req.Items, &atollv1.GetRequest{Key: fmt.Sprint(i)})
 	}
-	for _, kv := range []string{"eu-0", "eu-1"} {
-		res, err := r.kv("eu-0").BatchGet(ctx, req)
+	for _, id := range []topology.NodeID{"eu-0", "eu-1"} {
+		res, err := r.kv(id).BatchGet(ctx, req)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -93,11 +92,11 @@ func TestBatchGroupsFailApart(t *testing.T) {
 			if item.GetError().GetReason() == "OVERLOADED" && item.GetError().GetRetryAfter() != nil {
 				lost++
 			} else if item.GetResponse() == nil {
-				t.Errorf("%s: %v", kv, item)
+				t.Errorf("%s: %v", id, item)
 			}
 		}
 		if lost == 0 || lost == len(res.GetItems()) {
-			t.Errorf("%s: %d items failed", kv, lost)
+			t.Errorf("%s: %d items failed", id, lost)
 		}
 	}
 }
@@ -112,12 +111,8 @@ func TestBatchGetReplyIsBounded(t *testing.T) {
 		mustPut(t, r.kv("eu-0"), key, value)
 		req.Items = append(req.Items, &atollv1.GetRequest{Key: key})
 	}
-	for _, id := range []string{"eu-0", "eu-1"} {
-		kv := r.kv("eu-0")
-		if id == "eu-1" {
-			kv = r.kv("eu-1")
-		}
-		res, err := kv.BatchGet(ctx, req)
+	for _, id := range []topology.NodeID{"eu-0", "eu-1"} {
+		res, err := r.kv(id).BatchGet(ctx, req)
 		if err != nil {
 			t.Fatal(err)
 		}

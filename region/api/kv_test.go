@@ -49,37 +49,31 @@ func TestRegister(t *testing.T) {
 	r := setup(t, 1, 4, 0)
 	kv := r.kv("eu-0")
 	absent, err := kv.Get(ctx, &atollv1.GetRequest{Key: "k"})
-	if err != nil || absent.GetFound() {
-		t.Fatalf("absent key: %v, %v", absent, err)
-	}
+	noError(t, err)
+	equal(t, "found", absent.GetFound(), false)
 	put, err := kv.Put(ctx, &atollv1.PutRequest{Key: "k", Value: []byte("x"), Ttl: durationpb.New(time.Minute)})
-	if err != nil || put.GetVersion() == "" {
-		t.Fatalf("put: %v, %v", put, err)
-	}
-	info := put.GetInfo()
-	if info.GetRegion() != "eu" || info.GetNode() != "eu-0" || info.GetPartition() != uint32(r.cluster.PartitionOf("default", "k")) {
-		t.Errorf("info is %v", info)
-	}
+	noError(t, err)
+	equal(t, "region", put.GetInfo().GetRegion(), "eu")
+	equal(t, "node", put.GetInfo().GetNode(), "eu-0")
+	equal(t, "partition", put.GetInfo().GetPartition(), uint32(r.cluster.PartitionOf("default", "k")))
 	got, err := kv.Get(ctx, &atollv1.GetRequest{Key: "k", Namespace: "default"})
-	if err != nil || !got.GetFound() || string(got.GetValue()) != "x" || got.GetVersion() != put.GetVersion() {
-		t.Fatalf("get: %v, %v", got, err)
+	noError(t, err)
+	equal(t, "found", got.GetFound(), true)
+	equal(t, "value", string(got.GetValue()), "x")
+	equal(t, "version", got.GetVersion(), put.GetVersion())
+	equal(t, "version is empty", got.GetVersion() == "", false)
+	equal(t, "type", got.GetType(), atollv1.Type_TYPE_LWW_REGISTER)
+	equal(t, "typed", got.GetTyped(), nil)
+	equal(t, "time to live", got.GetTtl().AsDuration(), time.Minute)
+	equal(t, "served", got.GetInfo().GetServed(), atollv1.Consistency_CONSISTENCY_LINEARIZABLE)
+	for _, existed := range []bool{true, false} {
+		del, err := kv.Delete(ctx, &atollv1.DeleteRequest{Key: "k"})
+		noError(t, err)
+		equal(t, "existed", del.GetExisted(), existed)
 	}
-	if got.GetType() != atollv1.Type_TYPE_LWW_REGISTER || got.GetTyped() != nil || got.GetTtl().AsDuration() != time.Minute {
-		t.Errorf("get: %v", got)
-	}
-	if got.GetInfo().GetServed() != atollv1.Consistency_CONSISTENCY_LINEARIZABLE {
-		t.Errorf("served %v", got.GetInfo().GetServed())
-	}
-	del, err := kv.Delete(ctx, &atollv1.DeleteRequest{Key: "k"})
-	if err != nil || !del.GetExisted() {
-		t.Errorf("delete: %v, %v", del, err)
-	}
-	if del, err = kv.Delete(ctx, &atollv1.DeleteRequest{Key: "k"}); err != nil || del.GetExisted() {
-		t.Errorf("second delete: %v, %v", del, err)
-	}
-	if other, err := kv.Get(ctx, &atollv1.GetRequest{Key: "k", Namespace: "other"}); err != nil || other.GetFound() {
-		t.Errorf("other namespace: %v, %v", other, err)
-	}
+	other, err := kv.Get(ctx, &atollv1.GetRequest{Key: "k", Namespace: "other"})
+	noError(t, err)
+	equal(t, "found in another namespace", other.GetFound(), false)
 }
 
 func TestConditions(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/replica"
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
-	"github.com/atolldb/atoll/region"
+	"github.com/atolldb/atoll/region/store"
 	"github.com/atolldb/atoll/topology"
 )
 
@@ -28,38 +28,33 @@ func TestStatusGathersFromLeaders(t *testing.T) {
 		mustPut(t, r.kv("eu-0"), string(rune('a'+i)), "v")
 	}
 	res, err := r.regions("eu-1").Status(testContext(t), &atollv1.StatusRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if res.GetRegion() != "eu" || res.GetNode() != "eu-1" || res.GetCluster() != "test" || len(res.GetPartitions()) != 4 || len(res.GetFlows()) != 8 {
-		t.Fatalf("got %v", res)
-	}
+	noError(t, err)
+	equal(t, "region", res.GetRegion(), "eu")
+	equal(t, "node", res.GetNode(), "eu-1")
+	equal(t, "cluster", res.GetCluster(), "test")
+	equal(t, "partitions", len(res.GetPartitions()), 4)
+	equal(t, "flows", len(res.GetFlows()), 8)
 	events := uint64(0)
 	for i, p := range res.GetPartitions() {
-		if p.GetPartition() != uint32(i) || p.GetLeader() != string(r.groups[i].leader) || p.GetError() != nil {
-			t.Errorf("partition %d: %v", i, p)
-		}
+		equal(t, "partition", p.GetPartition(), uint32(i))
+		equal(t, "leader", p.GetLeader(), string(r.groups[i].leader))
+		equal(t, "error", p.GetError(), nil)
+		equal(t, "unshipped", p.GetUnshipped(), p.GetOutboxEntries())
 		for _, v := range p.GetVector() {
-			if v.GetRegion() != "eu" || v.GetHlc() == 0 {
-				t.Errorf("partition %d: vector %v", i, v)
-			}
+			equal(t, "actor", v.GetRegion(), "eu")
 			events += v.GetSeq()
 		}
-		if p.GetUnshipped() != p.GetOutboxEntries() {
-			t.Errorf("partition %d: %v", i, p)
-		}
 	}
-	if events != 20 {
-		t.Errorf("%d events in the vectors, want 20", events)
-	}
+	equal(t, "events in the vectors", events, 20)
 	known, lost := res.GetFlows()[0], res.GetFlows()[1]
-	if known.GetSource() != "eu" || known.GetDestination() != "us" || known.GetLag().GetOperations() != 4 ||
-		known.GetLag().GetTime().AsDuration() != 2*time.Second || known.GetLastHeard().AsDuration() != time.Second {
-		t.Errorf("flow: %v", known)
-	}
-	if !lost.GetLag().GetUnknown() || lost.GetLag().Operations != nil || lost.GetLag().GetTime() != nil || lost.GetLastHeard() != nil {
-		t.Errorf("unknown flow: %v", lost)
-	}
+	equal(t, "flow", known.GetSource()+" to "+known.GetDestination(), "eu to us")
+	equal(t, "operations behind", known.GetLag().GetOperations(), 4)
+	equal(t, "time behind", known.GetLag().GetTime().AsDuration(), 2*time.Second)
+	equal(t, "last heard", known.GetLastHeard().AsDuration(), time.Second)
+	equal(t, "unknown", lost.GetLag().GetUnknown(), true)
+	equal(t, "unknown operations", lost.GetLag().Operations, nil)
+	equal(t, "unknown time", lost.GetLag().GetTime(), nil)
+	equal(t, "never heard", lost.GetLastHeard(), nil)
 	if us := res.GetRegions()[1]; us.GetName() != "us" || us.GetState() != atollv1.RegionState_REGION_STATE_ACTIVE || len(us.GetNodes()) != 3 {
 		t.Errorf("region: %v", us)
 	}
@@ -101,19 +96,17 @@ func TestDigest(t *testing.T) {
 	keys := fill(t, r.kv("eu-0"), 50, "v")
 	for _, id := range []topology.NodeID{"eu-0", "eu-2"} {
 		res, err := r.regions(id).Digest(testContext(t), &atollv1.DigestRequest{})
-		if err != nil || len(res.GetPartitions()) != 4 {
-			t.Fatalf("got %v, %v", res, err)
-		}
+		noError(t, err)
+		equal(t, "partitions", len(res.GetPartitions()), 4)
 		items := uint64(0)
 		for i, p := range res.GetPartitions() {
-			if p.GetPartition() != uint32(i) || len(p.GetDigest()) != 16 || p.GetError() != nil || len(p.GetVector()) != 1 {
-				t.Errorf("%s: %v", id, p)
-			}
+			equal(t, "partition", p.GetPartition(), uint32(i))
+			equal(t, "digest bytes", len(p.GetDigest()), 16)
+			equal(t, "vector entries", len(p.GetVector()), 1)
+			equal(t, "error", p.GetError(), nil)
 			items += p.GetItems()
 		}
-		if items != uint64(len(keys)) {
-			t.Errorf("%s: %d items", id, items)
-		}
+		equal(t, "items", items, uint64(len(keys)))
 	}
 	res, err := r.regions("eu-0").Digest(testContext(t), &atollv1.DigestRequest{Partitions: []uint32{2}})
 	if err != nil || len(res.GetPartitions()) != 1 || res.GetPartitions()[0].GetPartition() != 2 {
@@ -121,9 +114,9 @@ func TestDigest(t *testing.T) {
 	}
 	_, err = r.regions("eu-0").Digest(testContext(t), &atollv1.DigestRequest{Partitions: []uint32{4}})
 	wantReason(t, err, reasonInvalidArgument)
-	r.groups[1].onRead = func() error { return region.ErrShuttingDown }
+	r.groups[1].onRead = func() error { return &store.CorruptError{} }
 	res, err = r.regions("eu-0").Digest(testContext(t), &atollv1.DigestRequest{Partitions: []uint32{0, 1}})
-	if err != nil || res.GetPartitions()[0].GetError() != nil || res.GetPartitions()[1].GetError().GetReason() != "SHUTTING_DOWN" {
+	if err != nil || res.GetPartitions()[0].GetError() != nil || res.GetPartitions()[1].GetError().GetReason() != "CORRUPT" {
 		t.Errorf("got %v, %v", res, err)
 	}
 }
@@ -138,23 +131,14 @@ func TestExplain(t *testing.T) {
 	// Another region made a counter under the same key at the same time.
 	g := r.groups[0]
 	us, err := replica.Open(replica.NewMemory(), topology.Actor(2, 0))
-	if err != nil {
-		t.Fatal(err)
-	}
+	noError(t, err)
 	_, deltas, err := us.Execute(testNow(), []replica.Op{{Kind: replica.OpCounterAdd, Namespace: "default", Key: "r", Type: crdt.TypeCounter, Delta: 1}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	noError(t, err)
 	eu, err := replica.Open(g.memory, g.actor)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := eu.Merge(us.Self(), deltas); err != nil {
-		t.Fatal(err)
-	}
-	if err := eu.Flush(); err != nil {
-		t.Fatal(err)
-	}
+	noError(t, err)
+	_, err = eu.Merge(us.Self(), deltas)
+	noError(t, err)
+	noError(t, eu.Flush())
 	explain := func(key string) *atollv1.ExplainResponse {
 		res, err := regions.Explain(ctx, &atollv1.ExplainRequest{Key: key})
 		if err != nil || res.GetRegion() != "eu" || len(res.GetVector()) != 2 {
@@ -163,17 +147,17 @@ func TestExplain(t *testing.T) {
 		return res
 	}
 	both := explain("r").GetObjects()
-	if len(both) != 2 || both[0].GetRegister().GetWinner().GetRegion() != "eu" || both[0].GetRegister().GetWinner().GetHlc() == 0 ||
-		string(both[0].GetRegister().GetValue()) != "x" || both[1].GetCounter().GetParts()[0].GetLast().GetRegion() != "us" {
-		t.Errorf("two types: %v", both)
-	}
-	if c := explain("c").GetObjects()[0].GetCounter(); c.GetValue() != 3 || c.GetParts()[0].GetEffective() != 3 || c.GetParts()[0].GetLast().GetSeq() != 2 {
-		t.Errorf("counter: %v", c)
-	}
-	if s := explain("s").GetObjects()[0].GetSet(); s.GetSize() != 1 || string(s.GetElements()[0].GetElement()) != "e" || s.GetElements()[0].GetDots()[0].GetSeq() != 3 {
-		t.Errorf("set: %v", s)
-	}
-	if o := explain("absent").GetObjects(); len(o) > 0 {
-		t.Errorf("absent key: %v", o)
-	}
+	equal(t, "types under one key", len(both), 2)
+	equal(t, "winner", both[0].GetRegister().GetWinner().GetRegion(), "eu")
+	equal(t, "value", string(both[0].GetRegister().GetValue()), "x")
+	equal(t, "counter's region", both[1].GetCounter().GetParts()[0].GetLast().GetRegion(), "us")
+	counter := explain("c").GetObjects()[0].GetCounter()
+	equal(t, "counter", counter.GetValue(), 3)
+	equal(t, "part", counter.GetParts()[0].GetEffective(), 3)
+	equal(t, "part's event", counter.GetParts()[0].GetLast().GetSeq(), 2)
+	set := explain("s").GetObjects()[0].GetSet()
+	equal(t, "size", set.GetSize(), 1)
+	equal(t, "element", string(set.GetElements()[0].GetElement()), "e")
+	equal(t, "element's event", set.GetElements()[0].GetDots()[0].GetSeq(), 3)
+	equal(t, "objects under an absent key", len(explain("absent").GetObjects()), 0)
 }
