@@ -74,25 +74,47 @@ func counterFault(rows []crdt.Row, d *Delta) string {
 		return "counter without rows"
 	}
 	for i, r := range rows {
-		entry, base := r.Entry, r.Base
+		hasEntry, hasBase := r.Entry != (crdt.Entry{}), r.Base != (crdt.Base{})
+		reason := ""
 		switch {
 		case i > 0 && rows[i-1].Actor >= r.Actor:
-			return "rows out of order"
-		case entry == (crdt.Entry{}) && base == (crdt.Base{}):
-			return "empty row"
-		case entry != (crdt.Entry{}) && (r.Actor != d.Dot.Actor || entry.Seq != d.Dot.Seq):
-			return "entry of another event"
-		case entry.Gen > entry.Seq || base.Gen > base.Seq:
-			return "generation after its entry"
-		case base != (crdt.Base{}) && (base.Reset != d.Dot || base.Gen == 0):
-			return "reset of another event"
-		case r.Actor == d.Dot.Actor && base.Seq >= d.Dot.Seq:
-			return "reset of an event still to come"
-		case entry != (crdt.Entry{}) && (entry.Gen == 0 || base != (crdt.Base{})):
-			return "entry with a base"
+			reason = "rows out of order"
+		case hasEntry == hasBase:
+			reason = "row without one of entry and base"
+		case hasEntry:
+			reason = entryFault(r, d)
+		default:
+			reason = baseFault(r, d)
+		}
+		if reason != "" {
+			return reason
 		}
 	}
 	return ""
+}
+
+func entryFault(r crdt.Row, d *Delta) string {
+	switch {
+	case r.Actor != d.Dot.Actor || r.Entry.Seq != d.Dot.Seq:
+		return "entry of another event"
+	case r.Entry.Gen == 0 || r.Entry.Gen > r.Entry.Seq:
+		return "entry's generation out of range"
+	default:
+		return ""
+	}
+}
+
+func baseFault(r crdt.Row, d *Delta) string {
+	switch {
+	case r.Base.Reset != d.Dot:
+		return "reset of another event"
+	case r.Base.Gen == 0 || r.Base.Gen > r.Base.Seq:
+		return "reset generation out of range"
+	case r.Actor == d.Dot.Actor && r.Base.Seq >= d.Dot.Seq:
+		return "reset of an event still to come"
+	default:
+		return ""
+	}
 }
 
 func (s *SetEffect) fault(d *Delta) string {
@@ -105,22 +127,29 @@ func (s *SetEffect) fault(d *Delta) string {
 		return "too many elements"
 	}
 	for i := range s.Elements {
-		e := &s.Elements[i]
-		switch {
-		case len(e.Element) == 0 || len(e.Element) > crdt.MaxElementBytes:
-			return "element out of bounds"
-		case i > 0 && bytes.Compare(s.Elements[i-1].Element, e.Element) >= 0:
+		if i > 0 && bytes.Compare(s.Elements[i-1].Element, s.Elements[i].Element) >= 0 {
 			return "elements out of order"
-		case !e.Added && len(e.Removed) == 0:
-			return "element without effect"
 		}
-		for j, dot := range e.Removed {
-			switch {
-			case dot.Seq == 0 || dot.Actor == d.Dot.Actor && dot.Seq >= d.Dot.Seq:
-				return "remove of an event still to come"
-			case j > 0 && e.Removed[j-1].Compare(dot) >= 0:
-				return "removed dots out of order"
-			}
+		if reason := s.Elements[i].fault(d); reason != "" {
+			return reason
+		}
+	}
+	return ""
+}
+
+func (e *ElementEffect) fault(d *Delta) string {
+	switch {
+	case len(e.Element) == 0 || len(e.Element) > crdt.MaxElementBytes:
+		return "element out of bounds"
+	case !e.Added && len(e.Removed) == 0:
+		return "element without effect"
+	}
+	for i, dot := range e.Removed {
+		switch {
+		case dot.Seq == 0 || dot.Actor == d.Dot.Actor && dot.Seq >= d.Dot.Seq:
+			return "remove of an event still to come"
+		case i > 0 && e.Removed[i-1].Compare(dot) >= 0:
+			return "removed dots out of order"
 		}
 	}
 	return ""

@@ -104,8 +104,7 @@ func (d *Delta) names(a crdt.Actor) uint64 {
 	return seq
 }
 
-// merge applies one delta, whose predecessors are all applied, and then counts it as applied: while
-// its effects are judged, the vector must not cover it.
+// merge applies one delta, whose predecessors are all applied, and then counts it as applied.
 func (w *work) merge(d *Delta) error {
 	for i := range d.Effects {
 		e := &d.Effects[i]

@@ -43,46 +43,58 @@ func (o *overlay) Scan(start, end []byte, visit func(key, value []byte) (bool, e
 	if o.changes.Len() == 0 {
 		return o.base.Scan(start, end, visit)
 	}
-	next := o.changes.Iter()
-	pending := next.Seek(string(start))
-	stopped := false
-	// emit visits the changes before key and says whether one of them is key's.
-	emit := func(key []byte, toEnd bool) (shadowed bool, err error) {
-		for pending && !stopped && (toEnd || next.Key() <= string(key)) {
-			changed, c := next.Key(), next.Value()
-			if end != nil && changed >= string(end) {
-				return false, nil
-			}
-			if !c.deleted {
-				more, err := visit([]byte(changed), c.value)
-				if err != nil {
-					return false, err
-				}
-				stopped = !more
-			}
-			pending = next.Next()
-			if !toEnd && changed == string(key) {
-				return true, nil
-			}
-		}
-		return false, nil
-	}
+	m := &mergingScan{next: o.changes.Iter(), end: end, visit: visit, more: true}
+	m.pending = m.next.Seek(string(start))
 	err := o.base.Scan(start, end, func(key, value []byte) (bool, error) {
-		shadowed, err := emit(key, false)
-		if err != nil || stopped {
-			return false, err
+		shadowed, err := m.changesUpTo(key)
+		if err != nil || !m.more || shadowed {
+			return m.more, err
 		}
-		if shadowed {
-			return true, nil
-		}
-		more, err := visit(key, value)
-		stopped = !more
-		return more, err
+		m.more, err = visit(key, value)
+		return m.more, err
 	})
-	if err != nil || stopped {
+	if err != nil || !m.more {
 		return err
 	}
-	_, err = emit(nil, true)
+	return m.changesToEnd()
+}
+
+// mergingScan is a scan under way.
+type mergingScan struct {
+	next    btree.MapIter[string, change]
+	pending bool // next is at a change
+	end     []byte
+	visit   func(key, value []byte) (bool, error)
+	more    bool // visit wants more
+}
+
+// changesUpTo visits the changes up to key, which is in the base, and reports whether one is key's.
+func (m *mergingScan) changesUpTo(key []byte) (shadowed bool, err error) {
+	for m.pending && m.more && m.next.Key() <= string(key) {
+		shadowed = m.next.Key() == string(key)
+		if err := m.visitChange(); err != nil {
+			return false, err
+		}
+	}
+	return shadowed, nil
+}
+
+// changesToEnd visits the changes that are left once the base has no more.
+func (m *mergingScan) changesToEnd() error {
+	for m.pending && m.more && (m.end == nil || m.next.Key() < string(m.end)) {
+		if err := m.visitChange(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *mergingScan) visitChange() error {
+	var err error
+	if c := m.next.Value(); !c.deleted {
+		m.more, err = m.visit([]byte(m.next.Key()), c.value)
+	}
+	m.pending = m.next.Next()
 	return err
 }
 

@@ -1,0 +1,121 @@
+package replica
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/zeebo/xxh3"
+)
+
+// fingerprint returns a hash of all that a replica stores.
+func fingerprint(n *node) uint64 {
+	if err := n.r.Flush(); err != nil {
+		panic(err)
+	}
+	var h xxh3.Hasher
+	_ = n.kv.Scan(nil, nil, func(k, v []byte) (bool, error) {
+		_, _ = h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(k))))
+		_, _ = h.Write(k)
+		_, _ = h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(v))))
+		_, _ = h.Write(v)
+		return true, nil
+	})
+	return h.Sum64()
+}
+
+// auditor collects what the tables of a replica hold.
+type auditor struct {
+	meta     *meta
+	tables   map[byte]uint64
+	elements map[uint64]uint64 // kid -> stored elements
+	garbage  map[uint64]bool
+	sets     []setHeader
+}
+
+// audit checks what must hold between the tables of a replica at all times.
+func audit(n *node) error {
+	a := &auditor{meta: n.r.meta, tables: map[byte]uint64{}, elements: map[uint64]uint64{}, garbage: map[uint64]bool{}}
+	err := n.kv.Scan(nil, nil, func(k, v []byte) (bool, error) {
+		a.tables[k[0]]++
+		return true, a.pair(k, v)
+	})
+	if err != nil {
+		return err
+	}
+	for _, h := range a.sets {
+		if a.elements[h.kid] != h.count || a.garbage[h.kid] || h.kid >= a.meta.nextKid {
+			return fmt.Errorf("set %d says %d elements, has %d", h.kid, h.count, a.elements[h.kid])
+		}
+		delete(a.elements, h.kid)
+	}
+	for kid, count := range a.elements {
+		if !a.garbage[kid] {
+			return fmt.Errorf("%d elements of no set under id %d", count, kid)
+		}
+	}
+	m := a.meta
+	if a.tables[tablePreremoval] != m.preremovals || a.tables[tableDeferred] != m.deferred || a.tables[tableGarbage] != m.garbage {
+		return fmt.Errorf("meta counts %d, %d, %d; tables %v", m.preremovals, m.deferred, m.garbage, a.tables)
+	}
+	return nil
+}
+
+func (a *auditor) pair(k, v []byte) error {
+	switch k[0] {
+	case tableObject:
+		return auditObject(a.meta, k, v, &a.sets)
+	case tableElement:
+		a.elements[binary.BigEndian.Uint64(k[1:])]++
+		dots, err := crdt.DecodeDotSet(v)
+		outside := func(d crdt.Dot) bool { return !a.meta.vector.Covers(d) }
+		if err != nil || len(dots) == 0 || slices.ContainsFunc(dots, outside) {
+			return fmt.Errorf("element with dots %v at vector %v, %w", dots, a.meta.vector, err)
+		}
+	case tableGarbage:
+		a.garbage[binary.BigEndian.Uint64(k[1:])] = true
+	case tablePreremoval:
+		d := crdt.Dot{Actor: crdt.Actor(binary.BigEndian.Uint32(k[1:])), Seq: binary.BigEndian.Uint64(k[5:])}
+		if a.meta.vector.Covers(d) {
+			return fmt.Errorf("pre-removal of %v, which has arrived", d)
+		}
+	case tableDeferred:
+		v, err := crdt.DecodeVersionVector(v)
+		if err != nil || a.meta.vector.Descends(v) {
+			return fmt.Errorf("deferred clear of %v, which has arrived, %w", v, err)
+		}
+	}
+	return nil
+}
+
+func auditObject(m *meta, k, v []byte, owned *[]setHeader) error {
+	_, _, t, err := parseObjectKey(k)
+	if err != nil {
+		return err
+	}
+	switch t {
+	case crdt.TypeLWWRegister:
+		reg, err := crdt.DecodeLWWRegister(v)
+		if err != nil || reg.Time > m.last || !m.vector.Covers(reg.Dot()) {
+			return fmt.Errorf("register %+v at %v, %w", reg, m.last, err)
+		}
+	case crdt.TypeCounter:
+		c, err := decodeCounterState(v)
+		if err != nil || c.rows.Len() == 0 {
+			return fmt.Errorf("counter %+v, %w", c, err)
+		}
+		for _, row := range c.rows.Rows() {
+			if m.vector.Get(row.Actor) < row.Entry.Seq {
+				return fmt.Errorf("counter entry %+v outside of the vector", row)
+			}
+		}
+	default:
+		h, err := decodeSetHeader(v)
+		if err != nil {
+			return err
+		}
+		*owned = append(*owned, h)
+	}
+	return nil
+}

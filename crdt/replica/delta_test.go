@@ -1,0 +1,211 @@
+package replica
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/atolldb/atoll/crdt"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write the golden vectors anew")
+
+// goldenDeltas are what one replica makes of every kind of operation, after merging from another.
+func goldenDeltas(t testing.TB) (names []string, deltas []Delta) {
+	t.Helper()
+	a, b := open(t, NewMemory(), 1), open(t, NewMemory(), 65)
+	_, foreign := do(t, b, setOp(OpSetAdd, "x", "y"))
+	merge(t, a, foreign...)
+	_, foreign = do(t, b, Op{Kind: OpCounterAdd, Key: "c", Delta: -7})
+	merge(t, a, foreign...)
+	for _, step := range []struct {
+		name string
+		op   Op
+	}{
+		{"put", Op{Kind: OpPut, Namespace: "n", Key: "r", Value: []byte("value")}},
+		{"put expiring", Op{Kind: OpPut, Key: "e", Value: []byte{0}, Expires: noon + 1}},
+		{"delete register", Op{Kind: OpDelete, Namespace: "n", Key: "r"}},
+		{"counter add", Op{Kind: OpCounterAdd, Key: "c", Delta: 1 << 40}},
+		{"counter set", Op{Kind: OpCounterSet, Key: "c", Delta: 3}},
+		{"counter reset", Op{Kind: OpCounterReset, Key: "c"}},
+		{"set add", setOp(OpSetAdd, "y", "z", "y")},
+		{"set remove", setOp(OpSetRemove, "x", "absent")},
+		{"set clear", setOp(OpSetClear)},
+	} {
+		_, d := do(t, a, step.op)
+		names, deltas = append(names, step.name), append(deltas, d...)
+	}
+	return append(names, "empty"), append(deltas, Delta{Dot: crdt.Dot{Actor: 1, Seq: 1}, Time: 1})
+}
+
+func TestDeltaGoldenVectors(t *testing.T) {
+	const path = "testdata/deltas_v1.txt"
+	names, deltas := goldenDeltas(t)
+	if len(names) != len(deltas) {
+		t.Fatalf("%d deltas for %d names", len(deltas), len(names))
+	}
+	if *rewrite {
+		var b strings.Builder
+		for i, name := range names {
+			fmt.Fprintf(&b, "%s: %x\n", name, EncodeDelta(deltas[i]))
+		}
+		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	file, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(file)), "\n")
+	if len(lines) != len(names) {
+		t.Fatalf("%d vectors for %d deltas", len(lines), len(names))
+	}
+	for i, line := range lines {
+		name, text, _ := strings.Cut(line, ": ")
+		want, err := hex.DecodeString(text)
+		if err != nil || name != names[i] {
+			t.Fatalf("%q instead of %q, %v", name, names[i], err)
+		}
+		if got := EncodeDelta(deltas[i]); !bytes.Equal(got, want) {
+			t.Errorf("%s: %x, want %x", name, got, want)
+		}
+		back, err := DecodeDelta(want)
+		if err != nil || !bytes.Equal(EncodeDelta(back), want) {
+			t.Errorf("%s: decodes to %+v, %v", name, back, err)
+		}
+		if len(back.Effects) > 0 && !sameEffect(&back.Effects[0], &deltas[i].Effects[0]) {
+			t.Errorf("%s: %+v comes back as %+v", name, deltas[i], back)
+		}
+	}
+}
+
+func sameEffect(a, b *Effect) bool {
+	switch {
+	case a.Namespace != b.Namespace || a.Key != b.Key || a.Type != b.Type:
+		return false
+	case a.Register != nil:
+		return a.Register.Equal(*b.Register)
+	case a.Counter != nil:
+		return a.Counter.Equal(*b.Counter)
+	default:
+		return reflect.DeepEqual(a.Set, b.Set)
+	}
+}
+
+func TestDecodeDeltaRefuses(t *testing.T) {
+	const head = "01" + "0105" + "0000000100000000" // version, dot 1.5, time
+	for _, c := range []struct{ name, hex, reason string }{
+		{"nothing", "", "ends early"},
+		{"newer version", "02", "unknown version"},
+		{"no sequence number", "01" + "0100" + "0000000100000000" + "00", "sequence number 0"},
+		{"late time", "01" + "0105" + "ff00000100000000" + "00", "time out of range"},
+		{"many effects", head + "ff01", "cannot be in"},
+		{"no key", head + "01" + "0000" + "01" + "0000", "out of bounds"},
+		{"unknown type", head + "01" + "00016b" + "04" + "0000", "unknown type(4)"},
+		{"long key", head + "01" + "00" + "8108ffff", "over the limit"},
+		{"register flags", head + "01" + "00016b" + "01" + "0400", "register flags"},
+		{"no expiry", head + "01" + "00016b" + "01" + "02" + "0000000000000000" + "00", "flagged but 0"},
+		{"large value", head + "01" + "00016b" + "01" + "00" + "81808001", "over the limit"},
+		{"short value", head + "01" + "00016b" + "01" + "00" + "02aa", "2 bytes wanted"},
+		{"bytes too many", head + "01" + "00016b" + "01" + "00" + "00" + "ff", "too many"},
+		{"bad counter", head + "01" + "00016b" + "02" + "0102", "decode counter"},
+		{"set flags", head + "01" + "00016b" + "03" + "0200", "set flags"},
+		{"bad clear", head + "01" + "00016b" + "03" + "01" + "0102" + "00", "decode version vector"},
+		{"many elements", head + "01" + "00016b" + "03" + "00" + "05", "cannot be in"},
+		{"many dots", head + "01" + "00016b" + "03" + "00" + "01" + "0178" + "08", "dots cannot be in"},
+		{"dots out of order", head + "01" + "00016b" + "03" + "00" + "01" + "0178" + "04" + "02020201", "out of order"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			data, err := hex.DecodeString(c.hex)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err = DecodeDelta(data); !errors.Is(err, crdt.ErrCorrupt) || !strings.Contains(err.Error(), c.reason) {
+				t.Errorf("%v, want %s", err, c.reason)
+			}
+		})
+	}
+}
+
+// TestDeltaSizes: what an operation costs on the wire, beyond its key.
+func TestDeltaSizes(t *testing.T) {
+	r := open(t, NewMemory(), 1)
+	for range 100_000 { // let the sequence numbers grow to three bytes
+		r.meta.advance(crdt.Dot{Actor: 1, Seq: r.Seq() + 1}, noon)
+	}
+	for _, c := range []struct {
+		name  string
+		op    Op
+		limit int
+	}{
+		{"counter add", Op{Kind: OpCounterAdd, Key: "s", Delta: 1}, 30},
+		{"set add of 16 bytes", setOp(OpSetAdd, "0123456789abcdef"), 40},
+		{"put of nothing", Op{Kind: OpPut, Key: "s"}, 22},
+	} {
+		_, deltas := do(t, r, c.op)
+		if n := len(EncodeDelta(deltas[0])); n > c.limit {
+			t.Errorf("%s takes %d bytes, more than %d", c.name, n, c.limit)
+		}
+		do(t, r, Op{Kind: OpDelete, Key: "s"})
+	}
+}
+
+func FuzzDecodeDelta(f *testing.F) {
+	_, deltas := goldenDeltas(f)
+	for _, d := range deltas {
+		f.Add(EncodeDelta(d))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		d, err := DecodeDelta(data)
+		if err != nil {
+			if !errors.Is(err, crdt.ErrCorrupt) {
+				t.Fatalf("untyped error %v", err)
+			}
+			return
+		}
+		if again := EncodeDelta(d); !bytes.Equal(again, data) {
+			t.Fatalf("%x is also %x", data, again)
+		}
+	})
+}
+
+// FuzzMerge merges whatever decodes into a replica with some history: it is applied or refused, and
+// the replica stays sound.
+func FuzzMerge(f *testing.F) {
+	_, deltas := goldenDeltas(f)
+	for i, d := range deltas {
+		f.Add(EncodeDelta(d), EncodeDelta(deltas[len(deltas)-1-i]))
+	}
+	f.Fuzz(func(t *testing.T, first, second []byte) {
+		n := newNode(65)
+		do(t, n.r, setOp(OpSetAdd, "x", "y"))
+		do(t, n.r, Op{Kind: OpCounterAdd, Key: "c", Delta: -7})
+		for _, data := range [][]byte{first, second} {
+			d, err := DecodeDelta(data)
+			if err != nil {
+				continue
+			}
+			if v := &n.r.meta.vector; d.Dot.Actor != 65 && d.Dot.Seq > v.Get(d.Dot.Actor) {
+				v.Set(d.Dot.Actor, d.Dot.Seq-1) // let it be the next one
+			}
+			_, err = n.r.Merge(d.Dot.Actor, []Delta{d})
+			var bad *BadDeltaError
+			if err != nil && !errors.As(err, &bad) {
+				t.Fatal(err)
+			}
+			if err := audit(n); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := n.r.Digest(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
