@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+
+	"github.com/spf13/cobra"
+
+	"github.com/atolldb/atoll/cmd/internal/config"
+	"github.com/atolldb/atoll/cmd/internal/node"
+	"github.com/atolldb/atoll/region/store"
+)
+
+func newServer(a *app) *cobra.Command {
+	var path string
+	var over config.Overrides
+	var check bool
+	c := &cobra.Command{
+		Use:   "server --config FILE",
+		Short: "Run one node of a deployment",
+		Long: `Run one node until SIGINT or SIGTERM; a second signal ends it at once.
+
+The configuration file describes the deployment, the same in every node's file, and names this node.
+Flags go before environment variables (ATOLL_NODE, ATOLL_DATA_DIR, ATOLL_NATS_URL, ATOLL_LOG_LEVEL),
+these before the file. Logs go to stderr, one JSON object a line.`,
+		Example: `  atoll server --config examples/three-regions/eu-1.yaml
+  atoll server --config atoll.yaml --node eu-2 --data-dir /var/lib/atoll
+  atoll server --config atoll.yaml --check`,
+		Args: wants(0, 0, "none"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := config.Load(path, over, a.getenv)
+			if err != nil {
+				return err
+			}
+			if check {
+				return a.printConfig(path, cfg)
+			}
+			return a.serve(cmd.Context(), cfg)
+		},
+	}
+	f := c.Flags()
+	f.StringVarP(&path, "config", "c", "", "configuration file (YAML)")
+	f.StringVar(&over.Node, "node", "", "name of this node, one of those in the file")
+	f.StringVar(&over.DataDir, "data-dir", "", "directory for this node's data")
+	f.StringVar(&over.NATSURL, "nats-url", "", "use this external NATS server instead of an embedded one")
+	f.StringVar(&over.LogLevel, "log-level", "", "debug, info, warn or error")
+	f.BoolVar(&check, "check", false, "check the configuration, print it with its defaults, and exit")
+	noError(c.MarkFlagRequired("config"))
+	noError(c.MarkFlagFilename("config", "yaml", "yml"))
+	return c
+}
+
+func (a *app) printConfig(path string, cfg *config.Config) error {
+	effective, err := cfg.Effective()
+	if err != nil {
+		return err
+	}
+	a.notef("%s is valid", path)
+	_, err = a.stdout.Write(effective)
+	return err
+}
+
+func (a *app) serve(ctx context.Context, cfg *config.Config) error {
+	runtime.GOMAXPROCS(cfg.MaxProcs)
+	logger := slog.New(slog.NewJSONHandler(a.stderr, &slog.HandlerOptions{Level: cfg.LogLevel}))
+	if effective, err := cfg.Effective(); err == nil {
+		logger.Info("configuration", "version", buildInfo().Version, "effective", string(effective))
+	}
+	n, err := node.Open(ctx, node.Config{
+		Cluster: cfg.Cluster, Node: cfg.Node.ID, DataDir: cfg.DataDir,
+		NATS: node.NATS{
+			URL: cfg.NATS.URL, MaxStoreBytes: cfg.NATS.MaxStoreBytes, MaxMemoryBytes: cfg.NATS.MaxMemoryBytes,
+		},
+		Clock: a.clock, Logger: logger,
+	})
+	if err != nil {
+		return explainOpen(err, cfg)
+	}
+	if err := errors.Join(n.Run(ctx), n.Close()); err != nil {
+		logger.Error("stopped", "err", err)
+		return err
+	}
+	logger.Info("stopped")
+	return nil
+}
+
+// explainOpen says what to do about a node that cannot start.
+func explainOpen(err error, cfg *config.Config) error {
+	err = fmt.Errorf("start node %s: %w", cfg.Node.ID, err)
+	var corrupt *store.CorruptError
+	switch {
+	case errors.As(err, &corrupt):
+		return withHint(err, "nothing was served from it. If the region's other nodes are healthy, move the whole of %s away and "+
+			"bring the node back under a new name; never start it empty under its old one", cfg.DataDir)
+	case errors.Is(err, node.ErrDataDirLocked):
+		return withHint(err, "stop the other server, or give this one another --data-dir")
+	default:
+		return err
+	}
+}

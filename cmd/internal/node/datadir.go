@@ -1,0 +1,133 @@
+package node
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/atolldb/atoll/topology"
+)
+
+// The layout of a data directory:
+//
+//	LOCK            held by the running server
+//	identity.json   whose directory this is
+//	log/            the Raft logs of all partitions
+//	partitions/     one state file per partition
+//	nats/           JetStream of the embedded NATS server; may be deleted while the server is stopped
+//	tmp/            snapshots on their way in; emptied at start
+
+// ErrDataDirLocked means that another server runs on the data directory.
+var ErrDataDirLocked = errors.New("the data directory is in use by another server")
+
+// ErrForeignDataDir means that the data directory belongs to another node or deployment.
+var ErrForeignDataDir = errors.New("the data directory belongs to another node or deployment")
+
+// dataDir is a locked data directory.
+type dataDir struct {
+	path string
+	lock *os.File
+}
+
+// identity says whose directory it is. What it holds must never change under the data.
+type identity struct {
+	Cluster    string            `json:"cluster"`
+	Region     string            `json:"region"`
+	RegionID   topology.RegionID `json:"region_id"`
+	Node       topology.NodeID   `json:"node"`
+	Partitions uint32            `json:"partitions"`
+}
+
+// openDataDir creates the directory if it is absent, locks it, and checks that it is this node's.
+func openDataDir(path string, want identity) (*dataDir, error) {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, fmt.Errorf("create data directory: %w", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(path, "LOCK"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open lock: %w", err)
+	}
+	d := &dataDir{path: path, lock: lock}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		err = errors.Join(d.Close(), err)
+		return nil, fmt.Errorf("%w: %s: stop it, or give this server a data_dir of its own (%w)", ErrDataDirLocked, path, err)
+	}
+	if err := errors.Join(d.identify(want), d.emptyTemp()); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+// identify compares the directory's identity with want, or writes it into a new directory.
+func (d *dataDir) identify(want identity) error {
+	data, err := os.ReadFile(d.file("identity.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(d.file("log")); err == nil {
+			return fmt.Errorf("%w: %s has data but no identity.json; restore that file or use an empty directory", ErrForeignDataDir, d.path)
+		}
+		return d.writeIdentity(want)
+	}
+	if err != nil {
+		return fmt.Errorf("read identity: %w", err)
+	}
+	var have identity
+	if err := json.Unmarshal(data, &have); err != nil {
+		return fmt.Errorf("%w: identity.json is damaged: %w", ErrForeignDataDir, err)
+	}
+	if have != want {
+		return fmt.Errorf("%w: %s is of %+v, the configuration says %+v; correct data_dir, or the node's name, "+
+			"region or number of partitions, which cannot change", ErrForeignDataDir, d.path, have, want)
+	}
+	return nil
+}
+
+func (d *dataDir) writeIdentity(want identity) error {
+	data, err := json.MarshalIndent(want, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode identity: %w", err)
+	}
+	temp := d.file("identity.json.new")
+	f, err := os.OpenFile(temp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return fmt.Errorf("write identity: %w", err)
+	}
+	_, err = f.Write(append(data, '\n'))
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("write identity: %w", err)
+	}
+	if err := os.Rename(temp, d.file("identity.json")); err != nil {
+		return fmt.Errorf("write identity: %w", err)
+	}
+	dir, err := os.Open(d.path)
+	if err != nil {
+		return fmt.Errorf("write identity: %w", err)
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// emptyTemp removes what a crash left of snapshots on their way in.
+func (d *dataDir) emptyTemp() error {
+	if err := os.RemoveAll(d.file("tmp")); err != nil {
+		return fmt.Errorf("empty tmp: %w", err)
+	}
+	for _, sub := range []string{"tmp", "partitions"} {
+		if err := os.MkdirAll(d.file(sub), 0o700); err != nil {
+			return fmt.Errorf("create %s: %w", sub, err)
+		}
+	}
+	return nil
+}
+
+func (d *dataDir) file(name string) string { return filepath.Join(d.path, name) }
+
+func (d *dataDir) partitionFile(p topology.PartitionID) string {
+	return filepath.Join(d.path, "partitions", fmt.Sprintf("%04d.db", p))
+}
+
+// Close gives up the lock.
+func (d *dataDir) Close() error { return d.lock.Close() }

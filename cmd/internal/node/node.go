@@ -1,0 +1,217 @@
+// Package node puts one Atoll server together: its data directory, the partitions that it holds,
+// their Raft groups, replication to other regions, and the API.
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/atolldb/atoll/crossregion"
+	"github.com/atolldb/atoll/crossregion/jetstream"
+	"github.com/atolldb/atoll/hlc"
+	"github.com/atolldb/atoll/region"
+	"github.com/atolldb/atoll/region/api"
+	"github.com/atolldb/atoll/region/raftgroup"
+	"github.com/atolldb/atoll/region/raftlog"
+	"github.com/atolldb/atoll/region/store"
+	"github.com/atolldb/atoll/region/transport"
+	"github.com/atolldb/atoll/topology"
+)
+
+// errLogMissing means that a part of the data directory was deleted under the rest.
+var errLogMissing = errors.New("the Raft log and the partition's state do not fit together; part of the data directory is missing")
+
+// Config is what one node needs. All fields but NATS, RemoteURLs are required.
+type Config struct {
+	Cluster *topology.Cluster
+	Node    topology.NodeID
+	DataDir string
+	NATS    NATS
+	// RemoteURLs overrides how this node reaches the NATS of other regions.
+	RemoteURLs map[topology.RegionID][]string
+	Clock      func() time.Time
+	Logger     *slog.Logger
+}
+
+// NATS says where this region's JetStream runs.
+type NATS struct {
+	// URL is an external server; empty means one embedded in this node.
+	URL string
+	// MaxStoreBytes and MaxMemoryBytes bound the embedded server.
+	MaxStoreBytes, MaxMemoryBytes int64
+}
+
+// Node is one server. Open makes it, Run serves, Close releases everything.
+type Node struct {
+	cfg    Config
+	region *topology.Region
+	self   *topology.Node
+	clock  *hlc.Clock
+	fatal  chan error // the first failure of a disk
+
+	dir        *dataDir
+	log        *raftlog.Log
+	stores     []*store.Store
+	mux        *transport.Mux
+	groups     []*raftgroup.Group
+	partitions []*region.Partition
+	data       *region.Node
+	listener   net.Listener
+	api        *api.Server
+	nats       *jetstream.Server
+	link       *jetstream.Link
+	replicator *crossregion.Replicator
+}
+
+// Open locks the data directory, opens everything in it and the listeners, and starts nothing else.
+//
+// Errors: ErrDataDirLocked, ErrForeignDataDir, *store.CorruptError, *raftlog.CorruptError, and those
+// of listeners that cannot be had.
+func Open(ctx context.Context, cfg Config) (*Node, error) {
+	self, home, ok := cfg.Cluster.Node(cfg.Node)
+	if !ok {
+		return nil, fmt.Errorf("node %s is in no region of the cluster", cfg.Node)
+	}
+	n := &Node{
+		cfg: cfg, region: home, self: self,
+		clock: hlc.NewClock(cfg.Clock),
+		fatal: make(chan error, 1),
+	}
+	n.cfg.Logger = cfg.Logger.With("region", home.Name, "node", cfg.Node)
+	for _, step := range []func(context.Context) error{
+		n.openData, n.openPartitions, n.openReplication, n.openAPI,
+	} {
+		if err := step(ctx); err != nil {
+			return nil, errors.Join(err, n.Close())
+		}
+	}
+	return n, nil
+}
+
+// fail ends the server: after a failed write nobody knows what the disk holds.
+func (n *Node) fail(err error) {
+	select {
+	case n.fatal <- err:
+	default:
+	}
+}
+
+func (n *Node) openData(context.Context) (err error) {
+	n.dir, err = openDataDir(n.cfg.DataDir, identity{
+		Cluster: n.cfg.Cluster.Name, Region: n.region.Name, RegionID: n.region.ID,
+		Node: n.cfg.Node, Partitions: n.cfg.Cluster.Partitions,
+	})
+	if err != nil {
+		return err
+	}
+	n.log, err = raftlog.Open(n.dir.file("log"), raftlog.Options{Logger: n.cfg.Logger, OnFailure: n.fail})
+	if err != nil {
+		return fmt.Errorf("open log: %w", err)
+	}
+	n.mux, err = transport.Listen(transport.Config{
+		Cluster: n.cfg.Cluster.Name, Self: n.cfg.Node, Listen: n.self.Raft, Resolve: n.raftAddress, Logger: n.cfg.Logger,
+	})
+	return err
+}
+
+// raftAddress returns where another node of the region listens for Raft.
+func (n *Node) raftAddress(peer topology.NodeID) (address string, known bool) {
+	p, ok := n.region.Node(peer)
+	if !ok {
+		return "", false
+	}
+	return p.Raft, true
+}
+
+func (n *Node) openPartitions(context.Context) error {
+	var seed [8]byte
+	if _, err := rand.Read(seed[:]); err != nil {
+		return fmt.Errorf("draw a process number: %w", err)
+	}
+	proposer := binary.BigEndian.Uint64(seed[:])
+	for p, replicas := range n.cfg.Cluster.Placement(n.region) {
+		if !slices.Contains(replicas, n.cfg.Node) {
+			continue
+		}
+		if err := n.openPartition(topology.PartitionID(p), replicas, proposer); err != nil {
+			return fmt.Errorf("open partition %d: %w", p, err)
+		}
+	}
+	n.data = region.NewNode(n.partitions)
+	return nil
+}
+
+func (n *Node) openPartition(p topology.PartitionID, replicas []topology.NodeID, proposer uint64) error {
+	s, err := store.Open(n.dir.partitionFile(p), store.Options{OnFailure: n.fail})
+	if err != nil {
+		return err
+	}
+	n.stores = append(n.stores, s)
+	machine, err := region.NewMachine(n.region.Actor(), partitionStore{s}, n.clock)
+	if err != nil {
+		return err
+	}
+	log, err := n.log.Group(uint32(p))
+	if err != nil {
+		return err
+	}
+	if err := checkLogFitsState(log, machine.Position()); err != nil {
+		return err
+	}
+	group, err := raftgroup.New(raftgroup.Config{
+		Group: uint32(p), Self: n.cfg.Node, Members: replicas,
+		Log: log, Layer: n.mux.Group(uint32(p)), Machine: machine,
+		Dir: n.dir.file("tmp"), Logger: n.cfg.Logger, OnFailure: n.fail,
+	})
+	if err != nil {
+		return err
+	}
+	n.groups = append(n.groups, group)
+	n.partitions = append(n.partitions, region.NewPartition(region.PartitionConfig{
+		ID: p, Machine: machine, Group: group, Clock: n.clock, Wall: n.cfg.Clock, Proposer: proposer,
+		Destinations: n.destinations(), Logger: n.cfg.Logger,
+	}))
+	return nil
+}
+
+func (n *Node) destinations() []topology.RegionID {
+	var others []topology.RegionID
+	for _, r := range n.cfg.Cluster.Regions {
+		if r.ID != n.region.ID {
+			others = append(others, r.ID)
+		}
+	}
+	return others
+}
+
+// checkLogFitsState refuses a log that does not lead up to the state, or that has forgotten its term:
+// some of it was deleted, and with it perhaps votes that this node gave.
+func checkLogFitsState(log *raftlog.Group, p region.Position) error {
+	if p.Index == 0 {
+		return nil
+	}
+	term, err := log.GetUint64([]byte("CurrentTerm"))
+	if err != nil {
+		return err
+	}
+	if term < p.Term {
+		return fmt.Errorf("%w: the state is of term %d and the log knows %d", errLogMissing, p.Term, term)
+	}
+	if first := log.FirstIndex(); first > p.Index+1 {
+		return fmt.Errorf("%w: the log begins at entry %d and the state is at %d", errLogMissing, first, p.Index)
+	}
+	return nil
+}
+
+// partitionStore is a store as package region wants it.
+type partitionStore struct{ *store.Store }
+
+// Snapshot returns one consistent copy of everything.
+func (s partitionStore) Snapshot() (region.StoreSnapshot, error) { return s.Store.Snapshot() }

@@ -1,0 +1,105 @@
+package node
+
+import (
+	"context"
+	"errors"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/replica"
+	"github.com/atolldb/atoll/crossregion"
+	"github.com/atolldb/atoll/region"
+	"github.com/atolldb/atoll/topology"
+)
+
+// replication gives cross-region replication its two ends: the outboxes it ships from, and the
+// partitions it merges into. Partitions that this node does not hold are led by others.
+type replication struct {
+	node  *region.Node
+	never chan struct{} // never closed: the leadership of those partitions does not change here
+}
+
+func newReplication(node *region.Node) *replication {
+	return &replication{node: node, never: make(chan struct{})}
+}
+
+// Leadership implements crossregion.Source and crossregion.Sink.
+func (r *replication) Leadership(p topology.PartitionID) (bool, <-chan struct{}) {
+	partition, err := r.node.Partition(p)
+	if err != nil {
+		return false, r.never
+	}
+	return partition.Leadership()
+}
+
+// Outbox implements crossregion.Source.
+func (r *replication) Outbox(p topology.PartitionID) (crossregion.OutboxState, <-chan struct{}) {
+	partition, err := r.node.Partition(p)
+	if err != nil {
+		return crossregion.OutboxState{First: 1}, r.never
+	}
+	state, changed := partition.Outbox()
+	return crossregion.OutboxState(state), changed
+}
+
+// ReadOutbox implements crossregion.Source.
+func (r *replication) ReadOutbox(p topology.PartitionID, from uint64, maxBytes int) ([]crossregion.Record, error) {
+	partition, err := r.node.Partition(p)
+	if err != nil {
+		return nil, err
+	}
+	read, err := partition.ReadOutbox(from, maxBytes)
+	if err != nil {
+		return nil, err
+	}
+	if state, _ := partition.Outbox(); from < state.First || (len(read) > 0 && read[0].Seq != from) {
+		return nil, crossregion.ErrTrimmed
+	}
+	records := make([]crossregion.Record, len(read))
+	for i, record := range read {
+		records[i] = crossregion.Record(record)
+	}
+	return records, nil
+}
+
+// Acknowledge implements crossregion.Source.
+func (r *replication) Acknowledge(ctx context.Context, p topology.PartitionID, marks []crossregion.Watermark) error {
+	partition, err := r.node.Partition(p)
+	if err != nil {
+		return err
+	}
+	converted := make([]region.Watermark, len(marks))
+	for i, m := range marks {
+		converted[i] = region.Watermark(m)
+	}
+	return partition.Acknowledge(ctx, converted)
+}
+
+// Applied implements crossregion.Sink.
+func (r *replication) Applied(p topology.PartitionID, actor crdt.Actor) uint64 {
+	partition, err := r.node.Partition(p)
+	if err != nil {
+		return 0
+	}
+	return partition.View().Vector.Get(actor)
+}
+
+// Merge implements crossregion.Sink.
+func (r *replication) Merge(
+	ctx context.Context, p topology.PartitionID, actor crdt.Actor, records []crossregion.Record,
+) (uint64, error) {
+	partition, err := r.node.Partition(p)
+	if err != nil {
+		return 0, err
+	}
+	deltas := make([][]byte, len(records))
+	for i, record := range records {
+		deltas[i] = record.Data
+	}
+	applied, err := partition.Merge(ctx, actor, deltas)
+	var bad *replica.BadDeltaError
+	var damaged *crdt.DecodeError
+	if errors.As(err, &bad) || errors.As(err, &damaged) {
+		return applied, &crossregion.BadBatchError{Err: err}
+	}
+	return applied, err
+}

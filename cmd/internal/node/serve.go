@@ -1,0 +1,207 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/atolldb/atoll/crossregion"
+	"github.com/atolldb/atoll/region/api"
+	"github.com/atolldb/atoll/topology"
+)
+
+const (
+	// drainTimeout bounds how long requests may take that were running when the node was told to stop.
+	drainTimeout      = 5 * time.Second
+	readHeaderTimeout = 5 * time.Second
+	maxStreams        = 1000 // per HTTP/2 connection
+)
+
+// Run serves until ctx ends or a disk fails, and returns nil or why it had to end.
+//
+// It stops in this order: the API, which drains running requests; replication to other regions, whose
+// outboxes keep what was not yet shipped; JetStream; the partitions and their Raft groups; the
+// connections between the nodes.
+func (n *Node) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	// Each layer lives until the ones above it have ended.
+	below := context.WithoutCancel(ctx)
+	var layers []*layer
+	for _, run := range [][]func(context.Context) error{{n.mux.Run}, n.dataPlane(), n.replicationPlane(), {n.serveAPI}} {
+		l := startLayer(below, stop, run)
+		layers = append(layers, l)
+	}
+	select {
+	case <-ctx.Done():
+	case err := <-n.fatal:
+		stop(fmt.Errorf("disk: %w", err))
+	}
+	n.cfg.Logger.Info("stopping", "cause", context.Cause(ctx))
+	var errs []error
+	for i := len(layers) - 1; i >= 0; i-- {
+		layers[i].cancel()
+		errs = append(errs, layers[i].group.Wait())
+	}
+	// A disk that failed while the layers stopped counts too.
+	select {
+	case err := <-n.fatal:
+		errs = append(errs, err)
+	default:
+	}
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		errs = append(errs, cause)
+	}
+	return errors.Join(errs...)
+}
+
+// layer is a set of loops that end together.
+type layer struct {
+	group  *errgroup.Group
+	cancel context.CancelFunc
+}
+
+// startLayer runs loops. If one fails, so does the node.
+func startLayer(ctx context.Context, fail context.CancelCauseFunc, loops []func(context.Context) error) *layer {
+	ctx, cancel := context.WithCancel(ctx)
+	group, ctx := errgroup.WithContext(ctx)
+	for _, loop := range loops {
+		group.Go(func() error {
+			err := loop(ctx)
+			if err != nil {
+				fail(err)
+			}
+			return err
+		})
+	}
+	return &layer{group, cancel}
+}
+
+func (n *Node) dataPlane() []func(context.Context) error {
+	loops := []func(context.Context) error{n.data.Run}
+	for _, g := range n.groups {
+		loops = append(loops, g.Run)
+	}
+	return loops
+}
+
+func (n *Node) openAPI(ctx context.Context) error {
+	var replication api.Replication
+	if n.replicator != nil {
+		replication = flows{n.replicator}
+	}
+	var err error
+	n.api, err = api.New(api.Config{
+		Cluster: n.cfg.Cluster, Region: n.region.ID, Self: n.cfg.Node,
+		Hosted: api.HostedBy(n.data), Replication: replication,
+		Logger: n.cfg.Logger, Clock: n.cfg.Clock,
+	})
+	if err != nil {
+		return err
+	}
+	var listen net.ListenConfig
+	if n.listener, err = listen.Listen(ctx, "tcp", n.self.API); err != nil {
+		return fmt.Errorf("listen for the API on %s: %w", n.self.API, err)
+	}
+	return nil
+}
+
+// serveAPI serves until ctx ends, and then drains.
+func (n *Node) serveAPI(ctx context.Context) error {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true)
+	server := &http.Server{
+		Handler:           n.api.Handler(),
+		Protocols:         protocols,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		ReadHeaderTimeout: readHeaderTimeout,
+		// No WriteTimeout: it would cut scans short. Every call has a deadline of its own.
+	}
+	n.cfg.Logger.Info("serving", "api", n.listener.Addr().String())
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(n.listener) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve the API: %w", err)
+	case <-ctx.Done():
+	}
+	n.api.Drain()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer cancel()
+	if err := server.Shutdown(ctx); err != nil {
+		n.cfg.Logger.Warn("requests were cut off", "err", err)
+		_ = server.Close() // the listener is closed already; this closes the connections
+	}
+	<-served // ErrServerClosed
+	return nil
+}
+
+// Close releases everything that Open took. Run must have ended.
+func (n *Node) Close() error {
+	var errs []error
+	if n.api != nil {
+		errs = append(errs, n.api.Close())
+	}
+	if n.listener != nil {
+		errs = append(errs, ignoreClosed(n.listener.Close()))
+	}
+	errs = append(errs, n.closeReplication())
+	if n.mux != nil {
+		errs = append(errs, n.mux.Close())
+	}
+	for _, s := range n.stores {
+		errs = append(errs, s.Close())
+	}
+	if n.log != nil {
+		errs = append(errs, n.log.Close())
+	}
+	if n.dir != nil {
+		errs = append(errs, n.dir.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// Ready reports whether every partition that this node holds has a leader.
+func (n *Node) Ready() error {
+	for _, p := range n.partitions {
+		if _, known := p.Leader(); !known {
+			return fmt.Errorf("partition %d has no leader", p.ID())
+		}
+	}
+	return nil
+}
+
+// API returns the address on which the API is served.
+func (n *Node) API() string { return n.listener.Addr().String() }
+
+// flows shows cross-region replication to the API.
+type flows struct{ replicator *crossregion.Replicator }
+
+// Flows implements api.Replication.
+func (f flows) Flows(p topology.PartitionID) []api.Flow {
+	var picked []api.Flow
+	for _, flow := range f.replicator.Flows() {
+		if flow.Partition == p {
+			picked = append(picked, api.Flow{
+				Source: flow.Source, Destination: flow.Destination,
+				Applied: flow.Applied, Head: flow.Head, Heard: flow.Heard,
+				Unknown: flow.Unknown, Behind: flow.Behind,
+			})
+		}
+	}
+	return picked
+}
