@@ -158,6 +158,7 @@ func (s *Server) digest(
 	return route(ctx, s, call[*atollv1.PartitionDigest]{
 		partition:  id,
 		anyReplica: level == region.Eventual,
+		timeout:    digestTimeout,
 		local: func(ctx context.Context, p Partition) (*atollv1.PartitionDigest, error) {
 			res := &atollv1.PartitionDigest{Partition: uint32(id)}
 			return res, p.Read(ctx, level, func(r *replica.Replica, _ hlc.Time) error {

@@ -70,8 +70,10 @@ func newPeers(r *topology.Region, self topology.NodeID, transport http.RoundTrip
 
 // ask runs one call at another node. sent reports whether a connection was had: if not, the other
 // node did nothing.
-func ask[T any](ctx context.Context, p *peer, do func(context.Context, *peer) (T, error)) (reply T, sent bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, peerTimeout)
+func ask[T any](
+	ctx context.Context, p *peer, timeout time.Duration, do func(context.Context, *peer) (T, error),
+) (reply T, sent bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	ctx, info := connect.NewClientContext(ctx)
 	info.RequestHeader().Set(hopsHeader, "1")

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -29,6 +30,8 @@ type call[T any] struct {
 	// write makes an unanswered request one that may have been done; with an opID it can be repeated.
 	write bool
 	opID  string
+	// timeout bounds one try at another node; 0 means peerTimeout.
+	timeout time.Duration
 }
 
 // route serves a call here or at the node that can. What nobody did is tried again for a while.
@@ -79,8 +82,13 @@ func (s *Server) conclude(ctx context.Context, f *failure, opID string, maybeDon
 	} else if routing && ctx.Err() != nil {
 		f = failureOf(ctx.Err())
 	}
-	if f.reason == reasonOutcomeUnknown && opID != "" {
-		f = f.clone().with("op_id", opID)
+	if f.reason == reasonOutcomeUnknown {
+		f = f.clone()
+		if opID != "" {
+			f = f.with("op_id", opID)
+		} else {
+			f.message = "the write may or may not have taken effect, and had no op_id to repeat it with; read the key to find out"
+		}
 	}
 	if f.reason == reasonNotOwner && f.metadata["address"] == "" {
 		if n, ok := s.region.Node(topology.NodeID(f.metadata["node"])); ok {
@@ -128,7 +136,7 @@ func routeOnce[T any](ctx context.Context, s *Server, c *call[T], hint topology.
 
 func routeTo[T any](ctx context.Context, s *Server, c *call[T], target *peer) (T, *failure) {
 	began := s.clock()
-	reply, sent, err := ask(ctx, target, c.remote)
+	reply, sent, err := ask(ctx, target, cmp.Or(c.timeout, peerTimeout), c.remote)
 	if err == nil {
 		if !c.anyReplica {
 			s.leaders[c.partition].Store(target)
