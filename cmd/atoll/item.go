@@ -1,0 +1,103 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/atolldb/atoll/client"
+)
+
+// item is a key with its value as JSON. The fields that an export has too are named as there.
+type item struct {
+	Key           string   `json:"key"`
+	Type          string   `json:"type,omitempty"`
+	Value         *string  `json:"value,omitempty"`
+	ValueBase64   []byte   `json:"value_base64,omitempty"`
+	Counter       *int64   `json:"counter,omitempty"`
+	Size          *uint64  `json:"size,omitempty"`
+	Members       []string `json:"members,omitempty"`
+	MembersBase64 [][]byte `json:"members_base64,omitempty"`
+	TTL           string   `json:"ttl,omitempty"`
+	Version       string   `json:"version,omitempty"`
+	Region        string   `json:"region,omitempty"`
+	Node          string   `json:"node,omitempty"`
+	Partition     *uint32  `json:"partition,omitempty"`
+}
+
+// itemOf describes a value; without its content if keysOnly.
+func itemOf(key string, v client.Value, keysOnly bool) item {
+	it := item{Key: key, Type: v.Type.String(), Version: v.Version}
+	if v.TTL > 0 {
+		it.TTL = v.TTL.Round(time.Millisecond).String()
+	}
+	if keysOnly {
+		return it
+	}
+	switch v.Type {
+	case client.TypeCounter:
+		it.Counter = &v.Counter
+	case client.TypeSet:
+		it.Size = &v.Size
+		for _, m := range v.Members {
+			if utf8.Valid(m) {
+				it.Members = append(it.Members, string(m))
+			} else {
+				it.MembersBase64 = append(it.MembersBase64, m)
+			}
+		}
+	default:
+		if utf8.Valid(v.Bytes) {
+			text := string(v.Bytes)
+			it.Value = &text
+		} else {
+			it.ValueBase64 = v.Bytes
+		}
+	}
+	return it
+}
+
+func (it item) answeredBy(info client.Info) item {
+	it.Region, it.Node, it.Partition = info.Region, info.Node, &info.Partition
+	return it
+}
+
+// shown returns a value for a table.
+func shown(v client.Value, width int) string {
+	switch v.Type {
+	case client.TypeCounter:
+		return strconv.FormatInt(v.Counter, 10)
+	case client.TypeSet:
+		var members []string
+		for i, m := range v.Members {
+			if i == 5 {
+				members = append(members, "…")
+				break
+			}
+			members = append(members, printable(m, 40))
+		}
+		return fmt.Sprintf("%d members: %s", v.Size, strings.Join(members, ", "))
+	default:
+		return printable(v.Bytes, width)
+	}
+}
+
+// rawValue returns a value for a pipe: a register's bytes and nothing else, a counter's number, a
+// set's members line by line.
+func rawValue(v client.Value) string {
+	switch v.Type {
+	case client.TypeCounter:
+		return strconv.FormatInt(v.Counter, 10) + "\n"
+	case client.TypeSet:
+		return string(bytes.Join(append(v.Members[:len(v.Members):len(v.Members)], nil), []byte("\n")))
+	default:
+		return string(v.Bytes)
+	}
+}
+
+func whereFields(info client.Info) []field {
+	return []field{{"region", info.Region}, {"node", info.Node}, {"partition", strconv.Itoa(int(info.Partition))}}
+}
