@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
+	"unicode/utf8"
 
 	"buf.build/go/protoyaml"
 	"google.golang.org/protobuf/proto"
@@ -109,6 +111,12 @@ func readBounded(path string) ([]byte, error) {
 
 // decode returns the message with overrides and defaults in it, or all faults.
 func decode(name string, data []byte, over []override) (*configv1.Server, error) {
+	if !utf8.Valid(data) {
+		return nil, fmt.Errorf("%s: not UTF-8", name)
+	}
+	// protoyaml splits lines at \n only and indexes them with the parser's line numbers, which count
+	// every line break that YAML knows, and may be one behind the last line.
+	data = []byte(strings.NewReplacer("\r\n", "\n", "\r", "\n", "\u0085", "\n", "\u2028", "\n", "\u2029", "\n").Replace(string(data)) + "\n")
 	v := &validator{overrides: over}
 	server := &configv1.Server{}
 	shape := checkShape(name, data)

@@ -69,12 +69,26 @@ func TestGoodFile(t *testing.T) {
 	if c.NATS.MaxStoreBytes != DefaultMaxStoreMiB<<20 || c.NATS.MaxMemoryBytes != DefaultMaxMemoryMiB<<20 || c.LogLevel != slog.LevelInfo || c.MaxProcs != 8 {
 		t.Errorf("defaults: %+v", c)
 	}
+	if err := c.Cluster.Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestGoodFileOfTheOtherRegion(t *testing.T) {
+	c, err := Load("testdata/good.yaml", Overrides{}, noEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
 	us, ok := c.Cluster.RegionNamed("us")
 	if !ok || us.ID != 2 || us.Epoch != 1 || us.NATSURLs[0] != "nats://user:hidden@us.example:4222" {
 		t.Errorf("us is %+v", us)
 	}
-	if err := c.Cluster.Validate(); err != nil {
-		t.Error(err)
+}
+
+func TestEffectiveShowsNoSecrets(t *testing.T) {
+	c, err := Load("testdata/good.yaml", Overrides{}, noEnv)
+	if err != nil {
+		t.Fatal(err)
 	}
 	effective, err := c.Effective()
 	if err != nil {

@@ -9,13 +9,16 @@ import (
 var (
 	errUnterminated = errors.New("malformed JSON: the input ends inside this record")
 	errNewline      = errors.New("malformed JSON: a line break inside a string")
-	errNesting      = errors.New("malformed JSON: a bracket closes what was not opened")
+	errNesting      = errors.New("malformed JSON: a bracket closes what was not opened, or too many are open")
 	errNoComma      = errors.New("malformed JSON: no comma before this record")
 	errExtraComma   = errors.New("malformed JSON: a comma without a record")
 	errNotArray     = errors.New("malformed JSON: the input is not an array: it must begin with [")
 	errNotClosed    = errors.New("malformed JSON: the array is not closed: is the input complete?")
 	errTrailing     = errors.New("malformed JSON: text after the end of the array; it is left out")
 )
+
+// maxNesting bounds the brackets open at once; encoding/json refuses more anyway.
+const maxNesting = 10_000
 
 // arrayReader takes a JSON array apart. It follows brackets and strings only, and leaves the rest of
 // the grammar to the check of each record; so one bad record does not hide those after it.
@@ -35,7 +38,7 @@ type arrayReader struct {
 	// column is the indent of the last record that began a line; -1 if none did.
 	column int
 	record []byte
-	stack  []byte
+	nesting
 }
 
 type arrayState int
@@ -188,45 +191,32 @@ func (r *arrayReader) lose(broken error) error {
 
 // scan reads the record that begins with c into r.record, or past it if it is too long.
 func (r *arrayReader) scan(c byte) error {
-	r.record, r.stack = r.record[:0], r.stack[:0]
-	inString, escaped, tooLong := false, false, false
+	r.record, r.nesting = r.record[:0], nesting{open: r.nesting.open[:0]}
+	tooLong := false
 	for {
 		if len(r.record) == MaxRecordBytes {
 			tooLong = true
 		} else {
 			r.record = append(r.record, c)
 		}
-		switch {
-		case inString && c == '\n':
-			return errNewline
-		case escaped:
-			escaped = false
-		case inString && c == '\\':
-			escaped = true
-		case c == '"':
-			inString = !inString
-		case inString:
-		default:
-			if err := r.bracket(c); err != nil {
-				return err
-			}
+		if err := r.nesting.step(c); err != nil {
+			return err
 		}
 		next, err := r.in.readByte()
-		closed := len(r.stack) == 0 && !inString
-		if closed && (errors.Is(err, io.EOF) || err == nil && endsRecord(next)) {
-			if err == nil {
+		ended := errors.Is(err, io.EOF)
+		switch {
+		case err != nil && !ended:
+			return err
+		case ended && !r.nesting.closed():
+			return errUnterminated
+		case r.nesting.closed() && (ended || endsRecord(next)):
+			if !ended {
 				r.in.unread(next)
 			}
 			if tooLong {
 				return errTooLong
 			}
 			return nil
-		}
-		if errors.Is(err, io.EOF) {
-			return errUnterminated
-		}
-		if err != nil {
-			return err
 		}
 		c = next
 	}
@@ -236,19 +226,43 @@ func endsRecord(c byte) bool {
 	return c == ',' || c == ']' || c == ' ' || c == '\t' || c == '\r' || c == '\n'
 }
 
-func (r *arrayReader) bracket(c byte) error {
+// nesting follows the strings and brackets of a record.
+type nesting struct {
+	open              []byte // the bracket that closes each open one
+	inString, escaped bool
+}
+
+func (n *nesting) closed() bool { return len(n.open) == 0 && !n.inString }
+
+func (n *nesting) step(c byte) error {
+	switch {
+	case n.inString && c == '\n':
+		return errNewline
+	case n.escaped:
+		n.escaped = false
+	case n.inString && c == '\\':
+		n.escaped = true
+	case c == '"':
+		n.inString = !n.inString
+	case !n.inString:
+		return n.bracket(c)
+	}
+	return nil
+}
+
+func (n *nesting) bracket(c byte) error {
 	switch c {
 	case '{':
-		r.stack = append(r.stack, '}')
+		n.open = append(n.open, '}')
 	case '[':
-		r.stack = append(r.stack, ']')
+		n.open = append(n.open, ']')
 	case '}', ']':
-		if len(r.stack) == 0 || r.stack[len(r.stack)-1] != c {
+		if len(n.open) == 0 || n.open[len(n.open)-1] != c {
 			return errNesting
 		}
-		r.stack = r.stack[:len(r.stack)-1]
+		n.open = n.open[:len(n.open)-1]
 	}
-	if len(r.stack) > MaxRecordBytes {
+	if len(n.open) > maxNesting {
 		return errNesting
 	}
 	return nil

@@ -102,7 +102,7 @@ func TestArray(t *testing.T) {
 		{"broken brackets", "-", lines(`[`, `  {"a":1},`, `  {"a":[2},`, `  {"a":3}`, `]`), []string{`2:{"a":1}`, "3-4!malformed JSON: a bracket", `4:{"a":3}`}},
 		{"broken inside, nested objects are not records", "-", lines("[", " {", `  "a":[2}`, `  ,"b":[`, `  {"c":1}`, `  ]`, " },", " {", `  "a":4`, " }", "]"), []string{"2-4!malformed JSON: a bracket", "8:{\n  \"a\":4\n }"}},
 		{"broken last", "-", lines(`[`, `{"a":1},`, `{"a":[2}`, `]`, ``), []string{`2:{"a":1}`, "3-4!malformed JSON: a bracket"}},
-		{"broken on one line", "-", `[{"a":1},{"a":[2},{"a":3}]`, []string{`1:{"a":1}`, "1-1!malformed JSON: a bracket closes what was not opened; the rest of the input, 9 bytes, is left out"}},
+		{"broken on one line", "-", `[{"a":1},{"a":[2},{"a":3}]`, []string{`1:{"a":1}`, "1-1!malformed JSON: a bracket closes what was not opened, or too many are open; the rest of the input, 9 bytes, is left out"}},
 		{"broken, then cut off", "-", lines(`[`, `{"a":[1}`, `x`), []string{"2-3!malformed JSON: a bracket", "3-3!malformed JSON: the array is not closed"}},
 	})
 	if got := read(t, "-", FormatArray, strings.NewReader(`{"a":1}`)); len(got) != 1 || !strings.Contains(got[0], "must begin with [") {
