@@ -192,20 +192,28 @@ func (b *batcher) propose(ctx context.Context, batch []*request) {
 	results := make(chan []result, 1)
 	b.machine.expect(id, results)
 	defer b.machine.forsake(id)
-	err = b.group.Propose(ctx, data)
-	if errors.Is(err, ErrNotLeader) {
-		leader, _, _ := b.group.Leader()
-		err = &NotLeaderError{Leader: leader}
-	}
+	err = b.outcome(b.group.Propose(ctx, data))
 	select {
 	case r := <-results: // applied, whatever Propose says
 		answerAll(batch, r, nil)
 	default:
-		if err == nil {
-			// Committed, but this node's machine did not answer: it skipped the entry.
-			err = ErrOutcomeUnknown
-		}
 		answerAll(batch, nil, err)
+	}
+}
+
+// outcome turns what Propose said of an entry that this node's machine did not answer into what its
+// requests are told: that nothing was done, or that nobody knows.
+func (b *batcher) outcome(err error) error {
+	switch {
+	case errors.Is(err, ErrNotLeader):
+		leader, _, _ := b.group.Leader()
+		return &NotLeaderError{Leader: leader}
+	case errors.Is(err, ErrOverloaded), errors.Is(err, ErrShuttingDown), errors.Is(err, ErrOutcomeUnknown):
+		return err
+	case err == nil: // committed, but the machine skipped the entry
+		return ErrOutcomeUnknown
+	default:
+		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 	}
 }
 

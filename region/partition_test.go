@@ -126,6 +126,7 @@ func TestWriteOutcomes(t *testing.T) {
 	}{
 		{"deposed before commit", region.ErrNotLeader, nil, region.ErrNotLeader, 0},
 		{"lost on the way", fmt.Errorf("%w: %w", region.ErrOutcomeUnknown, boom), nil, region.ErrOutcomeUnknown, 0},
+		{"lost on the way without a word", boom, nil, region.ErrOutcomeUnknown, 0},
 		{"applied, whatever the group says", nil, region.ErrOutcomeUnknown, nil, 1},
 	} {
 		f.group.set(func() { f.group.fail, f.group.failed = c.fail, c.failed })
