@@ -33,8 +33,8 @@ type object struct {
 	ttl     *durationpb.Duration
 }
 
-// store is what a fake region holds. Regions that share one hold the same.
-type store struct {
+// fakeStore is what a fake region holds. Regions that share one hold the same.
+type fakeStore struct {
 	mu      sync.Mutex
 	objects map[string]*object
 	seq     uint64
@@ -42,20 +42,20 @@ type store struct {
 	batches chan struct{} // gets a token before each batch is answered, if not nil
 }
 
-func newStore() *store { return &store{objects: map[string]*object{}, seen: map[string]bool{}} }
+func newStore() *fakeStore { return &fakeStore{objects: map[string]*object{}, seen: map[string]bool{}} }
 
 // fakeRegion serves a store as a region of one node would.
 type fakeRegion struct {
 	atollv1connect.UnimplementedKVHandler
 	name    string
-	store   *store
+	store   *fakeStore
 	regions []*atollv1.Region
 	// refuse, if not nil, is the answer to everything but Status.
 	refuse error
 }
 
 // deployment starts regions; those with the same store agree.
-func deployment(t interface{ Cleanup(func()) }, stores map[string]*store, refuse error) (address string) {
+func deployment(t interface{ Cleanup(func()) }, stores map[string]*fakeStore, refuse error) (address string) {
 	var regions []*atollv1.Region
 	var fakes []*fakeRegion
 	for i, name := range slices.Sorted(maps.Keys(stores)) {

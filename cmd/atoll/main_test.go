@@ -50,10 +50,10 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			same := newStore()
 			cleanup := deferring{e}
-			e.Setenv("ATOLL_SERVER", deployment(cleanup, map[string]*store{"eu": same, "us": same}, nil))
-			e.Setenv("APART", deployment(cleanup, map[string]*store{"eu": newStore(), "us": newStore()}, nil))
-			e.Setenv("DENIED", deployment(cleanup, map[string]*store{"eu": newStore()}, refusal(connect.CodePermissionDenied, client.ReasonDenied, nil)))
-			e.Setenv("LEADERLESS", deployment(cleanup, map[string]*store{"eu": newStore()}, refusal(connect.CodeUnavailable, client.ReasonNoLeader, nil)))
+			e.Setenv("ATOLL_SERVER", deployment(cleanup, map[string]*fakeStore{"eu": same, "us": same}, nil))
+			e.Setenv("APART", deployment(cleanup, map[string]*fakeStore{"eu": newStore(), "us": newStore()}, nil))
+			e.Setenv("DENIED", deployment(cleanup, map[string]*fakeStore{"eu": newStore()}, refusal(connect.CodePermissionDenied, client.ReasonDenied, nil)))
+			e.Setenv("LEADERLESS", deployment(cleanup, map[string]*fakeStore{"eu": newStore()}, refusal(connect.CodeUnavailable, client.ReasonNoLeader, nil)))
 			e.Setenv("DEAD", deadAddress())
 			return nil
 		},
