@@ -18,8 +18,7 @@ type fsm struct {
 	machine   region.StateMachine
 	log       *raftlog.Group
 	onFailure func(error)
-	bytes     atomic.Int64 // applied since the log was last cut
-	mu        sync.Mutex   // Raft applies and persists in different goroutines
+	mu        sync.Mutex // Raft applies and persists in different goroutines
 	failed    atomic.Bool
 }
 
@@ -31,10 +30,14 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 		if l.Type == raft.LogConfiguration {
 			entries[i].Kind = region.EntryConfiguration
 		}
-		f.bytes.Add(int64(len(l.Data)))
 	}
-	_ = f.apply(entries) // the failure was told
-	return make([]any, len(logs))
+	responses := make([]any, len(logs))
+	if err := f.apply(entries); err != nil {
+		for i := range responses {
+			responses[i] = err // committed, but not applied here: nobody may be told that it is
+		}
+	}
+	return responses
 }
 
 // Apply implements raft.FSM.
@@ -65,6 +68,9 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 
 // Restore implements raft.FSM: it takes over a snapshot that was received.
 func (f *fsm) Restore(r io.ReadCloser) error {
+	if counted, ok := r.(raft.ReadCloserWrapper); ok {
+		r = counted.WrappedReadCloser()
+	}
 	received, ok := r.(*receivedSnapshot)
 	if !ok {
 		return fmt.Errorf("restore from %T: only received snapshots are restored", r)

@@ -22,21 +22,23 @@ import (
 // about as long again at worst; under 800 ms, a busy machine with two cores starts needless elections.
 // A group of one has nobody to wait for.
 const (
-	electionTimeout     = 800 * time.Millisecond
-	leaseTimeout        = 500 * time.Millisecond
-	aloneTimeout        = 100 * time.Millisecond
-	commitTimeout       = 250 * time.Millisecond
-	rpcTimeout          = 5 * time.Second
-	enqueueTimeout      = 5 * time.Second
-	connectionsPerPeer  = 3
-	appendEntries       = 64
-	trailingEntries     = 4096 // never 0: more than can be in flight, or a snapshot's install can livelock
-	snapshotLook        = 5 * time.Second
-	snapshotBytes       = 64 << 20
-	snapshotEntries     = 32 << 10
-	neverByCount        = math.MaxInt32
-	neverByTime         = 24 * time.Hour
-	inFlightAppendBytes = appendEntries << 20
+	electionTimeout    = 800 * time.Millisecond
+	leaseTimeout       = 500 * time.Millisecond
+	aloneTimeout       = 100 * time.Millisecond
+	commitTimeout      = 250 * time.Millisecond
+	rpcTimeout         = 5 * time.Second
+	enqueueTimeout     = 5 * time.Second
+	connectionsPerPeer = 3
+	appendEntries      = 64
+	trailingEntries    = 4096 // never 0: more than can be in flight, or a snapshot's install can livelock
+	snapshotLook       = 5 * time.Second
+	snapshotBytes      = 64 << 20
+	snapshotEntries    = 32 << 10
+	neverByCount       = math.MaxInt32
+	neverByTime        = 24 * time.Hour
+	trailingEntriesMin = 4 * appendEntries
+	shutdownPatience   = 2 * time.Second
+	leadershipQueue    = 16
 )
 
 // Config is what a group needs; all fields are required but the timeout.
@@ -64,7 +66,9 @@ type Group struct {
 	fsm    *fsm
 	trans  *raft.NetworkTransport
 	logger *slog.Logger
+	notify chan bool     // every change of leadership, in order
 	ended  chan struct{} // closed when raft has shut down: nothing is answered any more
+	log    *raftlog.Group
 
 	mu struct {
 		sync.Mutex
@@ -73,6 +77,8 @@ type Group struct {
 	}
 }
 
+var errLogLost = errors.New("the log was lost")
+
 // New opens the group's member, and bootstraps it if it has no state. Raft runs from then on, and
 // Run must be called to end it.
 func New(c Config) (*Group, error) {
@@ -80,10 +86,12 @@ func New(c Config) (*Group, error) {
 	g := &Group{
 		fsm:    &fsm{machine: c.Machine, log: c.Log, onFailure: c.OnFailure},
 		logger: logger,
+		notify: make(chan bool, leadershipQueue),
 		ended:  make(chan struct{}),
+		log:    c.Log,
 	}
 	g.mu.changed = make(chan struct{})
-	logs := logStore{c.Log}
+	logs := logStore{c.Log, c.Machine, c.OnFailure}
 	snapshots := &snapshotStore{machine: c.Machine, dir: c.Dir}
 	g.trans = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream:          &stream{layer: c.Layer, self: c.Self},
@@ -93,7 +101,14 @@ func New(c Config) (*Group, error) {
 		Logger:          newLogger(logger),
 	})
 	conf := configuration(&c, logger)
+	// Raft waits for who reads this channel; Run does at once and all the time. LeaderCh keeps but the
+	// latest change, so that losing and regaining the lead would go unseen.
+	conf.NotifyCh = g.notify
 	c.Log.SetDurable(c.Machine.Position().Index)
+	// A crash can come between installing a snapshot and Raft's forgetting the log before it.
+	if _, err := logs.discardStale(c.Machine.Position()); err != nil {
+		return nil, errors.Join(fmt.Errorf("compare log and state: %w", err), g.trans.Close())
+	}
 	if err := bootstrap(conf, &c, logs, snapshots, g.trans); err != nil {
 		return nil, errors.Join(err, g.trans.Close())
 	}
@@ -132,15 +147,43 @@ func configuration(c *Config, logger *slog.Logger) *raft.Config {
 // bootstrap makes the first configuration, the same on every member, if the member has no state.
 func bootstrap(conf *raft.Config, c *Config, logs logStore, snapshots raft.SnapshotStore, trans raft.Transport) error {
 	stable := stableStore{c.Log}
-	exists, err := raft.HasExistingState(logs, stable, snapshots)
-	if err != nil || exists {
-		return err
-	}
 	servers := raft.Configuration{}
 	for _, m := range c.Members {
 		servers.Servers = append(servers.Servers, raft.Server{ID: raft.ServerID(m), Address: raft.ServerAddress(m)})
 	}
-	if err := raft.BootstrapCluster(conf, logs, stable, snapshots, trans, servers); err != nil {
+	exists, err := raft.HasExistingState(logs, stable, snapshots)
+	if err != nil {
+		return err
+	}
+	if !exists {
+		if err := raft.BootstrapCluster(conf, logs, stable, snapshots, trans, servers); err != nil {
+			return fmt.Errorf("bootstrap raft: %w", err)
+		}
+		return nil
+	}
+	if c.Log.LastIndex() > 0 || c.Machine.Position().Index > 0 {
+		return nil
+	}
+	return finishBootstrap(stable, logs, servers)
+}
+
+// finishBootstrap repeats the second half of the library's bootstrap, which stores the term 1 and then
+// the configuration: after a crash between the two, it would never do anything again. A later term, or
+// a vote, means that there was a log once.
+func finishBootstrap(stable stableStore, logs logStore, servers raft.Configuration) error {
+	term, err := stable.GetUint64([]byte("CurrentTerm"))
+	if err != nil {
+		return err
+	}
+	vote, err := stable.GetUint64([]byte("LastVoteTerm"))
+	if err != nil {
+		return err
+	}
+	if term != 1 || vote != 0 {
+		return fmt.Errorf("%w: it is empty, but took part in term %d", errLogLost, term)
+	}
+	first := &raft.Log{Index: 1, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(servers)}
+	if err := logs.StoreLog(first); err != nil {
 		return fmt.Errorf("bootstrap raft: %w", err)
 	}
 	return nil
@@ -152,9 +195,17 @@ func (g *Group) Run(ctx context.Context) error {
 	loops.Go(func() error { g.watchLeadership(watching); return nil })
 	loops.Go(func() error { g.takeSnapshots(watching); return nil })
 	<-ctx.Done()
-	err := g.raft.Shutdown().Error()
-	close(g.ended)
-	return errors.Join(err, loops.Wait(), g.trans.Close())
+	shutdown := g.raft.Shutdown()
+	// Raft waits for all it has begun. Closing the connections ends what waits for a peer, such as a
+	// snapshot half received; what waits for a disk that hangs must not keep callers waiting.
+	g.trans.CloseStreams()
+	closed := g.trans.Close()
+	end := sync.OnceFunc(func() { close(g.ended) })
+	patience := time.AfterFunc(shutdownPatience, end)
+	err := shutdown.Error()
+	patience.Stop()
+	end()
+	return errors.Join(err, loops.Wait(), closed)
 }
 
 func (g *Group) watchLeadership(ctx context.Context) {
@@ -163,7 +214,7 @@ func (g *Group) watchLeadership(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case leading := <-g.raft.LeaderCh():
+		case leading := <-g.notify:
 			g.setLeading(leading)
 		}
 	}
@@ -194,12 +245,22 @@ func (g *Group) Leader() (leader topology.NodeID, term uint64, known bool) {
 
 // Propose has data committed and applied by this node's state machine; nil says that it is.
 // region.ErrNotLeader, region.ErrOverloaded and region.ErrShuttingDown mean that nothing was done;
-// region.ErrOutcomeUnknown that it may be, or may yet be.
+// region.ErrOutcomeUnknown that it may be, or may yet be. It returns soon after ctx ends, or Run.
 func (g *Group) Propose(ctx context.Context, data []byte) error {
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil || g.stopped():
 		return region.ErrShuttingDown
+	case g.raft.State() != raft.Leader:
+		return region.ErrNotLeader
 	}
-	err := g.await(ctx, g.raft.Apply(data, enqueueTimeout))
+	err := g.await(ctx, func() error {
+		f := g.raft.Apply(data, enqueueTimeout)
+		if err := f.Error(); err != nil {
+			return err
+		}
+		err, _ := f.Response().(error)
+		return err
+	})
 	switch {
 	case err == nil:
 		return nil
@@ -215,8 +276,18 @@ func (g *Group) Propose(ctx context.Context, data []byte) error {
 // Barrier returns nil once this node has proved, by committing an entry, that it led the group after
 // the call began, and has applied all that was committed before.
 func (g *Group) Barrier(ctx context.Context) error {
-	err := g.await(ctx, g.raft.Barrier(enqueueTimeout))
 	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case g.stopped():
+		return region.ErrShuttingDown
+	case g.raft.State() != raft.Leader:
+		return region.ErrNotLeader
+	}
+	err := g.await(ctx, func() error { return g.raft.Barrier(enqueueTimeout).Error() })
+	switch {
+	case err == nil && g.fsm.failed.Load():
+		return region.ErrShuttingDown // Raft counts as applied what the state machine could not apply
 	case err == nil || ctx.Err() != nil:
 		return err
 	case errors.Is(err, raft.ErrEnqueueTimeout):
@@ -228,11 +299,20 @@ func (g *Group) Barrier(ctx context.Context) error {
 	}
 }
 
+func (g *Group) stopped() bool {
+	select {
+	case <-g.ended:
+		return true
+	default:
+		return false
+	}
+}
+
 // await waits for a future. The library's own wait can last for ever: a future that was enqueued when
 // Raft shut down is never answered. The goroutine that is left behind then ends with the process.
-func (g *Group) await(ctx context.Context, f raft.Future) error {
+func (g *Group) await(ctx context.Context, wait func() error) error {
 	answered := make(chan error, 1)
-	go func() { answered <- f.Error() }()
+	go func() { answered <- wait() }()
 	select {
 	case err := <-answered:
 		return err
@@ -240,29 +320,5 @@ func (g *Group) await(ctx context.Context, f raft.Future) error {
 		return ctx.Err()
 	case <-g.ended:
 		return raft.ErrRaftShutdown
-	}
-}
-
-// takeSnapshots cuts the log when it has grown by enough since the last time.
-func (g *Group) takeSnapshots(ctx context.Context) {
-	ticker := time.NewTicker(snapshotLook)
-	defer ticker.Stop()
-	last := g.raft.LastIndex()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		index := g.raft.LastIndex()
-		if g.fsm.bytes.Load() < snapshotBytes && index-min(index, last) < snapshotEntries {
-			continue
-		}
-		if err := g.await(ctx, g.raft.Snapshot()); err != nil {
-			g.logger.Debug("log not cut", "err", err)
-			continue
-		}
-		g.fsm.bytes.Store(0)
-		last = index
 	}
 }

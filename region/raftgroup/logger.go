@@ -8,8 +8,9 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// logger hands Raft's log lines on to slog: warnings and errors as they are, the rest at debug level,
-// for Raft tells much that nobody can act on. Raft's loops must never wait for a log.
+// logger hands Raft's log lines on to slog: warnings and errors as warnings, the rest at debug level,
+// for Raft tells much that nobody can act on: what it calls an error is mostly a peer that is away, and
+// failures of the storage go to OnFailure. Raft's loops must never wait for a log.
 type logger struct {
 	slog *slog.Logger
 	name string
@@ -21,9 +22,7 @@ func newLogger(l *slog.Logger) hclog.Logger { return &logger{slog: l.With("compo
 // Log implements hclog.Logger.
 func (l *logger) Log(level hclog.Level, msg string, args ...any) {
 	switch level {
-	case hclog.Error:
-		l.slog.Error(msg, args...)
-	case hclog.Warn:
+	case hclog.Error, hclog.Warn:
 		l.slog.Warn(msg, args...)
 	default:
 		l.slog.Debug(msg, args...)

@@ -5,11 +5,19 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/atolldb/atoll/region"
 	"github.com/atolldb/atoll/region/raftlog"
 )
 
+var errConflict = errors.New("the log contradicted an installed snapshot and was deleted: raft must start anew")
+
 // logStore is a group's part of the node's log, as Raft wants it.
-type logStore struct{ log *raftlog.Group }
+type logStore struct {
+	log     *raftlog.Group
+	machine region.StateMachine
+	// onConflict is called when Raft has to be started anew, see DeleteRange.
+	onConflict func(error)
+}
 
 // FirstIndex implements raft.LogStore.
 func (s logStore) FirstIndex() (uint64, error) { return s.log.FirstIndex(), nil }
@@ -48,8 +56,46 @@ func (s logStore) StoreLogs(logs []*raft.Log) error {
 	return s.log.Append(entries)
 }
 
-// DeleteRange implements raft.LogStore.
-func (s logStore) DeleteRange(first, last uint64) error { return s.log.DeleteRange(first, last) }
+// DeleteRange implements raft.LogStore. Raft asks for three things: to truncate a tail that conflicts
+// with the leader's; to cut off entries that the state machine's file has made superfluous; and, after
+// a snapshot was installed, to forget everything. The last would lose acknowledged entries beyond the
+// snapshot, so only what the snapshot contradicts is deleted then.
+func (s logStore) DeleteRange(first, last uint64) error {
+	p := s.machine.Position()
+	if first > p.Index || last < s.log.LastIndex() || last <= p.Index {
+		return s.log.DeleteRange(first, last)
+	}
+	conflict, err := s.discardStale(p)
+	if err == nil && conflict {
+		// Raft goes on believing in the last entry that it had, which is gone, and would refuse every
+		// entry from the leader (hashicorp/raft #697). Getting here takes an old leader with more
+		// uncommitted entries than a leader keeps after a snapshot.
+		err = errConflict
+		s.onConflict(err)
+	}
+	return err
+}
+
+// discardStale deletes the log if the state at p did not come out of it: p came with a snapshot, and
+// the log ends before p or has another entry there. It tells whether it deleted such an entry.
+func (s logStore) discardStale(p region.Position) (conflict bool, err error) {
+	first, last := s.log.FirstIndex(), s.log.LastIndex()
+	if first == 0 || first > p.Index {
+		return false, nil
+	}
+	if last >= p.Index {
+		e, err := s.log.Entry(p.Index)
+		if err != nil || e.Term == p.Term {
+			return false, err
+		}
+		conflict = true
+	}
+	// The tail first: a log without its head is whole, one without its middle is not.
+	if err := s.log.DeleteRange(p.Index+1, last); err != nil {
+		return conflict, err
+	}
+	return conflict, s.log.DeleteRange(first, min(last, p.Index))
+}
 
 // IsMonotonic implements raft.MonotonicLogStore: indexes have no gaps.
 func (s logStore) IsMonotonic() bool { return true }

@@ -17,6 +17,7 @@ const (
 	maxHandshakes    = 256 // at once; further connections wait to be accepted
 	acceptQueue      = 16  // per group, connections that wait to be taken
 	keepAlive        = 5 * time.Second
+	acceptPause      = 100 * time.Millisecond // after the system refused, for want of descriptors say
 )
 
 // Config is what a Mux needs; all fields are required.
@@ -83,13 +84,29 @@ func (m *Mux) Run(ctx context.Context) error {
 			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 				return nil
 			}
-			return fmt.Errorf("accept connections of the region's nodes: %w", err)
+			m.cfg.Logger.Warn("cannot accept connections of the region's nodes", "err", err)
+			if !pause(ctx, acceptPause) {
+				return nil
+			}
+			continue
 		}
 		places <- struct{}{}
 		handshakes.Go(func() {
 			defer func() { <-places }()
 			m.welcome(c)
 		})
+	}
+}
+
+// pause returns false if ctx ended meanwhile.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -100,6 +117,9 @@ func (m *Mux) welcome(raw net.Conn) {
 		return
 	}
 	layer, err := m.admit(c)
+	if err == nil {
+		err = layer.own(c)
+	}
 	if err != nil {
 		m.cfg.Logger.Warn("connection refused", "peer", raw.RemoteAddr().String(), "err", err)
 		_ = c.Close() // it is refused already
@@ -150,7 +170,7 @@ func (m *Mux) judge(h *hello) (*Layer, refusal) {
 }
 
 // dial connects a group to the same group of another node.
-func (m *Mux) dial(to topology.NodeID, group uint32, timeout time.Duration) (net.Conn, error) {
+func (m *Mux) dial(to topology.NodeID, group uint32, timeout time.Duration) (*conn, error) {
 	address, known := m.cfg.Resolve(to)
 	if !known {
 		return nil, fmt.Errorf("node %s is not in this region", to)
@@ -215,7 +235,8 @@ func (m *Mux) Close() error {
 // conn is a connection that Close closes if its owner has not.
 type conn struct {
 	net.Conn
-	mux *Mux
+	mux   *Mux
+	layer *Layer // once it has one; guarded by mux.mu
 }
 
 // track takes charge of a connection. It closes it and returns false if the mux is closed.
@@ -263,9 +284,36 @@ func (l *Layer) Accept() (net.Conn, error) {
 	}
 }
 
-// Close implements net.Listener. It closes neither the node's listener nor connections.
+// own makes c one of the layer's connections, unless the layer is closed.
+func (l *Layer) own(c *conn) error {
+	l.mux.mu.Lock()
+	defer l.mux.mu.Unlock()
+	select {
+	case <-l.closed:
+		return net.ErrClosed
+	default:
+		c.layer = l
+		return nil
+	}
+}
+
+// Close implements net.Listener. It closes the group's connections too, so that nothing of the group
+// waits for a peer any more, but not the node's listener.
 func (l *Layer) Close() error {
-	l.once.Do(func() { close(l.closed) })
+	l.once.Do(func() {
+		l.mux.mu.Lock()
+		close(l.closed)
+		var own []*conn
+		for c := range l.mux.mu.conns {
+			if c.layer == l {
+				own = append(own, c)
+			}
+		}
+		l.mux.mu.Unlock()
+		for _, c := range own {
+			_ = c.Close() // the peer notices
+		}
+	})
 	return nil
 }
 
@@ -274,5 +322,12 @@ func (l *Layer) Addr() net.Addr { return l.mux.Addr() }
 
 // Dial connects to the same group of another node.
 func (l *Layer) Dial(to topology.NodeID, timeout time.Duration) (net.Conn, error) {
-	return l.mux.dial(to, l.group, timeout)
+	c, err := l.mux.dial(to, l.group, timeout)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.own(c); err != nil {
+		return nil, errors.Join(fmt.Errorf("dial node %s: %w", to, err), c.Close())
+	}
+	return c, nil
 }

@@ -1,0 +1,367 @@
+package raftgroup
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/atolldb/atoll/crdt/replica"
+	"github.com/atolldb/atoll/region"
+	"github.com/atolldb/atoll/region/raftlog"
+	"github.com/atolldb/atoll/region/store"
+	"github.com/atolldb/atoll/region/transport"
+	"github.com/atolldb/atoll/topology"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		// What await leaves behind when Raft never answers a future; see there.
+		goleak.IgnoreAnyFunction("github.com/hashicorp/raft.(*deferError).Error"))
+}
+
+// testMachine keeps the count and the hash chain of what it applied in a real store.
+type testMachine struct {
+	store    *store.Store
+	position atomic.Pointer[region.Position]
+	failure  atomic.Pointer[error]
+	installs atomic.Int32
+}
+
+func openMachine(path string) (*testMachine, error) {
+	s, err := store.Open(path, store.Options{})
+	if err != nil {
+		return nil, err
+	}
+	m := &testMachine{store: s}
+	return m, m.refresh()
+}
+
+func (m *testMachine) refresh() error {
+	return m.store.View(func(kv replica.KV) error {
+		p, err := readPosition(kv)
+		m.position.Store(&p)
+		return err
+	})
+}
+
+// readPosition reads index(8) term(8) configuration index(8) configuration.
+func readPosition(kv replica.KV) (p region.Position, err error) {
+	b, ok, err := kv.Get([]byte("position"))
+	if ok {
+		p.Index, p.Term = binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])
+		p.ConfigurationIndex, p.Configuration = binary.BigEndian.Uint64(b[16:]), append([]byte(nil), b[24:]...)
+	}
+	return p, err
+}
+
+func writePosition(kv replica.KV, p region.Position) error {
+	b := binary.BigEndian.AppendUint64(nil, p.Index)
+	b = binary.BigEndian.AppendUint64(b, p.Term)
+	b = binary.BigEndian.AppendUint64(b, p.ConfigurationIndex)
+	return kv.Put([]byte("position"), append(b, p.Configuration...))
+}
+
+func readNumber(kv replica.KV, key string) (uint64, error) {
+	b, ok, err := kv.Get([]byte(key))
+	if !ok {
+		return 0, err
+	}
+	return binary.BigEndian.Uint64(b), nil
+}
+
+func (m *testMachine) Apply(entries []region.Entry) error {
+	if err := m.failure.Load(); err != nil {
+		return *err
+	}
+	p := *m.position.Load()
+	err := m.store.Update(func(kv replica.KV) error {
+		for _, e := range entries {
+			if e.Index <= p.Index {
+				continue
+			}
+			p.Index, p.Term = e.Index, e.Term
+			switch e.Kind {
+			case region.EntryConfiguration:
+				p.Configuration, p.ConfigurationIndex = e.Data, e.Index
+			case region.EntryCommand:
+				if err := chain(kv, e.Data); err != nil {
+					return err
+				}
+			case region.EntryNothing:
+			}
+		}
+		return writePosition(kv, p)
+	})
+	if err == nil {
+		m.position.Store(&p)
+	}
+	return err
+}
+
+func chain(kv replica.KV, data []byte) error {
+	count, err := readNumber(kv, "count")
+	if err != nil {
+		return err
+	}
+	sum, err := readNumber(kv, "sum")
+	if err != nil {
+		return err
+	}
+	h := fnv.New64a()
+	h.Write(binary.BigEndian.AppendUint64(nil, sum))
+	h.Write(data)
+	return errors.Join(
+		kv.Put([]byte("count"), binary.BigEndian.AppendUint64(nil, count+1)),
+		kv.Put([]byte("sum"), binary.BigEndian.AppendUint64(nil, h.Sum64())))
+}
+
+func (m *testMachine) Position() region.Position { return *m.position.Load() }
+
+type testSnapshot struct {
+	*store.Snapshot
+	position region.Position
+}
+
+func (s *testSnapshot) Position() region.Position { return s.position }
+
+func (m *testMachine) OpenSnapshot() (region.Snapshot, error) {
+	s, err := m.store.Snapshot()
+	if err != nil {
+		return nil, err
+	}
+	p, err := readPosition(s.KV())
+	return &testSnapshot{s, p}, err
+}
+
+func (m *testMachine) Install(path string) error {
+	m.installs.Add(1)
+	have := m.Position()
+	err := m.store.Install(path, func(kv replica.KV) error {
+		p, err := readPosition(kv)
+		if err == nil && p.Index < have.Index {
+			err = fmt.Errorf("snapshot at %d is older than %d", p.Index, have.Index)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return m.refresh()
+}
+
+// figures returns how many commands were applied, and the hash over them in order.
+func (m *testMachine) figures() (count, sum uint64, err error) {
+	err = m.store.View(func(kv replica.KV) (err error) {
+		if count, err = readNumber(kv, "count"); err == nil {
+			sum, err = readNumber(kv, "sum")
+		}
+		return err
+	})
+	return count, sum, err
+}
+
+// node is one node of a test cluster, running or not.
+type node struct {
+	id       topology.NodeID
+	dir      string
+	log      *raftlog.Log
+	mux      *transport.Mux
+	machines []*testMachine
+	groups   []*Group
+	failures chan error
+	stop     func()
+}
+
+// cluster is a few nodes in this process, each with a few groups, on loopback.
+type cluster struct {
+	t      testing.TB
+	groups int
+	nodes  []*node
+
+	mu        sync.Mutex
+	addresses map[topology.NodeID]string
+}
+
+func newCluster(t testing.TB, nodes, groups int) *cluster {
+	c := &cluster{t: t, groups: groups, addresses: map[topology.NodeID]string{}}
+	for i := range nodes {
+		c.nodes = append(c.nodes, &node{id: topology.NodeID(fmt.Sprintf("n%d", i+1)), dir: t.TempDir()})
+	}
+	for _, n := range c.nodes {
+		c.start(n)
+	}
+	t.Cleanup(func() {
+		for _, n := range c.nodes {
+			c.stopNode(n)
+		}
+	})
+	return c
+}
+
+func (c *cluster) resolve(id topology.NodeID) (string, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	address, known := c.addresses[id]
+	return address, known
+}
+
+func (c *cluster) members() []topology.NodeID {
+	var ids []topology.NodeID
+	for _, n := range c.nodes {
+		ids = append(ids, n.id)
+	}
+	return ids
+}
+
+func (c *cluster) must(err error) {
+	c.t.Helper()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// start starts n with what is in its directory.
+func (c *cluster) start(n *node) {
+	c.t.Helper()
+	c.open(n)
+	ctx, cancel := context.WithCancel(c.t.Context())
+	var running sync.WaitGroup
+	run := func(component func(context.Context) error) {
+		running.Go(func() {
+			if err := component(ctx); err != nil {
+				c.t.Errorf("node %s: %v", n.id, err)
+			}
+		})
+	}
+	for _, g := range n.groups {
+		run(g.Run)
+	}
+	muxCtx, muxCancel := context.WithCancel(c.t.Context())
+	muxDone := make(chan error, 1)
+	go func() { muxDone <- n.mux.Run(muxCtx) }()
+	n.stop = func() {
+		cancel()
+		running.Wait()
+		muxCancel()
+		c.must(<-muxDone)
+		for _, m := range n.machines {
+			c.must(m.store.Close())
+		}
+		c.must(n.log.Close())
+	}
+}
+
+func (c *cluster) open(n *node) {
+	c.t.Helper()
+	logger := slog.New(slog.DiscardHandler)
+	if testing.Verbose() {
+		logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})).With("node", n.id)
+	}
+	n.failures, n.machines, n.groups = make(chan error, 8), nil, nil
+	var err error
+	n.log, err = raftlog.Open(filepath.Join(n.dir, "log"), raftlog.Options{Logger: logger, OnFailure: func(err error) { n.failures <- err }})
+	c.must(err)
+	n.mux, err = transport.Listen(transport.Config{Cluster: "test", Self: n.id, Listen: "127.0.0.1:0", Resolve: c.resolve, Logger: logger})
+	c.must(err)
+	c.mu.Lock()
+	c.addresses[n.id] = n.mux.Addr().String()
+	c.mu.Unlock()
+	temp := filepath.Join(n.dir, "tmp")
+	c.must(os.MkdirAll(temp, 0o700))
+	for id := range uint32(c.groups) {
+		m, err := openMachine(filepath.Join(n.dir, fmt.Sprintf("state-%d.db", id)))
+		c.must(err)
+		log, err := n.log.Group(id)
+		c.must(err)
+		g, err := New(Config{
+			Group: id, Self: n.id, Members: c.members(), Log: log, Layer: n.mux.Group(id), Machine: m,
+			Dir: temp, Logger: logger, OnFailure: func(err error) { n.failures <- err },
+		})
+		c.must(err)
+		n.machines, n.groups = append(n.machines, m), append(n.groups, g)
+	}
+}
+
+func (c *cluster) stopNode(n *node) {
+	if n.stop != nil {
+		n.stop()
+		n.stop = nil
+	}
+}
+
+// eventually waits until check returns nil.
+func (c *cluster) eventually(within time.Duration, check func() error) {
+	c.t.Helper()
+	deadline, ticker := time.NewTimer(within), time.NewTicker(5*time.Millisecond)
+	defer deadline.Stop()
+	defer ticker.Stop()
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		select {
+		case <-ticker.C:
+		case <-deadline.C:
+			c.t.Fatalf("after %s: %v", within, err)
+		}
+	}
+}
+
+// propose has some node accept data for a group, and returns that node.
+func (c *cluster) propose(group int, data string) *node {
+	c.t.Helper()
+	var by *node
+	c.eventually(20*time.Second, func() error {
+		for _, n := range c.nodes {
+			if n.stop == nil {
+				continue
+			}
+			err := n.groups[group].Propose(c.t.Context(), []byte(data))
+			if err == nil {
+				by = n
+				return nil
+			}
+			if !errors.Is(err, region.ErrNotLeader) {
+				return err
+			}
+		}
+		return region.ErrNotLeader
+	})
+	return by
+}
+
+// converge waits until all running nodes applied count commands of a group, the same ones.
+func (c *cluster) converge(group int, count uint64) {
+	c.t.Helper()
+	c.eventually(20*time.Second, func() error {
+		var want uint64
+		for _, n := range c.nodes {
+			if n.stop == nil {
+				continue
+			}
+			got, sum, err := n.machines[group].figures()
+			switch {
+			case err != nil:
+				return err
+			case got != count:
+				return fmt.Errorf("node %s applied %d of %d", n.id, got, count)
+			case want != 0 && sum != want:
+				c.t.Fatalf("node %s applied other commands", n.id)
+			}
+			want = sum
+		}
+		return nil
+	})
+}
