@@ -155,7 +155,8 @@ func (r *Replicator) retry(ctx context.Context, what, region string, run func() 
 			pause.succeeded()
 		}
 		pause.failed(now)
-		if isPowerOfTwo(uint64(pause.failures)) {
+		// The first failures are those of a start, where others are not ready yet.
+		if pause.failures >= 8 && isPowerOfTwo(uint64(pause.failures)) {
 			r.log.Warn(what, slog.String("region", region), slog.Int("failures", pause.failures), slog.Any("err", err))
 		}
 		timeout, stop := timer(pause.until, now)

@@ -99,6 +99,12 @@ func (d *deployment) until(what string, ok func() bool) {
 	}
 }
 
+func (d *deployment) pause(t time.Duration) {
+	timer := time.NewTimer(t)
+	defer timer.Stop()
+	<-timer.C
+}
+
 // converge waits until everything is everywhere and trimmed, and checks that it is right.
 func (d *deployment) converge() {
 	d.t.Helper()
@@ -163,6 +169,7 @@ func TestLeadersChangeAndStreamsAreLost(t *testing.T) {
 		default:
 			region.Lead(topology.PartitionID(rng.IntN(testPartitions)), rng.IntN(3)-1)
 		}
+		d.pause(time.Duration(rng.IntN(30)) * time.Millisecond) // so that all that can be under way is
 	}
 	for _, region := range d.regions {
 		for p := range topology.PartitionID(testPartitions) {

@@ -225,7 +225,7 @@ func (w *world) turmoil() {
 func TestEveryRegionMergesEverythingOnceInOrder(t *testing.T) {
 	var total receiverCounts
 	rewinds := uint64(0)
-	for seed := range uint64(150) {
+	for seed := range uint64(60) {
 		w := newWorld(t, seed, 2+int(seed%2))
 		w.turmoil()
 		for _, f := range w.faults[:min(len(w.faults), 3)] {
