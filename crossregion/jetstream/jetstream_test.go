@@ -257,6 +257,15 @@ func incarnationOf(t *testing.T, r *region) (string, error) {
 	return state.Incarnation, err
 }
 
+func TestWhichNodesRunServers(t *testing.T) {
+	nodes := make([]topology.Node, 5)
+	for n, want := range []int{0, 1, 1, 3, 3, 3} {
+		if got := len(ServerNodes(nodes[:n])); got != want {
+			t.Errorf("%d of %d nodes", got, n)
+		}
+	}
+}
+
 func TestStartSaysWhatIsWrong(t *testing.T) {
 	taken := startServer(t, ServerConfig{Name: "n1", Region: "eu", StoreDir: t.TempDir()})
 	file := filepath.Join(t.TempDir(), "file")
@@ -267,7 +276,11 @@ func TestStartSaysWhatIsWrong(t *testing.T) {
 		cfg  ServerConfig
 		want string
 	}{
-		"address taken":    {ServerConfig{Listen: taken.Addr(), StoreDir: t.TempDir()}, taken.Addr()},
+		"address taken": {ServerConfig{Listen: taken.Addr(), StoreDir: t.TempDir()}, taken.Addr()},
+		"cluster address taken": {ServerConfig{
+			Listen: "127.0.0.1:0", StoreDir: t.TempDir(), ClusterListen: taken.Addr(),
+			Routes: []string{taken.Addr(), freeAddress(t), freeAddress(t)},
+		}, taken.Addr()},
 		"store not usable": {ServerConfig{Listen: "127.0.0.1:0", StoreDir: filepath.Join(file, "nats")}, file},
 	}
 	for name, c := range cases {
