@@ -23,7 +23,7 @@ var arrows = []arrow{
 	{dir: "region/store", imports: []string{"crdt/replica"}},
 	{dir: "region/raftlog"},
 	{dir: "region/transport", imports: []string{"topology"}},
-	{dir: "region/raftgroup", imports: []string{"region", "region/raftlog", "region/transport", "topology"}},
+	{dir: "region/raftgroup", imports: []string{"region", "region/raftlog", "region/transport", "topology"}, tests: []string{"crdt/replica", "region/store"}},
 	{dir: "region/api", imports: []string{"crdt", "hlc", "region", "region/store", "topology", "proto"}, tests: []string{"client"}},
 
 	// region and crossregion never import each other: crossregion declares the Source and Sink it

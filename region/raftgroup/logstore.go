@@ -62,7 +62,7 @@ func (s logStore) StoreLogs(logs []*raft.Log) error {
 // snapshot, so only what the snapshot contradicts is deleted then.
 func (s logStore) DeleteRange(first, last uint64) error {
 	p := s.machine.Position()
-	if first > p.Index || last < s.log.LastIndex() || last <= p.Index {
+	if first > p.Index || last < s.log.LastIndex() || last < p.Index {
 		return s.log.DeleteRange(first, last)
 	}
 	conflict, err := s.discardStale(p)

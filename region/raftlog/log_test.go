@@ -88,19 +88,7 @@ func TestGroupsAreApartAndSurviveReopening(t *testing.T) {
 	writers.Wait()
 	for round := range 2 {
 		for _, id := range ids {
-			g := openGroup(t, l, id)
-			checkEntries(t, g, 1, 40)
-			vote, err := g.Get([]byte("vote"))
-			if err != nil || string(vote) != fmt.Sprintf("n%d", id) {
-				t.Fatalf("vote %q, %v", vote, err)
-			}
-			term, err := g.GetUint64([]byte("term"))
-			if err != nil || term != uint64(id)+7 {
-				t.Fatalf("term %d, %v", term, err)
-			}
-			if s := g.Stats(); s.Bytes == 0 || s.Appended < s.Bytes {
-				t.Fatalf("figures %+v", s)
-			}
+			checkGroup(t, openGroup(t, l, id))
 		}
 		if round == 0 {
 			if err := errors.Join(l.Close(), l.Close()); err != nil {
@@ -116,6 +104,23 @@ func TestGroupsAreApartAndSurviveReopening(t *testing.T) {
 	}
 	if err := empty.Append(entries(9, 1, 1)); !errors.Is(err, ErrClosed) {
 		t.Fatalf("append after close: %v", err)
+	}
+}
+
+// checkGroup checks what TestGroupsAreApartAndSurviveReopening wrote.
+func checkGroup(t *testing.T, g *Group) {
+	t.Helper()
+	checkEntries(t, g, 1, 40)
+	vote, err := g.Get([]byte("vote"))
+	if err != nil || string(vote) != fmt.Sprintf("n%d", g.id) {
+		t.Fatalf("vote %q, %v", vote, err)
+	}
+	term, err := g.GetUint64([]byte("term"))
+	if err != nil || term != uint64(g.id)+7 {
+		t.Fatalf("term %d, %v", term, err)
+	}
+	if s := g.Stats(); s.Bytes == 0 || s.Appended < s.Bytes {
+		t.Fatalf("figures %+v", s)
 	}
 }
 

@@ -168,6 +168,41 @@ func TestEndClosesEverything(t *testing.T) {
 	}
 }
 
+// A group that stops waits for no peer, and the other groups go on.
+func TestClosingAGroupClosesItsConnections(t *testing.T) {
+	n := &nodes{addresses: map[topology.NodeID]string{}}
+	a, b := n.start(t, "a", "c"), n.start(t, "b", "c")
+	in := map[uint32]net.Conn{}
+	out := map[uint32]net.Conn{}
+	for _, group := range []uint32{1, 2} {
+		layer := b.Group(group)
+		var err error
+		if out[group], err = a.Group(group).Dial("b", 5*time.Second); err != nil {
+			t.Fatal(err)
+		}
+		if in[group], err = layer.Accept(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(b.Group(1).Close(), b.Group(1).Close()); err != nil {
+		t.Fatal(err)
+	}
+	for side, c := range map[string]net.Conn{"accepted": in[1], "dialed": out[1]} {
+		if _, err := c.Read(make([]byte, 1)); err == nil {
+			t.Errorf("the %s connection is open", side)
+		}
+	}
+	if _, err := b.Group(1).Dial("a", 5*time.Second); err == nil {
+		t.Error("a closed group dials")
+	}
+	if _, err := out[2].Write([]byte{7}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(in[2], make([]byte, 1)); err != nil {
+		t.Errorf("the other group: %v", err)
+	}
+}
+
 func FuzzHello(f *testing.F) {
 	f.Add([]byte("ATLR\x01\x00\x08"))
 	f.Fuzz(func(t *testing.T, data []byte) { transport.ReadHello(data) })
