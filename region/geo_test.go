@@ -68,9 +68,10 @@ func TestMergeAdvancesTheVectorWithTheEffects(t *testing.T) {
 	} else if gap := (*replica.GapError)(nil); !errors.As(err, &gap) {
 		t.Fatalf("a gap answers %v", err)
 	}
-	for _, part := range [][][]byte{data[:3], data[1:4], data} { // with overlaps
-		if _, err := us.Merge(t.Context(), actorOf(testEU), part); err != nil {
-			t.Fatal(err)
+	for i, part := range [][][]byte{data[:3], data[1:4], data, data[:2]} { // with overlaps
+		applied, err := us.Merge(t.Context(), actorOf(testEU), part)
+		if want := []uint64{3, 4, 5, 5}[i]; err != nil || applied != want {
+			t.Fatalf("merge %d reached %d, %v, want %d", i, applied, err, want)
 		}
 	}
 	if got := us.counter(t, "n"); got != 15 {

@@ -296,11 +296,11 @@ func (a *application) merge(c *logv1.MergeCommand) (result, error) {
 			return result{err: err}, nil
 		}
 	}
-	applied, err := a.replica.Merge(crdt.Actor(c.GetActor()), deltas)
-	if err != nil {
+	actor := crdt.Actor(c.GetActor())
+	if _, err := a.replica.Merge(actor, deltas); err != nil {
 		return refusal(err)
 	}
-	return result{applied: applied}, nil
+	return result{applied: a.replica.Vector().Get(actor)}, nil
 }
 
 // refusal sorts a replica's error: a refusal goes into the result, anything else is the storage's.
