@@ -257,15 +257,6 @@ func incarnationOf(t *testing.T, r *region) (string, error) {
 	return state.Incarnation, err
 }
 
-func TestWhichNodesRunServers(t *testing.T) {
-	nodes := make([]topology.Node, 5)
-	for n, want := range []int{0, 1, 1, 3, 3, 3} {
-		if got := len(ServerNodes(nodes[:n])); got != want {
-			t.Errorf("%d of %d nodes", got, n)
-		}
-	}
-}
-
 func TestStartSaysWhatIsWrong(t *testing.T) {
 	taken := startServer(t, ServerConfig{Name: "n1", Region: "eu", StoreDir: t.TempDir()})
 	file := filepath.Join(t.TempDir(), "file")

@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-
-	"github.com/atolldb/atoll/topology"
 )
 
 // ServerConfig describes one embedded server.
@@ -75,19 +73,6 @@ func (c *ServerConfig) Validate() error {
 		fault("logger is missing")
 	}
 	return errors.Join(faults...)
-}
-
-// clusterSize is how many servers a cluster has. Every one more would have to agree to all that is
-// stored, and a dead one counts until it is removed.
-const clusterSize = 3
-
-// ServerNodes returns which of a region's nodes run a server, as many as its stream has replicas: the
-// first three, or only the first if there are fewer. The others connect to those as clients.
-func ServerNodes(nodes []topology.Node) []topology.Node {
-	if len(nodes) < clusterSize {
-		return nodes[:min(len(nodes), 1)]
-	}
-	return nodes[:clusterSize]
 }
 
 func isToken(s string) bool {
