@@ -1,2 +1,43 @@
-// Package crdt holds Atoll's replicated data types.
+// Package crdt holds Atoll's replicated data types: values that regions change independently and
+// that merge to the same result everywhere, without losing updates. It is pure: no storage, no
+// clock, no goroutines.
+//
+//   - LWWRegister: the write with the largest (time, actor) wins; concurrent writes lose.
+//   - Counter: the sum of all additions that no reset has observed.
+//   - AWSet: the elements of which some add was not observed by a later add, remove or clear.
+//
+// # Context
+//
+// Every command of a region in a partition is an event named by a Dot (actor, sequence number). A
+// VersionVector says which events a replica has applied; events of one actor are applied in order
+// and without gaps, so one vector per partition is the whole causal context, of every key in it at
+// once. An event that the vector covers and the state does not show was removed: removes from sets
+// and counters leave no tombstone, and no key has a clock of its own. This holds as long as a dot
+// never names two events, and the vector advances together with the effects.
+//
+// # Invariants
+//
+// Joins are commutative, associative and idempotent, and ties are broken by dots, never by arrival.
+// Nothing depends on map order, time or chance. Counters are exact or refuse (ErrCounterOverflow).
+//
+// # Formats
+//
+// Each Append method draws its encoding. All begin with a version byte, and one value has one
+// encoding: varints are minimal, and actors, dots and elements ascend. Decoders refuse everything
+// else with ErrCorrupt, and allocate no more than a small multiple of their input. The vectors in
+// testdata hold for ever; a change of format is a new version beside the old one.
+//
+// # Files
+//
+// dot.go and vector.go are the context, register.go, counter.go and awset.go the types. Package
+// crdt/replica keeps them in a partition's storage.
+//
+// # Sources
+//
+// Shapiro, Preguiça, Baquero, Zawirski, "A comprehensive study of Convergent and Commutative
+// Replicated Data Types", INRIA RR-7506, 2011. Almeida, Shoker, Baquero, "Delta State Replicated Data
+// Types", JPDC 2018. Gonçalves, Almeida, Baquero, Fonte, "Concise Server-Wide Causality Management for
+// Eventually Consistent Data Stores", DAIS 2015, for one context over many keys. Weidner, Almeida, "An
+// Oblivious Observed-Reset Embeddable Replicated Counter", PaPoC 2022, for what a reset should mean;
+// the algorithm here is another one.
 package crdt

@@ -303,6 +303,32 @@ func TestCounterOverflow(t *testing.T) {
 	}
 }
 
+// TestCounterGenerations: what a partial reset leaves stays in its generation, so that a concurrent
+// reset that observed more of it still takes that away.
+func TestCounterGenerations(t *testing.T) {
+	var a, b, c Counter
+	add := func(seq uint64, x int64) {
+		if _, err := a.Add(Dot{1, seq}, x); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add(1, 5)
+	c.Join(a)
+	add(2, 3)
+	b.Join(a)
+	c.Reset(Dot{3, 1}) // observed 5
+	b.Reset(Dot{2, 1}) // observed 8
+	a.Join(c)
+	add(3, 1)
+	if a.Value() != 4 {
+		t.Fatalf("value %d after the smaller reset, want 4", a.Value())
+	}
+	a.Join(b)
+	if a.Value() != 1 {
+		t.Fatalf("value %d after the larger reset, want 1", a.Value())
+	}
+}
+
 func TestCounterCompact(t *testing.T) {
 	var c Counter
 	for actor := Actor(1); actor <= 2; actor++ {

@@ -1,2 +1,66 @@
-// Package replica is one region's CRDT replica of one partition.
+// Package replica is one region's replica of one partition: it runs clients' operations, merges the
+// deltas of other regions, and answers reads, all as a pure function over an ordered KV.
+//
+// A Replica lives as long as one transaction of its storage: Open reads its meta pair, Execute and
+// Merge change objects, Flush writes the meta pair back, and the caller commits. Whoever applies the
+// same calls in the same order has the same bytes, so a region's replicas replicate the calls by Raft.
+// No clock is read: instants come with the calls.
+//
+// # Invariants
+//
+//   - A region's operations with an effect are numbered 1, 2, 3 … (their dots), and their instants
+//     rise. Each makes one Delta.
+//   - Merge applies an actor's deltas in order, without gaps, each once. Those of different actors may
+//     arrive in any order: what a delta removes before it arrived is remembered until it arrives.
+//   - The version vector covers exactly what was applied. Replicas with equal vectors hold equal
+//     values, and have equal Digests.
+//   - An Execute or Merge that is refused has changed nothing.
+//
+// # Storage
+//
+// The first byte of a key is its table; L, O, P and Q are left to others. "ns, key" stands for two
+// names, each with 0x00 written as 0x00 0xFF and ended by 0x00 0x01, so that a scan meets keys in
+// byte order whatever their type. Fixed-width integers are big-endian; dot is actor and sequence
+// number as varints. Values begin with a version byte, which is 1.
+//
+//	key                                        value
+//	M                                          self | last time 8 | next kid | counts of R, D, G | (dot | time 8)*
+//	K | ns, key | type 1                       type 1: crdt.LWWRegister
+//	                                           type 2: last dot | crdt.Counter
+//	                                           type 3: last dot | kid | number of elements
+//	E | kid 8 | element                        crdt.DotSet
+//	R | actor 4 | seq 8 | ns, key | 3 | elem   1: this add was removed before it arrived
+//	D | ns, key | 3                            crdt.VersionVector: a clear that covers adds still to arrive
+//	G | kid 8                                  1: no set has these elements any more; sweep them
+//
+// A set's elements are under its kid, a number local to the replica's region and never reused, so
+// that an operation reads and writes its own elements only, a clear takes constant time, and a long
+// key is not repeated. Every Execute and Merge sweeps up to 256 elements of cleared sets.
+//
+// # Deltas
+//
+// A delta's encoding is canonical like those of package crdt. "bytes" are a varint length and the
+// bytes; a varint n with flag f is n<<1|f.
+//
+//	delta    version 1 | dot | time 8 | number of effects | effects
+//	effect   namespace bytes | key bytes | type 1 | by type:
+//	 1       flags 1 (1 deleted, 2 expires) | expires 8, if flagged | value bytes
+//	 2       crdt.Counter as bytes: the changed rows
+//	 3       flags 1 (1 cleared) | crdt.VersionVector as bytes, if flagged | number of elements | elements
+//	element  bytes | number of removed dots, with flag 1 if added | dots
+//
+// A register's time and dot, and an added element's dot, are the delta's. Effects, elements and dots
+// ascend.
+//
+// # Files
+//
+// op.go, delta.go and errors.go are what callers exchange with a Replica; execute.go and merge.go, each
+// with its _set.go, are the two ways to change it; read.go, explain.go and digest.go read it; keys.go,
+// meta.go and object.go are the storage; check.go says what a delta may be; overlay.go makes batches
+// all or none; memory.go is a KV for tests.
+//
+// # Sources
+//
+// Brown, Lakhani, Place, "Big(ger) Sets: decomposed delta CRDT Sets in Riak", PaPoC 2016, for one pair
+// per element. For the context, see package crdt.
 package replica

@@ -15,7 +15,7 @@ import (
 )
 
 var (
-	schedules = flag.Int("schedules", 600, "random schedules per configuration of the oracle test")
+	schedules = flag.Int("schedules", 100, "random schedules per configuration of the oracle test")
 	firstSeed = flag.Uint64("seed", 1, "seed of the first schedule of the oracle test")
 )
 

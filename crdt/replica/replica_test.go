@@ -56,19 +56,27 @@ func members(t testing.TB, r *Replica) []string {
 	return texts(m)
 }
 
-// TestRemoveOvertakesItsAdd delivers a remove before the add of a third region that it observed, with
-// a copy of the storage taken in between: the copy must know of the removal as well.
+// TestRemoveOvertakesItsAdd delivers a remove before the adds of a third region that it observed, with
+// a copy of the storage taken in between: the copy must know of the removal as well. The adds then
+// arrive one by one: the first must not make the replica forget that the second was removed.
 func TestRemoveOvertakesItsAdd(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		remove Op
-	}{{"remove", setOp(OpSetRemove, "x")}, {"clear", setOp(OpSetClear)}, {"add", setOp(OpSetAdd, "x")}, {"delete", Op{Kind: OpDelete, Key: "s"}}} {
+		want   []string
+	}{
+		{"remove", setOp(OpSetRemove, "x", "y"), nil},
+		{"clear", setOp(OpSetClear), nil},
+		{"add", setOp(OpSetAdd, "x", "y"), []string{"x", "y"}},
+		{"delete", Op{Kind: OpDelete, Key: "s"}, nil},
+	} {
 		t.Run(c.name, func(t *testing.T) {
 			a, b := open(t, NewMemory(), 1), open(t, NewMemory(), 2)
 			kv := NewMemory()
 			target := open(t, kv, 3)
-			_, add := do(t, a, setOp(OpSetAdd, "x"))
-			merge(t, b, add...)
+			_, x := do(t, a, setOp(OpSetAdd, "x"))
+			_, y := do(t, a, setOp(OpSetAdd, "y"))
+			merge(t, b, x[0], y[0])
 			_, remove := do(t, b, c.remove)
 			merge(t, target, remove...)
 			if err := target.Flush(); err != nil {
@@ -76,19 +84,19 @@ func TestRemoveOvertakesItsAdd(t *testing.T) {
 			}
 			copied := open(t, kv.Clone(), 3)
 			for _, r := range []*Replica{target, copied} {
-				merge(t, r, add...)
-				want := []string(nil)
-				if c.name == "add" {
-					want = []string{"x"}
+				merge(t, r, x...)
+				if got := members(t, r); !slices.Equal(got, c.want) {
+					t.Errorf("members %q, want %q", got, c.want)
 				}
-				if got := members(t, r); !slices.Equal(got, want) {
-					t.Errorf("members %q, want %q", got, want)
+				merge(t, r, y...)
+				if got := members(t, r); !slices.Equal(got, c.want) {
+					t.Errorf("members %q, want %q", got, c.want)
 				}
 				if r.meta.preremovals != 0 || r.meta.deferred != 0 {
 					t.Errorf("residue: %+v", r.meta)
 				}
 			}
-			if c.name == "add" { // one surviving add, not two
+			if c.want != nil { // one surviving add each, not two
 				e, err := target.Explain("", "s")
 				if err != nil || len(e) != 1 || len(e[0].Elements[0].Dots) != 1 {
 					t.Errorf("explain %+v, %v", e, err)
