@@ -237,6 +237,27 @@ func TestExpiry(t *testing.T) {
 	}
 }
 
+// TestWildClock: what a replica with a wild clock issues can still be merged, and its times still rise.
+func TestWildClock(t *testing.T) {
+	a, b := open(t, NewMemory(), 1), open(t, NewMemory(), 2)
+	for _, now := range []hlc.Time{5, 0, maxTime - 9, 7, maxTime - 3} {
+		_, deltas, err := a.Execute(now, []Op{{Kind: OpPut, Key: "k"}})
+		if err != nil || deltas[0].Time < min(now, maxTime) {
+			t.Fatalf("%v, %v", deltas, err)
+		}
+		if d, err := DecodeDelta(EncodeDelta(deltas[0])); err != nil {
+			t.Fatal(err)
+		} else {
+			merge(t, b, d)
+		}
+	}
+	_, deltas, err := open(t, NewMemory(), 3).Execute(^hlc.Time(0), []Op{{Kind: OpPut, Key: "k"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	merge(t, b, deltas...)
+}
+
 func TestNamesWithZeroBytesSortAsTheyAre(t *testing.T) {
 	n := newNode(1)
 	keys := []string{"a", "a\x00", "a\x00\x00", "a\x00\x01", "a\x00\xff", "a\x01", "aa", "a\xff", "b"}
