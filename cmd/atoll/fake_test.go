@@ -58,6 +58,7 @@ type fakeRegion struct {
 func deployment(t interface{ Cleanup(func()) }, stores map[string]*fakeStore, refuse error) (address string) {
 	var regions []*atollv1.Region
 	var fakes []*fakeRegion
+	var servers []*httptest.Server
 	for i, name := range slices.Sorted(maps.Keys(stores)) {
 		f := &fakeRegion{name: name, store: stores[name], refuse: refuse}
 		rpc := connect.NewServer()
@@ -65,19 +66,21 @@ func deployment(t interface{ Cleanup(func()) }, stores map[string]*fakeStore, re
 		atollv1connect.RegisterRegionsHandler(rpc, f)
 		mux := http.NewServeMux()
 		connecthttp.Mount(mux, rpc, connecthttp.WithReadMaxBytes(8<<20))
-		s := httptest.NewServer(mux)
+		s := httptest.NewUnstartedServer(mux)
 		t.Cleanup(s.Close)
-		fakes = append(fakes, f)
+		servers, fakes = append(servers, s), append(fakes, f)
+		at := s.Listener.Addr().String()
 		regions = append(regions, &atollv1.Region{
 			Name: name, Id: uint32(i + 1), State: atollv1.RegionState_REGION_STATE_ACTIVE,
-			Nodes: []*atollv1.Node{{Name: name + "-1", Address: strings.TrimPrefix(s.URL, "http://"), Zone: "a"}},
+			Nodes: []*atollv1.Node{{Name: name + "-1", Address: at, Zone: "a"}},
 		})
 		if address == "" {
-			address = s.URL
+			address = "http://" + at
 		}
 	}
-	for _, f := range fakes {
+	for i, f := range fakes {
 		f.regions = regions
+		servers[i].Start()
 	}
 	return address
 }

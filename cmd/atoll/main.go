@@ -27,21 +27,27 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	defer stop()
 	context.AfterFunc(ctx, stop)
 	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, getenv: os.Getenv, clock: time.Now}
+	return a.execute(ctx, args[1:])
+}
+
+// execute runs the command that args name, and returns its exit code.
+func (a *app) execute(ctx context.Context, args []string) int {
 	defer a.close()
 	root := newRoot(a)
-	root.SetArgs(args[1:])
-	root.SetIn(stdin)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
+	root.SetArgs(args)
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
 	// fang styles the help; the error handler does nothing because the exit code needs the error anyway.
-	if err := fang.Execute(ctx, root, fang.WithErrorHandler(func(io.Writer, fang.Styles, error) {}), fang.WithVersion(buildInfo().Version)); err != nil {
-		if !a.began {
-			err = &usageError{err: err, command: calledCommand(root, args[1:])}
-		}
-		a.printError(err)
-		return exitCode(err)
+	err := fang.Execute(ctx, root, fang.WithErrorHandler(func(io.Writer, fang.Styles, error) {}), fang.WithVersion(buildInfo().Version))
+	if err == nil {
+		return exitOK
 	}
-	return exitOK
+	if !a.began {
+		err = &usageError{err: err, command: calledCommand(root, args)}
+	}
+	a.printError(err)
+	return exitCode(err)
 }
 
 // calledCommand returns the path of the command that args name.

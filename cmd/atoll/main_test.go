@@ -2,39 +2,20 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"os"
+	"io"
+	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect/v2"
 	"github.com/rogpeppe/go-internal/testscript"
-	"go.uber.org/goleak"
 
 	"github.com/atolldb/atoll/client"
+	"github.com/atolldb/atoll/internal/testkit"
 )
 
-// leakChecked runs the tests and then looks for goroutines that they left.
-type leakChecked struct{ *testing.M }
-
-func (m leakChecked) Run() int {
-	code := m.M.Run()
-	if err := goleak.Find(); err != nil && code == 0 {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return code
-}
-
-func TestMain(m *testing.M) {
-	testscript.Main(leakChecked{m}, map[string]func(){
-		"atoll": func() { os.Exit(run(context.Background(), os.Args, os.Stdin, os.Stdout, os.Stderr)) },
-		// code runs atoll and prints its exit code, which testscript itself does not compare.
-		"code": func() {
-			args := append([]string{"atoll"}, os.Args[1:]...)
-			fmt.Fprintf(os.Stderr, "exit code %d\n", run(context.Background(), args, os.Stdin, os.Stdout, os.Stderr))
-		},
-	})
-}
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 // TestScripts runs testdata/*.txtar against fake deployments:
 //
@@ -43,10 +24,20 @@ func TestMain(m *testing.M) {
 //	DENIED        a region that allows nothing
 //	LEADERLESS    a region without a leader
 //	DEAD          an address where nothing listens
+//
+// `atoll ARGS...` runs in this process, with stdin from FILE if the last argument is <FILE. `exits N
+// ARGS...` does so too, and wants the exit code N. Files are named by their whole path.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata",
-		RequireExplicitExec: false,
+		Dir: "testdata",
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"atoll": func(ts *testscript.TestScript, _ bool, args []string) { script(ts, exitOK, args) },
+			"exits": func(ts *testscript.TestScript, _ bool, args []string) {
+				code, err := strconv.Atoi(args[0])
+				ts.Check(err)
+				script(ts, code, args[1:])
+			},
+		},
 		Setup: func(e *testscript.Env) error {
 			same := newStore()
 			cleanup := deferring{e}
@@ -58,6 +49,17 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 	})
+}
+
+func script(ts *testscript.TestScript, want int, args []string) {
+	var stdin io.Reader = strings.NewReader("")
+	if last := len(args) - 1; last >= 0 && strings.HasPrefix(args[last], "<") {
+		stdin, args = strings.NewReader(ts.ReadFile(args[last][1:])), args[:last]
+	}
+	a := &app{stdin: stdin, stdout: ts.Stdout(), stderr: ts.Stderr(), getenv: ts.Getenv, clock: time.Now}
+	if got := a.execute(context.Background(), args); got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
 }
 
 type deferring struct{ *testscript.Env }

@@ -192,7 +192,7 @@ func TestImport(t *testing.T) {
 // TestResumeAtEveryBatch stops an import at every request, once before its effect and once behind
 // it, and lets a second run finish it.
 func TestResumeAtEveryBatch(t *testing.T) {
-	const n = 300
+	const n = 130 // every run syncs its checkpoint many times
 	input, bad := cities(n)
 	batches := (n - bad + 9) / 10
 	for stop := 1; stop <= batches; stop++ {
@@ -241,7 +241,7 @@ func TestResumeAtEveryBatch(t *testing.T) {
 
 // TestResumeManyTimes stops again and again at random, with answers lost on the way.
 func TestResumeManyTimes(t *testing.T) {
-	const n = 600
+	const n = 300
 	input, bad := cities(n)
 	rng := rand.New(rand.NewPCG(1, 2))
 	sink := newFakeSink()
