@@ -3,12 +3,14 @@ package region_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/atolldb/atoll/crdt/replica"
+	"github.com/atolldb/atoll/internal/testkit"
 	"github.com/atolldb/atoll/region"
 )
 
@@ -129,17 +131,12 @@ func TestRegionOfItsOwnDropsItsOutbox(t *testing.T) {
 		}
 		f.mustWrite(t, "", ops...)
 	}
-	for {
-		state, changed := f.Outbox()
-		if state.Head-state.First+1 < 1024 {
-			break
+	testkit.Eventually(t, 10*time.Second, func() error {
+		if state, _ := f.Outbox(); state.Head-state.First+1 >= 1024 {
+			return fmt.Errorf("the outbox stays at %+v", state)
 		}
-		select {
-		case <-changed:
-		case <-time.After(10 * time.Second):
-			t.Fatalf("the outbox stays at %+v", state)
-		}
-	}
+		return nil
+	})
 }
 
 func TestSnapshotCarriesEverything(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/atolldb/atoll/crdt/replica"
 	"github.com/atolldb/atoll/hlc"
+	"github.com/atolldb/atoll/internal/testkit"
 	"github.com/atolldb/atoll/region"
 )
 
@@ -187,23 +188,31 @@ func TestWritesThatWaitShareAnEntry(t *testing.T) {
 	hold := make(chan struct{})
 	f.group.set(func() { f.group.hold = hold })
 	var wg sync.WaitGroup
-	for range 100 {
-		wg.Go(func() {
-			if _, err := f.Write(t.Context(), "", []replica.Op{add("n", 1)}); err != nil {
-				t.Error(err)
-			}
-		})
+	write := func() {
+		if _, err := f.Write(t.Context(), "", []replica.Op{add("n", 1)}); err != nil {
+			t.Error(err)
+		}
 	}
+	wg.Go(write)
 	<-f.group.entered
+	for range 100 {
+		wg.Go(write)
+	}
+	testkit.Eventually(t, 10*time.Second, func() error {
+		if commands, _ := f.Waiting(); commands != 100 {
+			return fmt.Errorf("%d writes wait", commands)
+		}
+		return nil
+	})
 	f.group.set(func() { f.group.hold = nil })
 	close(hold)
 	wg.Wait()
-	if got := f.counter(t, "n"); got != 100 {
+	if got := f.counter(t, "n"); got != 101 {
 		t.Errorf("counter is %d", got)
 	}
 	f.group.set(func() {
-		if len(f.group.log) > 50 {
-			t.Errorf("%d entries for 100 writes that waited together", len(f.group.log))
+		if len(f.group.log) != 2 {
+			t.Errorf("%d entries for one write and 100 that waited for it", len(f.group.log))
 		}
 	})
 }
@@ -213,25 +222,32 @@ func TestReadersShareABarrier(t *testing.T) {
 	hold := make(chan struct{})
 	f.group.set(func() { f.group.hold = hold })
 	var wg sync.WaitGroup
-	for range 100 {
-		wg.Go(func() {
-			err := f.Read(t.Context(), region.Linearizable, func(*replica.Replica, hlc.Time) error { return nil })
-			if err != nil {
-				t.Error(err)
-			}
-		})
+	nop := func(*replica.Replica, hlc.Time) error { return nil }
+	read := func() {
+		if err := f.Read(t.Context(), region.Linearizable, nop); err != nil {
+			t.Error(err)
+		}
 	}
+	wg.Go(read)
 	<-f.group.entered
+	for range 100 {
+		wg.Go(read)
+	}
+	testkit.Eventually(t, 10*time.Second, func() error {
+		if _, readers := f.Waiting(); readers != 100 {
+			return fmt.Errorf("%d readers wait", readers)
+		}
+		return nil
+	})
 	f.group.set(func() { f.group.hold = nil })
 	close(hold)
 	wg.Wait()
 	f.group.set(func() {
-		if f.group.barriers == 0 || f.group.barriers > 50 {
-			t.Errorf("%d barriers for 100 readers that waited together", f.group.barriers)
+		if f.group.barriers != 2 {
+			t.Errorf("%d barriers for one reader and 100 that waited for it", f.group.barriers)
 		}
 		f.group.leading = false
 	})
-	nop := func(*replica.Replica, hlc.Time) error { return nil }
 	if err := f.Read(t.Context(), region.Linearizable, nop); !errors.Is(err, region.ErrNotLeader) {
 		t.Errorf("a follower's linearizable read answers %v", err)
 	}

@@ -58,50 +58,63 @@ type Cluster struct {
 
 // Validate returns every fault of the description, joined; nil means that all other methods work.
 func (c *Cluster) Validate() error {
-	var faults []error
-	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	v := validation{ids: map[RegionID]string{}, names: map[string]bool{}, nodes: map[NodeID]bool{}}
 	if c.Name == "" {
-		fault("cluster has no name")
+		v.fault("cluster has no name")
 	}
 	if c.Partitions == 0 || c.Partitions > MaxPartitions || bits.OnesCount32(c.Partitions) != 1 {
-		fault("partitions is %d: must be a power of two, 1 to %d", c.Partitions, MaxPartitions)
+		v.fault("partitions is %d: must be a power of two, 1 to %d", c.Partitions, MaxPartitions)
 	}
 	if c.ReplicationFactor < 0 || c.ReplicationFactor > MaxReplicas {
-		fault("replication factor is %d: must be 1 to %d", c.ReplicationFactor, MaxReplicas)
+		v.fault("replication factor is %d: must be 1 to %d", c.ReplicationFactor, MaxReplicas)
 	}
 	if len(c.Regions) == 0 {
-		fault("cluster has no regions")
+		v.fault("cluster has no regions")
 	}
-	regions := map[RegionID]string{}
-	names, nodes := map[string]bool{}, map[NodeID]bool{}
-	for _, r := range c.Regions {
-		if r.ID == 0 || r.ID > MaxRegionID {
-			fault("region %s: id is %d: must be 1 to %d", r.Name, r.ID, MaxRegionID)
-		}
-		if other, taken := regions[r.ID]; taken {
-			fault("regions %s and %s have the same id %d", other, r.Name, r.ID)
-		}
-		regions[r.ID] = r.Name
-		if r.Name == "" || names[r.Name] {
-			fault("region name %q is empty or used twice", r.Name)
-		}
-		names[r.Name] = true
-		if r.Epoch > MaxEpoch {
-			fault("region %s: epoch is %d: must be at most %d", r.Name, r.Epoch, MaxEpoch)
-		}
-		if len(r.Nodes) == 0 {
-			fault("region %s has no nodes", r.Name)
-		} else if want := c.replicas(&r); len(r.Nodes) < want {
-			fault("region %s has %d nodes: replication factor %d needs as many", r.Name, len(r.Nodes), want)
-		}
-		for _, n := range r.Nodes {
-			if n.ID == "" || nodes[n.ID] {
-				fault("region %s: node name %q is empty or used twice", r.Name, n.ID)
-			}
-			nodes[n.ID] = true
-		}
+	for i := range c.Regions {
+		v.region(&c.Regions[i], c.replicas(&c.Regions[i]))
 	}
-	return errors.Join(faults...)
+	return errors.Join(v.faults...)
+}
+
+// validation gathers faults, and what must be unique.
+type validation struct {
+	faults []error
+	ids    map[RegionID]string
+	names  map[string]bool
+	nodes  map[NodeID]bool
+}
+
+func (v *validation) fault(format string, args ...any) {
+	v.faults = append(v.faults, fmt.Errorf(format, args...))
+}
+
+func (v *validation) region(r *Region, replicas int) {
+	if r.ID == 0 || r.ID > MaxRegionID {
+		v.fault("region %s: id is %d: must be 1 to %d", r.Name, r.ID, MaxRegionID)
+	}
+	if other, taken := v.ids[r.ID]; taken {
+		v.fault("regions %s and %s have the same id %d", other, r.Name, r.ID)
+	}
+	v.ids[r.ID] = r.Name
+	if r.Name == "" || v.names[r.Name] {
+		v.fault("region name %q is empty or used twice", r.Name)
+	}
+	v.names[r.Name] = true
+	if r.Epoch > MaxEpoch {
+		v.fault("region %s: epoch is %d: must be at most %d", r.Name, r.Epoch, MaxEpoch)
+	}
+	if len(r.Nodes) == 0 {
+		v.fault("region %s has no nodes", r.Name)
+	} else if len(r.Nodes) < replicas {
+		v.fault("region %s has %d nodes: replication factor %d needs as many", r.Name, len(r.Nodes), replicas)
+	}
+	for _, n := range r.Nodes {
+		if n.ID == "" || v.nodes[n.ID] {
+			v.fault("region %s: node name %q is empty or used twice", r.Name, n.ID)
+		}
+		v.nodes[n.ID] = true
+	}
 }
 
 func (c *Cluster) replicas(r *Region) int {

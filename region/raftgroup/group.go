@@ -69,6 +69,8 @@ type Group struct {
 	notify chan bool     // every change of leadership, in order
 	ended  chan struct{} // closed when raft has shut down: nothing is answered any more
 	log    *raftlog.Group
+	// shutdown shuts raft down, once.
+	shutdown func() error
 
 	mu struct {
 		sync.Mutex
@@ -79,8 +81,8 @@ type Group struct {
 
 var errLogLost = errors.New("the log was lost")
 
-// New opens the group's member, and bootstraps it if it has no state. Raft runs from then on, and
-// Run must be called to end it.
+// New opens the group's member, and bootstraps it if it has no state. Raft runs from then on, until
+// Run has ended or Close is called.
 func New(c Config) (*Group, error) {
 	logger := c.Logger.With("partition", c.Group)
 	g := &Group{
@@ -116,6 +118,7 @@ func New(c Config) (*Group, error) {
 	if g.raft, err = raft.NewRaft(conf, g.fsm, logs, stableStore{c.Log}, snapshots, g.trans); err != nil {
 		return nil, errors.Join(fmt.Errorf("start raft: %w", err), g.trans.Close())
 	}
+	g.shutdown = sync.OnceValue(g.shutDown)
 	return g, nil
 }
 
@@ -195,6 +198,14 @@ func (g *Group) Run(ctx context.Context) error {
 	loops.Go(func() error { g.watchLeadership(watching); return nil })
 	loops.Go(func() error { g.takeSnapshots(watching); return nil })
 	<-ctx.Done()
+	return errors.Join(g.Close(), loops.Wait())
+}
+
+// Close shuts the group down, as the end of Run does. Only a group that is never run needs it; more
+// calls do nothing.
+func (g *Group) Close() error { return g.shutdown() }
+
+func (g *Group) shutDown() error {
 	shutdown := g.raft.Shutdown()
 	// Raft waits for all it has begun. Closing the connections ends what waits for a peer, such as a
 	// snapshot half received; what waits for a disk that hangs must not keep callers waiting.
@@ -205,7 +216,7 @@ func (g *Group) Run(ctx context.Context) error {
 	err := shutdown.Error()
 	patience.Stop()
 	end()
-	return errors.Join(err, loops.Wait(), closed)
+	return errors.Join(err, closed)
 }
 
 func (g *Group) watchLeadership(ctx context.Context) {

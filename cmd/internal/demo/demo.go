@@ -28,7 +28,7 @@ const natsStoreBytes = 1 << 30
 type Config struct {
 	// Nodes per region: 1 or 3.
 	Nodes int
-	// Port is the API port of eu's first node; us begins at Port+10, ap at Port+20.
+	// Port is the API port of eu's first node; us begins at Port+10, ap at Port+20. 0 means free ports.
 	Port int
 	// Dir keeps the data; empty means a temporary directory that is removed at the end.
 	Dir string

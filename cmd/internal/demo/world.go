@@ -21,6 +21,9 @@ const partitions = 4
 // portsPerRegion is the distance between the API ports of two regions' first nodes.
 const portsPerRegion = 10
 
+// portsPerNode: Raft, NATS, NATS routes, API.
+const portsPerNode = 4
+
 // regionNames are the demo's regions; a region's id is its index here plus 1.
 var regionNames = [...]string{"eu", "us", "ap"}
 
@@ -36,21 +39,26 @@ func oneWayDelay(a, b string) time.Duration {
 	}
 }
 
-// newCluster describes the demo's deployment: the API on fixed ports, all else on free ones.
+// newCluster describes the demo's deployment: the API on fixed ports, unless basePort is 0, and all
+// else on free ones.
 func newCluster(nodes, basePort int) (*topology.Cluster, error) {
 	c := &topology.Cluster{Name: ClusterName, Partitions: partitions}
+	free, err := freePorts(len(regionNames) * nodes * portsPerNode)
+	if err != nil {
+		return nil, err
+	}
 	for i, name := range regionNames {
 		r := topology.Region{ID: topology.RegionID(i + 1), Name: name}
 		for j := range nodes {
-			ports, err := freePorts(3)
-			if err != nil {
-				return nil, err
+			ports := free[:portsPerNode]
+			free = free[portsPerNode:]
+			if basePort != 0 {
+				ports[3] = basePort + portsPerRegion*i + j
 			}
 			r.Nodes = append(r.Nodes, topology.Node{
 				ID:   topology.NodeID(fmt.Sprintf("%s-%d", name, j+1)),
 				Zone: fmt.Sprintf("%s-%c", name, 'a'+rune(j%3)),
-				API:  loopback(basePort + portsPerRegion*i + j),
-				Raft: loopback(ports[0]), NATS: loopback(ports[1]), NATSCluster: loopback(ports[2]),
+				Raft: loopback(ports[0]), NATS: loopback(ports[1]), NATSCluster: loopback(ports[2]), API: loopback(ports[3]),
 			})
 		}
 		c.Regions = append(c.Regions, r)

@@ -153,6 +153,9 @@ func (n *Node) Close() error {
 		errs = append(errs, ignoreClosed(n.listener.Close()))
 	}
 	errs = append(errs, n.closeReplication())
+	for _, g := range n.groups {
+		errs = append(errs, g.Close())
+	}
 	if n.mux != nil {
 		errs = append(errs, n.mux.Close())
 	}

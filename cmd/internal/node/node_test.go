@@ -1,0 +1,205 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/atolldb/atoll/client"
+	"github.com/atolldb/atoll/internal/testkit"
+	"github.com/atolldb/atoll/region/store"
+	"github.com/atolldb/atoll/topology"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+// config is that of eu-1 in a deployment of two regions of one node each.
+func config(t *testing.T) Config {
+	t.Helper()
+	c := &topology.Cluster{Name: "test", Partitions: 4}
+	for i, name := range []string{"eu", "us"} {
+		a := testkit.FreeAddrs(t, 4)
+		c.Regions = append(c.Regions, topology.Region{ID: topology.RegionID(i + 1), Name: name, Nodes: []topology.Node{{
+			ID: topology.NodeID(name + "-1"), API: a[0], Raft: a[1], NATS: a[2], NATSCluster: a[3],
+		}}})
+	}
+	return Config{
+		Cluster: c, Node: "eu-1", DataDir: filepath.Join(t.TempDir(), "data"),
+		NATS: NATS{MaxStoreBytes: 64 << 20}, Clock: time.Now, Logger: slog.New(slog.DiscardHandler),
+	}
+}
+
+// serve runs a node until the returned function is called.
+func serve(t *testing.T, cfg Config) (stop func()) {
+	t.Helper()
+	n, err := Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- n.Run(ctx) }()
+	return func() {
+		cancel()
+		if err := errors.Join(<-ended, n.Close()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func dial(t *testing.T, cfg Config) *client.Client {
+	t.Helper()
+	self, _, _ := cfg.Cluster.Node(cfg.Node)
+	c, err := client.New([]string{self.API}, client.WithTimeout(time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func TestNodeServesKeepsAndStops(t *testing.T) {
+	cfg := config(t)
+	stop := serve(t, cfg)
+	if _, err := dial(t, cfg).Put(t.Context(), "k", []byte("v")); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	stop = serve(t, cfg)
+	defer stop()
+	if v, err := dial(t, cfg).Get(t.Context(), "k"); err != nil || string(v.Bytes) != "v" {
+		t.Errorf("after a restart: %q, %v", v.Bytes, err)
+	}
+}
+
+func TestSecondServerOnADataDirectoryIsRefused(t *testing.T) {
+	cfg := config(t)
+	stop := serve(t, cfg)
+	defer stop()
+	if n, err := Open(t.Context(), cfg); !errors.Is(err, ErrDataDirLocked) {
+		t.Errorf("a second server: %v, %v", n, err)
+	}
+	if _, err := dial(t, cfg).Put(t.Context(), "k", []byte("v")); err != nil {
+		t.Errorf("the first server after that: %v", err)
+	}
+}
+
+func TestForeignDataDirectoryIsRefused(t *testing.T) {
+	cfg := config(t)
+	serve(t, cfg)()
+	for name, change := range map[string]func(c *Config){
+		"another node":       func(c *Config) { c.Node = "us-1" },
+		"another deployment": func(c *Config) { c.Cluster.Name = "other" },
+		"more partitions":    func(c *Config) { c.Cluster.Partitions = 8 },
+	} {
+		foreign := cfg
+		cluster := *cfg.Cluster
+		foreign.Cluster = &cluster
+		change(&foreign)
+		if _, err := Open(t.Context(), foreign); !errors.Is(err, ErrForeignDataDir) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	file := filepath.Join(cfg.DataDir, "identity.json")
+	for _, damage := range []func() error{
+		func() error { return os.Truncate(file, 10) },
+		func() error { return os.Remove(file) },
+	} {
+		if err := damage(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(t.Context(), cfg); !errors.Is(err, ErrForeignDataDir) {
+			t.Errorf("with a damaged or missing identity: %v", err)
+		}
+	}
+}
+
+func TestDamagedDataIsRefusedByName(t *testing.T) {
+	for name, c := range map[string]struct {
+		damage func(dir string) error
+		check  func(err error) bool
+	}{
+		"truncated state file": {
+			func(dir string) error { return os.Truncate(filepath.Join(dir, "partitions", "0002.db"), 8192) },
+			func(err error) bool {
+				var corrupt *store.CorruptError
+				return errors.As(err, &corrupt) && strings.HasSuffix(corrupt.Path, "0002.db")
+			},
+		},
+		"empty state file": {
+			func(dir string) error { return os.Truncate(filepath.Join(dir, "partitions", "0001.db"), 0) },
+			func(err error) bool { var corrupt *store.CorruptError; return errors.As(err, &corrupt) },
+		},
+		"log deleted": {
+			func(dir string) error { return os.RemoveAll(filepath.Join(dir, "log")) },
+			func(err error) bool { return errors.Is(err, errLogMissing) },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := config(t)
+			stop := serve(t, cfg)
+			for _, key := range []string{"a", "b", "c", "d", "e", "f", "g", "h"} {
+				if _, err := dial(t, cfg).Put(t.Context(), key, []byte("v")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			stop()
+			if err := c.damage(cfg.DataDir); err != nil {
+				t.Fatal(err)
+			}
+			n, err := Open(t.Context(), cfg)
+			if !c.check(err) {
+				t.Errorf("opened as %v with %v", n, err)
+			}
+			// Nothing is held after a refusal: the lock, the ports and the files are free.
+			if _, again := Open(t.Context(), cfg); again == nil || again.Error() != err.Error() {
+				t.Errorf("the second try answers %v, the first %v", again, err)
+			}
+		})
+	}
+}
+
+// JetStream's directory may be deleted at any time while the node is stopped.
+func TestDeletedJetStreamIsMadeAnew(t *testing.T) {
+	cfg := config(t)
+	serve(t, cfg)()
+	if err := os.RemoveAll(filepath.Join(cfg.DataDir, "nats")); err != nil {
+		t.Fatal(err)
+	}
+	stop := serve(t, cfg)
+	defer stop()
+	if _, err := dial(t, cfg).Put(t.Context(), "k", []byte("v")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTakenPortIsRefused(t *testing.T) {
+	cfg := config(t)
+	for i, address := range []string{cfg.Cluster.Regions[0].Nodes[0].API, cfg.Cluster.Regions[0].Nodes[0].Raft, cfg.Cluster.Regions[0].Nodes[0].NATS} {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), address) {
+			t.Errorf("port %d taken: %v, want %s named", i, err, address)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	serve(t, cfg)() // and all is free again
+}
+
+func TestExternalNATSThatIsNotThereIsRefused(t *testing.T) {
+	cfg := config(t)
+	cfg.NATS.URL = "nats://" + testkit.FreeAddrs(t, 1)[0]
+	if _, err := Open(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), cfg.NATS.URL) {
+		t.Errorf("a NATS server that is not there: %v", err)
+	}
+}
