@@ -27,6 +27,8 @@ type receiver struct {
 	heardAt time.Time
 	// regressedAt is since when the origin says it has less than is applied; zero if it does not.
 	regressedAt time.Time
+	// trimmedAt is since when the origin's outbox begins behind what is missing; zero if it does not.
+	trimmedAt time.Time
 	// movedAt is when a record was last taken in; gapAt when the present gap was first seen.
 	movedAt, gapAt time.Time
 	// repair says that records are being fetched.
@@ -232,7 +234,7 @@ func (r *receiver) merged(records []Record, applied uint64, err error, now time.
 		r.merge.failed(now)
 	default:
 		r.merge.succeeded()
-		r.movedAt, r.stuck = now, ""
+		r.movedAt, r.trimmedAt, r.stuck = now, time.Time{}, ""
 		if live {
 			r.repair = false // the stream goes on where the fetched records end
 		}
@@ -288,11 +290,9 @@ func (r *receiver) fetched(res fetchResult, now time.Time) {
 	case res.err != nil:
 		r.fetch.failed(now)
 	case res.trimmedTo > r.applied+1:
-		r.counts.trimmed++
-		r.stuck = fmt.Sprintf("the origin's outbox begins at %d but only %d are applied: this partition needs a state transfer", res.trimmedTo, r.applied)
-		r.fetch.hold(now, r.tuning.stuckWait)
+		r.trimmed(res.trimmedTo, now)
 	case res.nothing:
-		r.repair, r.movedAt = false, now
+		r.repair, r.movedAt, r.trimmedAt = false, now, time.Time{}
 		r.fetch.succeeded()
 		if !r.gapAt.IsZero() { // its new leader does not know yet what the old one published
 			r.gapAt = now
@@ -302,6 +302,37 @@ func (r *receiver) fetched(res fetchResult, now time.Time) {
 	default:
 		r.fetch.succeeded()
 		r.offer(res.records, false, now)
+	}
+}
+
+// trimmed takes that the origin's outbox begins behind what is missing. That is so for a moment when
+// a new leader has not caught up with what it applied under the last one; see appliedIs.
+func (r *receiver) trimmed(first uint64, now time.Time) {
+	if r.trimmedAt.IsZero() {
+		r.trimmedAt = now
+	}
+	if now.Sub(r.trimmedAt) < r.tuning.stuckWait {
+		r.fetch.failed(now)
+		return
+	}
+	r.counts.trimmed++
+	r.stuck = fmt.Sprintf("the origin's outbox begins at %d but only %d are applied: this partition needs a state transfer", first, r.applied)
+	r.fetch.hold(now, r.tuning.stuckWait)
+}
+
+// appliedIs tells what is applied here whether or not this receiver merged it: a node that begins to
+// lead still has to apply what was committed before.
+func (r *receiver) appliedIs(applied uint64, now time.Time) {
+	if applied <= r.applied {
+		return
+	}
+	r.applied = applied
+	r.head = max(r.head, applied)
+	r.lag.reached(applied)
+	r.prune()
+	r.movedAt, r.gapAt, r.trimmedAt, r.stuck = now, time.Time{}, time.Time{}, ""
+	if len(r.waiting) > 0 && !r.contiguous() {
+		r.gapAt = now
 	}
 }
 

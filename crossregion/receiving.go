@@ -69,7 +69,7 @@ func (rcv *receiving) run(ctx context.Context) {
 		case receiveMerge:
 			reporting.note(rcv.stream.partition, rcv.merge(ctx, a.records))
 		case receiveFetch:
-			rcv.fetch(ctx, a.from)
+			reporting.note(rcv.stream.partition, rcv.fetch(ctx, a.from))
 		case receiveWait:
 			timeout, stop := timer(a.until, now)
 			select {
@@ -101,8 +101,8 @@ func (rcv *receiving) merge(ctx context.Context, records []Record) uint64 {
 	return applied
 }
 
-// fetch asks the origin for records.
-func (rcv *receiving) fetch(ctx context.Context, from uint64) {
+// fetch asks the origin for records, and returns what is applied then.
+func (rcv *receiving) fetch(ctx context.Context, from uint64) uint64 {
 	ctx, cancel := context.WithTimeout(ctx, rcv.r.tuning.fetchTimeout)
 	defer cancel()
 	p := rcv.stream.partition
@@ -120,12 +120,15 @@ func (rcv *receiving) fetch(ctx context.Context, from uint64) {
 	if err != nil {
 		rcv.r.log.Debug("fetch not answered", slog.Any("partition", p), slog.Any("region", rcv.region.Name), slog.Any("err", err))
 	}
+	now, applied := rcv.r.cfg.Clock(), rcv.r.cfg.Sink.Applied(p, rcv.stream.actor)
 	rcv.mu.Lock()
 	wasStuck := rcv.mu.core.stuck
-	rcv.mu.core.fetched(res, rcv.r.cfg.Clock())
-	stuck := rcv.mu.core.stuck
+	rcv.mu.core.appliedIs(applied, now)
+	rcv.mu.core.fetched(res, now)
+	applied, stuck := rcv.mu.core.applied, rcv.mu.core.stuck
 	rcv.mu.Unlock()
 	rcv.logStuck(wasStuck, stuck)
+	return applied
 }
 
 func (rcv *receiving) logStuck(was, is string) {

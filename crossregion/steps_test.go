@@ -281,9 +281,11 @@ func TestReceiverSaysWhyItIsStuck(t *testing.T) {
 	r := idleReceiver(10)
 	r.heartbeat(20, start)
 	r.action(after(time.Minute))
-	r.fetched(fetchResult{trimmedTo: 15}, start)
+	for i := range time.Duration(11) {
+		r.fetched(fetchResult{trimmedTo: 15}, after(i*time.Second))
+	}
 	if r.stuck == "" || r.counts.trimmed != 1 {
-		t.Error("a trimmed outbox goes unnoticed")
+		t.Errorf("a trimmed outbox goes unnoticed: stuck %q, %d times", r.stuck, r.counts.trimmed)
 	}
 	r = idleReceiver(10)
 	for i := range time.Duration(40) {
@@ -295,6 +297,30 @@ func TestReceiverSaysWhyItIsStuck(t *testing.T) {
 	r.heartbeat(10, after(time.Minute))
 	if r.stuck != "" {
 		t.Error("a deposed leader's heartbeats are held against its region for ever")
+	}
+}
+
+// A new leader has in its log, but not yet in its state, what the last one applied, reported, and so
+// let the origin trim.
+func TestReceiverCatchesUpWithWhatTheLastLeaderApplied(t *testing.T) {
+	r := newReceiver(defaultTuning(), 10, start)
+	if a := r.action(start); a.kind != receiveFetch || a.from != 11 {
+		t.Fatalf("%+v", a)
+	}
+	r.fetched(fetchResult{trimmedTo: 13}, start)
+	if r.stuck != "" {
+		t.Errorf("stuck at once: %s", r.stuck)
+	}
+	r.offer(run(13, 14), true, start)
+	r.appliedIs(12, after(time.Second))
+	a := r.action(after(time.Second))
+	if a.kind != receiveMerge || a.records[0].Seq != 13 {
+		t.Fatalf("%+v", a)
+	}
+	r.merged(a.records, 14, nil, after(time.Second))
+	r.appliedIs(11, after(time.Second)) // an old answer
+	if r.applied != 14 || r.stuck != "" || !r.trimmedAt.IsZero() {
+		t.Errorf("applied %d, stuck %q, trimmed at %v", r.applied, r.stuck, r.trimmedAt)
 	}
 }
 
