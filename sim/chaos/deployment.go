@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -53,6 +54,9 @@ type link struct {
 
 // newDeployment prepares the nodes' configurations and directories, and starts nothing.
 func newDeployment(ctx context.Context, s *settings, dir string) (*deployment, error) {
+	if err := makeEmpty(dir); err != nil {
+		return nil, err
+	}
 	configs, err := loadConfigs(s.configs)
 	if err != nil {
 		return nil, err
@@ -88,6 +92,9 @@ func newDeployment(ctx context.Context, s *settings, dir string) (*deployment, e
 		}
 	}
 	for _, m := range d.members {
+		if s.logLevel != "" {
+			m.config.LogLevel = s.logLevel
+		}
 		text, err := protoyaml.MarshalOptions{UseProtoNames: true}.Marshal(m.config)
 		if err != nil {
 			return nil, err
@@ -97,6 +104,18 @@ func newDeployment(ctx context.Context, s *settings, dir string) (*deployment, e
 		}
 	}
 	return d, nil
+}
+
+// makeEmpty makes the directory if it is absent, and refuses one with anything in it.
+func makeEmpty(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	found, err := os.ReadDir(dir)
+	if err == nil && len(found) > 0 {
+		err = fmt.Errorf("%s is not empty", dir)
+	}
+	return err
 }
 
 // loadConfigs reads the configurations in a directory.
@@ -119,7 +138,8 @@ func loadConfigs(dir string) ([]*configv1.Server, error) {
 	return configs, nil
 }
 
-// relocate gives the nodes directories below dir and ports on which nothing listens.
+// relocate gives the nodes directories below dir and ports on which nothing listens, and the
+// deployment a name of its own, so that nodes of another run are refused should they meet.
 func relocate(configs []*configv1.Server, dir string) error {
 	addresses := map[string]string{}
 	port := firstPort
@@ -137,7 +157,9 @@ func relocate(configs []*configv1.Server, dir string) error {
 		}
 		return "", fmt.Errorf("no free port from %d to %d", firstPort, lastPort)
 	}
+	name := fmt.Sprintf("chaos-%016x", rand.Uint64())
 	for _, c := range configs {
+		c.Cluster.Name = name
 		c.DataDir = filepath.Join(dir, c.GetNode())
 		for _, r := range c.GetCluster().GetRegions() {
 			for _, n := range r.GetNodes() {
@@ -247,6 +269,21 @@ func (d *deployment) start(m *member) error {
 	p, err := start(m.log, d.settings.atoll, "server", "--config", m.configFile)
 	m.process = p
 	return err
+}
+
+// stop stops members, all at once.
+func (d *deployment) stop(members []*member) error {
+	var group errgroup.Group
+	for _, m := range members {
+		group.Go(func() error {
+			if err := m.process.stop(); err != nil {
+				return fmt.Errorf("stop %s: %w%s", m.name, err, tail(m.log))
+			}
+			m.retire()
+			return nil
+		})
+	}
+	return group.Wait()
 }
 
 // crash kills a member.

