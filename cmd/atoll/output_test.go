@@ -115,6 +115,15 @@ func TestFlowsAddUpOnlyWhatIsKnown(t *testing.T) {
 	}
 }
 
+func TestStuckFlowIsNoted(t *testing.T) {
+	known := &atollv1.Flow{Source: "eu", Destination: "us"}
+	stuck := &atollv1.Flow{Source: "eu", Destination: "us", Partition: 3, Lag: &atollv1.Lag{Unknown: true}, Stuck: "lost"}
+	s := &summary{Flows: summarizeFlows([]*atollv1.Flow{known, stuck})}
+	if note := s.flowsTable().note; note != "eu to us needs help: partition 3: lost\n" {
+		t.Errorf("a stuck flow is noted as %q", note)
+	}
+}
+
 func TestCompareDigests(t *testing.T) {
 	reply := func(digests ...string) answer[*atollv1.DigestResponse] {
 		r := &atollv1.DigestResponse{}

@@ -72,7 +72,7 @@ func (a *app) serve(ctx context.Context, cfg *config.Config) error {
 	n, err := node.Open(ctx, node.Config{
 		Cluster: cfg.Cluster, Node: cfg.Node.ID, DataDir: cfg.DataDir,
 		NATS: node.NATS{
-			URL: cfg.NATS.URL, MaxStoreBytes: cfg.NATS.MaxStoreBytes, MaxMemoryBytes: cfg.NATS.MaxMemoryBytes,
+			URL: cfg.NATS.URL, MaxStoreBytes: cfg.NATS.MaxStoreBytes,
 		},
 		Clock: a.clock, Logger: logger,
 	})

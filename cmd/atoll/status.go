@@ -81,6 +81,8 @@ type flowSummary struct {
 	Operations  *uint64  `json:"operations,omitempty"`
 	Bytes       *uint64  `json:"bytes,omitempty"`
 	HeardMS     *float64 `json:"last_heard_ms,omitempty"`
+	// Stuck says of each partition that cannot go on without help why.
+	Stuck []string `json:"stuck,omitempty"`
 }
 
 type outboxSummary struct {
@@ -159,6 +161,9 @@ func summarizeFlow(source, destination string, flows []*atollv1.Flow) flowSummar
 		knowsBytes = knowsBytes && f.GetLag() != nil && f.GetLag().Bytes != nil
 		lag = max(lag, f.GetLag().GetTime().AsDuration())
 		heard = max(heard, f.GetLastHeard().AsDuration())
+		if f.GetStuck() != "" {
+			out.Stuck = append(out.Stuck, fmt.Sprintf("partition %d: %s", f.GetPartition(), f.GetStuck()))
+		}
 		operations += f.GetLag().GetOperations()
 		bytes += f.GetLag().GetBytes()
 	}
@@ -212,6 +217,11 @@ func (s *summary) flowsTable() *grid {
 	}
 	if len(s.Flows) == 0 {
 		t.note = "no other region"
+	}
+	for _, f := range s.Flows {
+		for _, why := range f.Stuck {
+			t.note += fmt.Sprintf("%s to %s needs help: %s\n", f.Source, f.Destination, why)
+		}
 	}
 	return t
 }

@@ -131,6 +131,7 @@ func (s *Server) flows(id topology.PartitionID) []*atollv1.Flow {
 			Applied:     f.Applied,
 			Head:        f.Head,
 			Lag:         lagOf(&f),
+			Stuck:       f.Stuck,
 		}
 		if !f.Heard.IsZero() {
 			out[i].LastHeard = durationpb.New(max(s.clock().Sub(f.Heard), 0))

@@ -54,4 +54,6 @@ type Flow struct {
 	Unknown bool
 	// Behind is for how long the destination has lacked an event that Head counts.
 	Behind time.Duration
+	// Stuck says why the flow cannot go on without help; empty if it can.
+	Stuck string
 }

@@ -20,7 +20,7 @@ func TestStatusGathersFromLeaders(t *testing.T) {
 		c.Replication = fakeReplication(func(topology.PartitionID) []Flow {
 			return []Flow{
 				{Source: 1, Destination: 2, Applied: 3, Head: 7, Heard: testClock().Add(-time.Second), Behind: 2 * time.Second},
-				{Source: 2, Destination: 1, Applied: 9, Unknown: true},
+				{Source: 2, Destination: 1, Applied: 9, Unknown: true, Stuck: "lost"},
 			}
 		})
 	})
@@ -54,6 +54,7 @@ func TestStatusGathersFromLeaders(t *testing.T) {
 	equal(t, "unknown", lost.GetLag().GetUnknown(), true)
 	equal(t, "unknown operations", lost.GetLag().Operations, nil)
 	equal(t, "unknown time", lost.GetLag().GetTime(), nil)
+	equal(t, "stuck", known.GetStuck()+"|"+lost.GetStuck(), "|lost")
 	equal(t, "never heard", lost.GetLastHeard(), nil)
 	if us := res.GetRegions()[1]; us.GetName() != "us" || us.GetState() != atollv1.RegionState_REGION_STATE_ACTIVE || len(us.GetNodes()) != 3 {
 		t.Errorf("region: %v", us)

@@ -23,9 +23,8 @@ const maxFileBytes = 1 << 20
 
 // Defaults of a configuration.
 const (
-	DefaultPartitions   = 16
-	DefaultMaxStoreMiB  = 4096
-	DefaultMaxMemoryMiB = 64
+	DefaultPartitions  = 16
+	DefaultMaxStoreMiB = 4096
 	// MinProcs is the least default of MaxProcs: a thread that waits for fsync is not handed over at
 	// once, so fewer leave cores idle.
 	MinProcs = 8
@@ -51,9 +50,8 @@ type Config struct {
 // NATS says where the region's JetStream runs and how much the embedded one may use.
 type NATS struct {
 	// URL is that of an external server; empty means embedded.
-	URL            string
-	MaxStoreBytes  int64
-	MaxMemoryBytes int64
+	URL           string
+	MaxStoreBytes int64
 }
 
 // Overrides are values from flags; empty means not given.
@@ -139,7 +137,6 @@ func applyDefaults(s *configv1.Server) {
 		s.Nats = &configv1.Nats{}
 	}
 	setDefault(&s.Nats.MaxStoreMib, DefaultMaxStoreMiB)
-	setDefault(&s.Nats.MaxMemoryMib, DefaultMaxMemoryMiB)
 	setDefault(&s.MaxProcs, uint32(max(MinProcs, runtime.NumCPU())))
 	if s.Cluster != nil {
 		setDefault(&s.Cluster.Partitions, DefaultPartitions)
@@ -160,9 +157,8 @@ func convert(s *configv1.Server) (*Config, error) {
 		Cluster: Cluster(s.GetCluster()),
 		DataDir: s.GetDataDir(),
 		NATS: NATS{
-			URL:            s.GetNats().GetUrl(),
-			MaxStoreBytes:  int64(s.GetNats().GetMaxStoreMib()) << 20,
-			MaxMemoryBytes: int64(s.GetNats().GetMaxMemoryMib()) << 20,
+			URL:           s.GetNats().GetUrl(),
+			MaxStoreBytes: int64(s.GetNats().GetMaxStoreMib()) << 20,
 		},
 		MaxProcs:  int(s.GetMaxProcs()),
 		effective: s,

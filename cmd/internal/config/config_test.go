@@ -66,7 +66,7 @@ func TestGoodFile(t *testing.T) {
 	if c.Cluster.Partitions != DefaultPartitions || c.Region.Name != "eu" || c.Node.ID != "eu-1" || c.Node.NATSCluster != "127.0.0.1:7483" {
 		t.Errorf("got %+v", c)
 	}
-	if c.NATS.MaxStoreBytes != DefaultMaxStoreMiB<<20 || c.NATS.MaxMemoryBytes != DefaultMaxMemoryMiB<<20 || c.LogLevel != slog.LevelInfo || c.MaxProcs != 8 {
+	if c.NATS.MaxStoreBytes != DefaultMaxStoreMiB<<20 || c.LogLevel != slog.LevelInfo || c.MaxProcs != 8 {
 		t.Errorf("defaults: %+v", c)
 	}
 	if err := c.Cluster.Validate(); err != nil {

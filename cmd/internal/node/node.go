@@ -44,8 +44,8 @@ type Config struct {
 type NATS struct {
 	// URL is an external server; empty means one embedded in this node.
 	URL string
-	// MaxStoreBytes and MaxMemoryBytes bound the embedded server.
-	MaxStoreBytes, MaxMemoryBytes int64
+	// MaxStoreBytes bounds what an embedded server stores.
+	MaxStoreBytes int64
 }
 
 // Node is one server. Open makes it, Run serves, Close releases everything.

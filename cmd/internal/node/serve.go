@@ -202,7 +202,7 @@ func (f flows) Flows(p topology.PartitionID) []api.Flow {
 			picked = append(picked, api.Flow{
 				Source: flow.Source, Destination: flow.Destination,
 				Applied: flow.Applied, Head: flow.Head, Heard: flow.Heard,
-				Unknown: flow.Unknown, Behind: flow.Behind,
+				Unknown: flow.Unknown, Behind: flow.Behind, Stuck: flow.Stuck,
 			})
 		}
 	}

@@ -405,7 +405,9 @@ type Flow struct {
 	// Highest sequence number the source is known to have issued.
 	Head uint64 `protobuf:"varint,6,opt,name=head,proto3" json:"head,omitempty"`
 	// Time since the source or destination was last heard of; absent if never.
-	LastHeard     *durationpb.Duration `protobuf:"bytes,7,opt,name=last_heard,json=lastHeard,proto3" json:"last_heard,omitempty"`
+	LastHeard *durationpb.Duration `protobuf:"bytes,7,opt,name=last_heard,json=lastHeard,proto3" json:"last_heard,omitempty"`
+	// Why the flow cannot go on without help; empty if it can.
+	Stuck         string `protobuf:"bytes,8,opt,name=stuck,proto3" json:"stuck,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -487,6 +489,13 @@ func (x *Flow) GetLastHeard() *durationpb.Duration {
 		return x.LastHeard
 	}
 	return nil
+}
+
+func (x *Flow) GetStuck() string {
+	if x != nil {
+		return x.Stuck
+	}
+	return ""
 }
 
 // PartitionStatus is the state of one partition in the answering region.
@@ -1503,7 +1512,7 @@ const file_atoll_v1_regions_proto_rawDesc = "" +
 	"\x05bytes\x18\x03 \x01(\x04H\x01R\x05bytes\x88\x01\x01\x12\x18\n" +
 	"\aunknown\x18\x04 \x01(\bR\aunknownB\r\n" +
 	"\v_operationsB\b\n" +
-	"\x06_bytes\"\xe7\x01\n" +
+	"\x06_bytes\"\xfd\x01\n" +
 	"\x04Flow\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12 \n" +
 	"\vdestination\x18\x02 \x01(\tR\vdestination\x12\x1c\n" +
@@ -1512,7 +1521,8 @@ const file_atoll_v1_regions_proto_rawDesc = "" +
 	"\aapplied\x18\x05 \x01(\x04R\aapplied\x12\x12\n" +
 	"\x04head\x18\x06 \x01(\x04R\x04head\x128\n" +
 	"\n" +
-	"last_heard\x18\a \x01(\v2\x19.google.protobuf.DurationR\tlastHeard\"\x85\x02\n" +
+	"last_heard\x18\a \x01(\v2\x19.google.protobuf.DurationR\tlastHeard\x12\x14\n" +
+	"\x05stuck\x18\b \x01(\tR\x05stuck\"\x85\x02\n" +
 	"\x0fPartitionStatus\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x16\n" +
 	"\x06leader\x18\x02 \x01(\tR\x06leader\x12-\n" +

@@ -364,9 +364,7 @@ type Nats struct {
 	// An external NATS server's URL; empty means a server embedded in the nodes.
 	Url string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
 	// Disk that the embedded JetStream may use, in MiB; 4096 if 0.
-	MaxStoreMib uint32 `protobuf:"varint,2,opt,name=max_store_mib,json=maxStoreMib,proto3" json:"max_store_mib,omitempty"`
-	// Memory that the embedded JetStream may use, in MiB; 64 if 0.
-	MaxMemoryMib  uint32 `protobuf:"varint,3,opt,name=max_memory_mib,json=maxMemoryMib,proto3" json:"max_memory_mib,omitempty"`
+	MaxStoreMib   uint32 `protobuf:"varint,2,opt,name=max_store_mib,json=maxStoreMib,proto3" json:"max_store_mib,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -415,13 +413,6 @@ func (x *Nats) GetMaxStoreMib() uint32 {
 	return 0
 }
 
-func (x *Nats) GetMaxMemoryMib() uint32 {
-	if x != nil {
-		return x.MaxMemoryMib
-	}
-	return 0
-}
-
 var File_atoll_config_v1_config_proto protoreflect.FileDescriptor
 
 const file_atoll_config_v1_config_proto_rawDesc = "" +
@@ -455,11 +446,10 @@ const file_atoll_config_v1_config_proto_rawDesc = "" +
 	"\x03api\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x03api\x12\x1b\n" +
 	"\x04raft\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x04raft\x12\x12\n" +
 	"\x04nats\x18\x05 \x01(\tR\x04nats\x12!\n" +
-	"\fnats_cluster\x18\x06 \x01(\tR\vnatsCluster\"b\n" +
+	"\fnats_cluster\x18\x06 \x01(\tR\vnatsCluster\"<\n" +
 	"\x04Nats\x12\x10\n" +
 	"\x03url\x18\x01 \x01(\tR\x03url\x12\"\n" +
-	"\rmax_store_mib\x18\x02 \x01(\rR\vmaxStoreMib\x12$\n" +
-	"\x0emax_memory_mib\x18\x03 \x01(\rR\fmaxMemoryMibB9Z7github.com/atolldb/atoll/proto/atoll/config/v1;configv1b\x06proto3"
+	"\rmax_store_mib\x18\x02 \x01(\rR\vmaxStoreMibB9Z7github.com/atolldb/atoll/proto/atoll/config/v1;configv1b\x06proto3"
 
 var (
 	file_atoll_config_v1_config_proto_rawDescOnce sync.Once
