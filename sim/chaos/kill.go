@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -100,12 +101,10 @@ func (s *stage) begin(ctx context.Context) error {
 
 // startImport runs `atoll import` into the first region.
 func (s *stage) startImport(records []json.RawMessage) (*process, error) {
-	text, err := json.Marshal(records)
-	if err != nil {
-		return nil, err
-	}
+	// Joined by hand: an encoder would change how the records are written.
+	text := append([]byte("["), bytes.Join(asBytes(records), []byte(",\n"))...)
 	file := filepath.Join(s.deployment.dir, "records.json")
-	if err := os.WriteFile(file, text, 0o600); err != nil {
+	if err := os.WriteFile(file, append(text, ']'), 0o600); err != nil {
 		return nil, err
 	}
 	var servers []string
@@ -115,6 +114,14 @@ func (s *stage) startImport(records []json.RawMessage) (*process, error) {
 	s.out.note("import of %d records into %s begins", len(records), s.deployment.regions[0])
 	return start(s.importLog(), s.settings.atoll, "import", file, "--server", strings.Join(servers, ","),
 		"--key", cityKey, "--count", countKey, "--collect", collectKey)
+}
+
+func asBytes(records []json.RawMessage) [][]byte {
+	out := make([][]byte, len(records))
+	for i, r := range records {
+		out[i] = r
+	}
+	return out
 }
 
 func (s *stage) importLog() string { return filepath.Join(s.deployment.dir, "import.log") }
