@@ -40,9 +40,8 @@ func (f *faults) err() error {
 func (s *stage) verifyAll(ctx context.Context, what string, e *expectation) {
 	for _, r := range s.deployment.regions {
 		c := s.deployment.clients[r]
-		s.out.check(fmt.Sprintf("%s: %d registers in %s", what, len(e.registers), r), verifyRegisters(ctx, c, e.registers))
-		s.out.check(fmt.Sprintf("%s: %d counters in %s", what, len(e.counters), r), verifyCounters(ctx, c, e.counters))
-		s.out.check(fmt.Sprintf("%s: %d sets in %s", what, len(e.sets), r), verifySets(ctx, c, e.sets))
+		s.out.check(fmt.Sprintf("%s: %s has %d registers, %d counters, %d sets as they must be", what, r, len(e.registers), len(e.counters), len(e.sets)),
+			errors.Join(verifyRegisters(ctx, c, e.registers), verifyCounters(ctx, c, e.counters), verifySets(ctx, c, e.sets)))
 	}
 }
 
