@@ -9,6 +9,7 @@ import (
 	"runtime"
 
 	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
 )
 
 const (
@@ -161,7 +162,7 @@ func (v *view) commit() (err error) {
 // rollback ends the transaction; after a commit it does nothing.
 func (v *view) rollback() (err error) {
 	defer recovered(v.path, &err)
-	if err := v.tx.Rollback(); err != nil && !errors.Is(err, bbolt.ErrTxClosed) {
+	if err := v.tx.Rollback(); err != nil && !errors.Is(err, bbolterrors.ErrTxClosed) {
 		return err
 	}
 	return nil
