@@ -19,11 +19,11 @@ import (
 )
 
 // Timers. A leader's silence is noticed after one to two heartbeat timeouts, and an election takes
-// about as long again at worst; under 800 ms, a busy machine with two cores starts needless elections.
+// about as long again at worst. Pre-vote keeps a follower that only believes so from disturbing a group.
 // A group of one has nobody to wait for.
 const (
-	electionTimeout    = 800 * time.Millisecond
-	leaseTimeout       = 500 * time.Millisecond
+	electionTimeout    = 500 * time.Millisecond
+	leaseTimeout       = 300 * time.Millisecond
 	aloneTimeout       = 100 * time.Millisecond
 	commitTimeout      = 250 * time.Millisecond
 	rpcTimeout         = 5 * time.Second
@@ -56,7 +56,7 @@ type Config struct {
 	Logger *slog.Logger
 	// OnFailure is called when the state machine's storage fails: the process must end.
 	OnFailure func(error)
-	// ElectionTimeout is how long a leader may be silent; 0 means 800 ms, or 100 ms for a group of one.
+	// ElectionTimeout is how long a leader may be silent; 0 means 500 ms, or 100 ms for a group of one.
 	ElectionTimeout time.Duration
 }
 
