@@ -27,7 +27,7 @@ demo: build ## Run three regions in this terminal; ARGS="--nodes 3" for nine nod
 	bin/atoll demo $(ARGS)
 
 .PHONY: test
-test: ## Run the tests under the race detector
+test: $(BUF) ## Run the tests under the race detector
 	go test -race -timeout 12m $(ARGS) ./...
 
 .PHONY: test-slow
