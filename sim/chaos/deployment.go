@@ -142,7 +142,8 @@ func loadConfigs(dir string) ([]*configv1.Server, error) {
 // deployment a name of its own, so that nodes of another run are refused should they meet.
 func relocate(configs []*configv1.Server, dir string) error {
 	addresses := map[string]string{}
-	port := firstPort
+	// Not always the same ports: those of a node that another run has just killed look free.
+	port := firstPort + rand.IntN((lastPort-firstPort)/2)
 	next := func(old string) (string, error) {
 		if old == "" || addresses[old] != "" {
 			return addresses[old], nil
