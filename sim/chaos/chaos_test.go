@@ -153,9 +153,10 @@ func TestLongestGap(t *testing.T) {
 		name             string
 		begin, end, want int
 	}{
-		{"begins with the last before", 250, 1000, 610},
+		{"in the middle", 250, 1000, 610},
+		{"at the beginning", 310, 1000, 590},
 		{"none before", 50, 280, 100},
-		{"reaches to the end", 1050, 2000, 1000},
+		{"reaches to the end", 1050, 2000, 950},
 		{"none at all", 1, 99, 98},
 	} {
 		if got := longestGap(acks, at(c.begin), at(c.end)); got != time.Duration(c.want)*time.Millisecond {

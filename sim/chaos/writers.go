@@ -196,15 +196,12 @@ func (w *writers) gap(region string, begin, end time.Time) (longest time.Duratio
 	return longest, partition
 }
 
-// longestGap returns the longest time between two moments that follow each other: the last one of
-// acks before begin, those after it, and end. acks are in order.
+// longestGap returns the longest time between two moments that follow each other: begin, those of
+// acks that are between begin and end, and end. acks are in order.
 func longestGap(acks []time.Time, begin, end time.Time) time.Duration {
 	previous, longest := begin, time.Duration(0)
 	for _, at := range acks {
-		switch {
-		case at.Before(begin):
-			previous = at
-		case at.Before(end):
+		if at.After(begin) && at.Before(end) {
 			longest = max(longest, at.Sub(previous))
 			previous = at
 		}
