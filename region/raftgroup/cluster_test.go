@@ -188,13 +188,19 @@ type cluster struct {
 	t      testing.TB
 	groups int
 	nodes  []*node
+	// election is the nodes' election timeout; 0 means the default.
+	election time.Duration
 
 	mu        sync.Mutex
 	addresses map[topology.NodeID]string
 }
 
 func newCluster(t testing.TB, nodes, groups int) *cluster {
-	c := &cluster{t: t, groups: groups, addresses: map[topology.NodeID]string{}}
+	return newClusterWith(t, nodes, groups, 0)
+}
+
+func newClusterWith(t testing.TB, nodes, groups int, election time.Duration) *cluster {
+	c := &cluster{t: t, groups: groups, addresses: map[topology.NodeID]string{}, election: election}
 	for i := range nodes {
 		c.nodes = append(c.nodes, &node{id: topology.NodeID(fmt.Sprintf("n%d", i+1)), dir: t.TempDir()})
 	}
@@ -287,6 +293,7 @@ func (c *cluster) open(n *node) {
 		g, err := New(Config{
 			Group: id, Self: n.id, Members: c.members(), Log: log, Layer: n.mux.Group(id), Machine: m,
 			Dir: temp, Logger: logger, OnFailure: func(err error) { n.failures <- err },
+			ElectionTimeout: c.election,
 		})
 		c.must(err)
 		n.machines, n.groups = append(n.machines, m), append(n.groups, g)

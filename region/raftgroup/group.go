@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,12 +19,14 @@ import (
 	"github.com/atolldb/atoll/topology"
 )
 
-// Timers. A leader's silence is noticed after one to two heartbeat timeouts, and an election takes
-// about as long again at worst. Pre-vote keeps a follower that only believes so from disturbing a group.
-// A group of one has nobody to wait for.
+// Timers. A silent leader is noticed after one to two election timeouts. Two members left over of three
+// that notice it at once both vote for themselves, and must wait as long again; so each has a timeout
+// of its own, by its place among the members. Places differ from group to group, and the first is the
+// likeliest to lead, which spreads the leaders too. Pre-vote keeps a member that only believes that
+// its leader is gone from disturbing the group. A group of one has nobody to wait for.
 const (
 	electionTimeout    = 500 * time.Millisecond
-	leaseTimeout       = 300 * time.Millisecond
+	electionStagger    = 200 * time.Millisecond
 	aloneTimeout       = 100 * time.Millisecond
 	commitTimeout      = 250 * time.Millisecond
 	rpcTimeout         = 5 * time.Second
@@ -56,7 +59,8 @@ type Config struct {
 	Logger *slog.Logger
 	// OnFailure is called when the state machine's storage fails: the process must end.
 	OnFailure func(error)
-	// ElectionTimeout is how long a leader may be silent; 0 means 500 ms, or 100 ms for a group of one.
+	// ElectionTimeout is how long a leader may be silent; 0 means 500 ms and more by the member's place
+	// in Members, or 100 ms for a group of one.
 	ElectionTimeout time.Duration
 }
 
@@ -64,11 +68,15 @@ type Config struct {
 type Group struct {
 	raft   *raft.Raft
 	fsm    *fsm
-	trans  *raft.NetworkTransport
+	trans  *transportWithTimeoutNow
 	logger *slog.Logger
 	notify chan bool     // every change of leadership, in order
 	ended  chan struct{} // closed when raft has shut down: nothing is answered any more
 	log    *raftlog.Group
+	layer  *transport.Layer
+	self   topology.NodeID
+	// members are the first members, in the same order on every node.
+	members []topology.NodeID
 	// shutdown shuts raft down, once.
 	shutdown func() error
 
@@ -91,11 +99,12 @@ func New(c Config) (*Group, error) {
 		notify: make(chan bool, leadershipQueue),
 		ended:  make(chan struct{}),
 		log:    c.Log,
+		layer:  c.Layer, self: c.Self, members: c.Members,
 	}
 	g.mu.changed = make(chan struct{})
 	logs := logStore{c.Log, c.Machine, c.OnFailure}
 	snapshots := &snapshotStore{machine: c.Machine, dir: c.Dir}
-	g.trans = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	g.trans = newTransport(&raft.NetworkTransportConfig{
 		Stream:          &stream{layer: c.Layer, self: c.Self},
 		MaxPool:         connectionsPerPeer,
 		MaxRPCsInFlight: 1, // the library's pipeline wedges for good after one unsuccessful reply
@@ -125,14 +134,17 @@ func New(c Config) (*Group, error) {
 func configuration(c *Config, logger *slog.Logger) *raft.Config {
 	conf := raft.DefaultConfig()
 	conf.LocalID = raft.ServerID(c.Self)
-	conf.HeartbeatTimeout, conf.ElectionTimeout, conf.LeaderLeaseTimeout = electionTimeout, electionTimeout, leaseTimeout
-	if len(c.Members) == 1 {
-		conf.HeartbeatTimeout, conf.ElectionTimeout, conf.LeaderLeaseTimeout = aloneTimeout, aloneTimeout, aloneTimeout
+	timeout := c.ElectionTimeout
+	switch {
+	case timeout > 0:
+	case len(c.Members) == 1:
+		timeout = aloneTimeout
+	default:
+		timeout = electionTimeout + electionStagger*time.Duration(max(0, slices.Index(c.Members, c.Self)))
 	}
-	if c.ElectionTimeout > 0 {
-		conf.HeartbeatTimeout, conf.ElectionTimeout = c.ElectionTimeout, c.ElectionTimeout
-		conf.LeaderLeaseTimeout = min(conf.LeaderLeaseTimeout, c.ElectionTimeout)
-	}
+	// The lease is no proof of anything here, so it need not be shorter: a leader that steps down
+	// because a busy machine answers late helps nobody.
+	conf.HeartbeatTimeout, conf.ElectionTimeout, conf.LeaderLeaseTimeout = timeout, timeout, timeout
 	conf.CommitTimeout = commitTimeout
 	conf.MaxAppendEntries = appendEntries
 	conf.BatchApplyCh = true
@@ -197,6 +209,7 @@ func (g *Group) Run(ctx context.Context) error {
 	loops, watching := errgroup.WithContext(ctx)
 	loops.Go(func() error { g.watchLeadership(watching); return nil })
 	loops.Go(func() error { g.takeSnapshots(watching); return nil })
+	loops.Go(func() error { g.watchLeader(watching); return nil })
 	<-ctx.Done()
 	return errors.Join(g.Close(), loops.Wait())
 }

@@ -173,15 +173,17 @@ func TestPreVoteIsOn(t *testing.T) {
 		}
 	}
 	g := lonely.groups[0]
-	before := g.raft.CurrentTerm()
 	c.eventually(10*time.Second, func() error {
 		if g.raft.State() != raft.Candidate {
 			return errors.New("no election")
 		}
 		return nil
 	})
-	elections := time.NewTimer(3 * electionTimeout)
+	// It may have stood once without asking, because its leader's process had ended.
+	elections := time.NewTicker(3 * (electionTimeout + electionStagger))
 	defer elections.Stop()
+	<-elections.C
+	before := g.raft.CurrentTerm()
 	<-elections.C
 	if after := g.raft.CurrentTerm(); after != before {
 		t.Errorf("the term went from %d to %d without a quorum", before, after)

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/atolldb/atoll/topology"
@@ -16,6 +18,7 @@ const (
 	handshakeTimeout = 5 * time.Second
 	maxHandshakes    = 256 // at once; further connections wait to be accepted
 	acceptQueue      = 16  // per group, connections that wait to be taken
+	lostQueue        = 16  // per group; more news of lost connections tell nothing new
 	keepAlive        = 5 * time.Second
 	acceptPause      = 100 * time.Millisecond // after the system refused, for want of descriptors say
 )
@@ -65,7 +68,10 @@ func (m *Mux) Group(id uint32) *Layer {
 	defer m.mu.Unlock()
 	l, ok := m.mu.layers[id]
 	if !ok {
-		l = &Layer{mux: m, group: id, conns: make(chan net.Conn, acceptQueue), closed: make(chan struct{})}
+		l = &Layer{
+			mux: m, group: id, conns: make(chan net.Conn, acceptQueue),
+			lost: make(chan topology.NodeID, lostQueue), closed: make(chan struct{}),
+		}
 		m.mu.layers[id] = l
 	}
 	return l
@@ -147,6 +153,7 @@ func (m *Mux) admit(c *conn) (*Layer, error) {
 	if verdict != accepted {
 		return nil, fmt.Errorf("node %s of cluster %s, group %d: %w", h.from, h.cluster, h.group, verdict)
 	}
+	c.peer = h.from
 	return layer, nil
 }
 
@@ -236,7 +243,20 @@ func (m *Mux) Close() error {
 type conn struct {
 	net.Conn
 	mux   *Mux
-	layer *Layer // once it has one; guarded by mux.mu
+	layer *Layer          // once it has one; guarded by mux.mu
+	peer  topology.NodeID // who dialed; empty if this node did
+}
+
+// Read implements net.Conn. It notes when the peer's end of an accepted connection is gone.
+func (c *conn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if err != nil && c.peer != "" && c.layer != nil && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)) {
+		select {
+		case c.layer.lost <- c.peer:
+		default:
+		}
+	}
+	return n, err
 }
 
 // track takes charge of a connection. It closes it and returns false if the mux is closed.
@@ -265,6 +285,7 @@ type Layer struct {
 	mux    *Mux
 	group  uint32
 	conns  chan net.Conn
+	lost   chan topology.NodeID
 	once   sync.Once
 	closed chan struct{}
 }
@@ -282,6 +303,25 @@ func (l *Layer) Accept() (net.Conn, error) {
 	case <-l.closed:
 		return nil, net.ErrClosed
 	}
+}
+
+// Lost names a node each time a connection that it dialed to this group ended. That alone says little:
+// nodes end connections that they have no use for. Gone tells more.
+func (l *Layer) Lost() <-chan topology.NodeID { return l.lost }
+
+// Gone reports whether a node's process has ended: its machine answers, and refuses connections to
+// the address that the process had. No answer at all proves nothing.
+func (l *Layer) Gone(node topology.NodeID, timeout time.Duration) bool {
+	address, known := l.mux.cfg.Resolve(node)
+	if !known {
+		return false
+	}
+	c, err := net.DialTimeout("tcp", address, timeout)
+	if err != nil {
+		return errors.Is(err, syscall.ECONNREFUSED)
+	}
+	_ = c.Close() // nothing was said
+	return false
 }
 
 // own makes c one of the layer's connections, unless the layer is closed.

@@ -1,0 +1,145 @@
+package raftgroup
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/atolldb/atoll/topology"
+)
+
+// A leader whose process has ended need not be waited for: its connections end at once, and its
+// address refuses new ones. The first of the members left then stands for election without a delay,
+// and the next only if that comes to nothing. A machine that falls silent is left to the timeouts.
+const (
+	goneTimeout    = 200 * time.Millisecond
+	goneLook       = 50 * time.Millisecond // a process that ends closes its sockets one by one
+	goneLooks      = 10
+	candidateDelay = 300 * time.Millisecond
+)
+
+// watchLeader stands for election when the leader's process has ended.
+func (g *Group) watchLeader(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case node := <-g.layer.Lost():
+			if g.gone(ctx, node) {
+				g.standAgainst(ctx, node)
+			}
+		}
+	}
+}
+
+// gone looks for a while whether the leader's process has ended.
+func (g *Group) gone(ctx context.Context, node topology.NodeID) bool {
+	ticker := time.NewTicker(goneLook)
+	defer ticker.Stop()
+	for range goneLooks {
+		if !g.ledBy(node) {
+			return false
+		}
+		if g.layer.Gone(node, goneTimeout) {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-ticker.C:
+		}
+	}
+	return false
+}
+
+// ledBy reports whether this node follows the given one.
+func (g *Group) ledBy(node topology.NodeID) bool {
+	leader, _, known := g.Leader()
+	return known && leader == node && g.raft.State() == raft.Follower
+}
+
+// standAgainst stands for election in the place of a leader that is gone, when it is this node's turn.
+func (g *Group) standAgainst(ctx context.Context, gone topology.NodeID) {
+	turn := 0
+	for _, m := range g.members {
+		if m == g.self {
+			break
+		}
+		if m != gone {
+			turn++
+		}
+	}
+	timer := time.NewTimer(time.Duration(turn) * candidateDelay)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+		if slices.Contains(g.members, gone) && g.ledBy(gone) {
+			g.logger.Info("the leader's process has ended, standing for election", "leader", gone)
+			g.trans.timeoutNow(ctx)
+		}
+	}
+}
+
+// transportWithTimeoutNow is the library's transport with one more source of requests: this node
+// itself, which can tell its own Raft to stand for election, as a leader does that hands over.
+type transportWithTimeoutNow struct {
+	*raft.NetworkTransport
+	requests chan raft.RPC
+	once     sync.Once
+	done     chan struct{}
+	relaying sync.WaitGroup
+}
+
+func newTransport(config *raft.NetworkTransportConfig) *transportWithTimeoutNow {
+	t := &transportWithTimeoutNow{
+		NetworkTransport: raft.NewNetworkTransportWithConfig(config),
+		requests:         make(chan raft.RPC),
+		done:             make(chan struct{}),
+	}
+	t.relaying.Go(t.relay)
+	return t
+}
+
+// relay hands other nodes' requests on.
+func (t *transportWithTimeoutNow) relay() {
+	for {
+		select {
+		case <-t.done:
+			return
+		case rpc := <-t.NetworkTransport.Consumer():
+			select {
+			case t.requests <- rpc:
+			case <-t.done:
+				rpc.Respond(nil, raft.ErrTransportShutdown)
+				return
+			}
+		}
+	}
+}
+
+// Consumer implements raft.Transport.
+func (t *transportWithTimeoutNow) Consumer() <-chan raft.RPC { return t.requests }
+
+// timeoutNow makes this node stand for election at once, without asking first whether others still
+// have a leader. It is safe at any time: votes decide.
+func (t *transportWithTimeoutNow) timeoutNow(ctx context.Context) {
+	request := &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}}
+	answer := make(chan raft.RPCResponse, 1) // nobody waits for it
+	select {
+	case t.requests <- raft.RPC{Command: request, RespChan: answer}:
+	case <-ctx.Done():
+	case <-t.done:
+	}
+}
+
+// Close implements raft.WithClose.
+func (t *transportWithTimeoutNow) Close() error {
+	err := t.NetworkTransport.Close()
+	t.once.Do(func() { close(t.done) })
+	t.relaying.Wait()
+	return err
+}
