@@ -103,8 +103,8 @@ func NewLink(cfg Config) (*Link, error) {
 	return l, nil
 }
 
-// ensureWait is the pause between two attempts to make sure that the stream exists. A cluster of servers takes some seconds to elect its leader, so it is only said after ensurePatience
-// attempts.
+// ensureWait is the pause between two attempts to make sure that the stream exists. A cluster of
+// servers takes some seconds to elect its leader, so it is only said after ensurePatience attempts.
 const (
 	ensureWait     = time.Second
 	ensurePatience = 20
@@ -118,8 +118,7 @@ func (l *Link) Run(ctx context.Context) error {
 	}
 	wg.Go(func() { l.ensure(ctx) })
 	wg.Wait()
-	close(l.outlet.ended)
-	l.outlet.pending.Wait()
+	l.outlet.end()
 	return nil
 }
 

@@ -25,6 +25,29 @@ type outlet struct {
 	// ended is closed when the link ends; pending are publications without an answer.
 	ended   chan struct{}
 	pending sync.WaitGroup
+	mu      struct {
+		sync.Mutex
+		over bool // nothing is added to pending any more
+	}
+}
+
+// begin counts one more publication, and reports false if the link has ended.
+func (o *outlet) begin() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.mu.over {
+		o.pending.Add(1)
+	}
+	return !o.mu.over
+}
+
+// end gives up what has no answer, and returns when whoever waits has been told.
+func (o *outlet) end() {
+	o.mu.Lock()
+	o.mu.over = true
+	o.mu.Unlock()
+	close(o.ended)
+	o.pending.Wait()
 }
 
 // Stream implements crossregion.Outlet. It makes the stream if there is none: no one else would.
@@ -77,7 +100,12 @@ func (o *outlet) Publish(p topology.PartitionID, frame []byte, done func(uint64,
 		done(0, err)
 		return
 	}
-	o.pending.Go(func() {
+	if !o.begin() {
+		done(0, errEnded)
+		return
+	}
+	go func() {
+		defer o.pending.Done()
 		select {
 		case ack := <-future.Ok():
 			done(ack.Sequence, nil)
@@ -86,7 +114,7 @@ func (o *outlet) Publish(p topology.PartitionID, frame []byte, done func(uint64,
 		case <-o.ended:
 			done(0, errEnded)
 		}
-	})
+	}()
 }
 
 // Broadcast implements crossregion.Outlet.
