@@ -133,7 +133,7 @@ func TestEveryErrorReachesTheClientAsItsReason(t *testing.T) {
 	}
 	defer func() { _ = sdk.Close() }()
 	for name, sample := range samples {
-		r.groups[0].onRead = func() error { return sample.err }
+		r.groups[0].readsFail(func() error { return sample.err })
 		// Failures that another try may cure are tried again; the deadline ends that.
 		ctx, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
 		_, err := sdk.Get(ctx, "k")
@@ -205,7 +205,7 @@ func TestWriteErrorsNeverHideAnUnknownOutcome(t *testing.T) {
 func TestPanicCostsItsOwnRequestOnly(t *testing.T) {
 	r := setup(t, 1, 2, 0)
 	for _, g := range r.groups {
-		g.onRead = func() error { panic("boom") }
+		g.readsFail(func() error { panic("boom") })
 	}
 	kv := r.kv("eu-0")
 	ctx := testContext(t)
@@ -218,7 +218,7 @@ func TestPanicCostsItsOwnRequestOnly(t *testing.T) {
 	}
 	wantReason(t, err, reasonInternal)
 	for _, g := range r.groups {
-		g.onRead = nil
+		g.readsFail(nil)
 	}
 	if _, err := kv.Get(ctx, &atollv1.GetRequest{Key: "k"}); err != nil {
 		t.Errorf("the next request fails: %v", err)

@@ -43,6 +43,13 @@ type fakeGroup struct {
 	reads   int // reads served
 }
 
+// readsFail sets what happens to reads from now on, also while a request is still under way.
+func (g *fakeGroup) readsFail(how func() error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.onRead = how
+}
+
 // fakeReplica is one node's replica of a fakeGroup.
 type fakeReplica struct {
 	*fakeGroup
