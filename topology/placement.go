@@ -35,7 +35,7 @@ func (c *Cluster) Placement(r *Region) [][]NodeID {
 	})
 	placement := make([][]NodeID, c.Partitions)
 	for p := range placement {
-		placement[p] = pick(ring, r.Nodes, hashPoint("partition", uint32(p)), c.replicas(r))
+		placement[p] = pick(ring, r.Nodes, hashPoint("partition", uint32(p)), c.Replicas(r))
 	}
 	return placement
 }

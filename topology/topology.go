@@ -72,7 +72,7 @@ func (c *Cluster) Validate() error {
 		v.fault("cluster has no regions")
 	}
 	for i := range c.Regions {
-		v.region(&c.Regions[i], c.replicas(&c.Regions[i]))
+		v.region(&c.Regions[i], c.Replicas(&c.Regions[i]))
 	}
 	return errors.Join(v.faults...)
 }
@@ -117,7 +117,8 @@ func (v *validation) region(r *Region, replicas int) {
 	}
 }
 
-func (c *Cluster) replicas(r *Region) int {
+// Replicas returns how many replicas a partition has in a region.
+func (c *Cluster) Replicas(r *Region) int {
 	switch {
 	case c.ReplicationFactor > 0:
 		return c.ReplicationFactor

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 
 	"golang.org/x/sys/unix"
 
@@ -41,6 +42,17 @@ type identity struct {
 	RegionID   topology.RegionID `json:"region_id"`
 	Node       topology.NodeID   `json:"node"`
 	Partitions uint32            `json:"partitions"`
+	// Epoch is in the names of all events that the region has issued.
+	Epoch topology.Epoch `json:"epoch"`
+	// Nodes and ReplicationFactor say who votes in which group. Were they to change under a group that
+	// has voted, two sets of nodes could elect two leaders.
+	Nodes             []topology.NodeID `json:"nodes"`
+	ReplicationFactor int               `json:"replication_factor"`
+}
+
+func (i *identity) String() string {
+	return fmt.Sprintf("cluster %s, region %s (id %d, epoch %d), node %s, %d partitions, replication factor %d, nodes %v",
+		i.Cluster, i.Region, i.RegionID, i.Epoch, i.Node, i.Partitions, i.ReplicationFactor, i.Nodes)
 }
 
 // openDataDir creates the directory if it is absent, locks it, and checks that it is this node's.
@@ -79,9 +91,9 @@ func (d *dataDir) identify(want identity) error {
 	if err := json.Unmarshal(data, &have); err != nil {
 		return fmt.Errorf("%w: identity.json is damaged: %w", ErrForeignDataDir, err)
 	}
-	if have != want {
-		return fmt.Errorf("%w: %s is of %+v, the configuration says %+v; correct data_dir, or the node's name, "+
-			"region or number of partitions, which cannot change", ErrForeignDataDir, d.path, have, want)
+	if !reflect.DeepEqual(have, want) {
+		return fmt.Errorf("%w: %s is of %v; the configuration says %v; correct data_dir, or set back in the configuration "+
+			"what cannot change in this version", ErrForeignDataDir, d.path, &have, &want)
 	}
 	return nil
 }

@@ -104,10 +104,14 @@ func (n *Node) fail(err error) {
 }
 
 func (n *Node) openData(context.Context) (err error) {
-	n.dir, err = openDataDir(n.cfg.DataDir, identity{
-		Cluster: n.cfg.Cluster.Name, Region: n.region.Name, RegionID: n.region.ID,
-		Node: n.cfg.Node, Partitions: n.cfg.Cluster.Partitions,
-	})
+	id := identity{
+		Cluster: n.cfg.Cluster.Name, Region: n.region.Name, RegionID: n.region.ID, Epoch: n.region.Epoch,
+		Node: n.cfg.Node, Partitions: n.cfg.Cluster.Partitions, ReplicationFactor: n.cfg.Cluster.Replicas(n.region),
+	}
+	for _, other := range n.region.Nodes {
+		id.Nodes = append(id.Nodes, other.ID)
+	}
+	n.dir, err = openDataDir(n.cfg.DataDir, id)
 	if err != nil {
 		return err
 	}

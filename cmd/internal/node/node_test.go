@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -97,9 +98,16 @@ func TestForeignDataDirectoryIsRefused(t *testing.T) {
 		"another node":       func(c *Config) { c.Node = "us-1" },
 		"another deployment": func(c *Config) { c.Cluster.Name = "other" },
 		"more partitions":    func(c *Config) { c.Cluster.Partitions = 8 },
+		"another node more": func(c *Config) {
+			eu := &c.Cluster.Regions[0]
+			eu.Nodes = append(eu.Nodes[:1:1], topology.Node{ID: "eu-2"})
+		},
+		"another epoch":              func(c *Config) { c.Cluster.Regions[0].Epoch = 1 },
+		"another replication factor": func(c *Config) { c.Cluster.ReplicationFactor = 2 },
 	} {
 		foreign := cfg
 		cluster := *cfg.Cluster
+		cluster.Regions = slices.Clone(cluster.Regions)
 		foreign.Cluster = &cluster
 		change(&foreign)
 		if _, err := Open(t.Context(), foreign); !errors.Is(err, ErrForeignDataDir) {
