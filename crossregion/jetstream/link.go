@@ -112,11 +112,16 @@ const (
 
 // Run keeps the connections until ctx is done, then returns nil when all has ended.
 func (l *Link) Run(ctx context.Context) error {
+	connected, disconnect := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx by a moment
+	defer disconnect()
 	var wg sync.WaitGroup
 	for _, c := range l.conns {
-		wg.Go(func() { c.run(ctx) })
+		wg.Go(func() { c.run(connected) })
 	}
 	wg.Go(func() { l.ensure(ctx) })
+	<-ctx.Done()
+	l.outlet.refuse()
+	disconnect()
 	wg.Wait()
 	l.outlet.end()
 	return nil

@@ -25,27 +25,23 @@ type outlet struct {
 	// ended is closed when the link ends; pending are publications without an answer.
 	ended   chan struct{}
 	pending sync.WaitGroup
-	mu      struct {
-		sync.Mutex
-		over bool // nothing is added to pending any more
+	// mu is held for reading while a publication begins.
+	mu struct {
+		sync.RWMutex
+		over bool // none begins any more
 	}
 }
 
-// begin counts one more publication, and reports false if the link has ended.
-func (o *outlet) begin() bool {
+// refuse lets no publication begin from now on. One that began on a connection already closed would
+// leave a goroutine of the library behind for good.
+func (o *outlet) refuse() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if !o.mu.over {
-		o.pending.Add(1)
-	}
-	return !o.mu.over
+	o.mu.over = true
 }
 
-// end gives up what has no answer, and returns when whoever waits has been told.
+// end gives up what has no answer, after refuse, and returns when whoever waits has been told.
 func (o *outlet) end() {
-	o.mu.Lock()
-	o.mu.over = true
-	o.mu.Unlock()
 	close(o.ended)
 	o.pending.Wait()
 }
@@ -89,19 +85,9 @@ func (o *outlet) LastFrame(ctx context.Context, p topology.PartitionID) ([]byte,
 // drop what is published again after a loss, and receivers know duplicates by themselves. There is no
 // retry either: the library's lets later messages pass.
 func (o *outlet) Publish(p topology.PartitionID, frame []byte, done func(uint64, error)) {
-	_, js, err := o.conn.get()
+	future, err := o.publish(p, frame)
 	if err != nil {
 		done(0, err)
-		return
-	}
-	msg := &nats.Msg{Subject: deltaSubject(o.region, p), Data: frame}
-	future, err := js.PublishMsgAsync(msg, jetstream.WithExpectStream(o.config.Name), jetstream.WithRetryAttempts(0))
-	if err != nil {
-		done(0, err)
-		return
-	}
-	if !o.begin() {
-		done(0, errEnded)
 		return
 	}
 	go func() {
@@ -115,6 +101,26 @@ func (o *outlet) Publish(p topology.PartitionID, frame []byte, done func(uint64,
 			done(0, errEnded)
 		}
 	}()
+}
+
+// publish begins a publication and counts it as pending. It only fills a buffer, so that the lock is
+// held for a moment.
+func (o *outlet) publish(p topology.PartitionID, frame []byte) (jetstream.PubAckFuture, error) {
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	if o.mu.over {
+		return nil, errEnded
+	}
+	_, js, err := o.conn.get()
+	if err != nil {
+		return nil, err
+	}
+	msg := &nats.Msg{Subject: deltaSubject(o.region, p), Data: frame}
+	future, err := js.PublishMsgAsync(msg, jetstream.WithExpectStream(o.config.Name), jetstream.WithRetryAttempts(0))
+	if err == nil {
+		o.pending.Add(1)
+	}
+	return future, err
 }
 
 // Broadcast implements crossregion.Outlet.
