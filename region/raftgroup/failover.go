@@ -2,7 +2,6 @@ package raftgroup
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"time"
 
@@ -77,11 +76,18 @@ func (g *Group) standAgainst(ctx context.Context, gone topology.NodeID) {
 	select {
 	case <-ctx.Done():
 	case <-timer.C:
-		if slices.Contains(g.members, gone) && g.ledBy(gone) {
+		if leader, _, _ := g.Leader(); stands(g.raft.State(), leader, gone) {
 			g.logger.Info("the leader's process has ended, standing for election", "leader", gone)
 			g.trans.timeoutNow(ctx)
 		}
 	}
+}
+
+// stands reports whether a member whose turn has come stands for election: unless it does already, or
+// another leader was found. If there is none at all, who stood first has lost, because its log was
+// behind the others'.
+func stands(state raft.RaftState, leader, gone topology.NodeID) bool {
+	return state == raft.Follower && (leader == "" || leader == gone)
 }
 
 // transportWithTimeoutNow is the library's transport with one more source of requests: this node

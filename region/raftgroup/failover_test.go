@@ -4,7 +4,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/atolldb/atoll/region/transport"
+	"github.com/hashicorp/raft"
+
+	"github.com/atolldb/atoll/topology"
 )
 
 // With an election timeout of minutes, only the news that the leader's process has ended can bring
@@ -23,6 +25,25 @@ func TestLeaderWhoseProcessEndedIsReplacedAtOnce(t *testing.T) {
 	c.converge(0, 2)
 }
 
+func TestNextMemberStandsIfTheFirstHasLost(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		state  raft.RaftState
+		leader topology.NodeID
+		want   bool
+	}{
+		{"nobody has stood yet", raft.Follower, "gone", true},
+		{"the first stood and lost", raft.Follower, "", true},
+		{"the first has won", raft.Follower, "first", false},
+		{"stands already", raft.Candidate, "", false},
+		{"leads already", raft.Leader, "self", false},
+	} {
+		if got := stands(c.state, c.leader, "gone"); got != c.want {
+			t.Errorf("%s: stands %v", c.name, got)
+		}
+	}
+}
+
 // A leader that is only slow, or whose connections were cut, is not gone.
 func TestLivingLeaderIsNotGone(t *testing.T) {
 	c := newCluster(t, 3, 1)
@@ -32,8 +53,7 @@ func TestLivingLeaderIsNotGone(t *testing.T) {
 			t.Errorf("node %s takes the leader for gone", n.id)
 		}
 	}
-	var stranger *transport.Layer = leader.groups[0].layer
-	if stranger.Gone("nobody", time.Second) {
+	if leader.groups[0].layer.Gone("nobody", time.Second) {
 		t.Error("a node that does not exist is taken for gone")
 	}
 }
