@@ -18,6 +18,16 @@ func Main(m *testing.M, options ...goleak.Option) {
 	goleak.VerifyTestMain(m, options...)
 }
 
+// NATSLeftovers ignores what an embedded NATS server may leave behind when it is stopped while it
+// makes a stream: it never stops the store of that stream. A process that ends does not mind.
+func NATSLeftovers() []goleak.Option {
+	const server = "github.com/nats-io/nats-server/v2/server"
+	return []goleak.Option{
+		goleak.IgnoreTopFunction(server + ".(*fileStore).flushStreamStateLoop"),
+		goleak.IgnoreTopFunction(server + "/ats.Register.func1"),
+	}
+}
+
 // Eventually waits until condition returns nil, and fails the test with its last error if that takes
 // longer than the given time.
 func Eventually(tb testing.TB, within time.Duration, condition func() error) {
