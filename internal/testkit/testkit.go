@@ -2,11 +2,12 @@
 package testkit
 
 import (
-	"net"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/atolldb/atoll/internal/loopback"
 )
 
 // pollInterval is how often Eventually looks: often enough that waiting costs little, seldom enough
@@ -54,14 +55,9 @@ func Eventually(tb testing.TB, within time.Duration, condition func() error) {
 // where an address must be known before anything listens on it; listen on port 0 otherwise.
 func FreeAddrs(tb testing.TB, n int) []string {
 	tb.Helper()
-	addrs := make([]string, n)
-	for i := range addrs {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			tb.Fatalf("listen on loopback: %v", err)
-		}
-		defer listener.Close() // all are held until the last is chosen, so that they differ
-		addrs[i] = listener.Addr().String()
+	addrs, err := loopback.Free(n)
+	if err != nil {
+		tb.Fatal(err)
 	}
 	return addrs
 }

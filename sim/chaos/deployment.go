@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,15 +13,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/atolldb/atoll/client"
+	"github.com/atolldb/atoll/internal/loopback"
 	"github.com/atolldb/atoll/internal/wan"
 	configv1 "github.com/atolldb/atoll/proto/atoll/config/v1"
-)
-
-// Ports are below those that the kernel hands out to connections, so that a node that was killed
-// finds its own free again.
-const (
-	firstPort = 17000
-	lastPort  = 31000
 )
 
 // member is one node of the deployment.
@@ -138,41 +131,30 @@ func loadConfigs(dir string) ([]*configv1.Server, error) {
 	return configs, nil
 }
 
-// relocate gives the nodes directories below dir and ports on which nothing listens, and the
-// deployment a name of its own, so that nodes of another run are refused should they meet.
+// relocate gives the nodes directories below dir and free ports, and the deployment a name of its own,
+// so that nodes of another run are refused should they meet.
 func relocate(configs []*configv1.Server, dir string) error {
-	addresses := map[string]string{}
-	// Not always the same ports: those of a node that another run has just killed look free.
-	port := firstPort + rand.IntN((lastPort-firstPort)/2)
-	next := func(old string) (string, error) {
-		if old == "" || addresses[old] != "" {
-			return addresses[old], nil
-		}
-		for ; port <= lastPort; port++ {
-			addr := fmt.Sprintf("127.0.0.1:%d", port)
-			if listener, err := net.Listen("tcp", addr); err == nil {
-				port++
-				addresses[old] = addr
-				return addr, listener.Close()
-			}
-		}
-		return "", fmt.Errorf("no free port from %d to %d", firstPort, lastPort)
-	}
 	name := fmt.Sprintf("chaos-%016x", rand.Uint64())
+	moved := map[string]string{"": ""} // old address to new
+	var fields []*string
 	for _, c := range configs {
 		c.Cluster.Name = name
 		c.DataDir = filepath.Join(dir, c.GetNode())
 		for _, r := range c.GetCluster().GetRegions() {
 			for _, n := range r.GetNodes() {
-				for _, field := range []*string{&n.Api, &n.Raft, &n.Nats, &n.NatsCluster} {
-					addr, err := next(*field)
-					if err != nil {
-						return err
-					}
-					*field = addr
-				}
+				fields = append(fields, &n.Api, &n.Raft, &n.Nats, &n.NatsCluster)
 			}
 		}
+	}
+	free, err := loopback.Free(len(fields))
+	if err != nil {
+		return err
+	}
+	for i, field := range fields {
+		if _, known := moved[*field]; !known {
+			moved[*field] = free[i]
+		}
+		*field = moved[*field]
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/atolldb/atoll/internal/loopback"
 	"github.com/atolldb/atoll/internal/wan"
 	"github.com/atolldb/atoll/topology"
 )
@@ -43,46 +44,27 @@ func oneWayDelay(a, b string) time.Duration {
 // else on free ones.
 func newCluster(nodes, basePort int) (*topology.Cluster, error) {
 	c := &topology.Cluster{Name: ClusterName, Partitions: partitions}
-	free, err := freePorts(len(regionNames) * nodes * portsPerNode)
+	free, err := loopback.Free(len(regionNames) * nodes * portsPerNode)
 	if err != nil {
 		return nil, err
 	}
 	for i, name := range regionNames {
 		r := topology.Region{ID: topology.RegionID(i + 1), Name: name}
 		for j := range nodes {
-			ports := free[:portsPerNode]
+			addrs := free[:portsPerNode]
 			free = free[portsPerNode:]
 			if basePort != 0 {
-				ports[3] = basePort + portsPerRegion*i + j
+				addrs[3] = fmt.Sprintf("127.0.0.1:%d", basePort+portsPerRegion*i+j)
 			}
 			r.Nodes = append(r.Nodes, topology.Node{
 				ID:   topology.NodeID(fmt.Sprintf("%s-%d", name, j+1)),
 				Zone: fmt.Sprintf("%s-%c", name, 'a'+rune(j%3)),
-				Raft: loopback(ports[0]), NATS: loopback(ports[1]), NATSCluster: loopback(ports[2]), API: loopback(ports[3]),
+				Raft: addrs[0], NATS: addrs[1], NATSCluster: addrs[2], API: addrs[3],
 			})
 		}
 		c.Regions = append(c.Regions, r)
 	}
 	return c, c.Validate()
-}
-
-func loopback(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
-
-// freePorts returns ports that nobody listens on. They are all taken at once, so they differ.
-func freePorts(n int) (ports []int, err error) {
-	for range n {
-		l, listenErr := net.Listen("tcp", "127.0.0.1:0")
-		if listenErr != nil {
-			return nil, errors.Join(err, fmt.Errorf("find a free port: %w", listenErr))
-		}
-		defer func() { err = errors.Join(err, l.Close()) }()
-		addr, ok := l.Addr().(*net.TCPAddr)
-		if !ok {
-			return nil, fmt.Errorf("find a free port: %s is no TCP address", l.Addr())
-		}
-		ports = append(ports, addr.Port)
-	}
-	return ports, nil
 }
 
 // pair is two regions, in the order of regionNames.
