@@ -17,7 +17,7 @@ const (
 	goneTimeout    = 200 * time.Millisecond
 	goneLook       = 50 * time.Millisecond // a process that ends closes its sockets one by one
 	goneLooks      = 10
-	candidateDelay = 300 * time.Millisecond
+	candidateDelay = 900 * time.Millisecond // an election takes half a second on a busy machine
 )
 
 // watchLeader stands for election when the leader's process has ended.
