@@ -172,7 +172,7 @@ func (s *stage) killOne(ctx context.Context, region string, imported *process) e
 	if err != nil {
 		return err
 	}
-	at := time.Now()
+	at, importing := time.Now(), imported.running()
 	victim.crash()
 	s.out.note("kill -9 %s, leader of %d partitions", victim.name, led)
 	if err := pause(ctx, downTime); err != nil {
@@ -186,7 +186,7 @@ func (s *stage) killOne(ctx context.Context, region string, imported *process) e
 	}
 	gap, partition := s.writers.gap(region, at, time.Now())
 	s.out.note("%s is back; writes to partition %d paused %s", victim.name, partition, ms(gap))
-	s.kills = append(s.kills, kill{region, victim.name, led, gap, imported.running()})
+	s.kills = append(s.kills, kill{region, victim.name, led, gap, importing})
 	return nil
 }
 
