@@ -25,7 +25,7 @@ import (
 // likeliest to lead, which spreads the leaders too. Pre-vote keeps a member that only believes that
 // its leader is gone from disturbing the group. A group of one has nobody to wait for.
 const (
-	electionTimeout    = 500 * time.Millisecond
+	electionTimeout    = 800 * time.Millisecond
 	electionStagger    = 200 * time.Millisecond
 	aloneTimeout       = 100 * time.Millisecond
 	commitTimeout      = 250 * time.Millisecond
@@ -59,7 +59,7 @@ type Config struct {
 	Logger *slog.Logger
 	// OnFailure is called when the state machine's storage fails: the process must end.
 	OnFailure func(error)
-	// ElectionTimeout is how long a leader may be silent; 0 means 500 ms and more by the member's place
+	// ElectionTimeout is how long a leader may be silent; 0 means 800 ms and more by the member's place
 	// in Members, or 100 ms for a group of one.
 	ElectionTimeout time.Duration
 }
