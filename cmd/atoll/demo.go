@@ -157,10 +157,10 @@ func (a *app) presentDemo(ctx context.Context, d *demo.Demo, f *demoFlags, start
 	fmt.Fprintf(a.stdout, `
 Paste into another terminal:
 
-  atoll put greeting hello --region eu%[1]s && atoll get greeting --region ap%[1]s
+  atoll put greeting hello --region eu%[1]s; sleep 1; atoll get greeting --region ap%[1]s
   atoll demo cut eu us
   atoll incr visits 5 --region eu%[1]s; atoll incr visits 7 --region us%[1]s
-  atoll demo heal && atoll explain visits%[1]s
+  atoll demo heal; sleep 3; atoll explain visits%[1]s
 
 Ctrl-C ends it.
 `, server)
