@@ -93,8 +93,9 @@ func explainOpen(err error, cfg *config.Config) error {
 	var corrupt *store.CorruptError
 	switch {
 	case errors.As(err, &corrupt):
-		return withHint(err, "nothing was served from it. If the region's other nodes are healthy, move the whole of %s away and "+
-			"bring the node back under a new name; never start it empty under its old one", cfg.DataDir)
+		return withHint(err, "nothing was served from it. A region of three goes on without this node, which this version cannot "+
+			"replace: `atoll export` from the others saves what they hold. Keep %s, and never start the node with an empty or older one",
+			cfg.DataDir)
 	case errors.Is(err, node.ErrDataDirLocked):
 		return withHint(err, "stop the other server, or give this one another --data-dir")
 	default:
