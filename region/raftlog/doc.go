@@ -15,6 +15,8 @@
 // (see Group.SetDurable); after the first failed write or sync, or a sync that takes longer than
 // the stall limit, every call fails, because what the disk holds is unknown then.
 //
-// What is not detected: a flipped bit in the very last synced record reads as a write torn by a
-// crash. In every earlier record it is damage, because later records commit to what was synced.
+// What is not detected: a flipped bit in the last synced record, and now and then in the one before,
+// reads as a write torn by a crash. In every earlier record it is damage, because later records commit
+// to what was synced: each carries the offset up to which the log was, as of the sync before its own or
+// the one before that.
 package raftlog

@@ -31,7 +31,8 @@ const (
 )
 
 // checkTail returns *CorruptError if the last WAL file in dir holds an invalid chunk followed, in
-// the same block, by one that vouches for it. Damage in the last synced record leaves no witness.
+// the same block, by one that vouches for it. Damage in the last synced record leaves no witness, nor
+// that in the one before if Pebble noted its sync only after the last was written.
 func checkTail(fs vfs.FS, dir string) error {
 	name, err := lastWAL(fs, dir)
 	if err != nil || name == "" {
