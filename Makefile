@@ -20,7 +20,7 @@ help: ## Show this help
 
 .PHONY: build
 build: ## Build the atoll binary into bin/
-	go build -trimpath -o bin/atoll ./cmd/atoll
+	go build -o bin/atoll ./cmd/atoll
 
 .PHONY: demo
 demo: build ## Run three regions in this terminal; ARGS="--nodes 3" for nine nodes
