@@ -3,8 +3,10 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -209,5 +211,36 @@ func TestExternalNATSThatIsNotThereIsRefused(t *testing.T) {
 	cfg.NATS.URL = "nats://" + testkit.FreeAddrs(t, 1)[0]
 	if _, err := Open(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), cfg.NATS.URL) {
 		t.Errorf("a NATS server that is not there: %v", err)
+	}
+}
+
+// A node is ready when its partitions have had leaders, and not before.
+func TestReadiness(t *testing.T) {
+	ready := func(cfg Config) (int, error) {
+		self, _, _ := cfg.Cluster.Node(cfg.Node)
+		r, err := http.Get("http://" + self.API + "/readyz")
+		if err != nil {
+			return 0, err
+		}
+		return r.StatusCode, r.Body.Close()
+	}
+	alone := config(t)
+	defer serve(t, alone)()
+	testkit.Eventually(t, 10*time.Second, func() error {
+		if code, err := ready(alone); err != nil || code != http.StatusOK {
+			return fmt.Errorf("status %d, %w", code, err)
+		}
+		return nil
+	})
+	third := config(t)
+	third.Cluster.Regions = third.Cluster.Regions[:1]
+	eu := &third.Cluster.Regions[0]
+	for _, id := range []topology.NodeID{"eu-2", "eu-3"} { // which never start
+		a := testkit.FreeAddrs(t, 2)
+		eu.Nodes = append(eu.Nodes, topology.Node{ID: id, API: a[0], Raft: a[1]})
+	}
+	defer serve(t, third)()
+	if code, err := ready(third); err != nil || code != http.StatusServiceUnavailable {
+		t.Errorf("one node of three answers %d, %v", code, err)
 	}
 }

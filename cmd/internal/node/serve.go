@@ -98,7 +98,7 @@ func (n *Node) openAPI(ctx context.Context) error {
 	var err error
 	n.api, err = api.New(api.Config{
 		Cluster: n.cfg.Cluster, Region: n.region.ID, Self: n.cfg.Node,
-		Hosted: api.HostedBy(n.data), Replication: replication,
+		Hosted: api.HostedBy(n.data), Replication: replication, Ready: n.joined,
 		Logger: n.cfg.Logger, Clock: n.cfg.Clock,
 	})
 	if err != nil {
@@ -178,18 +178,21 @@ func ignoreClosed(err error) error {
 	return err
 }
 
-// Ready reports whether every partition that this node holds has a leader.
-func (n *Node) Ready() error {
+// joined returns why this node cannot serve yet after its start: a partition that it holds has had no
+// leader. Once all have had one it stays nil, because a region that elects a leader is no reason to
+// send the requests for everything else away.
+func (n *Node) joined() error {
+	if n.hasJoined.Load() {
+		return nil
+	}
 	for _, p := range n.partitions {
 		if _, known := p.Leader(); !known {
-			return fmt.Errorf("partition %d has no leader", p.ID())
+			return fmt.Errorf("partition %d has no leader yet", p.ID())
 		}
 	}
+	n.hasJoined.Store(true)
 	return nil
 }
-
-// API returns the address on which the API is served.
-func (n *Node) API() string { return n.listener.Addr().String() }
 
 // flows shows cross-region replication to the API.
 type flows struct{ replicator *crossregion.Replicator }
