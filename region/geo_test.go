@@ -9,8 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/atolldb/atoll/crdt/replica"
 	"github.com/atolldb/atoll/internal/testkit"
+	logv1 "github.com/atolldb/atoll/proto/atoll/log/v1"
 	"github.com/atolldb/atoll/region"
 )
 
@@ -55,6 +58,28 @@ func TestOutboxKeepsWhatAnyDestinationLacks(t *testing.T) {
 	}
 	if state, _ := f.Outbox(); state.Bytes != 0 {
 		t.Errorf("an empty outbox of %d bytes", state.Bytes)
+	}
+}
+
+// Even a leader that asks for it does not get a delta trimmed that a destination is known to lack.
+func TestTrimNeverPassesAKnownWatermark(t *testing.T) {
+	f := newFixture(t, testEU, testUS)
+	for range 10 {
+		f.mustWrite(t, "", add("n", 1))
+	}
+	entry, err := proto.Marshal(&logv1.LogEntry{Commands: []*logv1.Command{{Command: &logv1.Command_Acknowledge{
+		Acknowledge: &logv1.AcknowledgeCommand{
+			Watermarks: []*logv1.Watermark{{Region: uint32(testUS), Actor: uint32(actorOf(testEU)), Seq: 4}}, TrimTo: 10,
+		},
+	}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.machine.Apply([]region.Entry{{Index: 11, Term: 1, Data: entry}}); err != nil {
+		t.Fatal(err)
+	}
+	if state, _ := f.Outbox(); state.First != 5 || state.Head != 10 {
+		t.Errorf("the outbox is %+v, want 5 to 10", state)
 	}
 }
 

@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"net"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/atolldb/atoll/crossregion"
@@ -56,8 +55,6 @@ type Node struct {
 	self   *topology.Node
 	clock  *hlc.Clock
 	fatal  chan error // the first failure of a disk
-	// hasJoined says that every partition has had a leader since the start.
-	hasJoined atomic.Bool
 
 	dir        *dataDir
 	log        *raftlog.Log

@@ -98,7 +98,7 @@ func (n *Node) openAPI(ctx context.Context) error {
 	var err error
 	n.api, err = api.New(api.Config{
 		Cluster: n.cfg.Cluster, Region: n.region.ID, Self: n.cfg.Node,
-		Hosted: api.HostedBy(n.data), Replication: replication, Ready: n.joined,
+		Hosted: api.HostedBy(n.data), Replication: replication,
 		Logger: n.cfg.Logger, Clock: n.cfg.Clock,
 	})
 	if err != nil {
@@ -176,22 +176,6 @@ func ignoreClosed(err error) error {
 		return nil
 	}
 	return err
-}
-
-// joined returns why this node cannot serve yet after its start: a partition that it holds has had no
-// leader. Once all have had one it stays nil, because a region that elects a leader is no reason to
-// send the requests for everything else away.
-func (n *Node) joined() error {
-	if n.hasJoined.Load() {
-		return nil
-	}
-	for _, p := range n.partitions {
-		if _, known := p.Leader(); !known {
-			return fmt.Errorf("partition %d has no leader yet", p.ID())
-		}
-	}
-	n.hasJoined.Store(true)
-	return nil
 }
 
 // flows shows cross-region replication to the API.
