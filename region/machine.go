@@ -83,8 +83,14 @@ func NewMachine(self crdt.Actor, store Store, clock *hlc.Clock) (*Machine, error
 // View returns the summary as of the last applied entry. The caller must not change it.
 func (m *Machine) View() *MachineView { return m.view.Load() }
 
-// Position returns the durable position in the log.
+// Position returns how far the log is applied.
 func (m *Machine) Position() Position { return m.View().Position }
+
+// Durable returns how far what is applied survives a crash.
+func (m *Machine) Durable() Position { return m.Position() }
+
+// Flush makes everything applied before the call durable.
+func (m *Machine) Flush() error { return nil }
 
 // Read calls fn with a consistent, read-only view of the replica.
 func (m *Machine) Read(fn func(r *replica.Replica) error) error {

@@ -32,7 +32,7 @@ type Entry struct {
 	Data        []byte
 }
 
-// Position is how far a state machine is, durably, in its group's log.
+// Position is how far a state machine is in its group's log.
 type Position struct {
 	Index, Term uint64
 	// Configuration is the group's membership as of ConfigurationIndex, opaque to this package.
@@ -43,13 +43,18 @@ type Position struct {
 // StateMachine is what a Raft group replicates. Apply and Install are called by one goroutine at a
 // time; the other methods may be called at any time.
 type StateMachine interface {
-	// Apply applies entries in order, in one durable transaction with the position of the last.
-	// Entries at or below the present position are skipped. An error means that the storage failed
-	// or is corrupt: the group must stop and the process must end.
+	// Apply applies entries in order, in one transaction with the position of the last. They are
+	// visible when it returns, and durable after a Flush. Entries at or below the present position
+	// are skipped. It may wait for a flush when too much is not durable yet. An error means that the
+	// storage failed or is corrupt: the group must stop and the process must end.
 	Apply(entries []Entry) error
-	// Position returns the durable position.
+	// Position returns how far entries are applied.
 	Position() Position
-	// OpenSnapshot returns one consistent copy of the whole state.
+	// Durable returns how far entries survive a crash: the log must be kept behind it.
+	Durable() Position
+	// Flush makes everything applied before the call durable.
+	Flush() error
+	// OpenSnapshot returns one consistent, durable copy of the whole state, at Durable or later.
 	OpenSnapshot() (Snapshot, error)
 	// Install replaces the state by the snapshot in the file at path, which it consumes. It refuses
 	// a snapshot older than the present position.

@@ -372,3 +372,7 @@ func (c *cluster) converge(group int, count uint64) {
 		return nil
 	})
 }
+
+func (m *testMachine) Durable() region.Position { return m.Position() }
+
+func (m *testMachine) Flush() error { return nil }

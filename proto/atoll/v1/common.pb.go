@@ -88,7 +88,8 @@ const (
 	Durability_DURABILITY_UNSPECIFIED Durability = 0
 	// Synced to disk on a majority of the partition's replicas in this region.
 	Durability_DURABILITY_QUORUM Durability = 1
-	// Synced to disk on one node. Not served by this version.
+	// Synced to disk on one node, which has Raft take it as soon as there is a quorum: mergeable
+	// operations without a condition only. The answer carries no version and no result.
 	Durability_DURABILITY_LOCAL Durability = 2
 )
 
@@ -143,7 +144,7 @@ const (
 	Consistency_CONSISTENCY_LINEARIZABLE Consistency = 1
 	// Reflects everything in the caller's session token. Not served by this version.
 	Consistency_CONSISTENCY_SESSION Consistency = 2
-	// No older than max_staleness. Not served by this version.
+	// No older than max_staleness, in this region.
 	Consistency_CONSISTENCY_BOUNDED Consistency = 3
 	// Any replica, whatever it holds.
 	Consistency_CONSISTENCY_EVENTUAL Consistency = 4
@@ -194,7 +195,7 @@ func (Consistency) EnumDescriptor() ([]byte, []int) {
 	return file_atoll_v1_common_proto_rawDescGZIP(), []int{2}
 }
 
-// Strategy chooses the replica that serves a linearizable read.
+// Strategy chooses how a linearizable or bounded read is confirmed.
 type Strategy int32
 
 const (
@@ -204,9 +205,9 @@ const (
 	Strategy_STRATEGY_AUTO Strategy = 1
 	// The partition's leader.
 	Strategy_STRATEGY_LEADER Strategy = 2
-	// A follower that asks the leader for a confirmed index. Not served by this version.
+	// Any replica, which asks the leader how far it has to be.
 	Strategy_STRATEGY_FOLLOWER Strategy = 3
-	// A majority of replicas. Not served by this version.
+	// Any replica, which asks a majority how far it has to be; needs no leader.
 	Strategy_STRATEGY_MAJORITY Strategy = 4
 )
 

@@ -22,6 +22,70 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Cause is why a key changed.
+type Cause int32
+
+const (
+	Cause_CAUSE_UNSPECIFIED Cause = 0
+	// A write in this region.
+	Cause_CAUSE_LOCAL Cause = 1
+	// A write in another region.
+	Cause_CAUSE_REMOTE Cause = 2
+	// The value expired.
+	Cause_CAUSE_EXPIRED Cause = 3
+	// A backup was restored.
+	Cause_CAUSE_RESTORED Cause = 4
+	// Replicas were repaired.
+	Cause_CAUSE_REPAIRED Cause = 5
+)
+
+// Enum value maps for Cause.
+var (
+	Cause_name = map[int32]string{
+		0: "CAUSE_UNSPECIFIED",
+		1: "CAUSE_LOCAL",
+		2: "CAUSE_REMOTE",
+		3: "CAUSE_EXPIRED",
+		4: "CAUSE_RESTORED",
+		5: "CAUSE_REPAIRED",
+	}
+	Cause_value = map[string]int32{
+		"CAUSE_UNSPECIFIED": 0,
+		"CAUSE_LOCAL":       1,
+		"CAUSE_REMOTE":      2,
+		"CAUSE_EXPIRED":     3,
+		"CAUSE_RESTORED":    4,
+		"CAUSE_REPAIRED":    5,
+	}
+)
+
+func (x Cause) Enum() *Cause {
+	p := new(Cause)
+	*p = x
+	return p
+}
+
+func (x Cause) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Cause) Descriptor() protoreflect.EnumDescriptor {
+	return file_atoll_v1_kv_proto_enumTypes[0].Descriptor()
+}
+
+func (Cause) Type() protoreflect.EnumType {
+	return &file_atoll_v1_kv_proto_enumTypes[0]
+}
+
+func (x Cause) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Cause.Descriptor instead.
+func (Cause) EnumDescriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{0}
+}
+
 // GetRequest asks for one key.
 type GetRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -652,6 +716,8 @@ type Op struct {
 	//	*Op_SetAdd
 	//	*Op_SetRemove
 	//	*Op_SetClear
+	//	*Op_Expire
+	//	*Op_Persist
 	Op            isOp_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -748,6 +814,24 @@ func (x *Op) GetSetClear() *SetClear {
 	return nil
 }
 
+func (x *Op) GetExpire() *Expire {
+	if x != nil {
+		if x, ok := x.Op.(*Op_Expire); ok {
+			return x.Expire
+		}
+	}
+	return nil
+}
+
+func (x *Op) GetPersist() *Persist {
+	if x != nil {
+		if x, ok := x.Op.(*Op_Persist); ok {
+			return x.Persist
+		}
+	}
+	return nil
+}
+
 type isOp_Op interface {
 	isOp_Op()
 }
@@ -776,6 +860,14 @@ type Op_SetClear struct {
 	SetClear *SetClear `protobuf:"bytes,6,opt,name=set_clear,json=setClear,proto3,oneof"`
 }
 
+type Op_Expire struct {
+	Expire *Expire `protobuf:"bytes,7,opt,name=expire,proto3,oneof"`
+}
+
+type Op_Persist struct {
+	Persist *Persist `protobuf:"bytes,8,opt,name=persist,proto3,oneof"`
+}
+
 func (*Op_CounterAdd) isOp_Op() {}
 
 func (*Op_CounterSet) isOp_Op() {}
@@ -788,6 +880,92 @@ func (*Op_SetRemove) isOp_Op() {}
 
 func (*Op_SetClear) isOp_Op() {}
 
+func (*Op_Expire) isOp_Op() {}
+
+func (*Op_Persist) isOp_Op() {}
+
+// Expire makes a register expire; its value stays until then. Without effect on an absent key.
+type Expire struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ttl           *durationpb.Duration   `protobuf:"bytes,1,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Expire) Reset() {
+	*x = Expire{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Expire) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Expire) ProtoMessage() {}
+
+func (x *Expire) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Expire.ProtoReflect.Descriptor instead.
+func (*Expire) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Expire) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
+	}
+	return nil
+}
+
+// Persist takes a register's expiry away. Without effect on an absent key.
+type Persist struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Persist) Reset() {
+	*x = Persist{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Persist) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Persist) ProtoMessage() {}
+
+func (x *Persist) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Persist.ProtoReflect.Descriptor instead.
+func (*Persist) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{11}
+}
+
 // CounterAdd adds delta, which may be negative. A result outside int64 is refused.
 type CounterAdd struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -798,7 +976,7 @@ type CounterAdd struct {
 
 func (x *CounterAdd) Reset() {
 	*x = CounterAdd{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[10]
+	mi := &file_atoll_v1_kv_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -810,7 +988,7 @@ func (x *CounterAdd) String() string {
 func (*CounterAdd) ProtoMessage() {}
 
 func (x *CounterAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[10]
+	mi := &file_atoll_v1_kv_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -823,7 +1001,7 @@ func (x *CounterAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CounterAdd.ProtoReflect.Descriptor instead.
 func (*CounterAdd) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{10}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CounterAdd) GetDelta() int64 {
@@ -843,7 +1021,7 @@ type CounterSet struct {
 
 func (x *CounterSet) Reset() {
 	*x = CounterSet{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[11]
+	mi := &file_atoll_v1_kv_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -855,7 +1033,7 @@ func (x *CounterSet) String() string {
 func (*CounterSet) ProtoMessage() {}
 
 func (x *CounterSet) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[11]
+	mi := &file_atoll_v1_kv_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -868,7 +1046,7 @@ func (x *CounterSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CounterSet.ProtoReflect.Descriptor instead.
 func (*CounterSet) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{11}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CounterSet) GetValue() int64 {
@@ -887,7 +1065,7 @@ type CounterReset struct {
 
 func (x *CounterReset) Reset() {
 	*x = CounterReset{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[12]
+	mi := &file_atoll_v1_kv_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -899,7 +1077,7 @@ func (x *CounterReset) String() string {
 func (*CounterReset) ProtoMessage() {}
 
 func (x *CounterReset) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[12]
+	mi := &file_atoll_v1_kv_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -912,7 +1090,7 @@ func (x *CounterReset) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CounterReset.ProtoReflect.Descriptor instead.
 func (*CounterReset) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{12}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{14}
 }
 
 // SetAdd adds elements of 1 to 1024 bytes each; at most 10 000 of them.
@@ -925,7 +1103,7 @@ type SetAdd struct {
 
 func (x *SetAdd) Reset() {
 	*x = SetAdd{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[13]
+	mi := &file_atoll_v1_kv_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -937,7 +1115,7 @@ func (x *SetAdd) String() string {
 func (*SetAdd) ProtoMessage() {}
 
 func (x *SetAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[13]
+	mi := &file_atoll_v1_kv_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -950,7 +1128,7 @@ func (x *SetAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetAdd.ProtoReflect.Descriptor instead.
 func (*SetAdd) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{13}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SetAdd) GetElements() [][]byte {
@@ -970,7 +1148,7 @@ type SetRemove struct {
 
 func (x *SetRemove) Reset() {
 	*x = SetRemove{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[14]
+	mi := &file_atoll_v1_kv_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -982,7 +1160,7 @@ func (x *SetRemove) String() string {
 func (*SetRemove) ProtoMessage() {}
 
 func (x *SetRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[14]
+	mi := &file_atoll_v1_kv_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -995,7 +1173,7 @@ func (x *SetRemove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetRemove.ProtoReflect.Descriptor instead.
 func (*SetRemove) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{14}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SetRemove) GetElements() [][]byte {
@@ -1014,7 +1192,7 @@ type SetClear struct {
 
 func (x *SetClear) Reset() {
 	*x = SetClear{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[15]
+	mi := &file_atoll_v1_kv_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1026,7 +1204,7 @@ func (x *SetClear) String() string {
 func (*SetClear) ProtoMessage() {}
 
 func (x *SetClear) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[15]
+	mi := &file_atoll_v1_kv_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1039,7 +1217,7 @@ func (x *SetClear) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetClear.ProtoReflect.Descriptor instead.
 func (*SetClear) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{15}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{17}
 }
 
 // UpdateRequest runs one operation of a typed value.
@@ -1058,7 +1236,7 @@ type UpdateRequest struct {
 
 func (x *UpdateRequest) Reset() {
 	*x = UpdateRequest{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[16]
+	mi := &file_atoll_v1_kv_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1070,7 +1248,7 @@ func (x *UpdateRequest) String() string {
 func (*UpdateRequest) ProtoMessage() {}
 
 func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[16]
+	mi := &file_atoll_v1_kv_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1083,7 +1261,7 @@ func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateRequest.ProtoReflect.Descriptor instead.
 func (*UpdateRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{16}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *UpdateRequest) GetKey() string {
@@ -1142,7 +1320,7 @@ type UpdateResult struct {
 
 func (x *UpdateResult) Reset() {
 	*x = UpdateResult{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[17]
+	mi := &file_atoll_v1_kv_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1154,7 +1332,7 @@ func (x *UpdateResult) String() string {
 func (*UpdateResult) ProtoMessage() {}
 
 func (x *UpdateResult) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[17]
+	mi := &file_atoll_v1_kv_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1167,7 +1345,7 @@ func (x *UpdateResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateResult.ProtoReflect.Descriptor instead.
 func (*UpdateResult) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{17}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *UpdateResult) GetResult() isUpdateResult_Result {
@@ -1225,7 +1403,7 @@ type SetChange struct {
 
 func (x *SetChange) Reset() {
 	*x = SetChange{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[18]
+	mi := &file_atoll_v1_kv_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1237,7 +1415,7 @@ func (x *SetChange) String() string {
 func (*SetChange) ProtoMessage() {}
 
 func (x *SetChange) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[18]
+	mi := &file_atoll_v1_kv_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1250,7 +1428,7 @@ func (x *SetChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetChange.ProtoReflect.Descriptor instead.
 func (*SetChange) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{18}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SetChange) GetSize() uint64 {
@@ -1279,7 +1457,7 @@ type UpdateResponse struct {
 
 func (x *UpdateResponse) Reset() {
 	*x = UpdateResponse{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[19]
+	mi := &file_atoll_v1_kv_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1291,7 +1469,7 @@ func (x *UpdateResponse) String() string {
 func (*UpdateResponse) ProtoMessage() {}
 
 func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[19]
+	mi := &file_atoll_v1_kv_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1304,7 +1482,7 @@ func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateResponse.ProtoReflect.Descriptor instead.
 func (*UpdateResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{19}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *UpdateResponse) GetResult() *UpdateResult {
@@ -1344,7 +1522,7 @@ type QueryOp struct {
 
 func (x *QueryOp) Reset() {
 	*x = QueryOp{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[20]
+	mi := &file_atoll_v1_kv_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1356,7 +1534,7 @@ func (x *QueryOp) String() string {
 func (*QueryOp) ProtoMessage() {}
 
 func (x *QueryOp) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[20]
+	mi := &file_atoll_v1_kv_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1369,7 +1547,7 @@ func (x *QueryOp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryOp.ProtoReflect.Descriptor instead.
 func (*QueryOp) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{20}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *QueryOp) GetQuery() isQueryOp_Query {
@@ -1452,7 +1630,7 @@ type CounterQuery struct {
 
 func (x *CounterQuery) Reset() {
 	*x = CounterQuery{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[21]
+	mi := &file_atoll_v1_kv_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1464,7 +1642,7 @@ func (x *CounterQuery) String() string {
 func (*CounterQuery) ProtoMessage() {}
 
 func (x *CounterQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[21]
+	mi := &file_atoll_v1_kv_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1477,7 +1655,7 @@ func (x *CounterQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CounterQuery.ProtoReflect.Descriptor instead.
 func (*CounterQuery) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{21}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{23}
 }
 
 // SetContains asks which of the elements are members.
@@ -1490,7 +1668,7 @@ type SetContains struct {
 
 func (x *SetContains) Reset() {
 	*x = SetContains{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[22]
+	mi := &file_atoll_v1_kv_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1502,7 +1680,7 @@ func (x *SetContains) String() string {
 func (*SetContains) ProtoMessage() {}
 
 func (x *SetContains) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[22]
+	mi := &file_atoll_v1_kv_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1515,7 +1693,7 @@ func (x *SetContains) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContains.ProtoReflect.Descriptor instead.
 func (*SetContains) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{22}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SetContains) GetElements() [][]byte {
@@ -1538,7 +1716,7 @@ type SetMembers struct {
 
 func (x *SetMembers) Reset() {
 	*x = SetMembers{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[23]
+	mi := &file_atoll_v1_kv_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1550,7 +1728,7 @@ func (x *SetMembers) String() string {
 func (*SetMembers) ProtoMessage() {}
 
 func (x *SetMembers) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[23]
+	mi := &file_atoll_v1_kv_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1563,7 +1741,7 @@ func (x *SetMembers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMembers.ProtoReflect.Descriptor instead.
 func (*SetMembers) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{23}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SetMembers) GetCursor() []byte {
@@ -1589,7 +1767,7 @@ type SetSize struct {
 
 func (x *SetSize) Reset() {
 	*x = SetSize{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[24]
+	mi := &file_atoll_v1_kv_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1601,7 +1779,7 @@ func (x *SetSize) String() string {
 func (*SetSize) ProtoMessage() {}
 
 func (x *SetSize) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[24]
+	mi := &file_atoll_v1_kv_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1614,7 +1792,7 @@ func (x *SetSize) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSize.ProtoReflect.Descriptor instead.
 func (*SetSize) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{24}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{26}
 }
 
 // QueryRequest asks one question of a typed value.
@@ -1630,7 +1808,7 @@ type QueryRequest struct {
 
 func (x *QueryRequest) Reset() {
 	*x = QueryRequest{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[25]
+	mi := &file_atoll_v1_kv_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1642,7 +1820,7 @@ func (x *QueryRequest) String() string {
 func (*QueryRequest) ProtoMessage() {}
 
 func (x *QueryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[25]
+	mi := &file_atoll_v1_kv_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1655,7 +1833,7 @@ func (x *QueryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryRequest.ProtoReflect.Descriptor instead.
 func (*QueryRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{25}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *QueryRequest) GetKey() string {
@@ -1702,7 +1880,7 @@ type QueryResult struct {
 
 func (x *QueryResult) Reset() {
 	*x = QueryResult{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[26]
+	mi := &file_atoll_v1_kv_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1714,7 +1892,7 @@ func (x *QueryResult) String() string {
 func (*QueryResult) ProtoMessage() {}
 
 func (x *QueryResult) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[26]
+	mi := &file_atoll_v1_kv_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1727,7 +1905,7 @@ func (x *QueryResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryResult.ProtoReflect.Descriptor instead.
 func (*QueryResult) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{26}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *QueryResult) GetResult() isQueryResult_Result {
@@ -1811,7 +1989,7 @@ type SetContainsResult struct {
 
 func (x *SetContainsResult) Reset() {
 	*x = SetContainsResult{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[27]
+	mi := &file_atoll_v1_kv_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1823,7 +2001,7 @@ func (x *SetContainsResult) String() string {
 func (*SetContainsResult) ProtoMessage() {}
 
 func (x *SetContainsResult) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[27]
+	mi := &file_atoll_v1_kv_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1836,7 +2014,7 @@ func (x *SetContainsResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContainsResult.ProtoReflect.Descriptor instead.
 func (*SetContainsResult) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{27}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SetContainsResult) GetContains() []bool {
@@ -1859,7 +2037,7 @@ type SetMembersPage struct {
 
 func (x *SetMembersPage) Reset() {
 	*x = SetMembersPage{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[28]
+	mi := &file_atoll_v1_kv_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1871,7 +2049,7 @@ func (x *SetMembersPage) String() string {
 func (*SetMembersPage) ProtoMessage() {}
 
 func (x *SetMembersPage) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[28]
+	mi := &file_atoll_v1_kv_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1884,7 +2062,7 @@ func (x *SetMembersPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMembersPage.ProtoReflect.Descriptor instead.
 func (*SetMembersPage) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{28}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *SetMembersPage) GetMembers() [][]byte {
@@ -1921,7 +2099,7 @@ type QueryResponse struct {
 
 func (x *QueryResponse) Reset() {
 	*x = QueryResponse{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[29]
+	mi := &file_atoll_v1_kv_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1933,7 +2111,7 @@ func (x *QueryResponse) String() string {
 func (*QueryResponse) ProtoMessage() {}
 
 func (x *QueryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[29]
+	mi := &file_atoll_v1_kv_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1946,7 +2124,7 @@ func (x *QueryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryResponse.ProtoReflect.Descriptor instead.
 func (*QueryResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{29}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *QueryResponse) GetResult() *QueryResult {
@@ -1989,7 +2167,7 @@ type BatchGetRequest struct {
 
 func (x *BatchGetRequest) Reset() {
 	*x = BatchGetRequest{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[30]
+	mi := &file_atoll_v1_kv_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2001,7 +2179,7 @@ func (x *BatchGetRequest) String() string {
 func (*BatchGetRequest) ProtoMessage() {}
 
 func (x *BatchGetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[30]
+	mi := &file_atoll_v1_kv_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2014,7 +2192,7 @@ func (x *BatchGetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchGetRequest.ProtoReflect.Descriptor instead.
 func (*BatchGetRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{30}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *BatchGetRequest) GetItems() []*GetRequest {
@@ -2042,7 +2220,7 @@ type BatchGetItem struct {
 
 func (x *BatchGetItem) Reset() {
 	*x = BatchGetItem{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[31]
+	mi := &file_atoll_v1_kv_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2054,7 +2232,7 @@ func (x *BatchGetItem) String() string {
 func (*BatchGetItem) ProtoMessage() {}
 
 func (x *BatchGetItem) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[31]
+	mi := &file_atoll_v1_kv_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2067,7 +2245,7 @@ func (x *BatchGetItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchGetItem.ProtoReflect.Descriptor instead.
 func (*BatchGetItem) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{31}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *BatchGetItem) GetResponse() *GetResponse {
@@ -2094,7 +2272,7 @@ type BatchGetResponse struct {
 
 func (x *BatchGetResponse) Reset() {
 	*x = BatchGetResponse{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[32]
+	mi := &file_atoll_v1_kv_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2106,7 +2284,7 @@ func (x *BatchGetResponse) String() string {
 func (*BatchGetResponse) ProtoMessage() {}
 
 func (x *BatchGetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[32]
+	mi := &file_atoll_v1_kv_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2119,7 +2297,7 @@ func (x *BatchGetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchGetResponse.ProtoReflect.Descriptor instead.
 func (*BatchGetResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{32}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *BatchGetResponse) GetItems() []*BatchGetItem {
@@ -2144,7 +2322,7 @@ type Write struct {
 
 func (x *Write) Reset() {
 	*x = Write{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[33]
+	mi := &file_atoll_v1_kv_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2156,7 +2334,7 @@ func (x *Write) String() string {
 func (*Write) ProtoMessage() {}
 
 func (x *Write) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[33]
+	mi := &file_atoll_v1_kv_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2169,7 +2347,7 @@ func (x *Write) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Write.ProtoReflect.Descriptor instead.
 func (*Write) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{33}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Write) GetWrite() isWrite_Write {
@@ -2240,7 +2418,7 @@ type BatchWriteRequest struct {
 
 func (x *BatchWriteRequest) Reset() {
 	*x = BatchWriteRequest{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[34]
+	mi := &file_atoll_v1_kv_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2252,7 +2430,7 @@ func (x *BatchWriteRequest) String() string {
 func (*BatchWriteRequest) ProtoMessage() {}
 
 func (x *BatchWriteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[34]
+	mi := &file_atoll_v1_kv_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2265,7 +2443,7 @@ func (x *BatchWriteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchWriteRequest.ProtoReflect.Descriptor instead.
 func (*BatchWriteRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{34}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *BatchWriteRequest) GetItems() []*Write {
@@ -2299,7 +2477,7 @@ type BatchWriteItem struct {
 
 func (x *BatchWriteItem) Reset() {
 	*x = BatchWriteItem{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[35]
+	mi := &file_atoll_v1_kv_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2311,7 +2489,7 @@ func (x *BatchWriteItem) String() string {
 func (*BatchWriteItem) ProtoMessage() {}
 
 func (x *BatchWriteItem) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[35]
+	mi := &file_atoll_v1_kv_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2324,7 +2502,7 @@ func (x *BatchWriteItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchWriteItem.ProtoReflect.Descriptor instead.
 func (*BatchWriteItem) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{35}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *BatchWriteItem) GetVersion() string {
@@ -2375,7 +2553,7 @@ type BatchGroup struct {
 
 func (x *BatchGroup) Reset() {
 	*x = BatchGroup{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[36]
+	mi := &file_atoll_v1_kv_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2387,7 +2565,7 @@ func (x *BatchGroup) String() string {
 func (*BatchGroup) ProtoMessage() {}
 
 func (x *BatchGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[36]
+	mi := &file_atoll_v1_kv_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2400,7 +2578,7 @@ func (x *BatchGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchGroup.ProtoReflect.Descriptor instead.
 func (*BatchGroup) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{36}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *BatchGroup) GetPartition() uint32 {
@@ -2435,7 +2613,7 @@ type BatchWriteResponse struct {
 
 func (x *BatchWriteResponse) Reset() {
 	*x = BatchWriteResponse{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[37]
+	mi := &file_atoll_v1_kv_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2447,7 +2625,7 @@ func (x *BatchWriteResponse) String() string {
 func (*BatchWriteResponse) ProtoMessage() {}
 
 func (x *BatchWriteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[37]
+	mi := &file_atoll_v1_kv_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2460,7 +2638,7 @@ func (x *BatchWriteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchWriteResponse.ProtoReflect.Descriptor instead.
 func (*BatchWriteResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{37}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *BatchWriteResponse) GetItems() []*BatchWriteItem {
@@ -2499,7 +2677,7 @@ type ScanRequest struct {
 
 func (x *ScanRequest) Reset() {
 	*x = ScanRequest{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[38]
+	mi := &file_atoll_v1_kv_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2511,7 +2689,7 @@ func (x *ScanRequest) String() string {
 func (*ScanRequest) ProtoMessage() {}
 
 func (x *ScanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[38]
+	mi := &file_atoll_v1_kv_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2524,7 +2702,7 @@ func (x *ScanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanRequest.ProtoReflect.Descriptor instead.
 func (*ScanRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{38}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ScanRequest) GetNamespace() string {
@@ -2598,7 +2776,7 @@ type Entry struct {
 
 func (x *Entry) Reset() {
 	*x = Entry{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[39]
+	mi := &file_atoll_v1_kv_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2610,7 +2788,7 @@ func (x *Entry) String() string {
 func (*Entry) ProtoMessage() {}
 
 func (x *Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[39]
+	mi := &file_atoll_v1_kv_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2623,7 +2801,7 @@ func (x *Entry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Entry.ProtoReflect.Descriptor instead.
 func (*Entry) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{39}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Entry) GetKey() string {
@@ -2679,7 +2857,7 @@ type ScanResponse struct {
 
 func (x *ScanResponse) Reset() {
 	*x = ScanResponse{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[40]
+	mi := &file_atoll_v1_kv_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2691,7 +2869,7 @@ func (x *ScanResponse) String() string {
 func (*ScanResponse) ProtoMessage() {}
 
 func (x *ScanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[40]
+	mi := &file_atoll_v1_kv_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2704,7 +2882,7 @@ func (x *ScanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanResponse.ProtoReflect.Descriptor instead.
 func (*ScanResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{40}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ScanResponse) GetEntries() []*Entry {
@@ -2720,6 +2898,723 @@ func (x *ScanResponse) GetCursor() []byte {
 	}
 	return nil
 }
+
+// WatchRequest asks for the changes of a key or of the keys with a prefix; of all keys of the
+// namespace if both are empty.
+type WatchRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Excludes prefix.
+	Key    string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	Prefix string `protobuf:"bytes,3,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	// Where an earlier watch was, in this region or another; empty means from now on.
+	Cursor []byte `protobuf:"bytes,4,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	// Send values too, as Get returns them.
+	IncludeValue bool `protobuf:"varint,5,opt,name=include_value,json=includeValue,proto3" json:"include_value,omitempty"`
+	// How often to send a heartbeat while nothing changes; 0 means 10 seconds, at least 100 ms.
+	HeartbeatInterval *durationpb.Duration `protobuf:"bytes,6,opt,name=heartbeat_interval,json=heartbeatInterval,proto3" json:"heartbeat_interval,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *WatchRequest) Reset() {
+	*x = WatchRequest{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchRequest) ProtoMessage() {}
+
+func (x *WatchRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
+func (*WatchRequest) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *WatchRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *WatchRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *WatchRequest) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *WatchRequest) GetCursor() []byte {
+	if x != nil {
+		return x.Cursor
+	}
+	return nil
+}
+
+func (x *WatchRequest) GetIncludeValue() bool {
+	if x != nil {
+		return x.IncludeValue
+	}
+	return false
+}
+
+func (x *WatchRequest) GetHeartbeatInterval() *durationpb.Duration {
+	if x != nil {
+		return x.HeartbeatInterval
+	}
+	return nil
+}
+
+// WatchEvent says that a key changed. Version and value are the key's when the event was sent: never
+// older than the change, and newer if it changed again meanwhile, which then has an event of its own.
+type WatchEvent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Key   string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Type  Type                   `protobuf:"varint,2,opt,name=type,proto3,enum=atoll.v1.Type" json:"type,omitempty"`
+	// Whether the key exists; false after a delete or an expiry.
+	Found   bool        `protobuf:"varint,3,opt,name=found,proto3" json:"found,omitempty"`
+	Value   []byte      `protobuf:"bytes,4,opt,name=value,proto3" json:"value,omitempty"`
+	Typed   *TypedValue `protobuf:"bytes,5,opt,name=typed,proto3" json:"typed,omitempty"`
+	Version string      `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`
+	Cause   Cause       `protobuf:"varint,7,opt,name=cause,proto3,enum=atoll.v1.Cause" json:"cause,omitempty"`
+	// Whether the event tells of state and not of a change, because what happened since the cursor is
+	// no longer known; see Resync.
+	State         bool `protobuf:"varint,8,opt,name=state,proto3" json:"state,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchEvent) Reset() {
+	*x = WatchEvent{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchEvent) ProtoMessage() {}
+
+func (x *WatchEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchEvent.ProtoReflect.Descriptor instead.
+func (*WatchEvent) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *WatchEvent) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *WatchEvent) GetType() Type {
+	if x != nil {
+		return x.Type
+	}
+	return Type_TYPE_UNSPECIFIED
+}
+
+func (x *WatchEvent) GetFound() bool {
+	if x != nil {
+		return x.Found
+	}
+	return false
+}
+
+func (x *WatchEvent) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *WatchEvent) GetTyped() *TypedValue {
+	if x != nil {
+		return x.Typed
+	}
+	return nil
+}
+
+func (x *WatchEvent) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *WatchEvent) GetCause() Cause {
+	if x != nil {
+		return x.Cause
+	}
+	return Cause_CAUSE_UNSPECIFIED
+}
+
+func (x *WatchEvent) GetState() bool {
+	if x != nil {
+		return x.State
+	}
+	return false
+}
+
+// Resync begins or ends a list of all watched keys of one partition. Between the two, events have
+// state=true; a key that is not among them does not exist.
+type Resync struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Partition     uint32                 `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
+	End           bool                   `protobuf:"varint,2,opt,name=end,proto3" json:"end,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Resync) Reset() {
+	*x = Resync{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Resync) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Resync) ProtoMessage() {}
+
+func (x *Resync) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Resync.ProtoReflect.Descriptor instead.
+func (*Resync) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *Resync) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *Resync) GetEnd() bool {
+	if x != nil {
+		return x.End
+	}
+	return false
+}
+
+// WatchResponse carries one event, a heartbeat, or a mark of a resync.
+type WatchResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Message:
+	//
+	//	*WatchResponse_Event
+	//	*WatchResponse_Heartbeat
+	//	*WatchResponse_Resync
+	Message isWatchResponse_Message `protobuf_oneof:"message"`
+	// Pass it on to go on behind this message. It covers all partitions.
+	Cursor        []byte `protobuf:"bytes,4,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchResponse) Reset() {
+	*x = WatchResponse{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchResponse) ProtoMessage() {}
+
+func (x *WatchResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
+func (*WatchResponse) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *WatchResponse) GetMessage() isWatchResponse_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *WatchResponse) GetEvent() *WatchEvent {
+	if x != nil {
+		if x, ok := x.Message.(*WatchResponse_Event); ok {
+			return x.Event
+		}
+	}
+	return nil
+}
+
+func (x *WatchResponse) GetHeartbeat() *Heartbeat {
+	if x != nil {
+		if x, ok := x.Message.(*WatchResponse_Heartbeat); ok {
+			return x.Heartbeat
+		}
+	}
+	return nil
+}
+
+func (x *WatchResponse) GetResync() *Resync {
+	if x != nil {
+		if x, ok := x.Message.(*WatchResponse_Resync); ok {
+			return x.Resync
+		}
+	}
+	return nil
+}
+
+func (x *WatchResponse) GetCursor() []byte {
+	if x != nil {
+		return x.Cursor
+	}
+	return nil
+}
+
+type isWatchResponse_Message interface {
+	isWatchResponse_Message()
+}
+
+type WatchResponse_Event struct {
+	Event *WatchEvent `protobuf:"bytes,1,opt,name=event,proto3,oneof"`
+}
+
+type WatchResponse_Heartbeat struct {
+	// Everything up to the cursor was sent.
+	Heartbeat *Heartbeat `protobuf:"bytes,2,opt,name=heartbeat,proto3,oneof"`
+}
+
+type WatchResponse_Resync struct {
+	Resync *Resync `protobuf:"bytes,3,opt,name=resync,proto3,oneof"`
+}
+
+func (*WatchResponse_Event) isWatchResponse_Message() {}
+
+func (*WatchResponse_Heartbeat) isWatchResponse_Message() {}
+
+func (*WatchResponse_Resync) isWatchResponse_Message() {}
+
+// Heartbeat says that the watch lives.
+type Heartbeat struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Heartbeat) Reset() {
+	*x = Heartbeat{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Heartbeat) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Heartbeat) ProtoMessage() {}
+
+func (x *Heartbeat) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
+func (*Heartbeat) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{47}
+}
+
+// PipelineRequest is one request of a Pipeline.
+type PipelineRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The caller's choice; the answer carries it.
+	Id uint64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Types that are valid to be assigned to Request:
+	//
+	//	*PipelineRequest_Get
+	//	*PipelineRequest_Put
+	//	*PipelineRequest_Delete
+	//	*PipelineRequest_Update
+	//	*PipelineRequest_Query
+	Request isPipelineRequest_Request `protobuf_oneof:"request"`
+	// More requests in one message. A caller that sends any is answered in the same way.
+	More []*PipelineRequest `protobuf:"bytes,7,rep,name=more,proto3" json:"more,omitempty"`
+	// Milliseconds that the caller waits for the answer; 0 means as long as the stream lasts.
+	TimeoutMs     uint32 `protobuf:"varint,8,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PipelineRequest) Reset() {
+	*x = PipelineRequest{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PipelineRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PipelineRequest) ProtoMessage() {}
+
+func (x *PipelineRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PipelineRequest.ProtoReflect.Descriptor instead.
+func (*PipelineRequest) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *PipelineRequest) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *PipelineRequest) GetRequest() isPipelineRequest_Request {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *PipelineRequest) GetGet() *GetRequest {
+	if x != nil {
+		if x, ok := x.Request.(*PipelineRequest_Get); ok {
+			return x.Get
+		}
+	}
+	return nil
+}
+
+func (x *PipelineRequest) GetPut() *PutRequest {
+	if x != nil {
+		if x, ok := x.Request.(*PipelineRequest_Put); ok {
+			return x.Put
+		}
+	}
+	return nil
+}
+
+func (x *PipelineRequest) GetDelete() *DeleteRequest {
+	if x != nil {
+		if x, ok := x.Request.(*PipelineRequest_Delete); ok {
+			return x.Delete
+		}
+	}
+	return nil
+}
+
+func (x *PipelineRequest) GetUpdate() *UpdateRequest {
+	if x != nil {
+		if x, ok := x.Request.(*PipelineRequest_Update); ok {
+			return x.Update
+		}
+	}
+	return nil
+}
+
+func (x *PipelineRequest) GetQuery() *QueryRequest {
+	if x != nil {
+		if x, ok := x.Request.(*PipelineRequest_Query); ok {
+			return x.Query
+		}
+	}
+	return nil
+}
+
+func (x *PipelineRequest) GetMore() []*PipelineRequest {
+	if x != nil {
+		return x.More
+	}
+	return nil
+}
+
+func (x *PipelineRequest) GetTimeoutMs() uint32 {
+	if x != nil {
+		return x.TimeoutMs
+	}
+	return 0
+}
+
+type isPipelineRequest_Request interface {
+	isPipelineRequest_Request()
+}
+
+type PipelineRequest_Get struct {
+	Get *GetRequest `protobuf:"bytes,2,opt,name=get,proto3,oneof"`
+}
+
+type PipelineRequest_Put struct {
+	Put *PutRequest `protobuf:"bytes,3,opt,name=put,proto3,oneof"`
+}
+
+type PipelineRequest_Delete struct {
+	Delete *DeleteRequest `protobuf:"bytes,4,opt,name=delete,proto3,oneof"`
+}
+
+type PipelineRequest_Update struct {
+	Update *UpdateRequest `protobuf:"bytes,5,opt,name=update,proto3,oneof"`
+}
+
+type PipelineRequest_Query struct {
+	Query *QueryRequest `protobuf:"bytes,6,opt,name=query,proto3,oneof"`
+}
+
+func (*PipelineRequest_Get) isPipelineRequest_Request() {}
+
+func (*PipelineRequest_Put) isPipelineRequest_Request() {}
+
+func (*PipelineRequest_Delete) isPipelineRequest_Request() {}
+
+func (*PipelineRequest_Update) isPipelineRequest_Request() {}
+
+func (*PipelineRequest_Query) isPipelineRequest_Request() {}
+
+// PipelineResponse answers one request of a Pipeline.
+type PipelineResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Types that are valid to be assigned to Response:
+	//
+	//	*PipelineResponse_Get
+	//	*PipelineResponse_Put
+	//	*PipelineResponse_Delete
+	//	*PipelineResponse_Update
+	//	*PipelineResponse_Query
+	//	*PipelineResponse_Error
+	Response isPipelineResponse_Response `protobuf_oneof:"response"`
+	// More answers; only to a caller that sends several requests in one message.
+	More          []*PipelineResponse `protobuf:"bytes,8,rep,name=more,proto3" json:"more,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PipelineResponse) Reset() {
+	*x = PipelineResponse{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PipelineResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PipelineResponse) ProtoMessage() {}
+
+func (x *PipelineResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PipelineResponse.ProtoReflect.Descriptor instead.
+func (*PipelineResponse) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *PipelineResponse) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *PipelineResponse) GetResponse() isPipelineResponse_Response {
+	if x != nil {
+		return x.Response
+	}
+	return nil
+}
+
+func (x *PipelineResponse) GetGet() *GetResponse {
+	if x != nil {
+		if x, ok := x.Response.(*PipelineResponse_Get); ok {
+			return x.Get
+		}
+	}
+	return nil
+}
+
+func (x *PipelineResponse) GetPut() *PutResponse {
+	if x != nil {
+		if x, ok := x.Response.(*PipelineResponse_Put); ok {
+			return x.Put
+		}
+	}
+	return nil
+}
+
+func (x *PipelineResponse) GetDelete() *DeleteResponse {
+	if x != nil {
+		if x, ok := x.Response.(*PipelineResponse_Delete); ok {
+			return x.Delete
+		}
+	}
+	return nil
+}
+
+func (x *PipelineResponse) GetUpdate() *UpdateResponse {
+	if x != nil {
+		if x, ok := x.Response.(*PipelineResponse_Update); ok {
+			return x.Update
+		}
+	}
+	return nil
+}
+
+func (x *PipelineResponse) GetQuery() *QueryResponse {
+	if x != nil {
+		if x, ok := x.Response.(*PipelineResponse_Query); ok {
+			return x.Query
+		}
+	}
+	return nil
+}
+
+func (x *PipelineResponse) GetError() *Error {
+	if x != nil {
+		if x, ok := x.Response.(*PipelineResponse_Error); ok {
+			return x.Error
+		}
+	}
+	return nil
+}
+
+func (x *PipelineResponse) GetMore() []*PipelineResponse {
+	if x != nil {
+		return x.More
+	}
+	return nil
+}
+
+type isPipelineResponse_Response interface {
+	isPipelineResponse_Response()
+}
+
+type PipelineResponse_Get struct {
+	Get *GetResponse `protobuf:"bytes,2,opt,name=get,proto3,oneof"`
+}
+
+type PipelineResponse_Put struct {
+	Put *PutResponse `protobuf:"bytes,3,opt,name=put,proto3,oneof"`
+}
+
+type PipelineResponse_Delete struct {
+	Delete *DeleteResponse `protobuf:"bytes,4,opt,name=delete,proto3,oneof"`
+}
+
+type PipelineResponse_Update struct {
+	Update *UpdateResponse `protobuf:"bytes,5,opt,name=update,proto3,oneof"`
+}
+
+type PipelineResponse_Query struct {
+	Query *QueryResponse `protobuf:"bytes,6,opt,name=query,proto3,oneof"`
+}
+
+type PipelineResponse_Error struct {
+	Error *Error `protobuf:"bytes,7,opt,name=error,proto3,oneof"`
+}
+
+func (*PipelineResponse_Get) isPipelineResponse_Response() {}
+
+func (*PipelineResponse_Put) isPipelineResponse_Response() {}
+
+func (*PipelineResponse_Delete) isPipelineResponse_Response() {}
+
+func (*PipelineResponse_Update) isPipelineResponse_Response() {}
+
+func (*PipelineResponse_Query) isPipelineResponse_Response() {}
+
+func (*PipelineResponse_Error) isPipelineResponse_Response() {}
 
 var File_atoll_v1_kv_proto protoreflect.FileDescriptor
 
@@ -2769,7 +3664,7 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\x0eDeleteResponse\x12\x18\n" +
 	"\aexisted\x18\x01 \x01(\bR\aexisted\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12'\n" +
-	"\x04info\x18\x03 \x01(\v2\x13.atoll.v1.ReplyInfoR\x04info\"\xd1\x02\n" +
+	"\x04info\x18\x03 \x01(\v2\x13.atoll.v1.ReplyInfoR\x04info\"\xac\x03\n" +
 	"\x02Op\x127\n" +
 	"\vcounter_add\x18\x01 \x01(\v2\x14.atoll.v1.CounterAddH\x00R\n" +
 	"counterAdd\x127\n" +
@@ -2779,8 +3674,13 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\aset_add\x18\x04 \x01(\v2\x10.atoll.v1.SetAddH\x00R\x06setAdd\x124\n" +
 	"\n" +
 	"set_remove\x18\x05 \x01(\v2\x13.atoll.v1.SetRemoveH\x00R\tsetRemove\x121\n" +
-	"\tset_clear\x18\x06 \x01(\v2\x12.atoll.v1.SetClearH\x00R\bsetClearB\x04\n" +
-	"\x02op\"\"\n" +
+	"\tset_clear\x18\x06 \x01(\v2\x12.atoll.v1.SetClearH\x00R\bsetClear\x12*\n" +
+	"\x06expire\x18\a \x01(\v2\x10.atoll.v1.ExpireH\x00R\x06expire\x12-\n" +
+	"\apersist\x18\b \x01(\v2\x11.atoll.v1.PersistH\x00R\apersistB\x04\n" +
+	"\x02op\"5\n" +
+	"\x06Expire\x12+\n" +
+	"\x03ttl\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\"\t\n" +
+	"\aPersist\"\"\n" +
 	"\n" +
 	"CounterAdd\x12\x14\n" +
 	"\x05delta\x18\x01 \x01(\x03R\x05delta\"\"\n" +
@@ -2898,7 +3798,63 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\x03ttl\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\"Q\n" +
 	"\fScanResponse\x12)\n" +
 	"\aentries\x18\x01 \x03(\v2\x0f.atoll.v1.EntryR\aentries\x12\x16\n" +
-	"\x06cursor\x18\x02 \x01(\fR\x06cursor2\xf9\x03\n" +
+	"\x06cursor\x18\x02 \x01(\fR\x06cursor\"\xdd\x01\n" +
+	"\fWatchRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\x16\n" +
+	"\x06prefix\x18\x03 \x01(\tR\x06prefix\x12\x16\n" +
+	"\x06cursor\x18\x04 \x01(\fR\x06cursor\x12#\n" +
+	"\rinclude_value\x18\x05 \x01(\bR\fincludeValue\x12H\n" +
+	"\x12heartbeat_interval\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x11heartbeatInterval\"\xf1\x01\n" +
+	"\n" +
+	"WatchEvent\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\"\n" +
+	"\x04type\x18\x02 \x01(\x0e2\x0e.atoll.v1.TypeR\x04type\x12\x14\n" +
+	"\x05found\x18\x03 \x01(\bR\x05found\x12\x14\n" +
+	"\x05value\x18\x04 \x01(\fR\x05value\x12*\n" +
+	"\x05typed\x18\x05 \x01(\v2\x14.atoll.v1.TypedValueR\x05typed\x12\x18\n" +
+	"\aversion\x18\x06 \x01(\tR\aversion\x12%\n" +
+	"\x05cause\x18\a \x01(\x0e2\x0f.atoll.v1.CauseR\x05cause\x12\x14\n" +
+	"\x05state\x18\b \x01(\bR\x05state\"8\n" +
+	"\x06Resync\x12\x1c\n" +
+	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x10\n" +
+	"\x03end\x18\x02 \x01(\bR\x03end\"\xc1\x01\n" +
+	"\rWatchResponse\x12,\n" +
+	"\x05event\x18\x01 \x01(\v2\x14.atoll.v1.WatchEventH\x00R\x05event\x123\n" +
+	"\theartbeat\x18\x02 \x01(\v2\x13.atoll.v1.HeartbeatH\x00R\theartbeat\x12*\n" +
+	"\x06resync\x18\x03 \x01(\v2\x10.atoll.v1.ResyncH\x00R\x06resync\x12\x16\n" +
+	"\x06cursor\x18\x04 \x01(\fR\x06cursorB\t\n" +
+	"\amessage\"\v\n" +
+	"\tHeartbeat\"\xe4\x02\n" +
+	"\x0fPipelineRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12(\n" +
+	"\x03get\x18\x02 \x01(\v2\x14.atoll.v1.GetRequestH\x00R\x03get\x12(\n" +
+	"\x03put\x18\x03 \x01(\v2\x14.atoll.v1.PutRequestH\x00R\x03put\x121\n" +
+	"\x06delete\x18\x04 \x01(\v2\x17.atoll.v1.DeleteRequestH\x00R\x06delete\x121\n" +
+	"\x06update\x18\x05 \x01(\v2\x17.atoll.v1.UpdateRequestH\x00R\x06update\x12.\n" +
+	"\x05query\x18\x06 \x01(\v2\x16.atoll.v1.QueryRequestH\x00R\x05query\x12-\n" +
+	"\x04more\x18\a \x03(\v2\x19.atoll.v1.PipelineRequestR\x04more\x12\x1d\n" +
+	"\n" +
+	"timeout_ms\x18\b \x01(\rR\ttimeoutMsB\t\n" +
+	"\arequest\"\xf6\x02\n" +
+	"\x10PipelineResponse\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12)\n" +
+	"\x03get\x18\x02 \x01(\v2\x15.atoll.v1.GetResponseH\x00R\x03get\x12)\n" +
+	"\x03put\x18\x03 \x01(\v2\x15.atoll.v1.PutResponseH\x00R\x03put\x122\n" +
+	"\x06delete\x18\x04 \x01(\v2\x18.atoll.v1.DeleteResponseH\x00R\x06delete\x122\n" +
+	"\x06update\x18\x05 \x01(\v2\x18.atoll.v1.UpdateResponseH\x00R\x06update\x12/\n" +
+	"\x05query\x18\x06 \x01(\v2\x17.atoll.v1.QueryResponseH\x00R\x05query\x12'\n" +
+	"\x05error\x18\a \x01(\v2\x0f.atoll.v1.ErrorH\x00R\x05error\x12.\n" +
+	"\x04more\x18\b \x03(\v2\x1a.atoll.v1.PipelineResponseR\x04moreB\n" +
+	"\n" +
+	"\bresponse*|\n" +
+	"\x05Cause\x12\x15\n" +
+	"\x11CAUSE_UNSPECIFIED\x10\x00\x12\x0f\n" +
+	"\vCAUSE_LOCAL\x10\x01\x12\x10\n" +
+	"\fCAUSE_REMOTE\x10\x02\x12\x11\n" +
+	"\rCAUSE_EXPIRED\x10\x03\x12\x12\n" +
+	"\x0eCAUSE_RESTORED\x10\x04\x12\x12\n" +
+	"\x0eCAUSE_REPAIRED\x10\x052\x81\x05\n" +
 	"\x02KV\x127\n" +
 	"\x03Get\x12\x14.atoll.v1.GetRequest\x1a\x15.atoll.v1.GetResponse\"\x03\x90\x02\x01\x122\n" +
 	"\x03Put\x12\x14.atoll.v1.PutRequest\x1a\x15.atoll.v1.PutResponse\x12;\n" +
@@ -2908,7 +3864,9 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\bBatchGet\x12\x19.atoll.v1.BatchGetRequest\x1a\x1a.atoll.v1.BatchGetResponse\"\x03\x90\x02\x01\x12G\n" +
 	"\n" +
 	"BatchWrite\x12\x1b.atoll.v1.BatchWriteRequest\x1a\x1c.atoll.v1.BatchWriteResponse\x12<\n" +
-	"\x04Scan\x12\x15.atoll.v1.ScanRequest\x1a\x16.atoll.v1.ScanResponse\"\x03\x90\x02\x010\x01B1Z/github.com/atolldb/atoll/proto/atoll/v1;atollv1b\x06proto3"
+	"\x04Scan\x12\x15.atoll.v1.ScanRequest\x1a\x16.atoll.v1.ScanResponse\"\x03\x90\x02\x010\x01\x12?\n" +
+	"\x05Watch\x12\x16.atoll.v1.WatchRequest\x1a\x17.atoll.v1.WatchResponse\"\x03\x90\x02\x010\x01\x12E\n" +
+	"\bPipeline\x12\x19.atoll.v1.PipelineRequest\x1a\x1a.atoll.v1.PipelineResponse(\x010\x01B1Z/github.com/atolldb/atoll/proto/atoll/v1;atollv1b\x06proto3"
 
 var (
 	file_atoll_v1_kv_proto_rawDescOnce sync.Once
@@ -2922,139 +3880,177 @@ func file_atoll_v1_kv_proto_rawDescGZIP() []byte {
 	return file_atoll_v1_kv_proto_rawDescData
 }
 
-var file_atoll_v1_kv_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_atoll_v1_kv_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_atoll_v1_kv_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
 var file_atoll_v1_kv_proto_goTypes = []any{
-	(*GetRequest)(nil),          // 0: atoll.v1.GetRequest
-	(*GetResponse)(nil),         // 1: atoll.v1.GetResponse
-	(*TypedValue)(nil),          // 2: atoll.v1.TypedValue
-	(*CounterValue)(nil),        // 3: atoll.v1.CounterValue
-	(*SetValue)(nil),            // 4: atoll.v1.SetValue
-	(*PutRequest)(nil),          // 5: atoll.v1.PutRequest
-	(*PutResponse)(nil),         // 6: atoll.v1.PutResponse
-	(*DeleteRequest)(nil),       // 7: atoll.v1.DeleteRequest
-	(*DeleteResponse)(nil),      // 8: atoll.v1.DeleteResponse
-	(*Op)(nil),                  // 9: atoll.v1.Op
-	(*CounterAdd)(nil),          // 10: atoll.v1.CounterAdd
-	(*CounterSet)(nil),          // 11: atoll.v1.CounterSet
-	(*CounterReset)(nil),        // 12: atoll.v1.CounterReset
-	(*SetAdd)(nil),              // 13: atoll.v1.SetAdd
-	(*SetRemove)(nil),           // 14: atoll.v1.SetRemove
-	(*SetClear)(nil),            // 15: atoll.v1.SetClear
-	(*UpdateRequest)(nil),       // 16: atoll.v1.UpdateRequest
-	(*UpdateResult)(nil),        // 17: atoll.v1.UpdateResult
-	(*SetChange)(nil),           // 18: atoll.v1.SetChange
-	(*UpdateResponse)(nil),      // 19: atoll.v1.UpdateResponse
-	(*QueryOp)(nil),             // 20: atoll.v1.QueryOp
-	(*CounterQuery)(nil),        // 21: atoll.v1.CounterQuery
-	(*SetContains)(nil),         // 22: atoll.v1.SetContains
-	(*SetMembers)(nil),          // 23: atoll.v1.SetMembers
-	(*SetSize)(nil),             // 24: atoll.v1.SetSize
-	(*QueryRequest)(nil),        // 25: atoll.v1.QueryRequest
-	(*QueryResult)(nil),         // 26: atoll.v1.QueryResult
-	(*SetContainsResult)(nil),   // 27: atoll.v1.SetContainsResult
-	(*SetMembersPage)(nil),      // 28: atoll.v1.SetMembersPage
-	(*QueryResponse)(nil),       // 29: atoll.v1.QueryResponse
-	(*BatchGetRequest)(nil),     // 30: atoll.v1.BatchGetRequest
-	(*BatchGetItem)(nil),        // 31: atoll.v1.BatchGetItem
-	(*BatchGetResponse)(nil),    // 32: atoll.v1.BatchGetResponse
-	(*Write)(nil),               // 33: atoll.v1.Write
-	(*BatchWriteRequest)(nil),   // 34: atoll.v1.BatchWriteRequest
-	(*BatchWriteItem)(nil),      // 35: atoll.v1.BatchWriteItem
-	(*BatchGroup)(nil),          // 36: atoll.v1.BatchGroup
-	(*BatchWriteResponse)(nil),  // 37: atoll.v1.BatchWriteResponse
-	(*ScanRequest)(nil),         // 38: atoll.v1.ScanRequest
-	(*Entry)(nil),               // 39: atoll.v1.Entry
-	(*ScanResponse)(nil),        // 40: atoll.v1.ScanResponse
-	(*ReadOptions)(nil),         // 41: atoll.v1.ReadOptions
-	(Type)(0),                   // 42: atoll.v1.Type
-	(*durationpb.Duration)(nil), // 43: google.protobuf.Duration
-	(*ReplyInfo)(nil),           // 44: atoll.v1.ReplyInfo
-	(*Condition)(nil),           // 45: atoll.v1.Condition
-	(*WriteOptions)(nil),        // 46: atoll.v1.WriteOptions
-	(*Error)(nil),               // 47: atoll.v1.Error
+	(Cause)(0),                  // 0: atoll.v1.Cause
+	(*GetRequest)(nil),          // 1: atoll.v1.GetRequest
+	(*GetResponse)(nil),         // 2: atoll.v1.GetResponse
+	(*TypedValue)(nil),          // 3: atoll.v1.TypedValue
+	(*CounterValue)(nil),        // 4: atoll.v1.CounterValue
+	(*SetValue)(nil),            // 5: atoll.v1.SetValue
+	(*PutRequest)(nil),          // 6: atoll.v1.PutRequest
+	(*PutResponse)(nil),         // 7: atoll.v1.PutResponse
+	(*DeleteRequest)(nil),       // 8: atoll.v1.DeleteRequest
+	(*DeleteResponse)(nil),      // 9: atoll.v1.DeleteResponse
+	(*Op)(nil),                  // 10: atoll.v1.Op
+	(*Expire)(nil),              // 11: atoll.v1.Expire
+	(*Persist)(nil),             // 12: atoll.v1.Persist
+	(*CounterAdd)(nil),          // 13: atoll.v1.CounterAdd
+	(*CounterSet)(nil),          // 14: atoll.v1.CounterSet
+	(*CounterReset)(nil),        // 15: atoll.v1.CounterReset
+	(*SetAdd)(nil),              // 16: atoll.v1.SetAdd
+	(*SetRemove)(nil),           // 17: atoll.v1.SetRemove
+	(*SetClear)(nil),            // 18: atoll.v1.SetClear
+	(*UpdateRequest)(nil),       // 19: atoll.v1.UpdateRequest
+	(*UpdateResult)(nil),        // 20: atoll.v1.UpdateResult
+	(*SetChange)(nil),           // 21: atoll.v1.SetChange
+	(*UpdateResponse)(nil),      // 22: atoll.v1.UpdateResponse
+	(*QueryOp)(nil),             // 23: atoll.v1.QueryOp
+	(*CounterQuery)(nil),        // 24: atoll.v1.CounterQuery
+	(*SetContains)(nil),         // 25: atoll.v1.SetContains
+	(*SetMembers)(nil),          // 26: atoll.v1.SetMembers
+	(*SetSize)(nil),             // 27: atoll.v1.SetSize
+	(*QueryRequest)(nil),        // 28: atoll.v1.QueryRequest
+	(*QueryResult)(nil),         // 29: atoll.v1.QueryResult
+	(*SetContainsResult)(nil),   // 30: atoll.v1.SetContainsResult
+	(*SetMembersPage)(nil),      // 31: atoll.v1.SetMembersPage
+	(*QueryResponse)(nil),       // 32: atoll.v1.QueryResponse
+	(*BatchGetRequest)(nil),     // 33: atoll.v1.BatchGetRequest
+	(*BatchGetItem)(nil),        // 34: atoll.v1.BatchGetItem
+	(*BatchGetResponse)(nil),    // 35: atoll.v1.BatchGetResponse
+	(*Write)(nil),               // 36: atoll.v1.Write
+	(*BatchWriteRequest)(nil),   // 37: atoll.v1.BatchWriteRequest
+	(*BatchWriteItem)(nil),      // 38: atoll.v1.BatchWriteItem
+	(*BatchGroup)(nil),          // 39: atoll.v1.BatchGroup
+	(*BatchWriteResponse)(nil),  // 40: atoll.v1.BatchWriteResponse
+	(*ScanRequest)(nil),         // 41: atoll.v1.ScanRequest
+	(*Entry)(nil),               // 42: atoll.v1.Entry
+	(*ScanResponse)(nil),        // 43: atoll.v1.ScanResponse
+	(*WatchRequest)(nil),        // 44: atoll.v1.WatchRequest
+	(*WatchEvent)(nil),          // 45: atoll.v1.WatchEvent
+	(*Resync)(nil),              // 46: atoll.v1.Resync
+	(*WatchResponse)(nil),       // 47: atoll.v1.WatchResponse
+	(*Heartbeat)(nil),           // 48: atoll.v1.Heartbeat
+	(*PipelineRequest)(nil),     // 49: atoll.v1.PipelineRequest
+	(*PipelineResponse)(nil),    // 50: atoll.v1.PipelineResponse
+	(*ReadOptions)(nil),         // 51: atoll.v1.ReadOptions
+	(Type)(0),                   // 52: atoll.v1.Type
+	(*durationpb.Duration)(nil), // 53: google.protobuf.Duration
+	(*ReplyInfo)(nil),           // 54: atoll.v1.ReplyInfo
+	(*Condition)(nil),           // 55: atoll.v1.Condition
+	(*WriteOptions)(nil),        // 56: atoll.v1.WriteOptions
+	(*Error)(nil),               // 57: atoll.v1.Error
 }
 var file_atoll_v1_kv_proto_depIdxs = []int32{
-	41, // 0: atoll.v1.GetRequest.options:type_name -> atoll.v1.ReadOptions
-	42, // 1: atoll.v1.GetResponse.type:type_name -> atoll.v1.Type
-	43, // 2: atoll.v1.GetResponse.ttl:type_name -> google.protobuf.Duration
-	44, // 3: atoll.v1.GetResponse.info:type_name -> atoll.v1.ReplyInfo
-	2,  // 4: atoll.v1.GetResponse.typed:type_name -> atoll.v1.TypedValue
-	3,  // 5: atoll.v1.TypedValue.counter:type_name -> atoll.v1.CounterValue
-	4,  // 6: atoll.v1.TypedValue.set:type_name -> atoll.v1.SetValue
-	43, // 7: atoll.v1.PutRequest.ttl:type_name -> google.protobuf.Duration
-	45, // 8: atoll.v1.PutRequest.condition:type_name -> atoll.v1.Condition
-	46, // 9: atoll.v1.PutRequest.options:type_name -> atoll.v1.WriteOptions
-	44, // 10: atoll.v1.PutResponse.info:type_name -> atoll.v1.ReplyInfo
-	42, // 11: atoll.v1.DeleteRequest.type:type_name -> atoll.v1.Type
-	45, // 12: atoll.v1.DeleteRequest.condition:type_name -> atoll.v1.Condition
-	46, // 13: atoll.v1.DeleteRequest.options:type_name -> atoll.v1.WriteOptions
-	44, // 14: atoll.v1.DeleteResponse.info:type_name -> atoll.v1.ReplyInfo
-	10, // 15: atoll.v1.Op.counter_add:type_name -> atoll.v1.CounterAdd
-	11, // 16: atoll.v1.Op.counter_set:type_name -> atoll.v1.CounterSet
-	12, // 17: atoll.v1.Op.counter_reset:type_name -> atoll.v1.CounterReset
-	13, // 18: atoll.v1.Op.set_add:type_name -> atoll.v1.SetAdd
-	14, // 19: atoll.v1.Op.set_remove:type_name -> atoll.v1.SetRemove
-	15, // 20: atoll.v1.Op.set_clear:type_name -> atoll.v1.SetClear
-	9,  // 21: atoll.v1.UpdateRequest.op:type_name -> atoll.v1.Op
-	45, // 22: atoll.v1.UpdateRequest.condition:type_name -> atoll.v1.Condition
-	43, // 23: atoll.v1.UpdateRequest.ttl:type_name -> google.protobuf.Duration
-	46, // 24: atoll.v1.UpdateRequest.options:type_name -> atoll.v1.WriteOptions
-	3,  // 25: atoll.v1.UpdateResult.counter:type_name -> atoll.v1.CounterValue
-	18, // 26: atoll.v1.UpdateResult.set:type_name -> atoll.v1.SetChange
-	17, // 27: atoll.v1.UpdateResponse.result:type_name -> atoll.v1.UpdateResult
-	44, // 28: atoll.v1.UpdateResponse.info:type_name -> atoll.v1.ReplyInfo
-	21, // 29: atoll.v1.QueryOp.counter:type_name -> atoll.v1.CounterQuery
-	22, // 30: atoll.v1.QueryOp.set_contains:type_name -> atoll.v1.SetContains
-	23, // 31: atoll.v1.QueryOp.set_members:type_name -> atoll.v1.SetMembers
-	24, // 32: atoll.v1.QueryOp.set_size:type_name -> atoll.v1.SetSize
-	20, // 33: atoll.v1.QueryRequest.query:type_name -> atoll.v1.QueryOp
-	41, // 34: atoll.v1.QueryRequest.options:type_name -> atoll.v1.ReadOptions
-	3,  // 35: atoll.v1.QueryResult.counter:type_name -> atoll.v1.CounterValue
-	27, // 36: atoll.v1.QueryResult.set_contains:type_name -> atoll.v1.SetContainsResult
-	28, // 37: atoll.v1.QueryResult.set_members:type_name -> atoll.v1.SetMembersPage
-	26, // 38: atoll.v1.QueryResponse.result:type_name -> atoll.v1.QueryResult
-	44, // 39: atoll.v1.QueryResponse.info:type_name -> atoll.v1.ReplyInfo
-	0,  // 40: atoll.v1.BatchGetRequest.items:type_name -> atoll.v1.GetRequest
-	41, // 41: atoll.v1.BatchGetRequest.options:type_name -> atoll.v1.ReadOptions
-	1,  // 42: atoll.v1.BatchGetItem.response:type_name -> atoll.v1.GetResponse
-	47, // 43: atoll.v1.BatchGetItem.error:type_name -> atoll.v1.Error
-	31, // 44: atoll.v1.BatchGetResponse.items:type_name -> atoll.v1.BatchGetItem
-	5,  // 45: atoll.v1.Write.put:type_name -> atoll.v1.PutRequest
-	7,  // 46: atoll.v1.Write.delete:type_name -> atoll.v1.DeleteRequest
-	16, // 47: atoll.v1.Write.update:type_name -> atoll.v1.UpdateRequest
-	33, // 48: atoll.v1.BatchWriteRequest.items:type_name -> atoll.v1.Write
-	46, // 49: atoll.v1.BatchWriteRequest.options:type_name -> atoll.v1.WriteOptions
-	17, // 50: atoll.v1.BatchWriteItem.result:type_name -> atoll.v1.UpdateResult
-	47, // 51: atoll.v1.BatchWriteItem.error:type_name -> atoll.v1.Error
-	44, // 52: atoll.v1.BatchGroup.info:type_name -> atoll.v1.ReplyInfo
-	35, // 53: atoll.v1.BatchWriteResponse.items:type_name -> atoll.v1.BatchWriteItem
-	36, // 54: atoll.v1.BatchWriteResponse.groups:type_name -> atoll.v1.BatchGroup
-	41, // 55: atoll.v1.ScanRequest.options:type_name -> atoll.v1.ReadOptions
-	42, // 56: atoll.v1.Entry.type:type_name -> atoll.v1.Type
-	2,  // 57: atoll.v1.Entry.typed:type_name -> atoll.v1.TypedValue
-	43, // 58: atoll.v1.Entry.ttl:type_name -> google.protobuf.Duration
-	39, // 59: atoll.v1.ScanResponse.entries:type_name -> atoll.v1.Entry
-	0,  // 60: atoll.v1.KV.Get:input_type -> atoll.v1.GetRequest
-	5,  // 61: atoll.v1.KV.Put:input_type -> atoll.v1.PutRequest
-	7,  // 62: atoll.v1.KV.Delete:input_type -> atoll.v1.DeleteRequest
-	16, // 63: atoll.v1.KV.Update:input_type -> atoll.v1.UpdateRequest
-	25, // 64: atoll.v1.KV.Query:input_type -> atoll.v1.QueryRequest
-	30, // 65: atoll.v1.KV.BatchGet:input_type -> atoll.v1.BatchGetRequest
-	34, // 66: atoll.v1.KV.BatchWrite:input_type -> atoll.v1.BatchWriteRequest
-	38, // 67: atoll.v1.KV.Scan:input_type -> atoll.v1.ScanRequest
-	1,  // 68: atoll.v1.KV.Get:output_type -> atoll.v1.GetResponse
-	6,  // 69: atoll.v1.KV.Put:output_type -> atoll.v1.PutResponse
-	8,  // 70: atoll.v1.KV.Delete:output_type -> atoll.v1.DeleteResponse
-	19, // 71: atoll.v1.KV.Update:output_type -> atoll.v1.UpdateResponse
-	29, // 72: atoll.v1.KV.Query:output_type -> atoll.v1.QueryResponse
-	32, // 73: atoll.v1.KV.BatchGet:output_type -> atoll.v1.BatchGetResponse
-	37, // 74: atoll.v1.KV.BatchWrite:output_type -> atoll.v1.BatchWriteResponse
-	40, // 75: atoll.v1.KV.Scan:output_type -> atoll.v1.ScanResponse
-	68, // [68:76] is the sub-list for method output_type
-	60, // [60:68] is the sub-list for method input_type
-	60, // [60:60] is the sub-list for extension type_name
-	60, // [60:60] is the sub-list for extension extendee
-	0,  // [0:60] is the sub-list for field type_name
+	51, // 0: atoll.v1.GetRequest.options:type_name -> atoll.v1.ReadOptions
+	52, // 1: atoll.v1.GetResponse.type:type_name -> atoll.v1.Type
+	53, // 2: atoll.v1.GetResponse.ttl:type_name -> google.protobuf.Duration
+	54, // 3: atoll.v1.GetResponse.info:type_name -> atoll.v1.ReplyInfo
+	3,  // 4: atoll.v1.GetResponse.typed:type_name -> atoll.v1.TypedValue
+	4,  // 5: atoll.v1.TypedValue.counter:type_name -> atoll.v1.CounterValue
+	5,  // 6: atoll.v1.TypedValue.set:type_name -> atoll.v1.SetValue
+	53, // 7: atoll.v1.PutRequest.ttl:type_name -> google.protobuf.Duration
+	55, // 8: atoll.v1.PutRequest.condition:type_name -> atoll.v1.Condition
+	56, // 9: atoll.v1.PutRequest.options:type_name -> atoll.v1.WriteOptions
+	54, // 10: atoll.v1.PutResponse.info:type_name -> atoll.v1.ReplyInfo
+	52, // 11: atoll.v1.DeleteRequest.type:type_name -> atoll.v1.Type
+	55, // 12: atoll.v1.DeleteRequest.condition:type_name -> atoll.v1.Condition
+	56, // 13: atoll.v1.DeleteRequest.options:type_name -> atoll.v1.WriteOptions
+	54, // 14: atoll.v1.DeleteResponse.info:type_name -> atoll.v1.ReplyInfo
+	13, // 15: atoll.v1.Op.counter_add:type_name -> atoll.v1.CounterAdd
+	14, // 16: atoll.v1.Op.counter_set:type_name -> atoll.v1.CounterSet
+	15, // 17: atoll.v1.Op.counter_reset:type_name -> atoll.v1.CounterReset
+	16, // 18: atoll.v1.Op.set_add:type_name -> atoll.v1.SetAdd
+	17, // 19: atoll.v1.Op.set_remove:type_name -> atoll.v1.SetRemove
+	18, // 20: atoll.v1.Op.set_clear:type_name -> atoll.v1.SetClear
+	11, // 21: atoll.v1.Op.expire:type_name -> atoll.v1.Expire
+	12, // 22: atoll.v1.Op.persist:type_name -> atoll.v1.Persist
+	53, // 23: atoll.v1.Expire.ttl:type_name -> google.protobuf.Duration
+	10, // 24: atoll.v1.UpdateRequest.op:type_name -> atoll.v1.Op
+	55, // 25: atoll.v1.UpdateRequest.condition:type_name -> atoll.v1.Condition
+	53, // 26: atoll.v1.UpdateRequest.ttl:type_name -> google.protobuf.Duration
+	56, // 27: atoll.v1.UpdateRequest.options:type_name -> atoll.v1.WriteOptions
+	4,  // 28: atoll.v1.UpdateResult.counter:type_name -> atoll.v1.CounterValue
+	21, // 29: atoll.v1.UpdateResult.set:type_name -> atoll.v1.SetChange
+	20, // 30: atoll.v1.UpdateResponse.result:type_name -> atoll.v1.UpdateResult
+	54, // 31: atoll.v1.UpdateResponse.info:type_name -> atoll.v1.ReplyInfo
+	24, // 32: atoll.v1.QueryOp.counter:type_name -> atoll.v1.CounterQuery
+	25, // 33: atoll.v1.QueryOp.set_contains:type_name -> atoll.v1.SetContains
+	26, // 34: atoll.v1.QueryOp.set_members:type_name -> atoll.v1.SetMembers
+	27, // 35: atoll.v1.QueryOp.set_size:type_name -> atoll.v1.SetSize
+	23, // 36: atoll.v1.QueryRequest.query:type_name -> atoll.v1.QueryOp
+	51, // 37: atoll.v1.QueryRequest.options:type_name -> atoll.v1.ReadOptions
+	4,  // 38: atoll.v1.QueryResult.counter:type_name -> atoll.v1.CounterValue
+	30, // 39: atoll.v1.QueryResult.set_contains:type_name -> atoll.v1.SetContainsResult
+	31, // 40: atoll.v1.QueryResult.set_members:type_name -> atoll.v1.SetMembersPage
+	29, // 41: atoll.v1.QueryResponse.result:type_name -> atoll.v1.QueryResult
+	54, // 42: atoll.v1.QueryResponse.info:type_name -> atoll.v1.ReplyInfo
+	1,  // 43: atoll.v1.BatchGetRequest.items:type_name -> atoll.v1.GetRequest
+	51, // 44: atoll.v1.BatchGetRequest.options:type_name -> atoll.v1.ReadOptions
+	2,  // 45: atoll.v1.BatchGetItem.response:type_name -> atoll.v1.GetResponse
+	57, // 46: atoll.v1.BatchGetItem.error:type_name -> atoll.v1.Error
+	34, // 47: atoll.v1.BatchGetResponse.items:type_name -> atoll.v1.BatchGetItem
+	6,  // 48: atoll.v1.Write.put:type_name -> atoll.v1.PutRequest
+	8,  // 49: atoll.v1.Write.delete:type_name -> atoll.v1.DeleteRequest
+	19, // 50: atoll.v1.Write.update:type_name -> atoll.v1.UpdateRequest
+	36, // 51: atoll.v1.BatchWriteRequest.items:type_name -> atoll.v1.Write
+	56, // 52: atoll.v1.BatchWriteRequest.options:type_name -> atoll.v1.WriteOptions
+	20, // 53: atoll.v1.BatchWriteItem.result:type_name -> atoll.v1.UpdateResult
+	57, // 54: atoll.v1.BatchWriteItem.error:type_name -> atoll.v1.Error
+	54, // 55: atoll.v1.BatchGroup.info:type_name -> atoll.v1.ReplyInfo
+	38, // 56: atoll.v1.BatchWriteResponse.items:type_name -> atoll.v1.BatchWriteItem
+	39, // 57: atoll.v1.BatchWriteResponse.groups:type_name -> atoll.v1.BatchGroup
+	51, // 58: atoll.v1.ScanRequest.options:type_name -> atoll.v1.ReadOptions
+	52, // 59: atoll.v1.Entry.type:type_name -> atoll.v1.Type
+	3,  // 60: atoll.v1.Entry.typed:type_name -> atoll.v1.TypedValue
+	53, // 61: atoll.v1.Entry.ttl:type_name -> google.protobuf.Duration
+	42, // 62: atoll.v1.ScanResponse.entries:type_name -> atoll.v1.Entry
+	53, // 63: atoll.v1.WatchRequest.heartbeat_interval:type_name -> google.protobuf.Duration
+	52, // 64: atoll.v1.WatchEvent.type:type_name -> atoll.v1.Type
+	3,  // 65: atoll.v1.WatchEvent.typed:type_name -> atoll.v1.TypedValue
+	0,  // 66: atoll.v1.WatchEvent.cause:type_name -> atoll.v1.Cause
+	45, // 67: atoll.v1.WatchResponse.event:type_name -> atoll.v1.WatchEvent
+	48, // 68: atoll.v1.WatchResponse.heartbeat:type_name -> atoll.v1.Heartbeat
+	46, // 69: atoll.v1.WatchResponse.resync:type_name -> atoll.v1.Resync
+	1,  // 70: atoll.v1.PipelineRequest.get:type_name -> atoll.v1.GetRequest
+	6,  // 71: atoll.v1.PipelineRequest.put:type_name -> atoll.v1.PutRequest
+	8,  // 72: atoll.v1.PipelineRequest.delete:type_name -> atoll.v1.DeleteRequest
+	19, // 73: atoll.v1.PipelineRequest.update:type_name -> atoll.v1.UpdateRequest
+	28, // 74: atoll.v1.PipelineRequest.query:type_name -> atoll.v1.QueryRequest
+	49, // 75: atoll.v1.PipelineRequest.more:type_name -> atoll.v1.PipelineRequest
+	2,  // 76: atoll.v1.PipelineResponse.get:type_name -> atoll.v1.GetResponse
+	7,  // 77: atoll.v1.PipelineResponse.put:type_name -> atoll.v1.PutResponse
+	9,  // 78: atoll.v1.PipelineResponse.delete:type_name -> atoll.v1.DeleteResponse
+	22, // 79: atoll.v1.PipelineResponse.update:type_name -> atoll.v1.UpdateResponse
+	32, // 80: atoll.v1.PipelineResponse.query:type_name -> atoll.v1.QueryResponse
+	57, // 81: atoll.v1.PipelineResponse.error:type_name -> atoll.v1.Error
+	50, // 82: atoll.v1.PipelineResponse.more:type_name -> atoll.v1.PipelineResponse
+	1,  // 83: atoll.v1.KV.Get:input_type -> atoll.v1.GetRequest
+	6,  // 84: atoll.v1.KV.Put:input_type -> atoll.v1.PutRequest
+	8,  // 85: atoll.v1.KV.Delete:input_type -> atoll.v1.DeleteRequest
+	19, // 86: atoll.v1.KV.Update:input_type -> atoll.v1.UpdateRequest
+	28, // 87: atoll.v1.KV.Query:input_type -> atoll.v1.QueryRequest
+	33, // 88: atoll.v1.KV.BatchGet:input_type -> atoll.v1.BatchGetRequest
+	37, // 89: atoll.v1.KV.BatchWrite:input_type -> atoll.v1.BatchWriteRequest
+	41, // 90: atoll.v1.KV.Scan:input_type -> atoll.v1.ScanRequest
+	44, // 91: atoll.v1.KV.Watch:input_type -> atoll.v1.WatchRequest
+	49, // 92: atoll.v1.KV.Pipeline:input_type -> atoll.v1.PipelineRequest
+	2,  // 93: atoll.v1.KV.Get:output_type -> atoll.v1.GetResponse
+	7,  // 94: atoll.v1.KV.Put:output_type -> atoll.v1.PutResponse
+	9,  // 95: atoll.v1.KV.Delete:output_type -> atoll.v1.DeleteResponse
+	22, // 96: atoll.v1.KV.Update:output_type -> atoll.v1.UpdateResponse
+	32, // 97: atoll.v1.KV.Query:output_type -> atoll.v1.QueryResponse
+	35, // 98: atoll.v1.KV.BatchGet:output_type -> atoll.v1.BatchGetResponse
+	40, // 99: atoll.v1.KV.BatchWrite:output_type -> atoll.v1.BatchWriteResponse
+	43, // 100: atoll.v1.KV.Scan:output_type -> atoll.v1.ScanResponse
+	47, // 101: atoll.v1.KV.Watch:output_type -> atoll.v1.WatchResponse
+	50, // 102: atoll.v1.KV.Pipeline:output_type -> atoll.v1.PipelineResponse
+	93, // [93:103] is the sub-list for method output_type
+	83, // [83:93] is the sub-list for method input_type
+	83, // [83:83] is the sub-list for extension type_name
+	83, // [83:83] is the sub-list for extension extendee
+	0,  // [0:83] is the sub-list for field type_name
 }
 
 func init() { file_atoll_v1_kv_proto_init() }
@@ -3074,40 +4070,63 @@ func file_atoll_v1_kv_proto_init() {
 		(*Op_SetAdd)(nil),
 		(*Op_SetRemove)(nil),
 		(*Op_SetClear)(nil),
+		(*Op_Expire)(nil),
+		(*Op_Persist)(nil),
 	}
-	file_atoll_v1_kv_proto_msgTypes[17].OneofWrappers = []any{
+	file_atoll_v1_kv_proto_msgTypes[19].OneofWrappers = []any{
 		(*UpdateResult_Counter)(nil),
 		(*UpdateResult_Set)(nil),
 	}
-	file_atoll_v1_kv_proto_msgTypes[20].OneofWrappers = []any{
+	file_atoll_v1_kv_proto_msgTypes[22].OneofWrappers = []any{
 		(*QueryOp_Counter)(nil),
 		(*QueryOp_SetContains)(nil),
 		(*QueryOp_SetMembers)(nil),
 		(*QueryOp_SetSize)(nil),
 	}
-	file_atoll_v1_kv_proto_msgTypes[26].OneofWrappers = []any{
+	file_atoll_v1_kv_proto_msgTypes[28].OneofWrappers = []any{
 		(*QueryResult_Counter)(nil),
 		(*QueryResult_SetContains)(nil),
 		(*QueryResult_SetMembers)(nil),
 		(*QueryResult_SetSize)(nil),
 	}
-	file_atoll_v1_kv_proto_msgTypes[33].OneofWrappers = []any{
+	file_atoll_v1_kv_proto_msgTypes[35].OneofWrappers = []any{
 		(*Write_Put)(nil),
 		(*Write_Delete)(nil),
 		(*Write_Update)(nil),
+	}
+	file_atoll_v1_kv_proto_msgTypes[46].OneofWrappers = []any{
+		(*WatchResponse_Event)(nil),
+		(*WatchResponse_Heartbeat)(nil),
+		(*WatchResponse_Resync)(nil),
+	}
+	file_atoll_v1_kv_proto_msgTypes[48].OneofWrappers = []any{
+		(*PipelineRequest_Get)(nil),
+		(*PipelineRequest_Put)(nil),
+		(*PipelineRequest_Delete)(nil),
+		(*PipelineRequest_Update)(nil),
+		(*PipelineRequest_Query)(nil),
+	}
+	file_atoll_v1_kv_proto_msgTypes[49].OneofWrappers = []any{
+		(*PipelineResponse_Get)(nil),
+		(*PipelineResponse_Put)(nil),
+		(*PipelineResponse_Delete)(nil),
+		(*PipelineResponse_Update)(nil),
+		(*PipelineResponse_Query)(nil),
+		(*PipelineResponse_Error)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_v1_kv_proto_rawDesc), len(file_atoll_v1_kv_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   41,
+			NumEnums:      1,
+			NumMessages:   50,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_atoll_v1_kv_proto_goTypes,
 		DependencyIndexes: file_atoll_v1_kv_proto_depIdxs,
+		EnumInfos:         file_atoll_v1_kv_proto_enumTypes,
 		MessageInfos:      file_atoll_v1_kv_proto_msgTypes,
 	}.Build()
 	File_atoll_v1_kv_proto = out.File

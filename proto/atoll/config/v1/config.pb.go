@@ -39,9 +39,15 @@ type Server struct {
 	LogLevel string `protobuf:"bytes,5,opt,name=log_level,json=logLevel,proto3" json:"log_level,omitempty"`
 	// Threads that run Go code at once; 0 means the larger of 8 and the number of cores, because a
 	// thread that waits for fsync is not handed over at once.
-	MaxProcs      uint32 `protobuf:"varint,6,opt,name=max_procs,json=maxProcs,proto3" json:"max_procs,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	MaxProcs uint32 `protobuf:"varint,6,opt,name=max_procs,json=maxProcs,proto3" json:"max_procs,omitempty"`
+	// TLS between the nodes of the region; plain TCP if absent.
+	PeerTls *PeerTls `protobuf:"bytes,7,opt,name=peer_tls,json=peerTls,proto3" json:"peer_tls,omitempty"`
+	// Free disk space below which no writes are taken, in MiB; 512 if 0.
+	MinFreeMib uint32 `protobuf:"varint,8,opt,name=min_free_mib,json=minFreeMib,proto3" json:"min_free_mib,omitempty"`
+	// Memory for writes that are not yet in the state files, in MiB; 256 if 0.
+	WriteBufferMib uint32 `protobuf:"varint,9,opt,name=write_buffer_mib,json=writeBufferMib,proto3" json:"write_buffer_mib,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Server) Reset() {
@@ -116,6 +122,90 @@ func (x *Server) GetMaxProcs() uint32 {
 	return 0
 }
 
+func (x *Server) GetPeerTls() *PeerTls {
+	if x != nil {
+		return x.PeerTls
+	}
+	return nil
+}
+
+func (x *Server) GetMinFreeMib() uint32 {
+	if x != nil {
+		return x.MinFreeMib
+	}
+	return 0
+}
+
+func (x *Server) GetWriteBufferMib() uint32 {
+	if x != nil {
+		return x.WriteBufferMib
+	}
+	return 0
+}
+
+// PeerTls is mutual TLS 1.3 between the nodes of a region: each shows a certificate whose name is
+// the node's.
+type PeerTls struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// PEM files.
+	CertFile      string `protobuf:"bytes,1,opt,name=cert_file,json=certFile,proto3" json:"cert_file,omitempty"`
+	KeyFile       string `protobuf:"bytes,2,opt,name=key_file,json=keyFile,proto3" json:"key_file,omitempty"`
+	CaFile        string `protobuf:"bytes,3,opt,name=ca_file,json=caFile,proto3" json:"ca_file,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PeerTls) Reset() {
+	*x = PeerTls{}
+	mi := &file_atoll_config_v1_config_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PeerTls) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PeerTls) ProtoMessage() {}
+
+func (x *PeerTls) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_config_v1_config_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PeerTls.ProtoReflect.Descriptor instead.
+func (*PeerTls) Descriptor() ([]byte, []int) {
+	return file_atoll_config_v1_config_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *PeerTls) GetCertFile() string {
+	if x != nil {
+		return x.CertFile
+	}
+	return ""
+}
+
+func (x *PeerTls) GetKeyFile() string {
+	if x != nil {
+		return x.KeyFile
+	}
+	return ""
+}
+
+func (x *PeerTls) GetCaFile() string {
+	if x != nil {
+		return x.CaFile
+	}
+	return ""
+}
+
 // Cluster describes a deployment.
 type Cluster struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -132,7 +222,7 @@ type Cluster struct {
 
 func (x *Cluster) Reset() {
 	*x = Cluster{}
-	mi := &file_atoll_config_v1_config_proto_msgTypes[1]
+	mi := &file_atoll_config_v1_config_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -144,7 +234,7 @@ func (x *Cluster) String() string {
 func (*Cluster) ProtoMessage() {}
 
 func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_config_v1_config_proto_msgTypes[1]
+	mi := &file_atoll_config_v1_config_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -157,7 +247,7 @@ func (x *Cluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
 func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_atoll_config_v1_config_proto_rawDescGZIP(), []int{1}
+	return file_atoll_config_v1_config_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Cluster) GetName() string {
@@ -205,7 +295,7 @@ type Region struct {
 
 func (x *Region) Reset() {
 	*x = Region{}
-	mi := &file_atoll_config_v1_config_proto_msgTypes[2]
+	mi := &file_atoll_config_v1_config_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -217,7 +307,7 @@ func (x *Region) String() string {
 func (*Region) ProtoMessage() {}
 
 func (x *Region) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_config_v1_config_proto_msgTypes[2]
+	mi := &file_atoll_config_v1_config_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -230,7 +320,7 @@ func (x *Region) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Region.ProtoReflect.Descriptor instead.
 func (*Region) Descriptor() ([]byte, []int) {
-	return file_atoll_config_v1_config_proto_rawDescGZIP(), []int{2}
+	return file_atoll_config_v1_config_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Region) GetName() string {
@@ -281,14 +371,16 @@ type Node struct {
 	Nats string `protobuf:"bytes,5,opt,name=nats,proto3" json:"nats,omitempty"`
 	// host:port of NATS cluster routes, for the region's other nodes; needed in a region of three
 	// nodes or more, unused with nats.url.
-	NatsCluster   string `protobuf:"bytes,6,opt,name=nats_cluster,json=natsCluster,proto3" json:"nats_cluster,omitempty"`
+	NatsCluster string `protobuf:"bytes,6,opt,name=nats_cluster,json=natsCluster,proto3" json:"nats_cluster,omitempty"`
+	// host:port of a second port that serves gRPC only, at less cost per request; none if empty.
+	Grpc          string `protobuf:"bytes,7,opt,name=grpc,proto3" json:"grpc,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_atoll_config_v1_config_proto_msgTypes[3]
+	mi := &file_atoll_config_v1_config_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -300,7 +392,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_config_v1_config_proto_msgTypes[3]
+	mi := &file_atoll_config_v1_config_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -313,7 +405,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_atoll_config_v1_config_proto_rawDescGZIP(), []int{3}
+	return file_atoll_config_v1_config_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Node) GetName() string {
@@ -358,6 +450,13 @@ func (x *Node) GetNatsCluster() string {
 	return ""
 }
 
+func (x *Node) GetGrpc() string {
+	if x != nil {
+		return x.Grpc
+	}
+	return ""
+}
+
 // Nats says where this region's JetStream runs.
 type Nats struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -371,7 +470,7 @@ type Nats struct {
 
 func (x *Nats) Reset() {
 	*x = Nats{}
-	mi := &file_atoll_config_v1_config_proto_msgTypes[4]
+	mi := &file_atoll_config_v1_config_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -383,7 +482,7 @@ func (x *Nats) String() string {
 func (*Nats) ProtoMessage() {}
 
 func (x *Nats) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_config_v1_config_proto_msgTypes[4]
+	mi := &file_atoll_config_v1_config_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -396,7 +495,7 @@ func (x *Nats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Nats.ProtoReflect.Descriptor instead.
 func (*Nats) Descriptor() ([]byte, []int) {
-	return file_atoll_config_v1_config_proto_rawDescGZIP(), []int{4}
+	return file_atoll_config_v1_config_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Nats) GetUrl() string {
@@ -417,14 +516,22 @@ var File_atoll_config_v1_config_proto protoreflect.FileDescriptor
 
 const file_atoll_config_v1_config_proto_rawDesc = "" +
 	"\n" +
-	"\x1catoll/config/v1/config.proto\x12\x0fatoll.config.v1\x1a\x1bbuf/validate/validate.proto\"\xaf\x02\n" +
+	"\x1catoll/config/v1/config.proto\x12\x0fatoll.config.v1\x1a\x1bbuf/validate/validate.proto\"\xb0\x03\n" +
 	"\x06Server\x123\n" +
 	"\x04node\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x10\x01\x18@2\x14^[a-z0-9][a-z0-9-]*$R\x04node\x12\"\n" +
 	"\bdata_dir\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\adataDir\x12:\n" +
 	"\acluster\x18\x03 \x01(\v2\x18.atoll.config.v1.ClusterB\x06\xbaH\x03\xc8\x01\x01R\acluster\x12)\n" +
 	"\x04nats\x18\x04 \x01(\v2\x15.atoll.config.v1.NatsR\x04nats\x12>\n" +
 	"\tlog_level\x18\x05 \x01(\tB!\xbaH\x1er\x1cR\x00R\x05debugR\x04infoR\x04warnR\x05errorR\blogLevel\x12%\n" +
-	"\tmax_procs\x18\x06 \x01(\rB\b\xbaH\x05*\x03\x18\x80\bR\bmaxProcs\"\xdf\x01\n" +
+	"\tmax_procs\x18\x06 \x01(\rB\b\xbaH\x05*\x03\x18\x80\bR\bmaxProcs\x123\n" +
+	"\bpeer_tls\x18\a \x01(\v2\x18.atoll.config.v1.PeerTlsR\apeerTls\x12 \n" +
+	"\fmin_free_mib\x18\b \x01(\rR\n" +
+	"minFreeMib\x12(\n" +
+	"\x10write_buffer_mib\x18\t \x01(\rR\x0ewriteBufferMib\"u\n" +
+	"\aPeerTls\x12$\n" +
+	"\tcert_file\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\bcertFile\x12\"\n" +
+	"\bkey_file\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\akeyFile\x12 \n" +
+	"\aca_file\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06caFile\"\xdf\x01\n" +
 	"\aCluster\x123\n" +
 	"\x04name\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x10\x01\x18@2\x14^[a-z0-9][a-z0-9-]*$R\x04name\x12(\n" +
 	"\n" +
@@ -439,14 +546,15 @@ const file_atoll_config_v1_config_proto_rawDesc = "" +
 	"\x05epoch\x18\x03 \x01(\rB\t\xbaH\x06*\x04\x18\xff\xff\x03R\x05epoch\x127\n" +
 	"\x05nodes\x18\x04 \x03(\v2\x15.atoll.config.v1.NodeB\n" +
 	"\xbaH\a\x92\x01\x04\b\x01\x10@R\x05nodes\x12\x1b\n" +
-	"\tnats_urls\x18\x05 \x03(\tR\bnatsUrls\"\xbe\x01\n" +
+	"\tnats_urls\x18\x05 \x03(\tR\bnatsUrls\"\xd2\x01\n" +
 	"\x04Node\x123\n" +
 	"\x04name\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x10\x01\x18@2\x14^[a-z0-9][a-z0-9-]*$R\x04name\x12\x12\n" +
 	"\x04zone\x18\x02 \x01(\tR\x04zone\x12\x19\n" +
 	"\x03api\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x03api\x12\x1b\n" +
 	"\x04raft\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x04raft\x12\x12\n" +
 	"\x04nats\x18\x05 \x01(\tR\x04nats\x12!\n" +
-	"\fnats_cluster\x18\x06 \x01(\tR\vnatsCluster\"<\n" +
+	"\fnats_cluster\x18\x06 \x01(\tR\vnatsCluster\x12\x12\n" +
+	"\x04grpc\x18\a \x01(\tR\x04grpc\"<\n" +
 	"\x04Nats\x12\x10\n" +
 	"\x03url\x18\x01 \x01(\tR\x03url\x12\"\n" +
 	"\rmax_store_mib\x18\x02 \x01(\rR\vmaxStoreMibB9Z7github.com/atolldb/atoll/proto/atoll/config/v1;configv1b\x06proto3"
@@ -463,24 +571,26 @@ func file_atoll_config_v1_config_proto_rawDescGZIP() []byte {
 	return file_atoll_config_v1_config_proto_rawDescData
 }
 
-var file_atoll_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_atoll_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_atoll_config_v1_config_proto_goTypes = []any{
 	(*Server)(nil),  // 0: atoll.config.v1.Server
-	(*Cluster)(nil), // 1: atoll.config.v1.Cluster
-	(*Region)(nil),  // 2: atoll.config.v1.Region
-	(*Node)(nil),    // 3: atoll.config.v1.Node
-	(*Nats)(nil),    // 4: atoll.config.v1.Nats
+	(*PeerTls)(nil), // 1: atoll.config.v1.PeerTls
+	(*Cluster)(nil), // 2: atoll.config.v1.Cluster
+	(*Region)(nil),  // 3: atoll.config.v1.Region
+	(*Node)(nil),    // 4: atoll.config.v1.Node
+	(*Nats)(nil),    // 5: atoll.config.v1.Nats
 }
 var file_atoll_config_v1_config_proto_depIdxs = []int32{
-	1, // 0: atoll.config.v1.Server.cluster:type_name -> atoll.config.v1.Cluster
-	4, // 1: atoll.config.v1.Server.nats:type_name -> atoll.config.v1.Nats
-	2, // 2: atoll.config.v1.Cluster.regions:type_name -> atoll.config.v1.Region
-	3, // 3: atoll.config.v1.Region.nodes:type_name -> atoll.config.v1.Node
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	2, // 0: atoll.config.v1.Server.cluster:type_name -> atoll.config.v1.Cluster
+	5, // 1: atoll.config.v1.Server.nats:type_name -> atoll.config.v1.Nats
+	1, // 2: atoll.config.v1.Server.peer_tls:type_name -> atoll.config.v1.PeerTls
+	3, // 3: atoll.config.v1.Cluster.regions:type_name -> atoll.config.v1.Region
+	4, // 4: atoll.config.v1.Region.nodes:type_name -> atoll.config.v1.Node
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_atoll_config_v1_config_proto_init() }
@@ -494,7 +604,7 @@ func file_atoll_config_v1_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_config_v1_config_proto_rawDesc), len(file_atoll_config_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

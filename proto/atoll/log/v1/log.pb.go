@@ -103,6 +103,7 @@ type Command struct {
 	//	*Command_Write
 	//	*Command_Merge
 	//	*Command_Acknowledge
+	//	*Command_Expire
 	Command       isCommand_Command `protobuf_oneof:"command"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -172,6 +173,15 @@ func (x *Command) GetAcknowledge() *AcknowledgeCommand {
 	return nil
 }
 
+func (x *Command) GetExpire() *ExpireCommand {
+	if x != nil {
+		if x, ok := x.Command.(*Command_Expire); ok {
+			return x.Expire
+		}
+	}
+	return nil
+}
+
 type isCommand_Command interface {
 	isCommand_Command()
 }
@@ -188,17 +198,26 @@ type Command_Acknowledge struct {
 	Acknowledge *AcknowledgeCommand `protobuf:"bytes,3,opt,name=acknowledge,proto3,oneof"`
 }
 
+type Command_Expire struct {
+	Expire *ExpireCommand `protobuf:"bytes,4,opt,name=expire,proto3,oneof"`
+}
+
 func (*Command_Write) isCommand_Command() {}
 
 func (*Command_Merge) isCommand_Command() {}
 
 func (*Command_Acknowledge) isCommand_Command() {}
 
+func (*Command_Expire) isCommand_Command() {}
+
 // WriteCommand runs operations of this region's clients, all or none.
 type WriteCommand struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	OpId          string                 `protobuf:"bytes,1,opt,name=op_id,json=opId,proto3" json:"op_id,omitempty"`
-	Operations    []*Operation           `protobuf:"bytes,2,rep,name=operations,proto3" json:"operations,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	OpId       string                 `protobuf:"bytes,1,opt,name=op_id,json=opId,proto3" json:"op_id,omitempty"`
+	Operations []*Operation           `protobuf:"bytes,2,rep,name=operations,proto3" json:"operations,omitempty"`
+	// Set if the write comes from a node's queue of local writes: it is applied once, however often it
+	// is proposed, and in the order of the queue.
+	Queue         *QueuePosition `protobuf:"bytes,3,opt,name=queue,proto3" json:"queue,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -247,6 +266,114 @@ func (x *WriteCommand) GetOperations() []*Operation {
 	return nil
 }
 
+func (x *WriteCommand) GetQueue() *QueuePosition {
+	if x != nil {
+		return x.Queue
+	}
+	return nil
+}
+
+// QueuePosition names an entry of a node's queue of local writes.
+type QueuePosition struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A random number that names the queue.
+	Queue         uint64 `protobuf:"varint,1,opt,name=queue,proto3" json:"queue,omitempty"`
+	Seq           uint64 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QueuePosition) Reset() {
+	*x = QueuePosition{}
+	mi := &file_atoll_log_v1_log_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QueuePosition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QueuePosition) ProtoMessage() {}
+
+func (x *QueuePosition) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_log_v1_log_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QueuePosition.ProtoReflect.Descriptor instead.
+func (*QueuePosition) Descriptor() ([]byte, []int) {
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *QueuePosition) GetQueue() uint64 {
+	if x != nil {
+		return x.Queue
+	}
+	return 0
+}
+
+func (x *QueuePosition) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+// ExpireCommand tells of registers whose expiry the proposer's clock has passed, and removes them
+// where no event from before the expiry can still arrive.
+type ExpireCommand struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most so many registers.
+	Limit         uint32 `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExpireCommand) Reset() {
+	*x = ExpireCommand{}
+	mi := &file_atoll_log_v1_log_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExpireCommand) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExpireCommand) ProtoMessage() {}
+
+func (x *ExpireCommand) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_log_v1_log_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExpireCommand.ProtoReflect.Descriptor instead.
+func (*ExpireCommand) Descriptor() ([]byte, []int) {
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ExpireCommand) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
 // Operation is one operation on one key.
 type Operation struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -268,7 +395,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[3]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -280,7 +407,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[3]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -293,7 +420,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{3}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Operation) GetKind() uint32 {
@@ -385,7 +512,7 @@ type MergeCommand struct {
 
 func (x *MergeCommand) Reset() {
 	*x = MergeCommand{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[4]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -397,7 +524,7 @@ func (x *MergeCommand) String() string {
 func (*MergeCommand) ProtoMessage() {}
 
 func (x *MergeCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[4]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -410,7 +537,7 @@ func (x *MergeCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MergeCommand.ProtoReflect.Descriptor instead.
 func (*MergeCommand) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{4}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *MergeCommand) GetActor() uint32 {
@@ -439,7 +566,7 @@ type AcknowledgeCommand struct {
 
 func (x *AcknowledgeCommand) Reset() {
 	*x = AcknowledgeCommand{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[5]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -451,7 +578,7 @@ func (x *AcknowledgeCommand) String() string {
 func (*AcknowledgeCommand) ProtoMessage() {}
 
 func (x *AcknowledgeCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[5]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -464,7 +591,7 @@ func (x *AcknowledgeCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcknowledgeCommand.ProtoReflect.Descriptor instead.
 func (*AcknowledgeCommand) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{5}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *AcknowledgeCommand) GetWatermarks() []*Watermark {
@@ -493,7 +620,7 @@ type Watermark struct {
 
 func (x *Watermark) Reset() {
 	*x = Watermark{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[6]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -505,7 +632,7 @@ func (x *Watermark) String() string {
 func (*Watermark) ProtoMessage() {}
 
 func (x *Watermark) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[6]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -518,7 +645,7 @@ func (x *Watermark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Watermark.ProtoReflect.Descriptor instead.
 func (*Watermark) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{6}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Watermark) GetRegion() uint32 {
@@ -555,7 +682,7 @@ type RememberedOutcome struct {
 
 func (x *RememberedOutcome) Reset() {
 	*x = RememberedOutcome{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[7]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -567,7 +694,7 @@ func (x *RememberedOutcome) String() string {
 func (*RememberedOutcome) ProtoMessage() {}
 
 func (x *RememberedOutcome) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[7]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -580,7 +707,7 @@ func (x *RememberedOutcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RememberedOutcome.ProtoReflect.Descriptor instead.
 func (*RememberedOutcome) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{7}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RememberedOutcome) GetOutcomes() []*Outcome {
@@ -618,7 +745,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[8]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -630,7 +757,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[8]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -643,7 +770,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{8}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Outcome) GetVersion() string {
@@ -696,14 +823,16 @@ type MachineState struct {
 	OutboxBytes   uint64       `protobuf:"varint,7,opt,name=outbox_bytes,json=outboxBytes,proto3" json:"outbox_bytes,omitempty"`
 	Watermarks    []*Watermark `protobuf:"bytes,8,rep,name=watermarks,proto3" json:"watermarks,omitempty"`
 	// How many op_ids are remembered.
-	Remembered    uint64 `protobuf:"varint,9,opt,name=remembered,proto3" json:"remembered,omitempty"`
+	Remembered uint64 `protobuf:"varint,9,opt,name=remembered,proto3" json:"remembered,omitempty"`
+	// How far each node's queue of local writes is applied.
+	Queues        []*QueuePosition `protobuf:"bytes,10,rep,name=queues,proto3" json:"queues,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MachineState) Reset() {
 	*x = MachineState{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[9]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -715,7 +844,7 @@ func (x *MachineState) String() string {
 func (*MachineState) ProtoMessage() {}
 
 func (x *MachineState) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[9]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -728,7 +857,7 @@ func (x *MachineState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineState.ProtoReflect.Descriptor instead.
 func (*MachineState) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{9}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *MachineState) GetIndex() uint64 {
@@ -794,6 +923,13 @@ func (x *MachineState) GetRemembered() uint64 {
 	return 0
 }
 
+func (x *MachineState) GetQueues() []*QueuePosition {
+	if x != nil {
+		return x.Queues
+	}
+	return nil
+}
+
 var File_atoll_log_v1_log_proto protoreflect.FileDescriptor
 
 const file_atoll_log_v1_log_proto_rawDesc = "" +
@@ -803,17 +939,24 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"\bproposer\x18\x01 \x01(\x04R\bproposer\x12\x1a\n" +
 	"\bproposal\x18\x02 \x01(\x04R\bproposal\x12\x10\n" +
 	"\x03hlc\x18\x03 \x01(\x04R\x03hlc\x121\n" +
-	"\bcommands\x18\x04 \x03(\v2\x15.atoll.log.v1.CommandR\bcommands\"\xc2\x01\n" +
+	"\bcommands\x18\x04 \x03(\v2\x15.atoll.log.v1.CommandR\bcommands\"\xf9\x01\n" +
 	"\aCommand\x122\n" +
 	"\x05write\x18\x01 \x01(\v2\x1a.atoll.log.v1.WriteCommandH\x00R\x05write\x122\n" +
 	"\x05merge\x18\x02 \x01(\v2\x1a.atoll.log.v1.MergeCommandH\x00R\x05merge\x12D\n" +
-	"\vacknowledge\x18\x03 \x01(\v2 .atoll.log.v1.AcknowledgeCommandH\x00R\vacknowledgeB\t\n" +
-	"\acommand\"\\\n" +
+	"\vacknowledge\x18\x03 \x01(\v2 .atoll.log.v1.AcknowledgeCommandH\x00R\vacknowledge\x125\n" +
+	"\x06expire\x18\x04 \x01(\v2\x1b.atoll.log.v1.ExpireCommandH\x00R\x06expireB\t\n" +
+	"\acommand\"\x8f\x01\n" +
 	"\fWriteCommand\x12\x13\n" +
 	"\x05op_id\x18\x01 \x01(\tR\x04opId\x127\n" +
 	"\n" +
 	"operations\x18\x02 \x03(\v2\x17.atoll.log.v1.OperationR\n" +
-	"operations\"\xc9\x02\n" +
+	"operations\x121\n" +
+	"\x05queue\x18\x03 \x01(\v2\x1b.atoll.log.v1.QueuePositionR\x05queue\"7\n" +
+	"\rQueuePosition\x12\x14\n" +
+	"\x05queue\x18\x01 \x01(\x04R\x05queue\x12\x10\n" +
+	"\x03seq\x18\x02 \x01(\x04R\x03seq\"%\n" +
+	"\rExpireCommand\x12\x14\n" +
+	"\x05limit\x18\x01 \x01(\rR\x05limit\"\xc9\x02\n" +
 	"\tOperation\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x10\n" +
@@ -849,7 +992,7 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"\aexisted\x18\x02 \x01(\bR\aexisted\x12\x18\n" +
 	"\acounter\x18\x03 \x01(\x12R\acounter\x12\x12\n" +
 	"\x04size\x18\x04 \x01(\x04R\x04size\x12\x18\n" +
-	"\achanged\x18\x05 \x01(\x04R\achanged\"\xd3\x02\n" +
+	"\achanged\x18\x05 \x01(\x04R\achanged\"\x88\x03\n" +
 	"\fMachineState\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12$\n" +
@@ -864,7 +1007,9 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"watermarks\x12\x1e\n" +
 	"\n" +
 	"remembered\x18\t \x01(\x04R\n" +
-	"rememberedB3Z1github.com/atolldb/atoll/proto/atoll/log/v1;logv1b\x06proto3"
+	"remembered\x123\n" +
+	"\x06queues\x18\n" +
+	" \x03(\v2\x1b.atoll.log.v1.QueuePositionR\x06queuesB3Z1github.com/atolldb/atoll/proto/atoll/log/v1;logv1b\x06proto3"
 
 var (
 	file_atoll_log_v1_log_proto_rawDescOnce sync.Once
@@ -878,33 +1023,38 @@ func file_atoll_log_v1_log_proto_rawDescGZIP() []byte {
 	return file_atoll_log_v1_log_proto_rawDescData
 }
 
-var file_atoll_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_atoll_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_atoll_log_v1_log_proto_goTypes = []any{
 	(*LogEntry)(nil),           // 0: atoll.log.v1.LogEntry
 	(*Command)(nil),            // 1: atoll.log.v1.Command
 	(*WriteCommand)(nil),       // 2: atoll.log.v1.WriteCommand
-	(*Operation)(nil),          // 3: atoll.log.v1.Operation
-	(*MergeCommand)(nil),       // 4: atoll.log.v1.MergeCommand
-	(*AcknowledgeCommand)(nil), // 5: atoll.log.v1.AcknowledgeCommand
-	(*Watermark)(nil),          // 6: atoll.log.v1.Watermark
-	(*RememberedOutcome)(nil),  // 7: atoll.log.v1.RememberedOutcome
-	(*Outcome)(nil),            // 8: atoll.log.v1.Outcome
-	(*MachineState)(nil),       // 9: atoll.log.v1.MachineState
+	(*QueuePosition)(nil),      // 3: atoll.log.v1.QueuePosition
+	(*ExpireCommand)(nil),      // 4: atoll.log.v1.ExpireCommand
+	(*Operation)(nil),          // 5: atoll.log.v1.Operation
+	(*MergeCommand)(nil),       // 6: atoll.log.v1.MergeCommand
+	(*AcknowledgeCommand)(nil), // 7: atoll.log.v1.AcknowledgeCommand
+	(*Watermark)(nil),          // 8: atoll.log.v1.Watermark
+	(*RememberedOutcome)(nil),  // 9: atoll.log.v1.RememberedOutcome
+	(*Outcome)(nil),            // 10: atoll.log.v1.Outcome
+	(*MachineState)(nil),       // 11: atoll.log.v1.MachineState
 }
 var file_atoll_log_v1_log_proto_depIdxs = []int32{
-	1, // 0: atoll.log.v1.LogEntry.commands:type_name -> atoll.log.v1.Command
-	2, // 1: atoll.log.v1.Command.write:type_name -> atoll.log.v1.WriteCommand
-	4, // 2: atoll.log.v1.Command.merge:type_name -> atoll.log.v1.MergeCommand
-	5, // 3: atoll.log.v1.Command.acknowledge:type_name -> atoll.log.v1.AcknowledgeCommand
-	3, // 4: atoll.log.v1.WriteCommand.operations:type_name -> atoll.log.v1.Operation
-	6, // 5: atoll.log.v1.AcknowledgeCommand.watermarks:type_name -> atoll.log.v1.Watermark
-	8, // 6: atoll.log.v1.RememberedOutcome.outcomes:type_name -> atoll.log.v1.Outcome
-	6, // 7: atoll.log.v1.MachineState.watermarks:type_name -> atoll.log.v1.Watermark
-	8, // [8:8] is the sub-list for method output_type
-	8, // [8:8] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	1,  // 0: atoll.log.v1.LogEntry.commands:type_name -> atoll.log.v1.Command
+	2,  // 1: atoll.log.v1.Command.write:type_name -> atoll.log.v1.WriteCommand
+	6,  // 2: atoll.log.v1.Command.merge:type_name -> atoll.log.v1.MergeCommand
+	7,  // 3: atoll.log.v1.Command.acknowledge:type_name -> atoll.log.v1.AcknowledgeCommand
+	4,  // 4: atoll.log.v1.Command.expire:type_name -> atoll.log.v1.ExpireCommand
+	5,  // 5: atoll.log.v1.WriteCommand.operations:type_name -> atoll.log.v1.Operation
+	3,  // 6: atoll.log.v1.WriteCommand.queue:type_name -> atoll.log.v1.QueuePosition
+	8,  // 7: atoll.log.v1.AcknowledgeCommand.watermarks:type_name -> atoll.log.v1.Watermark
+	10, // 8: atoll.log.v1.RememberedOutcome.outcomes:type_name -> atoll.log.v1.Outcome
+	8,  // 9: atoll.log.v1.MachineState.watermarks:type_name -> atoll.log.v1.Watermark
+	3,  // 10: atoll.log.v1.MachineState.queues:type_name -> atoll.log.v1.QueuePosition
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_atoll_log_v1_log_proto_init() }
@@ -916,6 +1066,7 @@ func file_atoll_log_v1_log_proto_init() {
 		(*Command_Write)(nil),
 		(*Command_Merge)(nil),
 		(*Command_Acknowledge)(nil),
+		(*Command_Expire)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -923,7 +1074,7 @@ func file_atoll_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_log_v1_log_proto_rawDesc), len(file_atoll_log_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -24,6 +24,194 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// SubmitQueuedRequest carries encoded atoll.log.v1.WriteCommands of one partition, in order.
+type SubmitQueuedRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Partition     uint32                 `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
+	Writes        [][]byte               `protobuf:"bytes,2,rep,name=writes,proto3" json:"writes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubmitQueuedRequest) Reset() {
+	*x = SubmitQueuedRequest{}
+	mi := &file_atoll_peer_v1_peer_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubmitQueuedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubmitQueuedRequest) ProtoMessage() {}
+
+func (x *SubmitQueuedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_peer_v1_peer_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubmitQueuedRequest.ProtoReflect.Descriptor instead.
+func (*SubmitQueuedRequest) Descriptor() ([]byte, []int) {
+	return file_atoll_peer_v1_peer_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *SubmitQueuedRequest) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *SubmitQueuedRequest) GetWrites() [][]byte {
+	if x != nil {
+		return x.Writes
+	}
+	return nil
+}
+
+// SubmitQueuedResponse says that all of them are applied.
+type SubmitQueuedResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SubmitQueuedResponse) Reset() {
+	*x = SubmitQueuedResponse{}
+	mi := &file_atoll_peer_v1_peer_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SubmitQueuedResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SubmitQueuedResponse) ProtoMessage() {}
+
+func (x *SubmitQueuedResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_peer_v1_peer_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SubmitQueuedResponse.ProtoReflect.Descriptor instead.
+func (*SubmitQueuedResponse) Descriptor() ([]byte, []int) {
+	return file_atoll_peer_v1_peer_proto_rawDescGZIP(), []int{1}
+}
+
+// WatchPartitionRequest asks for one partition's part of a watch; its cursor is the partition's.
+type WatchPartitionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Partition     uint32                 `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
+	Watch         *v1.WatchRequest       `protobuf:"bytes,2,opt,name=watch,proto3" json:"watch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchPartitionRequest) Reset() {
+	*x = WatchPartitionRequest{}
+	mi := &file_atoll_peer_v1_peer_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchPartitionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchPartitionRequest) ProtoMessage() {}
+
+func (x *WatchPartitionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_peer_v1_peer_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchPartitionRequest.ProtoReflect.Descriptor instead.
+func (*WatchPartitionRequest) Descriptor() ([]byte, []int) {
+	return file_atoll_peer_v1_peer_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *WatchPartitionRequest) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *WatchPartitionRequest) GetWatch() *v1.WatchRequest {
+	if x != nil {
+		return x.Watch
+	}
+	return nil
+}
+
+// WatchPartitionResponse is one message of it, with the partition's cursor.
+type WatchPartitionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Watch         *v1.WatchResponse      `protobuf:"bytes,1,opt,name=watch,proto3" json:"watch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchPartitionResponse) Reset() {
+	*x = WatchPartitionResponse{}
+	mi := &file_atoll_peer_v1_peer_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchPartitionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchPartitionResponse) ProtoMessage() {}
+
+func (x *WatchPartitionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_peer_v1_peer_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchPartitionResponse.ProtoReflect.Descriptor instead.
+func (*WatchPartitionResponse) Descriptor() ([]byte, []int) {
+	return file_atoll_peer_v1_peer_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *WatchPartitionResponse) GetWatch() *v1.WatchResponse {
+	if x != nil {
+		return x.Watch
+	}
+	return nil
+}
+
 // ScanPartitionRequest asks for one page of one partition.
 type ScanPartitionRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -44,7 +232,7 @@ type ScanPartitionRequest struct {
 
 func (x *ScanPartitionRequest) Reset() {
 	*x = ScanPartitionRequest{}
-	mi := &file_atoll_peer_v1_peer_proto_msgTypes[0]
+	mi := &file_atoll_peer_v1_peer_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -56,7 +244,7 @@ func (x *ScanPartitionRequest) String() string {
 func (*ScanPartitionRequest) ProtoMessage() {}
 
 func (x *ScanPartitionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_peer_v1_peer_proto_msgTypes[0]
+	mi := &file_atoll_peer_v1_peer_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -69,7 +257,7 @@ func (x *ScanPartitionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanPartitionRequest.ProtoReflect.Descriptor instead.
 func (*ScanPartitionRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_peer_v1_peer_proto_rawDescGZIP(), []int{0}
+	return file_atoll_peer_v1_peer_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ScanPartitionRequest) GetPartition() uint32 {
@@ -140,7 +328,7 @@ type ScanPartitionResponse struct {
 
 func (x *ScanPartitionResponse) Reset() {
 	*x = ScanPartitionResponse{}
-	mi := &file_atoll_peer_v1_peer_proto_msgTypes[1]
+	mi := &file_atoll_peer_v1_peer_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -152,7 +340,7 @@ func (x *ScanPartitionResponse) String() string {
 func (*ScanPartitionResponse) ProtoMessage() {}
 
 func (x *ScanPartitionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_peer_v1_peer_proto_msgTypes[1]
+	mi := &file_atoll_peer_v1_peer_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -165,7 +353,7 @@ func (x *ScanPartitionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanPartitionResponse.ProtoReflect.Descriptor instead.
 func (*ScanPartitionResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_peer_v1_peer_proto_rawDescGZIP(), []int{1}
+	return file_atoll_peer_v1_peer_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ScanPartitionResponse) GetEntries() []*v1.Entry {
@@ -194,7 +382,7 @@ type DescribePartitionRequest struct {
 
 func (x *DescribePartitionRequest) Reset() {
 	*x = DescribePartitionRequest{}
-	mi := &file_atoll_peer_v1_peer_proto_msgTypes[2]
+	mi := &file_atoll_peer_v1_peer_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -206,7 +394,7 @@ func (x *DescribePartitionRequest) String() string {
 func (*DescribePartitionRequest) ProtoMessage() {}
 
 func (x *DescribePartitionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_peer_v1_peer_proto_msgTypes[2]
+	mi := &file_atoll_peer_v1_peer_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -219,7 +407,7 @@ func (x *DescribePartitionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribePartitionRequest.ProtoReflect.Descriptor instead.
 func (*DescribePartitionRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_peer_v1_peer_proto_rawDescGZIP(), []int{2}
+	return file_atoll_peer_v1_peer_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *DescribePartitionRequest) GetPartition() uint32 {
@@ -256,7 +444,7 @@ type DescribePartitionResponse struct {
 
 func (x *DescribePartitionResponse) Reset() {
 	*x = DescribePartitionResponse{}
-	mi := &file_atoll_peer_v1_peer_proto_msgTypes[3]
+	mi := &file_atoll_peer_v1_peer_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -268,7 +456,7 @@ func (x *DescribePartitionResponse) String() string {
 func (*DescribePartitionResponse) ProtoMessage() {}
 
 func (x *DescribePartitionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_peer_v1_peer_proto_msgTypes[3]
+	mi := &file_atoll_peer_v1_peer_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -281,7 +469,7 @@ func (x *DescribePartitionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribePartitionResponse.ProtoReflect.Descriptor instead.
 func (*DescribePartitionResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_peer_v1_peer_proto_rawDescGZIP(), []int{3}
+	return file_atoll_peer_v1_peer_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *DescribePartitionResponse) GetStatus() *v1.PartitionStatus {
@@ -309,7 +497,16 @@ var File_atoll_peer_v1_peer_proto protoreflect.FileDescriptor
 
 const file_atoll_peer_v1_peer_proto_rawDesc = "" +
 	"\n" +
-	"\x18atoll/peer/v1/peer.proto\x12\ratoll.peer.v1\x1a\x15atoll/v1/common.proto\x1a\x11atoll/v1/kv.proto\x1a\x16atoll/v1/regions.proto\"\xfb\x01\n" +
+	"\x18atoll/peer/v1/peer.proto\x12\ratoll.peer.v1\x1a\x15atoll/v1/common.proto\x1a\x11atoll/v1/kv.proto\x1a\x16atoll/v1/regions.proto\"K\n" +
+	"\x13SubmitQueuedRequest\x12\x1c\n" +
+	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x16\n" +
+	"\x06writes\x18\x02 \x03(\fR\x06writes\"\x16\n" +
+	"\x14SubmitQueuedResponse\"c\n" +
+	"\x15WatchPartitionRequest\x12\x1c\n" +
+	"\tpartition\x18\x01 \x01(\rR\tpartition\x12,\n" +
+	"\x05watch\x18\x02 \x01(\v2\x16.atoll.v1.WatchRequestR\x05watch\"G\n" +
+	"\x16WatchPartitionResponse\x12-\n" +
+	"\x05watch\x18\x01 \x01(\v2\x17.atoll.v1.WatchResponseR\x05watch\"\xfb\x01\n" +
 	"\x14ScanPartitionRequest\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x14\n" +
@@ -330,10 +527,12 @@ const file_atoll_peer_v1_peer_proto_rawDesc = "" +
 	"\x19DescribePartitionResponse\x121\n" +
 	"\x06status\x18\x01 \x01(\v2\x19.atoll.v1.PartitionStatusR\x06status\x121\n" +
 	"\x06digest\x18\x02 \x01(\v2\x19.atoll.v1.PartitionDigestR\x06digest\x12$\n" +
-	"\x05flows\x18\x03 \x03(\v2\x0e.atoll.v1.FlowR\x05flows2\xca\x01\n" +
+	"\x05flows\x18\x03 \x03(\v2\x0e.atoll.v1.FlowR\x05flows2\x84\x03\n" +
 	"\x04Peer\x12Z\n" +
 	"\rScanPartition\x12#.atoll.peer.v1.ScanPartitionRequest\x1a$.atoll.peer.v1.ScanPartitionResponse\x12f\n" +
-	"\x11DescribePartition\x12'.atoll.peer.v1.DescribePartitionRequest\x1a(.atoll.peer.v1.DescribePartitionResponseB5Z3github.com/atolldb/atoll/proto/atoll/peer/v1;peerv1b\x06proto3"
+	"\x11DescribePartition\x12'.atoll.peer.v1.DescribePartitionRequest\x1a(.atoll.peer.v1.DescribePartitionResponse\x12W\n" +
+	"\fSubmitQueued\x12\".atoll.peer.v1.SubmitQueuedRequest\x1a#.atoll.peer.v1.SubmitQueuedResponse\x12_\n" +
+	"\x0eWatchPartition\x12$.atoll.peer.v1.WatchPartitionRequest\x1a%.atoll.peer.v1.WatchPartitionResponse0\x01B5Z3github.com/atolldb/atoll/proto/atoll/peer/v1;peerv1b\x06proto3"
 
 var (
 	file_atoll_peer_v1_peer_proto_rawDescOnce sync.Once
@@ -347,34 +546,46 @@ func file_atoll_peer_v1_peer_proto_rawDescGZIP() []byte {
 	return file_atoll_peer_v1_peer_proto_rawDescData
 }
 
-var file_atoll_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_atoll_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_atoll_peer_v1_peer_proto_goTypes = []any{
-	(*ScanPartitionRequest)(nil),      // 0: atoll.peer.v1.ScanPartitionRequest
-	(*ScanPartitionResponse)(nil),     // 1: atoll.peer.v1.ScanPartitionResponse
-	(*DescribePartitionRequest)(nil),  // 2: atoll.peer.v1.DescribePartitionRequest
-	(*DescribePartitionResponse)(nil), // 3: atoll.peer.v1.DescribePartitionResponse
-	(*v1.ReadOptions)(nil),            // 4: atoll.v1.ReadOptions
-	(*v1.Entry)(nil),                  // 5: atoll.v1.Entry
-	(*v1.PartitionStatus)(nil),        // 6: atoll.v1.PartitionStatus
-	(*v1.PartitionDigest)(nil),        // 7: atoll.v1.PartitionDigest
-	(*v1.Flow)(nil),                   // 8: atoll.v1.Flow
+	(*SubmitQueuedRequest)(nil),       // 0: atoll.peer.v1.SubmitQueuedRequest
+	(*SubmitQueuedResponse)(nil),      // 1: atoll.peer.v1.SubmitQueuedResponse
+	(*WatchPartitionRequest)(nil),     // 2: atoll.peer.v1.WatchPartitionRequest
+	(*WatchPartitionResponse)(nil),    // 3: atoll.peer.v1.WatchPartitionResponse
+	(*ScanPartitionRequest)(nil),      // 4: atoll.peer.v1.ScanPartitionRequest
+	(*ScanPartitionResponse)(nil),     // 5: atoll.peer.v1.ScanPartitionResponse
+	(*DescribePartitionRequest)(nil),  // 6: atoll.peer.v1.DescribePartitionRequest
+	(*DescribePartitionResponse)(nil), // 7: atoll.peer.v1.DescribePartitionResponse
+	(*v1.WatchRequest)(nil),           // 8: atoll.v1.WatchRequest
+	(*v1.WatchResponse)(nil),          // 9: atoll.v1.WatchResponse
+	(*v1.ReadOptions)(nil),            // 10: atoll.v1.ReadOptions
+	(*v1.Entry)(nil),                  // 11: atoll.v1.Entry
+	(*v1.PartitionStatus)(nil),        // 12: atoll.v1.PartitionStatus
+	(*v1.PartitionDigest)(nil),        // 13: atoll.v1.PartitionDigest
+	(*v1.Flow)(nil),                   // 14: atoll.v1.Flow
 }
 var file_atoll_peer_v1_peer_proto_depIdxs = []int32{
-	4, // 0: atoll.peer.v1.ScanPartitionRequest.options:type_name -> atoll.v1.ReadOptions
-	5, // 1: atoll.peer.v1.ScanPartitionResponse.entries:type_name -> atoll.v1.Entry
-	4, // 2: atoll.peer.v1.DescribePartitionRequest.options:type_name -> atoll.v1.ReadOptions
-	6, // 3: atoll.peer.v1.DescribePartitionResponse.status:type_name -> atoll.v1.PartitionStatus
-	7, // 4: atoll.peer.v1.DescribePartitionResponse.digest:type_name -> atoll.v1.PartitionDigest
-	8, // 5: atoll.peer.v1.DescribePartitionResponse.flows:type_name -> atoll.v1.Flow
-	0, // 6: atoll.peer.v1.Peer.ScanPartition:input_type -> atoll.peer.v1.ScanPartitionRequest
-	2, // 7: atoll.peer.v1.Peer.DescribePartition:input_type -> atoll.peer.v1.DescribePartitionRequest
-	1, // 8: atoll.peer.v1.Peer.ScanPartition:output_type -> atoll.peer.v1.ScanPartitionResponse
-	3, // 9: atoll.peer.v1.Peer.DescribePartition:output_type -> atoll.peer.v1.DescribePartitionResponse
-	8, // [8:10] is the sub-list for method output_type
-	6, // [6:8] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	8,  // 0: atoll.peer.v1.WatchPartitionRequest.watch:type_name -> atoll.v1.WatchRequest
+	9,  // 1: atoll.peer.v1.WatchPartitionResponse.watch:type_name -> atoll.v1.WatchResponse
+	10, // 2: atoll.peer.v1.ScanPartitionRequest.options:type_name -> atoll.v1.ReadOptions
+	11, // 3: atoll.peer.v1.ScanPartitionResponse.entries:type_name -> atoll.v1.Entry
+	10, // 4: atoll.peer.v1.DescribePartitionRequest.options:type_name -> atoll.v1.ReadOptions
+	12, // 5: atoll.peer.v1.DescribePartitionResponse.status:type_name -> atoll.v1.PartitionStatus
+	13, // 6: atoll.peer.v1.DescribePartitionResponse.digest:type_name -> atoll.v1.PartitionDigest
+	14, // 7: atoll.peer.v1.DescribePartitionResponse.flows:type_name -> atoll.v1.Flow
+	4,  // 8: atoll.peer.v1.Peer.ScanPartition:input_type -> atoll.peer.v1.ScanPartitionRequest
+	6,  // 9: atoll.peer.v1.Peer.DescribePartition:input_type -> atoll.peer.v1.DescribePartitionRequest
+	0,  // 10: atoll.peer.v1.Peer.SubmitQueued:input_type -> atoll.peer.v1.SubmitQueuedRequest
+	2,  // 11: atoll.peer.v1.Peer.WatchPartition:input_type -> atoll.peer.v1.WatchPartitionRequest
+	5,  // 12: atoll.peer.v1.Peer.ScanPartition:output_type -> atoll.peer.v1.ScanPartitionResponse
+	7,  // 13: atoll.peer.v1.Peer.DescribePartition:output_type -> atoll.peer.v1.DescribePartitionResponse
+	1,  // 14: atoll.peer.v1.Peer.SubmitQueued:output_type -> atoll.peer.v1.SubmitQueuedResponse
+	3,  // 15: atoll.peer.v1.Peer.WatchPartition:output_type -> atoll.peer.v1.WatchPartitionResponse
+	12, // [12:16] is the sub-list for method output_type
+	8,  // [8:12] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_atoll_peer_v1_peer_proto_init() }
@@ -388,7 +599,7 @@ func file_atoll_peer_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_peer_v1_peer_proto_rawDesc), len(file_atoll_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

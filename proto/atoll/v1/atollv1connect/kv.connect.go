@@ -40,6 +40,10 @@ const (
 	KVBatchWriteProcedure = "/atoll.v1.KV/BatchWrite"
 	// KVScanProcedure is the procedure name of the KV's Scan RPC.
 	KVScanProcedure = "/atoll.v1.KV/Scan"
+	// KVWatchProcedure is the procedure name of the KV's Watch RPC.
+	KVWatchProcedure = "/atoll.v1.KV/Watch"
+	// KVPipelineProcedure is the procedure name of the KV's Pipeline RPC.
+	KVPipelineProcedure = "/atoll.v1.KV/Pipeline"
 )
 
 var (
@@ -103,6 +107,21 @@ var (
 			IdempotencyLevel: connect.IdempotencyNoSideEffects,
 		}
 	})
+	kVWatchSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType:       connect.StreamTypeServer,
+			Schema:           v1.File_atoll_v1_kv_proto.Services().ByName("KV").Methods().ByName("Watch"),
+			Procedure:        KVWatchProcedure,
+			IdempotencyLevel: connect.IdempotencyNoSideEffects,
+		}
+	})
+	kVPipelineSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeBidi,
+			Schema:     v1.File_atoll_v1_kv_proto.Services().ByName("KV").Methods().ByName("Pipeline"),
+			Procedure:  KVPipelineProcedure,
+		}
+	})
 )
 
 // KVClient is a client for the atoll.v1.KV service.
@@ -124,6 +143,12 @@ type KVClient interface {
 	BatchWrite(context.Context, *v1.BatchWriteRequest) (*v1.BatchWriteResponse, error)
 	// Scan streams entries in key order over all partitions, then a cursor if more remain.
 	Scan(context.Context, *v1.ScanRequest) (KVScanClientStream, error)
+	// Watch streams changes of keys from a cursor on, in order within each partition, and heartbeats
+	// while nothing changes. It ends with RESOURCE_EXHAUSTED if the caller reads too slowly: go on from
+	// the last cursor.
+	Watch(context.Context, *v1.WatchRequest) (KVWatchClientStream, error)
+	// Pipeline runs many requests over one stream; answers may overtake each other.
+	Pipeline(context.Context) (KVPipelineClientStream, error)
 }
 
 // NewKVClient constructs a client for the atoll.v1.KV service. Multiple service clients may share a
@@ -152,6 +177,62 @@ func (s KVScanClientStream) Close() error {
 	return s.stream.Close()
 }
 
+// KVWatchClientStream is the client stream for the KV's Watch RPC.
+type KVWatchClientStream struct {
+	stream connect.ClientStream
+}
+
+// Receive returns the next response message from the server.
+func (s KVWatchClientStream) Receive() (*v1.WatchResponse, error) {
+	var res v1.WatchResponse
+	if err := s.stream.Receive(&res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+// Close releases the stream's resources. It is idempotent and is typically deferred to clean up a
+// stream abandoned before io.EOF.
+func (s KVWatchClientStream) Close() error {
+	return s.stream.Close()
+}
+
+// KVPipelineClientStream is the client stream for the KV's Pipeline RPC.
+type KVPipelineClientStream struct {
+	stream connect.ClientStream
+}
+
+// SendHeaders opens the stream and flushes the request headers without a message. The first Send or
+// Receive does this implicitly.
+func (s KVPipelineClientStream) SendHeaders() error {
+	return s.stream.SendHeaders()
+}
+
+// Send sends a request message to the server.
+func (s KVPipelineClientStream) Send(req *v1.PipelineRequest) error {
+	return s.stream.Send(req)
+}
+
+// CloseSend closes the request side of the stream.
+func (s KVPipelineClientStream) CloseSend() error {
+	return s.stream.CloseSend()
+}
+
+// Receive returns the next response message from the server.
+func (s KVPipelineClientStream) Receive() (*v1.PipelineResponse, error) {
+	var res v1.PipelineResponse
+	if err := s.stream.Receive(&res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+// Close releases the stream's resources. It is idempotent and is typically deferred to clean up a
+// stream abandoned before io.EOF.
+func (s KVPipelineClientStream) Close() error {
+	return s.stream.Close()
+}
+
 // KVHandler is an implementation of the atoll.v1.KV service.
 type KVHandler interface {
 	// Get returns a key's value. An absent key is found=false, not an error.
@@ -171,6 +252,12 @@ type KVHandler interface {
 	BatchWrite(context.Context, *v1.BatchWriteRequest) (*v1.BatchWriteResponse, error)
 	// Scan streams entries in key order over all partitions, then a cursor if more remain.
 	Scan(context.Context, *v1.ScanRequest, KVScanServerStream) error
+	// Watch streams changes of keys from a cursor on, in order within each partition, and heartbeats
+	// while nothing changes. It ends with RESOURCE_EXHAUSTED if the caller reads too slowly: go on from
+	// the last cursor.
+	Watch(context.Context, *v1.WatchRequest, KVWatchServerStream) error
+	// Pipeline runs many requests over one stream; answers may overtake each other.
+	Pipeline(context.Context, KVPipelineServerStream) error
 }
 
 // RegisterKVHandler registers svc as the atoll.v1.KV implementation on server.
@@ -185,6 +272,8 @@ func RegisterKVHandler(server *connect.Server, svc KVHandler) {
 		connect.Method{Spec: kVBatchGetSpec(), Handler: adapter.batchGet},
 		connect.Method{Spec: kVBatchWriteSpec(), Handler: adapter.batchWrite},
 		connect.Method{Spec: kVScanSpec(), Handler: adapter.scan},
+		connect.Method{Spec: kVWatchSpec(), Handler: adapter.watch},
+		connect.Method{Spec: kVPipelineSpec(), Handler: adapter.pipeline},
 	)
 }
 
@@ -200,6 +289,45 @@ func (s KVScanServerStream) SendHeaders() error {
 
 // Send sends a response message to the client.
 func (s KVScanServerStream) Send(res *v1.ScanResponse) error {
+	return s.stream.Send(res)
+}
+
+// KVWatchServerStream is the server stream for the KV's Watch RPC.
+type KVWatchServerStream struct {
+	stream connect.ServerStream
+}
+
+// SendHeaders flushes the response headers without a message. The first Send does this implicitly.
+func (s KVWatchServerStream) SendHeaders() error {
+	return s.stream.SendHeaders()
+}
+
+// Send sends a response message to the client.
+func (s KVWatchServerStream) Send(res *v1.WatchResponse) error {
+	return s.stream.Send(res)
+}
+
+// KVPipelineServerStream is the server stream for the KV's Pipeline RPC.
+type KVPipelineServerStream struct {
+	stream connect.ServerStream
+}
+
+// Receive returns the next request message from the client.
+func (s KVPipelineServerStream) Receive() (*v1.PipelineRequest, error) {
+	var req v1.PipelineRequest
+	if err := s.stream.Receive(&req); err != nil {
+		return nil, err
+	}
+	return &req, nil
+}
+
+// SendHeaders flushes the response headers without a message. The first Send does this implicitly.
+func (s KVPipelineServerStream) SendHeaders() error {
+	return s.stream.SendHeaders()
+}
+
+// Send sends a response message to the client.
+func (s KVPipelineServerStream) Send(res *v1.PipelineResponse) error {
 	return s.stream.Send(res)
 }
 
@@ -236,6 +364,14 @@ func (UnimplementedKVHandler) BatchWrite(context.Context, *v1.BatchWriteRequest)
 
 func (UnimplementedKVHandler) Scan(context.Context, *v1.ScanRequest, KVScanServerStream) error {
 	return connect.NewError(connect.CodeUnimplemented, "atoll.v1.KV.Scan is not implemented")
+}
+
+func (UnimplementedKVHandler) Watch(context.Context, *v1.WatchRequest, KVWatchServerStream) error {
+	return connect.NewError(connect.CodeUnimplemented, "atoll.v1.KV.Watch is not implemented")
+}
+
+func (UnimplementedKVHandler) Pipeline(context.Context, KVPipelineServerStream) error {
+	return connect.NewError(connect.CodeUnimplemented, "atoll.v1.KV.Pipeline is not implemented")
 }
 
 type kVClient struct {
@@ -304,6 +440,22 @@ func (c *kVClient) Scan(ctx context.Context, req *v1.ScanRequest) (KVScanClientS
 		return KVScanClientStream{}, err
 	}
 	return KVScanClientStream{stream: stream}, nil
+}
+
+func (c *kVClient) Watch(ctx context.Context, req *v1.WatchRequest) (KVWatchClientStream, error) {
+	stream, err := c.client.CallServerStream(ctx, kVWatchSpec(), req)
+	if err != nil {
+		return KVWatchClientStream{}, err
+	}
+	return KVWatchClientStream{stream: stream}, nil
+}
+
+func (c *kVClient) Pipeline(ctx context.Context) (KVPipelineClientStream, error) {
+	stream, err := c.client.CallClientStream(ctx, kVPipelineSpec())
+	if err != nil {
+		return KVPipelineClientStream{}, err
+	}
+	return KVPipelineClientStream{stream: stream}, nil
 }
 
 type kVHandler struct{ svc KVHandler }
@@ -398,4 +550,16 @@ func (h kVHandler) scan(ctx context.Context, _ connect.Spec, stream connect.Serv
 		return err
 	}
 	return h.svc.Scan(ctx, &req, KVScanServerStream{stream: stream})
+}
+
+func (h kVHandler) watch(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.WatchRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	return h.svc.Watch(ctx, &req, KVWatchServerStream{stream: stream})
+}
+
+func (h kVHandler) pipeline(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	return h.svc.Pipeline(ctx, KVPipelineServerStream{stream: stream})
 }

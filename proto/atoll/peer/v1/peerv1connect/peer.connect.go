@@ -29,6 +29,10 @@ const (
 	PeerScanPartitionProcedure = "/atoll.peer.v1.Peer/ScanPartition"
 	// PeerDescribePartitionProcedure is the procedure name of the Peer's DescribePartition RPC.
 	PeerDescribePartitionProcedure = "/atoll.peer.v1.Peer/DescribePartition"
+	// PeerSubmitQueuedProcedure is the procedure name of the Peer's SubmitQueued RPC.
+	PeerSubmitQueuedProcedure = "/atoll.peer.v1.Peer/SubmitQueued"
+	// PeerWatchPartitionProcedure is the procedure name of the Peer's WatchPartition RPC.
+	PeerWatchPartitionProcedure = "/atoll.peer.v1.Peer/WatchPartition"
 )
 
 var (
@@ -46,6 +50,20 @@ var (
 			Procedure:  PeerDescribePartitionProcedure,
 		}
 	})
+	peerSubmitQueuedSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_atoll_peer_v1_peer_proto.Services().ByName("Peer").Methods().ByName("SubmitQueued"),
+			Procedure:  PeerSubmitQueuedProcedure,
+		}
+	})
+	peerWatchPartitionSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeServer,
+			Schema:     v1.File_atoll_peer_v1_peer_proto.Services().ByName("Peer").Methods().ByName("WatchPartition"),
+			Procedure:  PeerWatchPartitionProcedure,
+		}
+	})
 )
 
 // PeerClient is a client for the atoll.peer.v1.Peer service.
@@ -55,12 +73,36 @@ type PeerClient interface {
 	ScanPartition(context.Context, *v1.ScanPartitionRequest) (*v1.ScanPartitionResponse, error)
 	// DescribePartition returns one partition's status, and its digest if asked.
 	DescribePartition(context.Context, *v1.DescribePartitionRequest) (*v1.DescribePartitionResponse, error)
+	// SubmitQueued has the partition's leader propose writes of the caller's queue of local writes.
+	SubmitQueued(context.Context, *v1.SubmitQueuedRequest) (*v1.SubmitQueuedResponse, error)
+	// WatchPartition streams one partition's changes, for a node that holds no replica of it.
+	WatchPartition(context.Context, *v1.WatchPartitionRequest) (PeerWatchPartitionClientStream, error)
 }
 
 // NewPeerClient constructs a client for the atoll.peer.v1.Peer service. Multiple service clients
 // may share a single connect.Client.
 func NewPeerClient(client *connect.Client) PeerClient {
 	return &peerClient{client: client}
+}
+
+// PeerWatchPartitionClientStream is the client stream for the Peer's WatchPartition RPC.
+type PeerWatchPartitionClientStream struct {
+	stream connect.ClientStream
+}
+
+// Receive returns the next response message from the server.
+func (s PeerWatchPartitionClientStream) Receive() (*v1.WatchPartitionResponse, error) {
+	var res v1.WatchPartitionResponse
+	if err := s.stream.Receive(&res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+// Close releases the stream's resources. It is idempotent and is typically deferred to clean up a
+// stream abandoned before io.EOF.
+func (s PeerWatchPartitionClientStream) Close() error {
+	return s.stream.Close()
 }
 
 // PeerHandler is an implementation of the atoll.peer.v1.Peer service.
@@ -70,6 +112,10 @@ type PeerHandler interface {
 	ScanPartition(context.Context, *v1.ScanPartitionRequest) (*v1.ScanPartitionResponse, error)
 	// DescribePartition returns one partition's status, and its digest if asked.
 	DescribePartition(context.Context, *v1.DescribePartitionRequest) (*v1.DescribePartitionResponse, error)
+	// SubmitQueued has the partition's leader propose writes of the caller's queue of local writes.
+	SubmitQueued(context.Context, *v1.SubmitQueuedRequest) (*v1.SubmitQueuedResponse, error)
+	// WatchPartition streams one partition's changes, for a node that holds no replica of it.
+	WatchPartition(context.Context, *v1.WatchPartitionRequest, PeerWatchPartitionServerStream) error
 }
 
 // RegisterPeerHandler registers svc as the atoll.peer.v1.Peer implementation on server.
@@ -78,7 +124,24 @@ func RegisterPeerHandler(server *connect.Server, svc PeerHandler) {
 	server.Register(
 		connect.Method{Spec: peerScanPartitionSpec(), Handler: adapter.scanPartition},
 		connect.Method{Spec: peerDescribePartitionSpec(), Handler: adapter.describePartition},
+		connect.Method{Spec: peerSubmitQueuedSpec(), Handler: adapter.submitQueued},
+		connect.Method{Spec: peerWatchPartitionSpec(), Handler: adapter.watchPartition},
 	)
+}
+
+// PeerWatchPartitionServerStream is the server stream for the Peer's WatchPartition RPC.
+type PeerWatchPartitionServerStream struct {
+	stream connect.ServerStream
+}
+
+// SendHeaders flushes the response headers without a message. The first Send does this implicitly.
+func (s PeerWatchPartitionServerStream) SendHeaders() error {
+	return s.stream.SendHeaders()
+}
+
+// Send sends a response message to the client.
+func (s PeerWatchPartitionServerStream) Send(res *v1.WatchPartitionResponse) error {
+	return s.stream.Send(res)
 }
 
 // UnimplementedPeerHandler returns CodeUnimplemented from all methods.
@@ -90,6 +153,14 @@ func (UnimplementedPeerHandler) ScanPartition(context.Context, *v1.ScanPartition
 
 func (UnimplementedPeerHandler) DescribePartition(context.Context, *v1.DescribePartitionRequest) (*v1.DescribePartitionResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "atoll.peer.v1.Peer.DescribePartition is not implemented")
+}
+
+func (UnimplementedPeerHandler) SubmitQueued(context.Context, *v1.SubmitQueuedRequest) (*v1.SubmitQueuedResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "atoll.peer.v1.Peer.SubmitQueued is not implemented")
+}
+
+func (UnimplementedPeerHandler) WatchPartition(context.Context, *v1.WatchPartitionRequest, PeerWatchPartitionServerStream) error {
+	return connect.NewError(connect.CodeUnimplemented, "atoll.peer.v1.Peer.WatchPartition is not implemented")
 }
 
 type peerClient struct {
@@ -110,6 +181,22 @@ func (c *peerClient) DescribePartition(ctx context.Context, req *v1.DescribePart
 		return nil, err
 	}
 	return &res, nil
+}
+
+func (c *peerClient) SubmitQueued(ctx context.Context, req *v1.SubmitQueuedRequest) (*v1.SubmitQueuedResponse, error) {
+	var res v1.SubmitQueuedResponse
+	if err := c.client.CallUnary(ctx, peerSubmitQueuedSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *peerClient) WatchPartition(ctx context.Context, req *v1.WatchPartitionRequest) (PeerWatchPartitionClientStream, error) {
+	stream, err := c.client.CallServerStream(ctx, peerWatchPartitionSpec(), req)
+	if err != nil {
+		return PeerWatchPartitionClientStream{}, err
+	}
+	return PeerWatchPartitionClientStream{stream: stream}, nil
 }
 
 type peerHandler struct{ svc PeerHandler }
@@ -136,4 +223,24 @@ func (h peerHandler) describePartition(ctx context.Context, _ connect.Spec, stre
 		return err
 	}
 	return stream.Send(res)
+}
+
+func (h peerHandler) submitQueued(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.SubmitQueuedRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.SubmitQueued(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h peerHandler) watchPartition(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.WatchPartitionRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	return h.svc.WatchPartition(ctx, &req, PeerWatchPartitionServerStream{stream: stream})
 }
