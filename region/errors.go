@@ -3,6 +3,7 @@ package region
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/atolldb/atoll/topology"
 )
@@ -16,6 +17,20 @@ var (
 	// ErrClockAhead means that deltas carry a clock too far in the future: nothing was done, and the
 	// same call succeeds when this node's clock has caught up.
 	ErrClockAhead = errors.New("the deltas' clock is too far ahead of this node's")
+	// ErrNoQuorum means that no majority of the partition's replicas confirmed in time that a read may
+	// be served.
+	ErrNoQuorum = errors.New("no majority of the partition's replicas answers")
+	// ErrNotMergeable means that an operation cannot be acknowledged by one node alone, because its
+	// outcome depends on what others do: nothing was done.
+	ErrNotMergeable = errors.New("the operation needs a quorum")
+	// ErrDiskFull means that this node's disk has too little free space for writes: nothing was done.
+	ErrDiskFull = errors.New("the node's disk is nearly full")
+	// ErrTooManyWatchers means that the partition has as many watchers as it may.
+	ErrTooManyWatchers = errors.New("the partition has too many watchers")
+	// ErrFeedBehind means that a watcher reads more slowly than changes come.
+	ErrFeedBehind = errors.New("the watcher is too far behind")
+	// ErrBadCursor means that a cursor was not made by this partition's feed.
+	ErrBadCursor = errors.New("the cursor is malformed")
 	// ErrBadCommand means that a committed entry could not be read as commands: nothing was done.
 	ErrBadCommand = errors.New("the command is malformed")
 )
@@ -37,3 +52,24 @@ func (e *NotLeaderError) Error() string {
 
 // Unwrap makes it match ErrNotLeader.
 func (e *NotLeaderError) Unwrap() error { return ErrNotLeader }
+
+// StaleError means that a bounded read cannot be served: this replica's state may be older than the
+// bound, and could not be confirmed.
+type StaleError struct {
+	// Age is how old the state may be, if Known.
+	Age   time.Duration
+	Known bool
+	// Err is why it could not be confirmed.
+	Err error
+}
+
+// Error says how old the state may be.
+func (e *StaleError) Error() string {
+	if !e.Known {
+		return fmt.Sprintf("the replica does not know how old its state is: %v", e.Err)
+	}
+	return fmt.Sprintf("the replica's state may be %v old: %v", e.Age.Round(time.Millisecond), e.Err)
+}
+
+// Unwrap returns why the state could not be confirmed.
+func (e *StaleError) Unwrap() error { return e.Err }
