@@ -25,10 +25,22 @@ type Config struct {
 	Target string
 	// Delay is how long a byte takes one way.
 	Delay time.Duration
+	// BackDelay is how long a byte takes from the target to who dialed, if not Delay.
+	BackDelay time.Duration
 	// BufferBytes bounds what one direction of one connection holds; 4 MiB if 0. Less than bandwidth
 	// times Delay makes the link slower.
 	BufferBytes int
 }
+
+// Way is one way through a link, or both.
+type Way uint8
+
+// The ways through a link: There leads to the target, Back to who dialed.
+const (
+	There Way = 1 << iota
+	Back
+	Both = There | Back
+)
 
 // Link is one path that can be cut. Its methods are safe for concurrent use.
 type Link struct {
@@ -37,8 +49,8 @@ type Link struct {
 
 	mu struct {
 		sync.Mutex
-		cut bool
-		// healed is closed when a cut link heals.
+		cut Way
+		// healed is closed when a way that was cut heals.
 		healed chan struct{}
 	}
 }
@@ -47,6 +59,9 @@ type Link struct {
 func Listen(ctx context.Context, config Config) (*Link, error) {
 	if config.BufferBytes <= 0 {
 		config.BufferBytes = defaultBufferBytes
+	}
+	if config.BackDelay <= 0 {
+		config.BackDelay = config.Delay
 	}
 	var listening net.ListenConfig
 	listener, err := listening.Listen(ctx, "tcp", config.Listen)
@@ -102,36 +117,42 @@ func (l *Link) Run(ctx context.Context) error {
 
 // Cut stops delivery both ways and keeps it stopped until Heal. A write to a receiver that has begun
 // when Cut is called still arrives, like a packet already on the wire.
-func (l *Link) Cut() {
+func (l *Link) Cut() { l.CutWay(Both) }
+
+// CutWay stops delivery one way. Who dials waits while There is cut.
+func (l *Link) CutWay(w Way) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.mu.cut = true
+	l.mu.cut |= w
 }
 
 // Heal lets a cut link deliver again, beginning with what waited.
-func (l *Link) Heal() {
+func (l *Link) Heal() { l.HealWay(Both) }
+
+// HealWay lets a link deliver again one way.
+func (l *Link) HealWay(w Way) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.mu.cut {
-		l.mu.cut = false
+	if l.mu.cut&w != 0 {
+		l.mu.cut &^= w
 		close(l.mu.healed)
 		l.mu.healed = make(chan struct{})
 	}
 }
 
-// IsCut reports whether the link is cut.
+// IsCut reports whether the link is cut, be it one way only.
 func (l *Link) IsCut() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.mu.cut
+	return l.mu.cut != 0
 }
 
-// passable waits until the link is not cut. It gives up with errAbandoned when abandoned is closed
-// while the link is cut; a nil abandoned never is.
-func (l *Link) passable(ctx context.Context, abandoned <-chan struct{}) error {
+// passable waits until a way is not cut. It gives up with errAbandoned when abandoned is closed while
+// the way is cut; a nil abandoned never is.
+func (l *Link) passable(ctx context.Context, w Way, abandoned <-chan struct{}) error {
 	for {
 		l.mu.Lock()
-		cut, healed := l.mu.cut, l.mu.healed
+		cut, healed := l.mu.cut&w != 0, l.mu.healed
 		l.mu.Unlock()
 		if !cut {
 			return ctx.Err()

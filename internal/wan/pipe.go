@@ -27,15 +27,19 @@ type chunk struct {
 // pipe is one direction of one connection.
 type pipe struct {
 	link   *Link
+	way    Way
+	delay  time.Duration
 	chunks chan chunk
 	room   *semaphore.Weighted // bytes
 	// ended is closed when the sender is done.
 	ended chan struct{}
 }
 
-func (l *Link) newPipe() *pipe {
+func (l *Link) newPipe(w Way, delay time.Duration) *pipe {
 	return &pipe{
 		link:   l,
+		way:    w,
+		delay:  delay,
 		chunks: make(chan chunk, maxChunks),
 		room:   semaphore.NewWeighted(int64(l.config.BufferBytes)),
 		ended:  make(chan struct{}),
@@ -45,7 +49,7 @@ func (l *Link) newPipe() *pipe {
 // carry joins an accepted connection with the target until both directions have ended, one of them
 // fails, or ctx is done.
 func (l *Link) carry(ctx context.Context, near net.Conn) {
-	there, back := l.newPipe(), l.newPipe()
+	there, back := l.newPipe(There, l.config.Delay), l.newPipe(Back, l.config.BackDelay)
 	var far net.Conn
 	group, ctx := errgroup.WithContext(ctx)
 	// Closing is what ends reads and writes that block. The group ends ctx when it is done.
@@ -75,7 +79,7 @@ func (l *Link) carry(ctx context.Context, near net.Conn) {
 
 // handshake waits as long as opening a connection over the link takes.
 func (l *Link) handshake(ctx context.Context) error {
-	trip := time.NewTimer(2 * l.config.Delay)
+	trip := time.NewTimer(l.config.Delay + l.config.BackDelay)
 	defer trip.Stop()
 	select {
 	case <-trip.C:
@@ -88,7 +92,7 @@ func (l *Link) handshake(ctx context.Context) error {
 // dial connects to the target, but while the link is cut it waits until the link heals or the caller
 // hangs up.
 func (l *Link) dial(ctx context.Context, there *pipe) (net.Conn, error) {
-	if err := l.passable(ctx, there.ended); err != nil {
+	if err := l.passable(ctx, There, there.ended); err != nil {
 		return nil, err
 	}
 	var dialer net.Dialer
@@ -108,12 +112,12 @@ func (p *pipe) read(ctx context.Context, from net.Conn) error {
 				return err
 			}
 			data := append([]byte(nil), buffer[:n]...)
-			if err := p.put(ctx, chunk{data, time.NewTimer(p.link.config.Delay)}); err != nil {
+			if err := p.put(ctx, chunk{data, time.NewTimer(p.delay)}); err != nil {
 				return err
 			}
 		}
 		if err != nil {
-			return p.put(ctx, chunk{nil, time.NewTimer(p.link.config.Delay)})
+			return p.put(ctx, chunk{nil, time.NewTimer(p.delay)})
 		}
 	}
 }
@@ -137,7 +141,7 @@ func (p *pipe) write(ctx context.Context, to net.Conn) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if err := p.link.passable(ctx, nil); err != nil {
+		if err := p.link.passable(ctx, p.way, nil); err != nil {
 			return err
 		}
 		if c.data == nil {

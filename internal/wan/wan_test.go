@@ -166,6 +166,63 @@ func TestCutStallsBothWaysAndHealResumesInOrder(t *testing.T) {
 	}
 }
 
+func TestOneWayIsCutAloneAndHealsAlone(t *testing.T) {
+	arrived := make(chan string, 8)
+	l := link(t, Config{Target: serve(t, func(conn *net.TCPConn) {
+		text := make([]byte, 3)
+		for {
+			if _, err := io.ReadFull(conn, text); err != nil {
+				return
+			}
+			arrived <- string(text)
+			_, _ = conn.Write(text)
+		}
+	})})
+	conn := dial(t, l.Addr())
+	l.CutWay(Back)
+	send(t, conn, "one")
+	if got := <-arrived; got != "one" || !l.IsCut() {
+		t.Errorf("%q arrived, is cut: %v", got, l.IsCut())
+	}
+	silent(t, conn)
+	l.HealWay(There) // was not cut
+	silent(t, conn)
+	l.HealWay(Back)
+	expect(t, conn, "one")
+	l.CutWay(There)
+	send(t, conn, "two")
+	silent(t, conn)
+	l.Heal()
+	expect(t, conn, "two")
+}
+
+func TestTheWayBackMayTakeLonger(t *testing.T) {
+	const delay = 40 * time.Millisecond
+	arrived := make(chan time.Time, 1)
+	l := link(t, Config{BackDelay: delay, Target: serve(t, func(conn *net.TCPConn) {
+		var one [1]byte
+		for {
+			if _, err := conn.Read(one[:]); err != nil {
+				return
+			}
+			arrived <- time.Now()
+			_, _ = conn.Write(one[:])
+		}
+	})})
+	conn := dial(t, l.Addr())
+	there, back := patience, patience
+	for range 5 {
+		begin := time.Now()
+		send(t, conn, "x")
+		at := <-arrived
+		expect(t, conn, "x")
+		there, back = min(there, at.Sub(begin)), min(back, time.Since(at))
+	}
+	if there >= delay || back < delay {
+		t.Errorf("a byte takes %v there and %v back", there, back)
+	}
+}
+
 func TestDialThroughACutLinkWaitsForHeal(t *testing.T) {
 	var accepted sync.WaitGroup
 	accepted.Add(1)
