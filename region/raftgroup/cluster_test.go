@@ -2,24 +2,19 @@ package raftgroup
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
-	"github.com/atolldb/atoll/crdt/replica"
 	"github.com/atolldb/atoll/region"
 	"github.com/atolldb/atoll/region/raftlog"
-	"github.com/atolldb/atoll/region/store"
 	"github.com/atolldb/atoll/region/transport"
 	"github.com/atolldb/atoll/topology"
 )
@@ -28,147 +23,6 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m,
 		// What await leaves behind when Raft never answers a future; see there.
 		goleak.IgnoreAnyFunction("github.com/hashicorp/raft.(*deferError).Error"))
-}
-
-// testMachine keeps the count and the hash chain of what it applied in a real store.
-type testMachine struct {
-	store    *store.Store
-	position atomic.Pointer[region.Position]
-	failure  atomic.Pointer[error]
-	installs atomic.Int32
-}
-
-func openMachine(path string) (*testMachine, error) {
-	s, err := store.Open(path, store.Options{})
-	if err != nil {
-		return nil, err
-	}
-	m := &testMachine{store: s}
-	return m, m.refresh()
-}
-
-func (m *testMachine) refresh() error {
-	return m.store.View(func(kv replica.KV) error {
-		p, err := readPosition(kv)
-		m.position.Store(&p)
-		return err
-	})
-}
-
-// readPosition reads index(8) term(8) configuration index(8) configuration.
-func readPosition(kv replica.KV) (p region.Position, err error) {
-	b, ok, err := kv.Get([]byte("position"))
-	if ok {
-		p.Index, p.Term = binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])
-		p.ConfigurationIndex, p.Configuration = binary.BigEndian.Uint64(b[16:]), append([]byte(nil), b[24:]...)
-	}
-	return p, err
-}
-
-func writePosition(kv replica.KV, p region.Position) error {
-	b := binary.BigEndian.AppendUint64(nil, p.Index)
-	b = binary.BigEndian.AppendUint64(b, p.Term)
-	b = binary.BigEndian.AppendUint64(b, p.ConfigurationIndex)
-	return kv.Put([]byte("position"), append(b, p.Configuration...))
-}
-
-func readNumber(kv replica.KV, key string) (uint64, error) {
-	b, ok, err := kv.Get([]byte(key))
-	if !ok {
-		return 0, err
-	}
-	return binary.BigEndian.Uint64(b), nil
-}
-
-func (m *testMachine) Apply(entries []region.Entry) error {
-	if err := m.failure.Load(); err != nil {
-		return *err
-	}
-	p := *m.position.Load()
-	err := m.store.Update(func(kv replica.KV) error {
-		for _, e := range entries {
-			if e.Index <= p.Index {
-				continue
-			}
-			p.Index, p.Term = e.Index, e.Term
-			switch e.Kind {
-			case region.EntryConfiguration:
-				p.Configuration, p.ConfigurationIndex = e.Data, e.Index
-			case region.EntryCommand:
-				if err := chain(kv, e.Data); err != nil {
-					return err
-				}
-			case region.EntryNothing:
-			}
-		}
-		return writePosition(kv, p)
-	})
-	if err == nil {
-		m.position.Store(&p)
-	}
-	return err
-}
-
-func chain(kv replica.KV, data []byte) error {
-	count, err := readNumber(kv, "count")
-	if err != nil {
-		return err
-	}
-	sum, err := readNumber(kv, "sum")
-	if err != nil {
-		return err
-	}
-	h := fnv.New64a()
-	h.Write(binary.BigEndian.AppendUint64(nil, sum))
-	h.Write(data)
-	return errors.Join(
-		kv.Put([]byte("count"), binary.BigEndian.AppendUint64(nil, count+1)),
-		kv.Put([]byte("sum"), binary.BigEndian.AppendUint64(nil, h.Sum64())))
-}
-
-func (m *testMachine) Position() region.Position { return *m.position.Load() }
-
-type testSnapshot struct {
-	*store.Snapshot
-	position region.Position
-}
-
-func (s *testSnapshot) Position() region.Position { return s.position }
-
-func (m *testMachine) OpenSnapshot() (region.Snapshot, error) {
-	s, err := m.store.Snapshot()
-	if err != nil {
-		return nil, err
-	}
-	p, err := readPosition(s.KV())
-	return &testSnapshot{s, p}, err
-}
-
-func (m *testMachine) Install(path string) error {
-	m.installs.Add(1)
-	have := m.Position()
-	err := m.store.Install(path, func(kv replica.KV) error {
-		p, err := readPosition(kv)
-		if err == nil && p.Index < have.Index {
-			err = fmt.Errorf("snapshot at %d is older than %d", p.Index, have.Index)
-		}
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	return m.refresh()
-}
-
-// figures returns how many commands were applied, and the hash over them in order.
-func (m *testMachine) figures() (count, sum uint64, err error) {
-	err = m.store.View(func(kv replica.KV) (err error) {
-		if count, err = readNumber(kv, "count"); err == nil {
-			sum, err = readNumber(kv, "sum")
-		}
-		return err
-	})
-	return count, sum, err
 }
 
 // node is one node of a test cluster, running or not.
@@ -372,7 +226,3 @@ func (c *cluster) converge(group int, count uint64) {
 		return nil
 	})
 }
-
-func (m *testMachine) Durable() region.Position { return m.Position() }
-
-func (m *testMachine) Flush() error { return nil }

@@ -20,6 +20,7 @@ type fsm struct {
 	onFailure func(error)
 	mu        sync.Mutex // Raft applies and persists in different goroutines
 	failed    atomic.Bool
+	applied   signal // after every change of the machine's position
 }
 
 // ApplyBatch implements raft.BatchingFSM.
@@ -50,15 +51,31 @@ func (f *fsm) apply(entries []region.Entry) error {
 		return errFailed
 	}
 	if err := f.machine.Apply(entries); err != nil {
-		f.failed.Store(true)
-		f.onFailure(err)
-		return err
+		return f.fail(err)
 	}
-	f.log.SetDurable(f.machine.Position().Index)
+	f.applied.notify()
 	return nil
 }
 
-// Snapshot implements raft.FSM. The state is on disk already, so there is nothing to copy.
+// fail tells of the first failure of the storage.
+func (f *fsm) fail(err error) error {
+	if f.failed.CompareAndSwap(false, true) {
+		f.onFailure(err)
+	}
+	return err
+}
+
+// persist makes what is applied durable, and lets the log be cut up to there. That alone lets it be
+// cut: what is only applied is lost in a crash, and is then read from the log again.
+func (f *fsm) persist() error {
+	if err := f.machine.Flush(); err != nil {
+		return f.fail(err)
+	}
+	f.log.SetDurable(f.machine.Durable().Index)
+	return nil
+}
+
+// Snapshot implements raft.FSM. There is nothing to copy: the state is a snapshot once it is flushed.
 func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	if f.failed.Load() {
 		return nil, errFailed
@@ -80,7 +97,8 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 	if err := f.machine.Install(received.path); err != nil {
 		return err
 	}
-	f.log.SetDurable(f.machine.Position().Index)
+	f.log.SetDurable(f.machine.Durable().Index)
+	f.applied.notify()
 	return nil
 }
 
@@ -95,10 +113,13 @@ func (w witness) Persist(sink raft.SnapshotSink) error {
 	if !ok {
 		return fmt.Errorf("persist into %T", sink)
 	}
-	if w.fsm.machine.Position().Index >= s.index {
-		return nil
+	if w.fsm.machine.Position().Index < s.index {
+		nothing := region.Entry{Index: s.index, Term: s.term, Kind: region.EntryNothing}
+		if err := w.fsm.apply([]region.Entry{nothing}); err != nil {
+			return err
+		}
 	}
-	return w.fsm.apply([]region.Entry{{Index: s.index, Term: s.term, Kind: region.EntryNothing}})
+	return w.fsm.persist()
 }
 
 // Release implements raft.FSMSnapshot.

@@ -115,9 +115,9 @@ func New(c Config) (*Group, error) {
 	// Raft waits for who reads this channel; Run does at once and all the time. LeaderCh keeps but the
 	// latest change, so that losing and regaining the lead would go unseen.
 	conf.NotifyCh = g.notify
-	c.Log.SetDurable(c.Machine.Position().Index)
+	c.Log.SetDurable(c.Machine.Durable().Index)
 	// A crash can come between installing a snapshot and Raft's forgetting the log before it.
-	if _, err := logs.discardStale(c.Machine.Position()); err != nil {
+	if _, err := logs.discardStale(c.Machine.Durable()); err != nil {
 		return nil, errors.Join(fmt.Errorf("compare log and state: %w", err), g.trans.Close())
 	}
 	if err := bootstrap(conf, &c, logs, snapshots, g.trans); err != nil {
@@ -176,7 +176,7 @@ func bootstrap(conf *raft.Config, c *Config, logs logStore, snapshots raft.Snaps
 		}
 		return nil
 	}
-	if c.Log.LastIndex() > 0 || c.Machine.Position().Index > 0 {
+	if c.Log.LastIndex() > 0 || c.Machine.Durable().Index > 0 {
 		return nil
 	}
 	return finishBootstrap(stable, logs, servers)

@@ -57,11 +57,14 @@ func TestRestartAppliesNothingTwice(t *testing.T) {
 		}
 		c.converge(0, count)
 		for _, n := range c.nodes {
-			before := n.machines[0].Position()
-			c.stopNode(n)
+			if round == 1 {
+				c.must(n.machines[0].Flush())
+			}
+			durable := n.machines[0].Durable()
+			c.stopNode(n) // what is not flushed is lost, as in a crash
 			c.start(n)
-			if after := n.machines[0].Position(); after.Index < before.Index || after.Term < before.Term {
-				t.Fatalf("position went back from %+v to %+v", before, after)
+			if after := n.machines[0].Position(); after.Index < durable.Index || after.Term < durable.Term {
+				t.Fatalf("position went back from %+v to %+v", durable, after)
 			}
 		}
 	}
@@ -103,10 +106,7 @@ func TestFollowerCatchesUpBySnapshot(t *testing.T) {
 			continue
 		}
 		g := n.groups[0]
-		reload := g.raft.ReloadableConfig()
-		reload.TrailingLogs = 100
-		c.must(g.raft.ReloadConfig(reload))
-		c.eventually(10*time.Second, func() error { return g.raft.Snapshot().Error() })
+		c.cut(g, 100)
 		if first := g.log.FirstIndex(); first <= last+1 {
 			t.Fatalf("the log still begins at %d, the follower is at %d", first, last)
 		}
@@ -125,6 +125,15 @@ func TestFollowerCatchesUpBySnapshot(t *testing.T) {
 	c.converge(0, proposals+2)
 }
 
+// cut has a node cut its log as far as it may, but for the last entries.
+func (c *cluster) cut(g *Group, keep uint64) {
+	c.t.Helper()
+	reload := g.raft.ReloadableConfig()
+	reload.TrailingLogs = keep
+	c.must(g.raft.ReloadConfig(reload))
+	c.eventually(10*time.Second, func() error { return g.raft.Snapshot().Error() })
+}
+
 // The log may be cut where the last entries mean something to Raft alone.
 func TestBarriersAloneDoNotOutrunTheState(t *testing.T) {
 	c := newCluster(t, 1, 1)
@@ -133,17 +142,47 @@ func TestBarriersAloneDoNotOutrunTheState(t *testing.T) {
 	for range 300 {
 		c.must(g.Barrier(t.Context()))
 	}
-	reload := g.raft.ReloadableConfig()
-	reload.TrailingLogs = 10
-	c.must(g.raft.ReloadConfig(reload))
-	c.must(g.raft.Snapshot().Error())
-	if first := g.log.FirstIndex(); first < 200 || first > n.machines[0].Position().Index+1 {
-		t.Fatalf("the log begins at %d, the state is at %d", first, n.machines[0].Position().Index)
+	c.cut(g, 10)
+	if first := g.log.FirstIndex(); first < 200 || first > n.machines[0].Durable().Index+1 {
+		t.Fatalf("the log begins at %d, the state is at %d", first, n.machines[0].Durable().Index)
 	}
 	c.stopNode(n)
 	c.start(n)
 	c.propose(0, "two")
 	c.converge(0, 2)
+}
+
+// What was applied but not flushed comes from the log again, however the log was cut meanwhile.
+func TestACrashLosesNothingThatWasNotFlushed(t *testing.T) {
+	c := newCluster(t, 3, 1)
+	for i := range 200 {
+		c.propose(0, fmt.Sprint("first", i))
+	}
+	c.converge(0, 200)
+	for _, n := range c.nodes {
+		if d := n.machines[0].Durable().Index; d != 0 {
+			t.Fatalf("node %s flushed up to %d unasked", n.id, d)
+		}
+		c.cut(n.groups[0], 50)
+		if first, d := n.groups[0].log.FirstIndex(), n.machines[0].Durable().Index; first < 100 || first > d+1 {
+			t.Errorf("node %s: the log begins at %d, durable is %d", n.id, first, d)
+		}
+	}
+	for i := range 30 {
+		c.propose(0, fmt.Sprint("second", i))
+	}
+	c.converge(0, 230)
+	for _, n := range c.nodes {
+		c.stopNode(n)
+	}
+	for _, n := range c.nodes {
+		c.start(n)
+		if p := n.machines[0].Position().Index; p >= 230 {
+			t.Errorf("node %s starts at %d: nothing was lost", n.id, p)
+		}
+	}
+	c.propose(0, "last")
+	c.converge(0, 231)
 }
 
 func TestPreVoteIsOn(t *testing.T) {

@@ -61,7 +61,7 @@ func (s logStore) StoreLogs(logs []*raft.Log) error {
 // a snapshot was installed, to forget everything. The last would lose acknowledged entries beyond the
 // snapshot, so only what the snapshot contradicts is deleted then.
 func (s logStore) DeleteRange(first, last uint64) error {
-	p := s.machine.Position()
+	p := s.machine.Durable()
 	if first > p.Index || last < s.log.LastIndex() || last < p.Index {
 		return s.log.DeleteRange(first, last)
 	}

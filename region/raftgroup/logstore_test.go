@@ -41,7 +41,7 @@ func newLogFixture(t *testing.T, entries uint64, at region.Position) *logFixture
 			t.Error(err)
 		}
 	})
-	err = m.store.Update(func(kv replica.KV) error { return writePosition(kv, at) })
+	err = m.store.Update(func(kv replica.KV) error { return writeState(kv, &testState{position: at}) })
 	if err := errors.Join(err, m.refresh()); err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,7 @@ var (
 
 const receivedPrefix = "received-"
 
-// snapshotStore gives Raft the state machine's own file as its one snapshot, always as of now, so
+// snapshotStore gives Raft the state machine's own file as its one snapshot, always the latest, so
 // that no second copy is kept. What is received from a leader goes through a temporary file.
 type snapshotStore struct {
 	machine region.StateMachine
@@ -34,9 +34,10 @@ type snapshotStore struct {
 	}
 }
 
-// List implements raft.SnapshotStore: the present state, or nothing if there is none.
+// List implements raft.SnapshotStore: the state as it would survive a crash, or nothing if there is
+// none. Raft applies what the log has beyond it anew.
 func (s *snapshotStore) List() ([]*raft.SnapshotMeta, error) {
-	p := s.machine.Position()
+	p := s.machine.Durable()
 	if p.Index == 0 {
 		return nil, nil
 	}
