@@ -82,7 +82,7 @@ type Group struct {
 
 	mu struct {
 		sync.Mutex
-		leading bool
+		ready   uint64 // the term that this node leads, once it is ready; or 0
 		changed chan struct{}
 	}
 }
@@ -230,41 +230,6 @@ func (g *Group) shutDown() error {
 	patience.Stop()
 	end()
 	return errors.Join(err, closed)
-}
-
-func (g *Group) watchLeadership(ctx context.Context) {
-	defer g.setLeading(false)
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case leading := <-g.notify:
-			g.setLeading(leading)
-		}
-	}
-}
-
-func (g *Group) setLeading(leading bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.mu.leading != leading {
-		g.mu.leading = leading
-		close(g.mu.changed)
-		g.mu.changed = make(chan struct{})
-	}
-}
-
-// Leadership returns whether this node leads, and a channel that is closed at the next change.
-func (g *Group) Leadership() (leading bool, changed <-chan struct{}) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.mu.leading, g.mu.changed
-}
-
-// Leader returns who leads, in which term, as far as this node knows.
-func (g *Group) Leader() (leader topology.NodeID, term uint64, known bool) {
-	_, id := g.raft.LeaderWithID()
-	return topology.NodeID(id), g.raft.CurrentTerm(), id != ""
 }
 
 // Propose has data committed and applied by this node's state machine; nil says that it is.

@@ -232,6 +232,7 @@ func TestPreVoteIsOn(t *testing.T) {
 func TestOnlyTheLeaderConfirms(t *testing.T) {
 	c := newCluster(t, 3, 1)
 	leader := c.propose(0, "one")
+	c.ready(leader.groups[0])
 	for _, n := range c.nodes {
 		g := n.groups[0]
 		err := g.Barrier(t.Context())
@@ -253,6 +254,7 @@ func TestOnlyTheLeaderConfirms(t *testing.T) {
 func TestALeaderWithoutFollowersConfirmsNothing(t *testing.T) {
 	c := newCluster(t, 3, 1)
 	leader := c.propose(0, "one")
+	c.ready(leader.groups[0])
 	_, changed := leader.groups[0].Leadership()
 	for _, n := range c.nodes {
 		if n != leader {
