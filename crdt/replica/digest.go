@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/hlc"
 	"github.com/zeebo/xxh3"
 )
 
@@ -21,8 +22,8 @@ type Digest struct {
 
 // Digest computes the fingerprint by reading everything.
 //
-// An item is a register that was not deleted (expired or not: readers judge that, not the state), a
-// counter that is not empty, or an element of a set. It is hashed with its name and its causal
+// An item is a register that was not deleted and had not expired at the last instant issued or merged
+// (readers judge expiry later, and each replica removes such registers when it can), a counter that is not empty, or an element of a set. It is hashed with its name and its causal
 // metadata. What a replica keeps for its own sake is left out: tombstones, wholly reset rows,
 // local ids and counts, versions of counters and sets, and removals ahead of their adds.
 func (r *Replica) Digest() (Digest, error) {
@@ -41,7 +42,7 @@ func (r *Replica) Digest() (Digest, error) {
 		}
 		switch t {
 		case crdt.TypeLWWRegister:
-			err = sum.register(k, v)
+			err = sum.register(k, v, r.meta.last)
 		case crdt.TypeCounter:
 			err = sum.counter(k, v)
 		default:
@@ -86,9 +87,9 @@ func (s *digestSum) item(object, element, state []byte) {
 	s.items++
 }
 
-func (s *digestSum) register(key, data []byte) error {
+func (s *digestSum) register(key, data []byte, last hlc.Time) error {
 	reg, err := crdt.DecodeLWWRegister(data)
-	if err == nil && !reg.Deleted {
+	if err == nil && reg.Live(last) {
 		s.item(key, nil, data)
 	}
 	return err

@@ -32,6 +32,9 @@
 //	R | actor 4 | seq 8 | ns, key | 3 | elem   1: this add was removed before it arrived
 //	D | ns, key | 3                            crdt.VersionVector: a clear that covers adds still to arrive
 //	G | kid 8                                  1: no set has these elements any more; sweep them
+//	X | instant 8 | key of table K             1: the register expires then, and nobody was told yet
+//	Y | instant 8 | key of table K             1: the register was deleted or expired then; remove it
+//	                                              once no event from before can arrive
 //
 // A set's elements are under its kid, a number local to the replica's region and never reused, so
 // that an operation reads and writes its own elements only, a clear takes constant time, and a long
@@ -56,7 +59,8 @@
 //
 // op.go, delta.go and errors.go are what callers exchange with a Replica; execute.go and merge.go, each
 // with its _set.go, are the two ways to change it; read.go, explain.go and digest.go read it; keys.go,
-// meta.go and object.go are the storage; check.go says what a delta may be; overlay.go makes batches
+// meta.go and object.go are the storage; expiry.go is about registers that expire;
+// check.go says what a delta may be; overlay.go makes batches
 // all or none; memory.go is a KV for tests.
 //
 // # Sources

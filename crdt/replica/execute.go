@@ -80,7 +80,8 @@ func (w *work) execute(now hlc.Time, op *Op) (Outcome, []Effect, error) {
 	if err != nil {
 		return Outcome{}, nil, refuse(fmt.Errorf("%w: %w", ErrInvalidOperation, err))
 	}
-	held, err := readHoldings(w.kv, op.Namespace, op.Key, op.Condition.Kind == CondValue)
+	needsValue := op.Condition.Kind == CondValue || op.Kind == OpExpire || op.Kind == OpPersist
+	held, err := readHoldings(w.kv, op.Namespace, op.Key, needsValue)
 	if err != nil {
 		return Outcome{}, nil, err
 	}
@@ -135,6 +136,10 @@ func (o *operation) run() (Outcome, []Effect, error) {
 		return o.addElements()
 	case OpSetRemove:
 		return o.removeElements()
+	case OpExpire:
+		return o.expire(o.Expires)
+	case OpPersist:
+		return o.expire(0)
 	default: // OpSetClear, since check let the kind pass
 		return o.delete(crdt.TypeAWSet)
 	}
@@ -183,6 +188,13 @@ func (o *Op) subject() (crdt.Type, error) {
 		return crdt.TypeAWSet, nil
 	case OpSetClear:
 		return crdt.TypeAWSet, nil
+	case OpExpire:
+		if o.Expires == 0 {
+			return 0, errors.New("no expiry")
+		}
+		return crdt.TypeLWWRegister, nil
+	case OpPersist:
+		return crdt.TypeLWWRegister, nil
 	default:
 		return 0, fmt.Errorf("unknown kind %d", o.Kind)
 	}
@@ -198,8 +210,7 @@ func (o *operation) put(reg crdt.LWWRegister) (Outcome, []Effect, error) {
 	reg.Time, reg.Actor, reg.Seq = o.at, o.dot.Actor, o.dot.Seq
 	e := o.effect(crdt.TypeLWWRegister)
 	e.Register = &reg
-	key := objectKey(o.Namespace, o.Key, e.Type)
-	if err := o.work.kv.Put(key, reg.Append(make([]byte, 0, len(reg.Value)+32))); err != nil {
+	if err := o.work.putRegister(o.Namespace, o.Key, &o.held.register, &reg); err != nil {
 		return Outcome{}, nil, err
 	}
 	return Outcome{Version: reg.Version()}, []Effect{e}, nil

@@ -18,6 +18,8 @@ const (
 	tablePreremoval = 'R' // actor, seq, namespace, key, type, element -> marker
 	tableDeferred   = 'D' // namespace, key, type -> vector
 	tableGarbage    = 'G' // kid -> marker
+	tableExpiry     = 'X' // instant, key in table K -> marker: the register expires then
+	tableSpent      = 'Y' // instant, key in table K -> marker: the register was deleted or expired then
 )
 
 const (

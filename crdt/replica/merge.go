@@ -132,13 +132,14 @@ func (w *work) mergeRegister(e *Effect) error {
 	if err != nil {
 		return err
 	}
+	var have crdt.LWWRegister
 	if ok {
-		have, err := crdt.DecodeLWWRegister(data)
+		have, err = crdt.DecodeLWWRegister(data)
 		if err != nil || have.Compare(*e.Register) > 0 {
 			return err
 		}
 	}
-	return w.kv.Put(key, e.Register.Append(make([]byte, 0, len(e.Register.Value)+32)))
+	return w.putRegister(e.Namespace, e.Key, &have, e.Register)
 }
 
 // mergeCounter joins the changed rows.

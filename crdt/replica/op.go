@@ -39,6 +39,10 @@ const (
 	OpSetRemove OpKind = 7
 	// OpSetClear removes all elements seen here, which makes the set absent.
 	OpSetClear OpKind = 8
+	// OpExpire makes a register expire at Expires, and OpPersist makes it stay; both without effect on
+	// what is absent.
+	OpExpire  OpKind = 9
+	OpPersist OpKind = 10
 )
 
 // ConditionKind says what a condition tests. The codes are in logs and must not change.
@@ -73,7 +77,7 @@ type Op struct {
 	Key       string
 	// Type is for OpDelete: 0 deletes every type under the key.
 	Type crdt.Type
-	// Value and Expires are for OpPut.
+	// Value is for OpPut, and Expires for OpPut and OpExpire.
 	Value   []byte
 	Expires hlc.Time
 	// Delta is for OpCounterAdd and OpCounterSet.

@@ -21,7 +21,7 @@ func TestExecuteRefuses(t *testing.T) {
 		{"long namespace", Op{Kind: OpPut, Key: "k", Namespace: long}, "out of bounds"},
 		{"large value", Op{Kind: OpPut, Key: "k", Value: make([]byte, crdt.MaxValueBytes+1)}, "value of"},
 		{"kind 0", Op{Key: "k"}, "unknown kind"},
-		{"kind 9", Op{Kind: 9, Key: "k"}, "unknown kind"},
+		{"kind 11", Op{Kind: 11, Key: "k"}, "unknown kind"},
 		{"type 4", Op{Kind: OpDelete, Key: "k", Type: 4}, "unknown type(4)"},
 		{"empty element", setOp(OpSetAdd, ""), "element of"},
 		{"long element", setOp(OpSetRemove, long), "element of"},
