@@ -137,7 +137,7 @@ func TestFlippedBitsInTablesAreReported(t *testing.T) {
 // Pebble's own checksums end at its interface; ours covers key and record from end to end.
 func TestRecordsOfAnotherKeyAreRefused(t *testing.T) {
 	dir := t.TempDir()
-	l := openLog(t, dir, Options{})
+	l := openLog(t, dir, Options{CacheBytes: 1})
 	g := openGroup(t, l, 1)
 	if err := g.Append(entries(1, 1, 3)); err != nil {
 		t.Fatal(err)
@@ -176,7 +176,7 @@ func TestRecordsOfAnotherKeyAreRefused(t *testing.T) {
 
 func TestMissingEntriesAreReported(t *testing.T) {
 	dir := t.TempDir()
-	l := openLog(t, dir, Options{})
+	l := openLog(t, dir, Options{CacheBytes: 1})
 	g := openGroup(t, l, 1)
 	if err := g.Append(entries(1, 1, 9)); err != nil {
 		t.Fatal(err)

@@ -37,9 +37,12 @@ func groupPrefix(table byte, group uint32) []byte {
 }
 
 func entryKey(group uint32, index uint64) []byte {
-	key := make([]byte, 0, entryKeyBytes)
-	key = binary.BigEndian.AppendUint32(append(key, tableEntries), group)
-	return binary.BigEndian.AppendUint64(key, index)
+	return appendEntryKey(make([]byte, 0, entryKeyBytes), group, index)
+}
+
+func appendEntryKey(b []byte, group uint32, index uint64) []byte {
+	b = binary.BigEndian.AppendUint32(append(b, tableEntries), group)
+	return binary.BigEndian.AppendUint64(b, index)
 }
 
 // seal writes the checksum of key and record[crcBytes:] into record.
@@ -58,8 +61,9 @@ func unseal(key, record []byte) ([]byte, bool) {
 	return body, sum == binary.BigEndian.Uint32(record)
 }
 
-// appendRecord appends e's record under key to b, which must be empty.
+// appendRecord appends e's record under key to b.
 func appendRecord(b, key []byte, e *Entry) []byte {
+	start := len(b)
 	b = append(b, 0, 0, 0, 0, recordVersion, e.Kind)
 	b = binary.AppendUvarint(b, e.Term)
 	var appended int64
@@ -70,7 +74,7 @@ func appendRecord(b, key []byte, e *Entry) []byte {
 	b = binary.AppendUvarint(b, uint64(len(e.Extensions)))
 	b = append(b, e.Extensions...)
 	b = append(b, e.Data...)
-	seal(key, b)
+	seal(key, b[start:])
 	return b
 }
 

@@ -19,6 +19,8 @@ var (
 	// ErrNotDurable means that a deletion would remove entries that the state machine still needs,
 	// or truncate entries that it has applied.
 	ErrNotDurable = errors.New("the state machine's file does not allow deleting these entries")
+	// ErrDropped means that the group was dropped; Log.Group begins a new one.
+	ErrDropped = errors.New("the group was dropped")
 	// ErrTooLarge means that an entry is over MaxEntryBytes.
 	ErrTooLarge = errors.New("entry too large")
 )

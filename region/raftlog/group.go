@@ -6,17 +6,20 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// Group is one Raft group's part of the log. All methods may be called at any time; Append and
-// DeleteRange run one at a time.
+// Group is one Raft group's part of the log. All methods may be called at any time; those that write
+// run one at a time.
 type Group struct {
 	log *Log
 	id  uint32
 
-	write sync.Mutex // taken before mu, held over the disk write
+	write   sync.Mutex  // taken before mu, held over the disk write
+	dropped bool        // under write
+	stalled *time.Timer // under write; runs during a disk write
 
 	mu struct {
 		sync.Mutex
@@ -24,7 +27,14 @@ type Group struct {
 		durable     uint64
 		bytes       uint64
 		appended    uint64
+		tail        tail
 	}
+}
+
+func (l *Log) newGroup(id uint32) *Group {
+	g := &Group{log: l, id: id, stalled: time.AfterFunc(l.opts.stall, l.onStall)}
+	g.stalled.Stop()
+	return g
 }
 
 // Stats are a group's figures.
@@ -104,36 +114,59 @@ func (g *Group) corrupt(detail string, cause error) error {
 	return &CorruptError{Dir: g.log.dir, Detail: fmt.Sprintf("group %d: %s", g.id, detail), Err: cause}
 }
 
-// Entry returns the entry at index. The caller owns it.
+// Entry returns the entry at index. Its slices are shared: nobody may change them.
 // Errors: ErrNotFound, *CorruptError, ErrFailed, ErrClosed.
 func (g *Group) Entry(index uint64) (entry Entry, err error) {
 	err = g.log.use(func() error {
-		if !g.holds(index) {
+		var held, cached bool
+		if entry, held, cached = g.lookup(index); cached {
+			return nil
+		}
+		if !held {
 			return ErrNotFound
 		}
-		key := entryKey(g.id, index)
-		record, err := g.get(key)
-		if errors.Is(err, ErrNotFound) {
-			if !g.holds(index) { // deleted meanwhile
-				return ErrNotFound
-			}
-			return g.corrupt(fmt.Sprintf("entry %d is missing", index), nil)
-		}
-		if err != nil {
-			return err
-		}
-		if entry, err = parseRecord(key, record, index); err != nil {
-			return g.corrupt(err.Error(), err)
-		}
-		return nil
+		entry, err = g.read(index)
+		return err
 	})
 	return entry, err
 }
 
-func (g *Group) holds(index uint64) bool {
+// lookup tells whether the group has an entry, and returns it if it is in memory.
+func (g *Group) lookup(index uint64) (entry Entry, held, cached bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.mu.first != 0 && index >= g.mu.first && index <= g.mu.last
+	held = g.mu.first != 0 && index >= g.mu.first && index <= g.mu.last
+	if held {
+		entry, cached = g.mu.tail.get(index)
+	}
+	return entry, held, cached
+}
+
+// read reads an entry from Pebble.
+func (g *Group) read(index uint64) (Entry, error) {
+	key := entryKey(g.id, index)
+	record, err := g.get(key)
+	if errors.Is(err, ErrNotFound) {
+		if _, held, _ := g.lookup(index); !held { // deleted meanwhile
+			return Entry{}, ErrNotFound
+		}
+		return Entry{}, g.corrupt(fmt.Sprintf("entry %d is missing", index), nil)
+	}
+	if err != nil {
+		return Entry{}, err
+	}
+	entry, err := parseRecord(key, record, index)
+	if err != nil {
+		return Entry{}, g.corrupt(err.Error(), err)
+	}
+	return entry, nil
+}
+
+// forget drops the entries up to last from memory.
+func (g *Group) forget(last uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.mu.tail.forget(last)
 }
 
 // get returns a copy of a record.
@@ -148,9 +181,9 @@ func (g *Group) get(key []byte) ([]byte, error) {
 	return bytes.Clone(record), closer.Close()
 }
 
-// Append adds entries, which must follow each other and the last one. A nil error promises that
-// they are synced. Errors: ErrGap, ErrTooLarge, ErrFailed, ErrClosed; nothing was added then, save
-// with ErrFailed, when it is unknown.
+// Append adds entries, which must follow each other and the last one; it keeps none of their memory.
+// A nil error promises that they are synced. Errors: ErrGap, ErrTooLarge, ErrDropped, ErrFailed,
+// ErrClosed; nothing was added then, save with ErrFailed, when it is unknown.
 func (g *Group) Append(entries []Entry) error {
 	if len(entries) == 0 {
 		return nil
@@ -161,12 +194,12 @@ func (g *Group) Append(entries []Entry) error {
 	if err != nil {
 		return err
 	}
-	err = g.log.write(size, func(batch *pebble.Batch) error {
-		var record []byte
+	memory := make([]byte, 0, size)
+	kept := make([]Entry, len(entries))
+	err = g.put(size, func(batch *pebble.Batch) error {
 		for i := range entries {
-			key := entryKey(g.id, entries[i].Index)
-			record = appendRecord(record[:0], key, &entries[i])
-			if err := batch.Set(key, record, nil); err != nil {
+			memory, kept[i], err = setEntry(batch, memory, g.id, &entries[i])
+			if err != nil {
 				return err
 			}
 		}
@@ -175,14 +208,75 @@ func (g *Group) Append(entries []Entry) error {
 	if err != nil {
 		return err
 	}
+	g.extend(kept, uint64(len(memory)))
+	g.log.cache.add(cachedAppend{
+		group: g, last: lastOf(kept), bytes: int64(cap(memory) + len(kept)*entryMemory),
+	})
+	return nil
+}
+
+// setEntry has batch write an entry. It appends key and record to memory and returns the entry with
+// its slices in there.
+func setEntry(batch *pebble.Batch, memory []byte, group uint32, e *Entry) ([]byte, Entry, error) {
+	start := len(memory)
+	memory = appendEntryKey(memory, group, e.Index)
+	record := len(memory)
+	memory = appendRecord(memory, memory[start:record], e)
+	end := len(memory)
+	kept := *e
+	kept.Data = memory[end-len(e.Data) : end : end]
+	end -= len(e.Data)
+	kept.Extensions = memory[end-len(e.Extensions) : end : end]
+	return memory, kept, batch.Set(memory[start:record], memory[record:], nil)
+}
+
+// extend adds entries, which are synced, to what readers see.
+func (g *Group) extend(entries []Entry, size uint64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.mu.first == 0 {
 		g.mu.first = entries[0].Index
 	}
-	g.mu.last = entries[len(entries)-1].Index
-	g.mu.bytes += uint64(size)
-	g.mu.appended += uint64(size)
+	g.mu.last = lastOf(entries)
+	g.mu.bytes += size
+	g.mu.appended += size
+	g.mu.tail.appends = append(g.mu.tail.appends, entries)
+}
+
+// put commits what fill puts in a batch, synced. The caller holds g.write.
+func (g *Group) put(size int, fill func(*pebble.Batch) error) error {
+	if g.dropped {
+		return ErrDropped
+	}
+	return g.log.use(func() error {
+		batch := g.log.db.NewBatchWithSize(size)
+		defer batch.Close()
+		if err := fill(batch); err != nil {
+			return err
+		}
+		return g.log.commit(batch, g.stalled)
+	})
+}
+
+// drop deletes everything of the group, see Log.DropGroup.
+func (g *Group) drop() error {
+	g.write.Lock()
+	defer g.write.Unlock()
+	err := g.put(0, func(batch *pebble.Batch) error {
+		for _, table := range []byte{tableEntries, tableStable} {
+			if err := batch.DeleteRange(groupPrefix(table, g.id), groupEnd(table, g.id), nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	g.dropped = true
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.mu.first, g.mu.last, g.mu.bytes, g.mu.tail = 0, 0, 0, tail{}
 	return nil
 }
 
@@ -208,7 +302,7 @@ func (g *Group) admit(entries []Entry) (size int, err error) {
 
 // DeleteRange deletes the entries from low to high inclusive, a prefix or a suffix of the log, and
 // syncs that. Errors: ErrGap if it is neither; ErrNotDurable if it is a prefix that reaches beyond
-// SetDurable or a suffix that begins before its end; ErrFailed, ErrClosed.
+// SetDurable or a suffix that begins before its end; ErrDropped, ErrFailed, ErrClosed.
 func (g *Group) DeleteRange(low, high uint64) error {
 	g.write.Lock()
 	defer g.write.Unlock()
@@ -216,7 +310,7 @@ func (g *Group) DeleteRange(low, high uint64) error {
 	if err != nil || low > high {
 		return err
 	}
-	return g.log.write(0, func(batch *pebble.Batch) error {
+	return g.put(0, func(batch *pebble.Batch) error {
 		return batch.DeleteRange(entryKey(g.id, low), entryKey(g.id, high+1), nil)
 	})
 }
@@ -243,11 +337,13 @@ func (g *Group) cut(low, high uint64) (uint64, uint64, error) {
 	g.mu.bytes = uint64(float64(g.mu.bytes) * float64(left) / float64(count))
 	switch {
 	case prefix && suffix:
-		g.mu.first, g.mu.last = 0, 0
+		g.mu.first, g.mu.last, g.mu.tail = 0, 0, tail{}
 	case prefix:
 		g.mu.first = high + 1
+		g.mu.tail.forget(high)
 	default:
 		g.mu.last = low - 1
+		g.mu.tail.truncate(low)
 	}
 	return low, high, nil
 }

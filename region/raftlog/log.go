@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -14,10 +15,12 @@ import (
 
 const (
 	// memTableBytes is how much is written before Pebble makes a table of it.
-	memTableBytes = 16 << 20
-	// cacheBytes is small: what is read is nearly always recent, so it is still in memory.
-	cacheBytes = 8 << 20
-	maxFiles   = 256
+	memTableBytes = 32 << 20
+	// blockCacheBytes is small: what is read is nearly always recent, so it is in the groups' tails.
+	blockCacheBytes = 8 << 20
+	// tailBytes is how much the groups keep of their latest entries, see Options.CacheBytes.
+	tailBytes = 32 << 20
+	maxFiles  = 256
 	// reclaimDelay is how long deleted entries may keep their disk space.
 	reclaimDelay = 10 * time.Second
 	// stallLimit is how long a sync may take. A node whose disk hangs goes on sending heartbeats, so
@@ -31,6 +34,8 @@ type Options struct {
 	Logger *slog.Logger
 	// OnFailure is called once, with the cause, at the first failure: the process should end.
 	OnFailure func(error)
+	// CacheBytes bounds what all groups together keep of their latest entries in memory; 0 is 32 MiB.
+	CacheBytes int64
 
 	fs    vfs.FS        // tests inject failures
 	stall time.Duration // stallLimit, but for tests
@@ -38,15 +43,19 @@ type Options struct {
 
 // Log is the shared log of a node. All methods may be called at any time.
 type Log struct {
-	dir  string
-	opts Options
-	db   *pebble.DB
+	dir   string
+	opts  Options
+	db    *pebble.DB
+	cache cache
 
-	mu struct {
+	// failure is the first one; closed that Close was called.
+	failure atomic.Pointer[error]
+	closed  atomic.Bool
+
+	opening sync.Mutex // taken before mu, held while a group is loaded or dropped
+	mu      struct {
 		sync.Mutex
-		groups  map[uint32]*Group
-		failure error
-		closed  bool
+		groups map[uint32]*Group
 	}
 	// using is held for reading by every call that uses db, for writing by Close.
 	using sync.RWMutex
@@ -61,7 +70,10 @@ func Open(dir string, opts Options) (*Log, error) {
 	if opts.stall == 0 {
 		opts.stall = stallLimit
 	}
-	l := &Log{dir: dir, opts: opts}
+	if opts.CacheBytes == 0 {
+		opts.CacheBytes = tailBytes
+	}
+	l := &Log{dir: dir, opts: opts, cache: cache{limit: opts.CacheBytes}}
 	l.mu.groups = map[uint32]*Group{}
 	if err := l.open(); err != nil {
 		return nil, fmt.Errorf("open log: %w", l.classify(err, "cannot be replayed"))
@@ -91,7 +103,7 @@ func (l *Log) open() (err error) {
 }
 
 func (l *Log) openPebble() (*pebble.DB, error) {
-	cache := pebble.NewCache(cacheBytes)
+	cache := pebble.NewCache(blockCacheBytes)
 	defer cache.Unref()
 	opts := &pebble.Options{
 		FS:     l.opts.fs,
@@ -119,34 +131,56 @@ func (l *Log) openPebble() (*pebble.DB, error) {
 // Group returns a group's part of the log, which it reads and checks on the first call.
 // Errors: *CorruptError, ErrFailed, ErrClosed.
 func (l *Log) Group(id uint32) (*Group, error) {
-	l.mu.Lock()
-	g := l.mu.groups[id]
-	l.mu.Unlock()
-	if g != nil {
+	if g := l.loaded(id); g != nil {
 		return g, nil
 	}
-	g = &Group{log: l, id: id}
+	l.opening.Lock()
+	defer l.opening.Unlock()
+	if g := l.loaded(id); g != nil {
+		return g, nil
+	}
+	g := l.newGroup(id)
 	if err := l.use(g.load); err != nil {
 		return nil, err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if first := l.mu.groups[id]; first != nil {
-		return first, nil
-	}
 	l.mu.groups[id] = g
 	return g, nil
 }
 
+// DropGroup deletes all that a group has written, its votes too, and syncs that. It reads nothing, so
+// it also rids the log of a damaged group. Group values of it refuse to write from then on; Group
+// begins an empty one. Errors: ErrFailed, ErrClosed.
+func (l *Log) DropGroup(id uint32) error {
+	l.opening.Lock()
+	defer l.opening.Unlock()
+	g := l.loaded(id)
+	if g == nil {
+		g = l.newGroup(id)
+	}
+	if err := g.drop(); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.mu.groups, id)
+	return nil
+}
+
+// loaded returns a group if there was a call for it before, nil otherwise.
+func (l *Log) loaded(id uint32) *Group {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mu.groups[id]
+}
+
 // Close closes the log. It may be called more than once.
 func (l *Log) Close() (err error) {
-	l.mu.Lock()
-	closed, failed := l.mu.closed, l.mu.failure != nil
-	l.mu.closed = true
-	l.mu.Unlock()
-	if closed {
+	if l.closed.Swap(true) {
 		return nil
 	}
+	failed := l.failure.Load() != nil
 	l.using.Lock()
 	defer l.using.Unlock()
 	defer recoverFatal(&err)
@@ -168,36 +202,29 @@ func (l *Log) use(fn func() error) (err error) {
 }
 
 func (l *Log) usable() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.mu.failure != nil {
-		return l.mu.failure
+	if failure := l.failure.Load(); failure != nil {
+		return *failure
 	}
-	if l.mu.closed {
+	if l.closed.Load() {
 		return ErrClosed
 	}
 	return nil
 }
 
-// write commits what fill puts in a batch, synced.
-func (l *Log) write(size int, fill func(*pebble.Batch) error) error {
-	return l.use(func() error {
-		batch := l.db.NewBatchWithSize(size)
-		defer batch.Close()
-		if err := fill(batch); err != nil {
-			return err
-		}
-		stalled := time.AfterFunc(l.opts.stall, func() { l.fail(ErrStalled) })
-		err := commit(batch)
-		stalled.Stop()
-		if err != nil {
-			return l.fail(err)
-		}
-		// Another writer's failure, or a stall, counts for this one too: nothing is acknowledged
-		// after the first.
-		return l.usable()
-	})
+// commit writes what is in batch, synced. stalled is a timer that calls onStall, not running.
+func (l *Log) commit(batch *pebble.Batch, stalled *time.Timer) error {
+	stalled.Reset(l.opts.stall)
+	err := commit(batch)
+	stalled.Stop()
+	if err != nil {
+		return l.fail(err)
+	}
+	// Another writer's failure, or a stall, counts for this one too: nothing is acknowledged after
+	// the first.
+	return l.usable()
 }
+
+func (l *Log) onStall() { l.fail(ErrStalled) }
 
 func commit(batch *pebble.Batch) (err error) {
 	defer recoverFatal(&err)
@@ -206,17 +233,11 @@ func commit(batch *pebble.Batch) (err error) {
 
 // fail latches the log and returns the latched error.
 func (l *Log) fail(cause error) error {
-	l.mu.Lock()
-	first := l.mu.failure == nil
-	if first {
-		l.mu.failure = fmt.Errorf("%w: %w", ErrFailed, cause)
-	}
-	err := l.mu.failure
-	l.mu.Unlock()
-	if first && l.opts.OnFailure != nil {
+	err := fmt.Errorf("%w: %w", ErrFailed, cause)
+	if l.failure.CompareAndSwap(nil, &err) && l.opts.OnFailure != nil {
 		l.opts.OnFailure(err)
 	}
-	return err
+	return *l.failure.Load()
 }
 
 // classify turns Pebble's corruption errors into *CorruptError.

@@ -13,11 +13,14 @@ func (g *Group) stableKey(name []byte) []byte {
 }
 
 // Set stores a value of the group's stable state. A nil error promises that it is synced.
+// Errors: ErrDropped, ErrFailed, ErrClosed.
 func (g *Group) Set(name, value []byte) error {
 	key := g.stableKey(name)
 	record := append(make([]byte, crcBytes, crcBytes+len(value)), value...)
 	seal(key, record)
-	return g.log.write(0, func(batch *pebble.Batch) error { return batch.Set(key, record, nil) })
+	g.write.Lock()
+	defer g.write.Unlock()
+	return g.put(0, func(batch *pebble.Batch) error { return batch.Set(key, record, nil) })
 }
 
 // Get returns a value of the group's stable state; the caller owns it.
