@@ -215,7 +215,7 @@ func (c *checker) walk(id uint64, low, high []byte, depth int) error {
 }
 
 // leaves checks the order and the checksums of a leaf page.
-func (c *checker) leaves(page node, low, high []byte) error {
+func (c *checker) leaves(page treeNode, low, high []byte) error {
 	if page.flags != flagLeaf {
 		return found("page %d: flags %#x", page.id, page.flags)
 	}
@@ -241,25 +241,25 @@ func within(key, low, high []byte) bool {
 }
 
 // page reads the run of pages of one node into the buffer of its level.
-func (c *checker) page(id uint64, depth int) (node, error) {
+func (c *checker) page(id uint64, depth int) (treeNode, error) {
 	if depth >= maxDepth {
-		return node{}, found("page %d: tree too deep", id)
+		return treeNode{}, found("page %d: tree too deep", id)
 	}
 	if id < 2 || id >= c.pages {
-		return node{}, found("page %d: outside the file", id)
+		return treeNode{}, found("page %d: outside the file", id)
 	}
 	var header [headerBytes]byte
 	at := int64(id) * int64(c.meta.pageBytes)
 	if _, err := c.file.ReadAt(header[:], at); err != nil {
-		return node{}, err
+		return treeNode{}, err
 	}
 	run := uint64(binary.NativeEndian.Uint32(header[12:])) + 1
 	if run > c.pages-id || run*uint64(c.meta.pageBytes) > maxRunBytes {
-		return node{}, found("page %d: run of %d pages", id, run)
+		return treeNode{}, found("page %d: run of %d pages", id, run)
 	}
 	for p := id; p < id+run; p++ {
 		if c.seen[p/64]&(1<<(p%64)) != 0 {
-			return node{}, found("page %d: reached twice", p)
+			return treeNode{}, found("page %d: reached twice", p)
 		}
 		c.seen[p/64] |= 1 << (p % 64)
 	}
@@ -268,44 +268,44 @@ func (c *checker) page(id uint64, depth int) (node, error) {
 	}
 	b := c.bufs[depth][:int(run)*c.meta.pageBytes]
 	if _, err := c.file.ReadAt(b, at); err != nil {
-		return node{}, err
+		return treeNode{}, err
 	}
 	return parse(b, id)
 }
 
-// node is a page's content, header included.
-type node struct {
+// treeNode is a page's content, header included.
+type treeNode struct {
 	id    uint64
 	flags uint16
 	count int
 	b     []byte
 }
 
-func parse(b []byte, id uint64) (node, error) {
+func parse(b []byte, id uint64) (treeNode, error) {
 	if len(b) < headerBytes {
-		return node{}, found("page %d: short", id)
+		return treeNode{}, found("page %d: short", id)
 	}
-	n := node{id: id, flags: binary.NativeEndian.Uint16(b[8:]), count: int(binary.NativeEndian.Uint16(b[10:])), b: b}
+	n := treeNode{id: id, flags: binary.NativeEndian.Uint16(b[8:]), count: int(binary.NativeEndian.Uint16(b[10:])), b: b}
 	if got := binary.NativeEndian.Uint64(b); got != id {
-		return node{}, found("page %d: calls itself %d", id, got)
+		return treeNode{}, found("page %d: calls itself %d", id, got)
 	}
 	if n.flags != flagBranch && n.flags != flagLeaf {
-		return node{}, found("page %d: flags %#x", id, n.flags)
+		return treeNode{}, found("page %d: flags %#x", id, n.flags)
 	}
 	if headerBytes+n.count*elementBytes > len(b) {
-		return node{}, found("page %d: %d entries", id, n.count)
+		return treeNode{}, found("page %d: %d entries", id, n.count)
 	}
 	return n, nil
 }
 
-func (n node) branch(i int) (key []byte, child uint64, err error) {
+func (n treeNode) branch(i int) (key []byte, child uint64, err error) {
 	at := headerBytes + i*elementBytes
 	e := n.b[at:]
 	key, err = n.slice(at, binary.NativeEndian.Uint32(e), binary.NativeEndian.Uint32(e[4:]))
 	return key, binary.NativeEndian.Uint64(e[8:]), err
 }
 
-func (n node) leaf(i int) (key, value []byte, flags uint32, err error) {
+func (n treeNode) leaf(i int) (key, value []byte, flags uint32, err error) {
 	at := headerBytes + i*elementBytes
 	e := n.b[at:]
 	pos, keyBytes := binary.NativeEndian.Uint32(e[4:]), binary.NativeEndian.Uint32(e[8:])
@@ -317,7 +317,7 @@ func (n node) leaf(i int) (key, value []byte, flags uint32, err error) {
 }
 
 // slice returns length bytes at pos from an element, if they are in the page.
-func (n node) slice(at int, pos, length uint32) ([]byte, error) {
+func (n treeNode) slice(at int, pos, length uint32) ([]byte, error) {
 	start := uint64(at) + uint64(pos)
 	if start+uint64(length) > uint64(len(n.b)) {
 		return nil, found("page %d: entry outside the page", n.id)

@@ -2,186 +2,193 @@ package store
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
-	"runtime"
+	"math/bits"
 
 	"go.etcd.io/bbolt"
-	bbolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/atolldb/atoll/crdt/replica"
 )
 
 const (
-	crcBytes = 4
 	// maxKeyBytes is bbolt's bound.
 	maxKeyBytes = bbolt.MaxKeySize
 	// maxValueBytes bounds what the check before open has to believe of a page's length.
 	maxValueBytes = 16 << 20
 )
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+// errReadOnly means that a caller wrote where it may only read.
+var errReadOnly = errors.New("write in a view")
 
-func checksum(key, value []byte) uint32 {
-	return crc32.Update(crc32.Update(0, castagnoli, key), castagnoli, value)
-}
+// layers are the memtables of a view, newest first: the one that took writes when the view began,
+// and the one that was being flushed. Either may be nil.
+type layers [2]*memtable
 
-// view is one transaction; it satisfies replica.KV.
+// view is the state as of one instant: memtables over the file. It satisfies replica.KV.
 type view struct {
-	path   string
-	tx     *bbolt.Tx
-	bucket *bbolt.Bucket
-	// fault is the first damage met. It stays, so that a caller that swallows the error still cannot
-	// commit what it computed from a partial answer.
-	fault error
+	base
+	layers layers
+	seq    uint64
+	// writes is the table that takes the view's writes, nil if it takes none.
+	writes *memtable
 }
 
-// begin starts a transaction.
-func (s *Store) begin(h *handle, writable bool) (*view, error) {
-	tx, err := beginTx(s.path, h.db, writable)
-	if err != nil {
-		var corrupt *CorruptError
-		if errors.As(err, &corrupt) {
-			return nil, s.fail(h, true, err)
-		}
-		return nil, fmt.Errorf("begin: %w", err)
-	}
-	kv := &view{path: s.path, tx: tx}
-	if err := kv.openBucket(); err != nil {
-		return nil, errors.Join(err, kv.rollback())
-	}
-	return kv, nil
-}
+var _ replica.KV = (*view)(nil)
 
-func beginTx(path string, db *bbolt.DB, writable bool) (tx *bbolt.Tx, err error) {
-	defer recovered(path, &err)
-	return db.Begin(writable)
-}
-
-func (v *view) openBucket() (err error) {
-	defer recovered(v.path, &err)
-	if v.bucket = v.tx.Bucket([]byte(bucketName)); v.bucket == nil {
-		return &CorruptError{Path: v.path, Detail: "no bucket " + bucketName}
-	}
-	return nil
-}
-
-// Get returns key's value after testing its checksum.
+// Get returns key's value.
 func (v *view) Get(key []byte) (value []byte, ok bool, err error) {
-	defer v.guard(&err)
-	record := v.bucket.Get(key)
-	if record == nil {
-		return nil, false, nil
+	for _, m := range v.layers {
+		if m == nil {
+			continue
+		}
+		if found := m.get(key, v.seq); found != nil {
+			return found.value(), !found.deleted, nil
+		}
 	}
-	if value, err = v.open(key, record); err != nil {
-		return nil, false, err
+	return v.get(key)
+}
+
+// value returns the value in a version that is not a deletion.
+func (v *version) value() []byte {
+	if v.deleted {
+		return nil
 	}
-	return value, true, nil
+	return v.record[recordHeaderBytes:]
 }
 
 // Put stores value under key.
-func (v *view) Put(key, value []byte) (err error) {
-	defer v.guard(&err)
+func (v *view) Put(key, value []byte) error {
 	if len(key) == 0 || len(key) > maxKeyBytes || len(value) > maxValueBytes {
-		return fmt.Errorf("%w: key of %d, value of %d bytes", ErrTooLarge, len(key), len(value))
+		return v.refuse(fmt.Errorf("%w: key of %d, value of %d bytes", ErrTooLarge, len(key), len(value)))
 	}
-	record := make([]byte, crcBytes, crcBytes+len(value))
-	binary.BigEndian.PutUint32(record, checksum(key, value))
-	return v.bucket.Put(key, append(record, value...))
+	if v.writes == nil {
+		return v.refuse(errReadOnly)
+	}
+	v.writes.put(v.seq, key, value)
+	return nil
 }
 
 // Delete removes key.
-func (v *view) Delete(key []byte) (err error) {
-	defer v.guard(&err)
-	return v.bucket.Delete(key)
+func (v *view) Delete(key []byte) error {
+	if len(key) == 0 || len(key) > maxKeyBytes {
+		return nil // it cannot be there
+	}
+	if v.writes == nil {
+		return v.refuse(errReadOnly)
+	}
+	v.writes.remove(v.seq, key)
+	return nil
+}
+
+// refuse remembers a write that was not done: what depends on it must not be kept either.
+func (v *view) refuse(err error) error {
+	if v.fault == nil {
+		v.fault = err
+	}
+	return err
 }
 
 // Scan visits the keys in [start, end) in order.
 func (v *view) Scan(start, end []byte, visit func(key, value []byte) (bool, error)) error {
-	cursor := v.bucket.Cursor()
-	key, value, ok, err := v.step(cursor, start, true)
-	for ; ok && err == nil; key, value, ok, err = v.step(cursor, nil, false) {
-		if end != nil && bytes.Compare(key, end) >= 0 {
-			return nil
+	s := scan{v: v, end: end, cursor: v.takeCursor()}
+	defer v.putCursor(s.cursor)
+	for i, m := range v.layers {
+		if m != nil {
+			s.nodes[i] = s.within(m.first(start, v.seq))
 		}
-		// Outside the guard: a panic in visit is the caller's, not damage.
+	}
+	var err error
+	if s.key, s.value, err = v.seek(s.cursor, start, end); err != nil {
+		return err
+	}
+	for {
+		key, value, ok, err := s.next()
+		if err != nil || !ok {
+			return err
+		}
+		// Outside any guard: a panic in visit is the caller's, not damage.
 		more, err := visit(key, value)
 		if err != nil || !more {
 			return err
 		}
 	}
+}
+
+// scan merges the layers of a view and the file in key order.
+type scan struct {
+	v      *view
+	end    []byte
+	nodes  [len(layers{})]*node // where each memtable is, nil at its end
+	cursor *bbolt.Cursor
+	key    []byte // where the file is, nil at its end
+	value  []byte
+	at     uint // which of them are at the pair returned last: a bit for each memtable, then inFile
+}
+
+const inFile = 1 << len(layers{})
+
+// next returns the next pair that is not deleted.
+func (s *scan) next() (key, value []byte, ok bool, err error) {
+	for {
+		if err := s.advance(); err != nil {
+			return nil, nil, false, err
+		}
+		if s.least(); s.at == 0 {
+			return nil, nil, false, nil
+		}
+		newest := bits.TrailingZeros(s.at)
+		if newest == len(s.nodes) {
+			return s.key, s.value, true, nil
+		}
+		n := s.nodes[newest]
+		if v := n.at(s.v.seq); !v.deleted {
+			return n.key, v.value(), true, nil
+		}
+	}
+}
+
+// advance moves what is at the pair returned last.
+func (s *scan) advance() (err error) {
+	for i, n := range s.nodes {
+		if s.at&(1<<i) != 0 {
+			s.nodes[i] = s.within(n.following(s.v.seq))
+		}
+	}
+	if s.at&inFile != 0 {
+		s.key, s.value, err = s.v.step(s.cursor, s.end)
+	}
 	return err
 }
 
-// step moves the cursor: to the first key at or after start if first, else to the next one.
-func (v *view) step(c *bbolt.Cursor, start []byte, first bool) (key, value []byte, ok bool, err error) {
-	defer v.guard(&err)
-	var record []byte
-	switch {
-	case !first:
-		key, record = c.Next()
-	case len(start) == 0:
-		key, record = c.First()
-	default:
-		key, record = c.Seek(start)
+// least finds what is at the least key.
+func (s *scan) least() {
+	s.at = 0
+	var key []byte
+	if s.key != nil {
+		key, s.at = s.key, inFile
 	}
-	if key == nil {
-		return nil, nil, false, nil
-	}
-	value, err = v.open(key, record)
-	return key, value, err == nil, err
-}
-
-// open tests a record's checksum and returns the value in it.
-func (v *view) open(key, record []byte) ([]byte, error) {
-	if len(record) < crcBytes {
-		return nil, &CorruptError{Path: v.path, Detail: "record without checksum"}
-	}
-	value := record[crcBytes:]
-	if binary.BigEndian.Uint32(record) != checksum(key, value) {
-		return nil, &CorruptError{Path: v.path, Detail: "checksum mismatch"}
-	}
-	return value, nil
-}
-
-// guard turns bbolt's panics and memory faults into *CorruptError and remembers the first damage.
-func (v *view) guard(err *error) {
-	if r := recover(); r != nil {
-		*err = damage(v.path, r)
-	}
-	if v.fault == nil && *err != nil {
-		v.fault = *err
-	}
-}
-
-func (v *view) commit() (err error) {
-	defer recovered(v.path, &err)
-	return v.tx.Commit()
-}
-
-// rollback ends the transaction; after a commit it does nothing.
-func (v *view) rollback() (err error) {
-	defer recovered(v.path, &err)
-	if err := v.tx.Rollback(); err != nil && !errors.Is(err, bbolterrors.ErrTxClosed) {
-		return err
-	}
-	return nil
-}
-
-// recovered is deferred around calls into bbolt.
-func recovered(path string, err *error) {
-	if r := recover(); r != nil {
-		*err = damage(path, r)
-	}
-}
-
-// damage names what a panic in bbolt means: an assertion or a fault on a page of the file. The
-// file was checked at open, so that it changed under the map, or memory or the kernel did.
-func damage(path string, r any) error {
-	if fault, ok := r.(runtime.Error); ok {
-		if _, addressed := fault.(interface{ Addr() uintptr }); addressed {
-			return &CorruptError{Path: path, Detail: "unreadable page"}
+	for i, n := range s.nodes {
+		if n == nil {
+			continue
+		}
+		order := -1
+		if s.at != 0 {
+			order = bytes.Compare(n.key, key)
+		}
+		switch {
+		case order < 0:
+			key, s.at = n.key, 1<<i
+		case order == 0:
+			s.at |= 1 << i
 		}
 	}
-	return &CorruptError{Path: path, Detail: fmt.Sprintf("impossible page: %v", r)}
+}
+
+// within returns n if the scan covers it.
+func (s *scan) within(n *node) *node {
+	if n != nil && s.end != nil && bytes.Compare(n.key, s.end) >= 0 {
+		return nil
+	}
+	return n
 }

@@ -12,28 +12,32 @@ import (
 	"github.com/atolldb/atoll/crdt/replica"
 )
 
-// Snapshot is one consistent copy of the state, read and streamed from one transaction. Close it
-// soon: pages freed meanwhile cannot be used again.
+// Snapshot is one consistent copy of the state, read and streamed from one transaction on the file.
+// Close it soon: pages freed meanwhile cannot be used again.
 type Snapshot struct {
 	store *Store
 	h     *handle
-	kv    *view
+	kv    view
 	once  sync.Once
 	err   error
 }
 
-// Snapshot opens a snapshot of the present state.
+// Snapshot flushes and opens a snapshot, which has all updates that returned before, and perhaps
+// later ones, whole.
 func (s *Store) Snapshot() (*Snapshot, error) {
+	if err := s.Flush(); err != nil {
+		return nil, err
+	}
 	h, err := s.acquire()
 	if err != nil {
 		return nil, err
 	}
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	kv, err := s.begin(h, false)
+	tx, err := s.begin(h, false)
 	if err != nil {
 		return nil, errors.Join(err, s.release(h))
 	}
-	return &Snapshot{store: s, h: h, kv: kv}, nil
+	return &Snapshot{store: s, h: h, kv: view{base: tx}}, nil
 }
 
 // Size is exactly how many bytes WriteTo writes.
@@ -41,7 +45,7 @@ func (p *Snapshot) Size() int64 { return p.kv.tx.Size() }
 
 // KV reads the snapshot; it must not be written to. One goroutine may use it at a time.
 // A file that is truncated under the snapshot can fault outside View: read inside it where possible.
-func (p *Snapshot) KV() replica.KV { return p.kv }
+func (p *Snapshot) KV() replica.KV { return &p.kv }
 
 // WriteTo writes the copy as a file that Install takes.
 func (p *Snapshot) WriteTo(w io.Writer) (int64, error) { return p.kv.tx.WriteTo(w) }
@@ -52,11 +56,13 @@ func (p *Snapshot) Close() error {
 	return p.err
 }
 
-// Install replaces the state by the file at path, which it consumes and which must be in the same
-// file system. All of it is checked first; accept, if not nil, then sees the new state and can
+// Install replaces the state, what is buffered included, by the file at path, which it consumes and
+// which must be in the same file system. All of it is checked first; accept, if not nil, then sees the new state and can
 // refuse it by an error. Snapshots and views begun before keep the old state.
 // A nil error promises that the new state is on disk. Errors before that leave the old one.
 func (s *Store) Install(path string, accept func(kv replica.KV) error) error {
+	s.flush.Lock()
+	defer s.flush.Unlock()
 	s.write.Lock()
 	defer s.write.Unlock()
 	fresh, err := s.adopt(path, accept)
@@ -70,6 +76,8 @@ func (s *Store) Install(path string, accept func(kv replica.KV) error) error {
 	s.mu.Lock()
 	old := s.mu.current
 	s.mu.current = fresh
+	s.mu.layers = layers{newMemtable()}
+	s.room.Broadcast()
 	s.mu.Unlock()
 	return s.retire(old)
 }
@@ -93,8 +101,9 @@ func (s *Store) adopt(path string, accept func(kv replica.KV) error) (*handle, e
 		return fresh, nil
 	}
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	kv, err := s.begin(fresh, false)
+	tx, err := s.begin(fresh, false)
 	if err == nil {
+		kv := &view{base: tx}
 		err = accept(kv)
 		err = errors.Join(err, kv.fault, kv.rollback())
 	}

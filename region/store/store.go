@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
-
-	"github.com/atolldb/atoll/crdt/replica"
 )
 
 const (
@@ -23,7 +21,9 @@ const (
 	growBytes = 4 << 20
 	// lockWait is how long Open waits for the file's lock by default.
 	lockWait = time.Second
-	fileMode = 0o600
+	// flushBytes and maxBuffered are the defaults of the options.
+	flushBytes, maxBuffered = 8 << 20, 32 << 20
+	fileMode                = 0o600
 )
 
 // bucketName names the one bucket; its suffix is the version of the layout.
@@ -31,6 +31,12 @@ const bucketName = "atoll/1"
 
 // Options of a store. The zero value is usable.
 type Options struct {
+	// Buffer keeps updates in memory until Flush is called; otherwise each Update flushes itself.
+	Buffer bool
+	// FlushBytes is how much is buffered when Full is signalled; 0 means 8 MiB.
+	FlushBytes int64
+	// MaxBuffered is how many bytes may be buffered before Update waits for a Flush; 0 means 32 MiB.
+	MaxBuffered int64
 	// OnFailure is called once, with the cause, when a commit fails: the process should end.
 	OnFailure func(error)
 	// LockWait bounds the wait for the file's lock; 0 means one second.
@@ -45,14 +51,20 @@ type Store struct {
 	path string
 	opts Options
 
-	write sync.Mutex // held by the one writer: Update, Install, Close; taken before mu
+	full chan struct{}
 
-	mu struct {
+	// The locks are taken in this order.
+	flush sync.Mutex // held by the one flush: Flush, Install, Close
+	write sync.Mutex // held by the one writer: Update, Install, Close, and a flush that begins
+	mu    struct {
 		sync.Mutex
 		current *handle
+		layers  layers
+		seq     uint64 // of the last update that took effect
 		failure error
 		closed  bool
 	}
+	room sync.Cond // on mu: something was flushed, or will never be
 }
 
 // handle is one open file. Install replaces it while readers still use it, so it counts them.
@@ -77,7 +89,15 @@ func Open(path string, opts Options) (*Store, error) {
 	if opts.LockWait == 0 {
 		opts.LockWait = lockWait
 	}
-	s := &Store{path: path, opts: opts}
+	if opts.FlushBytes == 0 {
+		opts.FlushBytes = flushBytes
+	}
+	if opts.MaxBuffered == 0 {
+		opts.MaxBuffered = maxBuffered
+	}
+	s := &Store{path: path, opts: opts, full: make(chan struct{}, 1)}
+	s.room.L = &s.mu
+	s.mu.layers[0] = newMemtable()
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		if err := s.create(); err != nil {
 			return nil, fmt.Errorf("create store: %w", err)
@@ -156,88 +176,64 @@ func (s *Store) openFile(path string, check bool) (db *bbolt.DB, err error) {
 	return db, nil
 }
 
-// View calls fn with the state as of one instant. fn must not write, and must not keep kv.
-// Errors: fn's own, *CorruptError, ErrClosed, ErrFailed.
-func (s *Store) View(fn func(kv replica.KV) error) error {
-	snap, err := s.Snapshot()
-	if err != nil {
-		return err
-	}
-	defer snap.Close()
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	if err := fn(snap.kv); err != nil {
-		return err
-	}
-	return snap.kv.fault
-}
-
-// Update calls fn in one write transaction and commits it. A nil error promises that everything fn
-// wrote is on disk; any error, that nothing is. fn must not call the store.
-// Errors: fn's own, *CorruptError, ErrClosed, ErrFailed. Concurrency: one Update runs at a time.
-func (s *Store) Update(fn func(kv replica.KV) error) error {
-	s.write.Lock()
-	defer s.write.Unlock()
-	h, err := s.acquire()
-	if err != nil {
-		return err
-	}
-	defer s.release(h)
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-
-	kv, err := s.begin(h, true)
-	if err != nil {
-		return err
-	}
-	defer kv.rollback() // does nothing after a commit; fn may panic
-	if err := fn(kv); err != nil {
-		return err
-	}
-	if kv.fault != nil {
-		return kv.fault
-	}
-	return s.commit(h, kv)
-}
-
-// commit commits kv; if that fails, the store is done.
-func (s *Store) commit(h *handle, kv *view) error {
-	err := kv.commit()
-	if err == nil {
-		return nil
-	}
-	var corrupt *CorruptError
-	return s.fail(h, errors.As(err, &corrupt), err)
-}
-
-// Verify reads everything and tests every checksum.
+// Verify reads everything that is on disk and tests every checksum.
 func (s *Store) Verify() error {
-	return s.View(func(kv replica.KV) error {
-		return kv.Scan(nil, nil, func([]byte, []byte) (bool, error) { return true, nil })
-	})
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	v, h, err := s.beginView()
+	if err != nil {
+		return err
+	}
+	defer s.endView(v, h)
+	file := view{base: v.base} // what is in memory must not hide a record
+	return file.Scan(nil, nil, func([]byte, []byte) (bool, error) { return true, nil })
 }
 
-// Close closes the file; if snapshots are open, the last of them does.
+// Close flushes what is buffered and closes the file; if snapshots are open, the last of them does.
 func (s *Store) Close() error {
+	s.flush.Lock()
+	defer s.flush.Unlock()
 	s.write.Lock()
 	defer s.write.Unlock()
+	err := s.flushLast()
 	s.mu.Lock()
 	s.mu.closed = true
 	h := s.mu.current
 	s.mu.current = nil
+	s.mu.layers = layers{}
+	s.room.Broadcast()
 	s.mu.Unlock()
-	return s.retire(h)
+	return errors.Join(err, s.retire(h))
+}
+
+// flushLast flushes unless the store is closed or stopped, which was reported.
+func (s *Store) flushLast() error {
+	h, frozen, err := s.freeze()
+	if err != nil || frozen == nil {
+		return nil
+	}
+	return s.flushFrozen(h, frozen)
 }
 
 func (s *Store) acquire() (*handle, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case s.mu.failure != nil:
-		return nil, s.mu.failure
-	case s.mu.closed:
-		return nil, ErrClosed
+	if err := s.unusableLocked(); err != nil {
+		return nil, err
 	}
 	s.mu.current.users++
 	return s.mu.current, nil
+}
+
+// unusableLocked returns why the store serves nothing any more, nil if it does.
+func (s *Store) unusableLocked() error {
+	switch {
+	case s.mu.failure != nil:
+		return s.mu.failure
+	case s.mu.closed:
+		return ErrClosed
+	default:
+		return nil
+	}
 }
 
 func (s *Store) release(h *handle) error {
@@ -274,6 +270,7 @@ func (s *Store) fail(h *handle, stuck bool, cause error) error {
 	first := s.mu.failure == nil
 	if first {
 		s.mu.failure = err
+		s.room.Broadcast()
 	}
 	s.mu.Unlock()
 	if first && s.opts.OnFailure != nil {

@@ -1,0 +1,109 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+)
+
+// Flush makes everything updated before the call durable and drops it from memory. Updates and
+// views go on meanwhile. A nil error promises that it is on disk; any other stops the store.
+// Errors: ErrClosed, ErrFailed.
+func (s *Store) Flush() error {
+	s.flush.Lock()
+	defer s.flush.Unlock()
+	s.write.Lock()
+	h, frozen, err := s.freeze()
+	s.write.Unlock()
+	if err != nil || frozen == nil {
+		return err
+	}
+	return s.flushFrozen(h, frozen)
+}
+
+// Buffered returns how much memory holds what is not on disk yet, in bytes.
+func (s *Store) Buffered() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.bufferedLocked()
+}
+
+func (s *Store) bufferedLocked() int64 {
+	var sum int64
+	for _, m := range s.mu.layers {
+		if m != nil {
+			sum += m.bytes.Load()
+		}
+	}
+	return sum
+}
+
+// Full is signalled when Options.FlushBytes are buffered and somebody should call Flush.
+func (s *Store) Full() <-chan struct{} { return s.full }
+
+// freeze puts the table that takes writes aside to be flushed, nil if there is nothing in it. The
+// caller holds flush and write, and hands the handle to flushFrozen.
+func (s *Store) freeze() (*handle, *memtable, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.unusableLocked(); err != nil {
+		return nil, nil, err
+	}
+	active := s.mu.layers[0]
+	if active.empty() {
+		return nil, nil, nil
+	}
+	s.mu.layers = layers{newMemtable(), active}
+	s.mu.current.users++
+	return s.mu.current, active, nil
+}
+
+// flushFrozen commits the table that freeze put aside. The caller holds flush.
+func (s *Store) flushFrozen(h *handle, frozen *memtable) error {
+	err := s.commitTable(h, frozen)
+	if err == nil {
+		// A view that begins from here on finds all of it in the file.
+		s.mu.Lock()
+		s.mu.layers[1] = nil
+		s.room.Broadcast()
+		s.mu.Unlock()
+	}
+	return errors.Join(err, s.release(h))
+}
+
+// commitTable writes the newest version of every key in one synced transaction. If that fails, the
+// store is done: what views were shown may be lost, and nobody knows what the disk holds.
+func (s *Store) commitTable(h *handle, m *memtable) error {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	tx, err := s.begin(h, true)
+	if err != nil {
+		return s.fail(h, false, fmt.Errorf("flush: %w", err))
+	}
+	if err := tx.write(m); err != nil {
+		return s.fail(h, false, fmt.Errorf("flush: %w", errors.Join(err, tx.rollback())))
+	}
+	if err := tx.commit(); err != nil {
+		var corrupt *CorruptError
+		return s.fail(h, errors.As(err, &corrupt), fmt.Errorf("flush: %w", err))
+	}
+	return nil
+}
+
+// write puts a table's newest versions into the file.
+func (b *base) write(m *memtable) error {
+	for n := m.head.next[0].Load(); n != nil; n = n.next[0].Load() {
+		v := n.newest.Load()
+		var err error
+		switch {
+		case v == nil: // rolled back
+		case v.deleted:
+			err = b.remove(n.key) // reads only, if it is not there
+		default:
+			err = b.put(n.key, v.record)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
