@@ -174,7 +174,7 @@ func (s *Server) groupReply(p topology.PartitionID, ops []replica.Op, result reg
 	res := &atollv1.BatchWriteResponse{
 		Items: make([]*atollv1.BatchWriteItem, len(ops)),
 		Groups: []*atollv1.BatchGroup{{
-			Partition: uint32(p), Committed: true, Info: s.replyInfo(p, atollv1.Consistency_CONSISTENCY_UNSPECIFIED),
+			Partition: uint32(p), Committed: true, Info: s.replyInfo(p),
 		}},
 	}
 	for i := range ops {
@@ -206,7 +206,7 @@ func inBatch(f *failure, g *group) *failure {
 // BatchGet runs several Gets.
 func (k *kvService) BatchGet(ctx context.Context, r *atollv1.BatchGetRequest) (*atollv1.BatchGetResponse, error) {
 	s := k.server()
-	level, f := checkReadOptions(r.GetOptions())
+	how, f := checkReadOptions(r.GetOptions())
 	if f == nil {
 		f = checkBatch(len(r.GetItems()), r)
 	}
@@ -225,7 +225,7 @@ func (k *kvService) BatchGet(ctx context.Context, r *atollv1.BatchGetRequest) (*
 		namespace, _ := checkNamespace(r.GetItems()[i].GetNamespace())
 		return s.cluster.PartitionOf(namespace, r.GetItems()[i].GetKey())
 	})
-	b := &batchGet{server: s, level: level, options: r.GetOptions(), all: r.GetItems()}
+	b := &batchGet{server: s, how: how, all: r.GetItems()}
 	if wasForwarded(ctx) && len(groups) == 1 {
 		return b.group(ctx, &groups[0])
 	}
@@ -250,37 +250,37 @@ func (k *kvService) BatchGet(ctx context.Context, r *atollv1.BatchGetRequest) (*
 
 // batchGet is one BatchGet under way.
 type batchGet struct {
-	server  *Server
-	level   region.Level
-	options *atollv1.ReadOptions
-	all     []*atollv1.GetRequest
-	bytes   atomic.Int64 // of the reply so far
+	server *Server
+	how    reading
+	all    []*atollv1.GetRequest
+	bytes  atomic.Int64 // of the reply so far
 }
 
 // group reads the keys of one partition, in one view of it.
 func (b *batchGet) group(ctx context.Context, g *group) (*atollv1.BatchGetResponse, error) {
-	sub := &atollv1.BatchGetRequest{Items: make([]*atollv1.GetRequest, len(g.items)), Options: b.options}
+	items := make([]*atollv1.GetRequest, len(g.items))
 	for i, place := range g.items {
-		sub.Items[i] = b.all[place]
+		items[i] = b.all[place]
 	}
-	return route(ctx, b.server, call[*atollv1.BatchGetResponse]{
-		partition:  g.partition,
-		anyReplica: b.level == region.Eventual,
-		local: func(ctx context.Context, p Partition) (*atollv1.BatchGetResponse, error) {
+	return routeRead(ctx, b.server, readCall[*atollv1.BatchGetResponse]{
+		partition: g.partition,
+		how:       b.how,
+		local: func(ctx context.Context, p Partition, how reading) (*atollv1.BatchGetResponse, error) {
 			var res *atollv1.BatchGetResponse
-			err := p.Read(ctx, b.level, func(r *replica.Replica, now hlc.Time) (err error) {
-				res, err = b.lookup(r, now, g.partition, sub.GetItems())
+			info := b.server.replyInfo(g.partition)
+			err := readFrom(ctx, p, how, info, func(r *replica.Replica, now hlc.Time) (err error) {
+				res, err = b.lookup(r, now, info, items)
 				return err
 			})
 			return res, err
 		},
-		remote: func(ctx context.Context, p *peer) (*atollv1.BatchGetResponse, error) {
-			res, err := p.kv.BatchGet(ctx, sub)
+		remote: func(ctx context.Context, p *peer, o *atollv1.ReadOptions) (*atollv1.BatchGetResponse, error) {
+			res, err := p.kv.BatchGet(ctx, &atollv1.BatchGetRequest{Items: items, Options: o})
 			if err != nil {
 				return nil, err
 			}
-			if len(res.GetItems()) != len(sub.GetItems()) {
-				return nil, fmt.Errorf("node %s answered %d items for %d", p.id, len(res.GetItems()), len(sub.GetItems()))
+			if len(res.GetItems()) != len(items) {
+				return nil, fmt.Errorf("node %s answered %d items for %d", p.id, len(res.GetItems()), len(items))
 			}
 			for i, item := range res.GetItems() {
 				res.Items[i] = b.fit(item)
@@ -291,7 +291,7 @@ func (b *batchGet) group(ctx context.Context, g *group) (*atollv1.BatchGetRespon
 }
 
 func (b *batchGet) lookup(
-	r *replica.Replica, now hlc.Time, p topology.PartitionID, items []*atollv1.GetRequest,
+	r *replica.Replica, now hlc.Time, info *atollv1.ReplyInfo, items []*atollv1.GetRequest,
 ) (*atollv1.BatchGetResponse, error) {
 	res := &atollv1.BatchGetResponse{Items: make([]*atollv1.BatchGetItem, len(items))}
 	for i, item := range items {
@@ -303,7 +303,7 @@ func (b *batchGet) lookup(
 		if f != nil {
 			return nil, f
 		}
-		got, err := b.server.lookup(r, now, p, namespace, item.GetKey(), b.level)
+		got, err := lookup(r, now, namespace, item.GetKey(), info)
 		if err != nil {
 			return nil, err
 		}

@@ -21,6 +21,7 @@ type cause struct {
 
 // causes is searched in order: an error can match several.
 var causes = [...]cause{
+	{as[*region.StaleError], tooStale},
 	{is(region.ErrOutcomeUnknown), always(reasonOutcomeUnknown, outcomeUnknownText)},
 	{as[*region.NotLeaderError], notLeader},
 	{is(region.ErrNotLeader), always(reasonNoLeader, "the partition has no leader now; try again")},
@@ -29,6 +30,12 @@ var causes = [...]cause{
 	{is(region.ErrOverloaded), always(reasonOverloaded, "the partition has too much work waiting; try again later")},
 	{is(region.ErrOpIDReused), always(reasonInvalidArgument, "the op_id was already used for a different write; use a new one", "field", "options.op_id")},
 	{is(region.ErrBadCommand), always(reasonBatchTooLarge, "the write is too large; split it", "limit", strconv.Itoa(maxBatchBytes))},
+	{is(region.ErrNoQuorum), always(reasonNoQuorum, "no majority of the partition's replicas answers this node; try again, or another node")},
+	{is(region.ErrNotMergeable), always(reasonInvalidArgument, "the operation's outcome depends on others, so one node cannot acknowledge it; use DURABILITY_QUORUM", "field", "options.durability")},
+	{is(region.ErrDiskFull), always(reasonDiskFull, "the node's disk is nearly full; make room, and writes go on by themselves")},
+	{is(region.ErrTooManyWatchers), always(reasonTooManyWatchers, "the node has as many watchers as it may; watch at another node, or watch fewer and wider prefixes")},
+	{is(region.ErrFeedBehind), always(reasonOverloaded, "changes come faster than the watch reads them; go on from the last cursor")},
+	{is(region.ErrBadCursor), always(reasonInvalidArgument, "the cursor is not one of this service; leave it out to begin from now", "field", "cursor")},
 	{is(region.ErrClockAhead), always(reasonClockUnsafe, "a clock is too far ahead of this node's; check the time synchronisation of all nodes")},
 
 	{as[*replica.WrongTypeError], wrongType},
@@ -89,6 +96,7 @@ func failureOfWrite(ctx context.Context, err error) *failure {
 	refused := errors.Is(err, region.ErrNotLeader) || errors.Is(err, region.ErrNotHosted) ||
 		errors.Is(err, region.ErrShuttingDown) || errors.Is(err, region.ErrOverloaded) ||
 		errors.Is(err, region.ErrOpIDReused) || errors.Is(err, region.ErrBadCommand) ||
+		errors.Is(err, region.ErrNotMergeable) || errors.Is(err, region.ErrDiskFull) ||
 		as[*replica.OpError](err) || as[*failure](err) || ended && ctx.Err() != nil
 	if errors.Is(err, region.ErrOutcomeUnknown) || !refused {
 		return fail(reasonOutcomeUnknown, outcomeUnknownText).because(err)
@@ -123,6 +131,15 @@ func notLeader(err error) *failure {
 		return fail(reasonNoLeader, "the partition has no leader now; try again")
 	}
 	return fail(reasonNotOwner, "another node leads the partition; ask it", "node", string(e.Leader))
+}
+
+func tooStale(err error) *failure {
+	e, _ := errors.AsType[*region.StaleError](err)
+	lag := "unknown"
+	if e.Known {
+		lag = strconv.FormatInt(e.Age.Milliseconds(), 10)
+	}
+	return fail(reasonStale, "the replica may be further behind than max_staleness; try again, or another node", "lag_ms", lag)
 }
 
 func wrongType(err error) *failure {

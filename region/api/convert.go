@@ -9,15 +9,7 @@ import (
 	"github.com/atolldb/atoll/crdt/replica"
 	"github.com/atolldb/atoll/hlc"
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
-	"github.com/atolldb/atoll/region"
 )
-
-func servedBy(l region.Level) atollv1.Consistency {
-	if l == region.Eventual {
-		return atollv1.Consistency_CONSISTENCY_EVENTUAL
-	}
-	return atollv1.Consistency_CONSISTENCY_LINEARIZABLE
-}
 
 // putOf checks a Put and returns it for the replica. now is what its time to live counts from.
 func putOf(r *atollv1.PutRequest, now time.Time) (replica.Op, *failure) {

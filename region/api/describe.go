@@ -18,14 +18,14 @@ import (
 // ScanPartition returns one page of one partition's keys.
 func (p *peerService) ScanPartition(ctx context.Context, r *peerv1.ScanPartitionRequest) (*peerv1.ScanPartitionResponse, error) {
 	s := p.server()
-	level, f := checkReadOptions(r.GetOptions())
+	how, f := checkReadOptions(r.GetOptions())
 	if f == nil {
 		f = s.checkPartition(r.GetPartition())
 	}
 	if f != nil {
 		return nil, f
 	}
-	return s.scanPage(ctx, r, level)
+	return s.scanPage(ctx, r, how)
 }
 
 // DescribePartition returns one partition's status, or its digest if asked.
@@ -36,11 +36,11 @@ func (p *peerService) DescribePartition(ctx context.Context, r *peerv1.DescribeP
 	}
 	id := topology.PartitionID(r.GetPartition())
 	if r.GetWithDigest() {
-		level, f := checkReadOptions(r.GetOptions())
+		how, f := checkReadOptions(r.GetOptions())
 		if f != nil {
 			return nil, f
 		}
-		digest, err := s.digest(ctx, id, level, r.GetOptions())
+		digest, err := s.digest(ctx, id, how)
 		return &peerv1.DescribePartitionResponse{Digest: digest}, err
 	}
 	return s.describe(ctx, id)
@@ -153,16 +153,14 @@ func lagOf(f *Flow) *atollv1.Lag {
 }
 
 // digest returns a partition's digest and the vector that belongs to it.
-func (s *Server) digest(
-	ctx context.Context, id topology.PartitionID, level region.Level, o *atollv1.ReadOptions,
-) (*atollv1.PartitionDigest, error) {
-	return route(ctx, s, call[*atollv1.PartitionDigest]{
-		partition:  id,
-		anyReplica: level == region.Eventual,
-		timeout:    digestTimeout,
-		local: func(ctx context.Context, p Partition) (*atollv1.PartitionDigest, error) {
+func (s *Server) digest(ctx context.Context, id topology.PartitionID, how reading) (*atollv1.PartitionDigest, error) {
+	return routeRead(ctx, s, readCall[*atollv1.PartitionDigest]{
+		partition: id,
+		how:       how,
+		timeout:   digestTimeout,
+		local: func(ctx context.Context, p Partition, how reading) (*atollv1.PartitionDigest, error) {
 			res := &atollv1.PartitionDigest{Partition: uint32(id)}
-			return res, p.Read(ctx, level, func(r *replica.Replica, _ hlc.Time) error {
+			return res, readFrom(ctx, p, how, &atollv1.ReplyInfo{}, func(r *replica.Replica, _ hlc.Time) error {
 				digest, err := r.Digest()
 				if err != nil {
 					return err
@@ -172,7 +170,7 @@ func (s *Server) digest(
 				return nil
 			})
 		},
-		remote: func(ctx context.Context, p *peer) (*atollv1.PartitionDigest, error) {
+		remote: func(ctx context.Context, p *peer, o *atollv1.ReadOptions) (*atollv1.PartitionDigest, error) {
 			res, err := p.nodes.DescribePartition(ctx, &peerv1.DescribePartitionRequest{
 				Partition: uint32(id), WithDigest: true, Options: o,
 			})

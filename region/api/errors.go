@@ -33,11 +33,15 @@ const (
 	reasonNotPresent      reason = "NOT_PRESENT"
 	reasonNotOwner        reason = "NOT_OWNER"
 	reasonNoLeader        reason = "NO_LEADER"
+	reasonNoQuorum        reason = "NO_QUORUM"
+	reasonStale           reason = "STALE"
 	reasonShuttingDown    reason = "SHUTTING_DOWN"
 	reasonOutcomeUnknown  reason = "OUTCOME_UNKNOWN"
 	reasonDeadline        reason = "DEADLINE"
 	reasonOverloaded      reason = "OVERLOADED"
 	reasonQuotaExceeded   reason = "QUOTA_EXCEEDED"
+	reasonDiskFull        reason = "DISK_FULL"
+	reasonTooManyWatchers reason = "TOO_MANY_WATCHERS"
 	reasonClockUnsafe     reason = "CLOCK_UNSAFE"
 	reasonCorrupt         reason = "CORRUPT"
 	reasonInternal        reason = "INTERNAL"
@@ -74,11 +78,15 @@ var table = [...]row{
 	{reasonNotPresent, connect.CodeFailedPrecondition, notDone, 0},
 	{reasonNotOwner, connect.CodeFailedPrecondition, notDone, 50 * time.Millisecond},
 	{reasonNoLeader, connect.CodeUnavailable, notDone, 200 * time.Millisecond},
+	{reasonNoQuorum, connect.CodeUnavailable, notDone, 200 * time.Millisecond},
+	{reasonStale, connect.CodeUnavailable, notDone, 200 * time.Millisecond},
 	{reasonShuttingDown, connect.CodeUnavailable, notDone, 200 * time.Millisecond},
 	{reasonOutcomeUnknown, connect.CodeUnknown, unknown, 100 * time.Millisecond},
 	{reasonDeadline, connect.CodeDeadlineExceeded, notDone, 100 * time.Millisecond},
 	{reasonOverloaded, connect.CodeResourceExhausted, notDone, 100 * time.Millisecond},
 	{reasonQuotaExceeded, connect.CodeResourceExhausted, notDone, 0},
+	{reasonDiskFull, connect.CodeResourceExhausted, notDone, time.Second},
+	{reasonTooManyWatchers, connect.CodeResourceExhausted, notDone, time.Second},
 	{reasonClockUnsafe, connect.CodeFailedPrecondition, notDone, time.Second},
 	{reasonCorrupt, connect.CodeDataLoss, notDone, 0},
 	{reasonInternal, connect.CodeInternal, unknown, 0},

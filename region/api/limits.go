@@ -11,7 +11,6 @@ import (
 
 	"github.com/atolldb/atoll/crdt/replica"
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
-	"github.com/atolldb/atoll/region"
 )
 
 // Limits of the contract. Whatever exceeds one is refused before anything is done.
@@ -89,29 +88,6 @@ func checkWriteOptions(o *atollv1.WriteOptions) *failure {
 		return notServed("options.session", "a session token")
 	}
 	return nil
-}
-
-// checkReadOptions returns the level that the options ask for.
-func checkReadOptions(o *atollv1.ReadOptions) (region.Level, *failure) {
-	switch {
-	case o.GetMaxStaleness() != nil:
-		return 0, notServed("options.max_staleness", "a bound of staleness")
-	case len(o.GetSession()) > 0:
-		return 0, notServed("options.session", "a session token")
-	}
-	switch o.GetStrategy() {
-	case atollv1.Strategy_STRATEGY_UNSPECIFIED, atollv1.Strategy_STRATEGY_AUTO, atollv1.Strategy_STRATEGY_LEADER:
-	default:
-		return 0, notServed("options.strategy", o.GetStrategy().String())
-	}
-	switch o.GetConsistency() {
-	case atollv1.Consistency_CONSISTENCY_UNSPECIFIED, atollv1.Consistency_CONSISTENCY_LINEARIZABLE:
-		return region.Linearizable, nil
-	case atollv1.Consistency_CONSISTENCY_EVENTUAL:
-		return region.Eventual, nil
-	default:
-		return 0, notServed("options.consistency", o.GetConsistency().String())
-	}
 }
 
 // conditionOf checks a condition and returns it for the replica.

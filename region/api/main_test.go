@@ -9,14 +9,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connecthttp"
 
-	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/replica"
 	"github.com/atolldb/atoll/hlc"
 	"github.com/atolldb/atoll/internal/testkit"
@@ -26,115 +24,6 @@ import (
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
-
-// fakeGroup is one partition of a region, shared by its replicas: a replica in memory and a leader
-// that the test chooses.
-type fakeGroup struct {
-	mu      sync.Mutex
-	memory  *replica.Memory
-	actor   crdt.Actor
-	leader  topology.NodeID
-	known   map[string][]replica.Outcome
-	lies    map[topology.NodeID]topology.NodeID // what a node wrongly takes for the leader
-	onWrite func(context.Context) error         // runs before a write is done
-	afterDo func() error                        // runs after a write was done
-	onRead  func() error
-	writes  int // writes that reached the leader
-	reads   int // reads served
-}
-
-// readsFail sets what happens to reads from now on, also while a request is still under way.
-func (g *fakeGroup) readsFail(how func() error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.onRead = how
-}
-
-// fakeReplica is one node's replica of a fakeGroup.
-type fakeReplica struct {
-	*fakeGroup
-	self topology.NodeID
-}
-
-func (r *fakeReplica) Leader() (topology.NodeID, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.leaderLocked(), r.leaderLocked() != ""
-}
-
-func (r *fakeReplica) leaderLocked() topology.NodeID {
-	if lie, ok := r.lies[r.self]; ok {
-		return lie
-	}
-	return r.leader
-}
-
-func (r *fakeReplica) View() *region.MachineView {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	rep, err := replica.Open(r.memory, r.actor)
-	if err != nil {
-		panic(err)
-	}
-	return &region.MachineView{
-		Vector: rep.Vector(),
-		HLCs:   map[crdt.Actor]hlc.Time{r.actor: rep.LastHLC()},
-		Outbox: region.OutboxState{Actor: r.actor, First: 1, Head: rep.Seq(), Bytes: 100},
-	}
-}
-
-func (r *fakeReplica) Write(ctx context.Context, opID string, ops []replica.Op) (region.WriteResult, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if leader := r.leaderLocked(); leader != r.self {
-		return region.WriteResult{}, &region.NotLeaderError{Leader: leader}
-	}
-	r.writes++
-	if r.onWrite != nil {
-		if err := r.onWrite(ctx); err != nil {
-			return region.WriteResult{}, err
-		}
-	}
-	if outcomes, ok := r.known[opID]; ok && opID != "" {
-		return region.WriteResult{Outcomes: outcomes, Repeated: true}, nil
-	}
-	next := r.memory.Clone()
-	rep, err := replica.Open(next, r.actor)
-	if err != nil {
-		return region.WriteResult{}, err
-	}
-	outcomes, _, err := rep.Execute(testNow(), ops)
-	if err != nil {
-		return region.WriteResult{}, err
-	}
-	if err := rep.Flush(); err != nil {
-		return region.WriteResult{}, err
-	}
-	r.memory, r.known[opID] = next, outcomes
-	if r.afterDo != nil {
-		return region.WriteResult{}, r.afterDo()
-	}
-	return region.WriteResult{Outcomes: outcomes}, nil
-}
-
-func (r *fakeReplica) Read(_ context.Context, level region.Level, fn func(*replica.Replica, hlc.Time) error) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if leader := r.leaderLocked(); leader != r.self && level == region.Linearizable {
-		return &region.NotLeaderError{Leader: leader}
-	}
-	r.reads++
-	if r.onRead != nil {
-		if err := r.onRead(); err != nil {
-			return err
-		}
-	}
-	rep, err := replica.Open(r.memory, r.actor)
-	if err != nil {
-		return err
-	}
-	return fn(rep, testNow())
-}
 
 // testNow is the instant at which all tests take place.
 func testNow() hlc.Time { return hlc.At(1_800_000_000_000, 0) }
@@ -176,7 +65,7 @@ func setup(t *testing.T, nodes int, partitions uint32, replicas int, change ...f
 	for range partitions {
 		r.groups = append(r.groups, &fakeGroup{
 			memory: replica.NewMemory(), actor: eu.Actor(), leader: "eu-0",
-			known: map[string][]replica.Outcome{}, lies: map[topology.NodeID]topology.NodeID{},
+			known: map[string][]replica.Outcome{}, lies: map[topology.NodeID]topology.NodeID{}, age: map[topology.NodeID]time.Duration{},
 		})
 	}
 	placement := r.cluster.Placement(&eu)

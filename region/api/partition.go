@@ -18,8 +18,8 @@ type Partition interface {
 	View() *region.MachineView
 	// Write runs operations in order, all or none.
 	Write(ctx context.Context, opID string, ops []replica.Op) (region.WriteResult, error)
-	// Read calls fn with a view that keeps the level's promise.
-	Read(ctx context.Context, level region.Level, fn func(r *replica.Replica, now hlc.Time) error) error
+	// Read calls fn with a view that keeps the promise asked for.
+	Read(ctx context.Context, o region.ReadOptions, fn func(r *replica.Replica, now hlc.Time) error) (region.ReadInfo, error)
 }
 
 // Hosted returns this node's replica of a partition, or an error that matches region.ErrNotHosted.

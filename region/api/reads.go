@@ -7,8 +7,6 @@ import (
 	"github.com/atolldb/atoll/crdt/replica"
 	"github.com/atolldb/atoll/hlc"
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
-	"github.com/atolldb/atoll/region"
-	"github.com/atolldb/atoll/topology"
 )
 
 const (
@@ -23,40 +21,41 @@ const (
 // Get returns a key's value.
 func (k *kvService) Get(ctx context.Context, r *atollv1.GetRequest) (*atollv1.GetResponse, error) {
 	s := k.server()
-	namespace, level, f := checkRead(r.GetNamespace(), r.GetKey(), r.GetOptions())
+	namespace, how, f := checkRead(r.GetNamespace(), r.GetKey(), r.GetOptions())
 	if f != nil {
 		return nil, f
 	}
 	partition := s.cluster.PartitionOf(namespace, r.GetKey())
-	return route(ctx, s, call[*atollv1.GetResponse]{
-		partition:  partition,
-		anyReplica: level == region.Eventual,
-		local: func(ctx context.Context, p Partition) (*atollv1.GetResponse, error) {
+	return routeRead(ctx, s, readCall[*atollv1.GetResponse]{
+		partition: partition,
+		how:       how,
+		local: func(ctx context.Context, p Partition, how reading) (*atollv1.GetResponse, error) {
 			var res *atollv1.GetResponse
-			err := p.Read(ctx, level, func(rep *replica.Replica, now hlc.Time) (err error) {
-				res, err = s.lookup(rep, now, partition, namespace, r.GetKey(), level)
+			info := s.replyInfo(partition)
+			err := readFrom(ctx, p, how, info, func(rep *replica.Replica, now hlc.Time) (err error) {
+				res, err = lookup(rep, now, namespace, r.GetKey(), info)
 				return err
 			})
 			return res, err
 		},
-		remote: func(ctx context.Context, p *peer) (*atollv1.GetResponse, error) { return p.kv.Get(ctx, r) },
+		remote: func(ctx context.Context, p *peer, o *atollv1.ReadOptions) (*atollv1.GetResponse, error) {
+			return p.kv.Get(ctx, &atollv1.GetRequest{Key: r.GetKey(), Namespace: namespace, Options: o})
+		},
 	})
 }
 
-func checkRead(namespace, key string, o *atollv1.ReadOptions) (string, region.Level, *failure) {
+func checkRead(namespace, key string, o *atollv1.ReadOptions) (string, reading, *failure) {
 	namespace, f := checkName(namespace, key)
 	if f != nil {
-		return "", 0, f
+		return "", reading{}, f
 	}
-	level, f := checkReadOptions(o)
-	return namespace, level, f
+	how, f := checkReadOptions(o)
+	return namespace, how, f
 }
 
 // lookup reads one key.
-func (s *Server) lookup(
-	r *replica.Replica, now hlc.Time, partition topology.PartitionID, namespace, key string, level region.Level,
-) (*atollv1.GetResponse, error) {
-	res := &atollv1.GetResponse{Info: s.replyInfo(partition, servedBy(level))}
+func lookup(r *replica.Replica, now hlc.Time, namespace, key string, info *atollv1.ReplyInfo) (*atollv1.GetResponse, error) {
+	res := &atollv1.GetResponse{Info: info}
 	object, found, err := r.Lookup(namespace, key, now)
 	if err != nil || !found {
 		return res, err
@@ -73,7 +72,7 @@ func (s *Server) lookup(
 // Query asks one question of a typed value.
 func (k *kvService) Query(ctx context.Context, r *atollv1.QueryRequest) (*atollv1.QueryResponse, error) {
 	s := k.server()
-	namespace, level, f := checkRead(r.GetNamespace(), r.GetKey(), r.GetOptions())
+	namespace, how, f := checkRead(r.GetNamespace(), r.GetKey(), r.GetOptions())
 	if f == nil {
 		f = checkQuery(r.GetQuery())
 	}
@@ -81,16 +80,18 @@ func (k *kvService) Query(ctx context.Context, r *atollv1.QueryRequest) (*atollv
 		return nil, f
 	}
 	partition := s.cluster.PartitionOf(namespace, r.GetKey())
-	return route(ctx, s, call[*atollv1.QueryResponse]{
-		partition:  partition,
-		anyReplica: level == region.Eventual,
-		local: func(ctx context.Context, p Partition) (*atollv1.QueryResponse, error) {
-			res := &atollv1.QueryResponse{Info: s.replyInfo(partition, servedBy(level))}
-			return res, p.Read(ctx, level, func(rep *replica.Replica, now hlc.Time) error {
+	return routeRead(ctx, s, readCall[*atollv1.QueryResponse]{
+		partition: partition,
+		how:       how,
+		local: func(ctx context.Context, p Partition, how reading) (*atollv1.QueryResponse, error) {
+			res := &atollv1.QueryResponse{Info: s.replyInfo(partition)}
+			return res, readFrom(ctx, p, how, res.GetInfo(), func(rep *replica.Replica, now hlc.Time) error {
 				return answer(rep, now, namespace, r, res)
 			})
 		},
-		remote: func(ctx context.Context, p *peer) (*atollv1.QueryResponse, error) { return p.kv.Query(ctx, r) },
+		remote: func(ctx context.Context, p *peer, o *atollv1.ReadOptions) (*atollv1.QueryResponse, error) {
+			return p.kv.Query(ctx, &atollv1.QueryRequest{Key: r.GetKey(), Namespace: namespace, Query: r.GetQuery(), Options: o})
+		},
 	})
 }
 

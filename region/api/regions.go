@@ -11,7 +11,6 @@ import (
 	"github.com/atolldb/atoll/hlc"
 	peerv1 "github.com/atolldb/atoll/proto/atoll/peer/v1"
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
-	"github.com/atolldb/atoll/region"
 	"github.com/atolldb/atoll/topology"
 )
 
@@ -81,7 +80,7 @@ func (s *Server) regionStates(flows []*atollv1.Flow) []*atollv1.Region {
 // Digest returns per partition the version vector and a digest of the state.
 func (r *regionsService) Digest(ctx context.Context, req *atollv1.DigestRequest) (*atollv1.DigestResponse, error) {
 	s := r.server()
-	level, f := checkReadOptions(req.GetOptions())
+	how, f := checkReadOptions(req.GetOptions())
 	if f != nil {
 		return nil, f
 	}
@@ -101,7 +100,7 @@ func (r *regionsService) Digest(ctx context.Context, req *atollv1.DigestRequest)
 	}
 	res := &atollv1.DigestResponse{Region: s.region.Name, Partitions: make([]*atollv1.PartitionDigest, len(wanted))}
 	err := s.eachPartition(len(wanted), func(i int) error {
-		digest, err := s.digest(ctx, topology.PartitionID(wanted[i]), level, req.GetOptions())
+		digest, err := s.digest(ctx, topology.PartitionID(wanted[i]), how)
 		if err != nil {
 			digest = &atollv1.PartitionDigest{Partition: wanted[i], Error: failureOf(err).item()}
 		}
@@ -125,9 +124,9 @@ func (r *regionsService) Explain(ctx context.Context, req *atollv1.ExplainReques
 			res := &atollv1.ExplainResponse{
 				Region:    s.region.Name,
 				Partition: uint32(partition),
-				Info:      s.replyInfo(partition, atollv1.Consistency_CONSISTENCY_LINEARIZABLE),
+				Info:      s.replyInfo(partition),
 			}
-			return res, p.Read(ctx, region.Linearizable, func(rep *replica.Replica, _ hlc.Time) error {
+			return res, readFrom(ctx, p, reading{}, res.GetInfo(), func(rep *replica.Replica, _ hlc.Time) error {
 				explained, err := rep.Explain(namespace, req.GetKey())
 				for i := range explained {
 					res.Objects = append(res.Objects, s.explainedObject(&explained[i]))

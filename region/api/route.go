@@ -27,6 +27,10 @@ type call[T any] struct {
 	anyReplica bool
 	// noWait gives up when there is no leader now.
 	noWait bool
+	// waitsStale waits for a replica that is not too far behind.
+	waitsStale bool
+	// patience is for how long to wait for a node that serves; 0 means leaderWait.
+	patience time.Duration
 	// write makes an unanswered request one that may have been done; with an opID it can be repeated.
 	write bool
 	opID  string
@@ -47,12 +51,12 @@ func route[T any](ctx context.Context, s *Server, c call[T]) (T, error) {
 		}
 		maybeDone = maybeDone || c.write && rowOf(f.reason).outcome == unknown
 		hint = topology.NodeID(f.metadata["node"])
-		again := canTryAgain(f, c.opID) && !wasForwarded(ctx) && !c.noWait && ctx.Err() == nil
+		again := (canTryAgain(f, c.opID) || c.waitsStale && f.reason == reasonStale) && !wasForwarded(ctx) && !c.noWait && ctx.Err() == nil
 		pause := min(firstRouteWait<<min(attempt, 10), maxRouteWait)
 		if attempt == 0 && f.reason == reasonNotOwner {
 			pause = 0 // ask the right node at once
 		}
-		if !again || waited >= leaderWait || !wait(ctx, pause) {
+		if !again || waited >= cmp.Or(c.patience, leaderWait) || !wait(ctx, pause) {
 			return zero, s.conclude(ctx, f, c.opID, maybeDone)
 		}
 		waited += max(pause, f.spent)

@@ -14,7 +14,6 @@ import (
 	peerv1 "github.com/atolldb/atoll/proto/atoll/peer/v1"
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
 	"github.com/atolldb/atoll/proto/atoll/v1/atollv1connect"
-	"github.com/atolldb/atoll/region"
 	"github.com/atolldb/atoll/topology"
 )
 
@@ -44,7 +43,7 @@ func (k *kvService) Scan(ctx context.Context, r *atollv1.ScanRequest, stream ato
 type merge struct {
 	server  *Server
 	request *peerv1.ScanPartitionRequest // of every page, but for partition and start
-	level   region.Level
+	how     reading
 	sources []*source
 }
 
@@ -61,7 +60,7 @@ func (s *Server) newMerge(r *atollv1.ScanRequest) (*merge, *failure) {
 	if f != nil {
 		return nil, f
 	}
-	level, f := checkReadOptions(r.GetOptions())
+	how, f := checkReadOptions(r.GetOptions())
 	if f != nil {
 		return nil, f
 	}
@@ -74,7 +73,7 @@ func (s *Server) newMerge(r *atollv1.ScanRequest) (*merge, *failure) {
 		limit = min(limit, r.GetLimit())
 	}
 	partitions := int(s.cluster.Partitions)
-	m := &merge{server: s, level: level, sources: make([]*source, partitions), request: &peerv1.ScanPartitionRequest{
+	m := &merge{server: s, how: how, sources: make([]*source, partitions), request: &peerv1.ScanPartitionRequest{
 		Namespace: namespace,
 		End:       end,
 		Limit:     uint32(limit),
@@ -159,7 +158,7 @@ func (m *merge) fetch(ctx context.Context, src *source) error {
 	defer cancel()
 	req := proto.CloneOf(m.request)
 	req.Partition, req.Start = uint32(src.partition), src.start
-	page, err := m.server.scanPage(ctx, req, m.level)
+	page, err := m.server.scanPage(ctx, req, m.how)
 	if err != nil {
 		return err
 	}
@@ -246,18 +245,20 @@ func (m *merge) Pop() any {
 }
 
 // scanPage returns one page of one partition.
-func (s *Server) scanPage(ctx context.Context, r *peerv1.ScanPartitionRequest, level region.Level) (*peerv1.ScanPartitionResponse, error) {
-	return route(ctx, s, call[*peerv1.ScanPartitionResponse]{
-		partition:  topology.PartitionID(r.GetPartition()),
-		anyReplica: level == region.Eventual,
-		local: func(ctx context.Context, p Partition) (*peerv1.ScanPartitionResponse, error) {
+func (s *Server) scanPage(ctx context.Context, r *peerv1.ScanPartitionRequest, how reading) (*peerv1.ScanPartitionResponse, error) {
+	return routeRead(ctx, s, readCall[*peerv1.ScanPartitionResponse]{
+		partition: topology.PartitionID(r.GetPartition()),
+		how:       how,
+		local: func(ctx context.Context, p Partition, how reading) (*peerv1.ScanPartitionResponse, error) {
 			page := &peerv1.ScanPartitionResponse{}
-			return page, p.Read(ctx, level, func(rep *replica.Replica, now hlc.Time) error {
+			return page, readFrom(ctx, p, how, &atollv1.ReplyInfo{}, func(rep *replica.Replica, now hlc.Time) error {
 				return fillPage(rep, now, r, page)
 			})
 		},
-		remote: func(ctx context.Context, p *peer) (*peerv1.ScanPartitionResponse, error) {
-			return p.nodes.ScanPartition(ctx, r)
+		remote: func(ctx context.Context, p *peer, o *atollv1.ReadOptions) (*peerv1.ScanPartitionResponse, error) {
+			req := proto.CloneOf(r)
+			req.Options = o
+			return p.nodes.ScanPartition(ctx, req)
 		},
 	})
 }

@@ -175,13 +175,12 @@ func (s *Server) protect(do func() error) (err error) {
 }
 
 // replyInfo says who answers.
-func (s *Server) replyInfo(p topology.PartitionID, served atollv1.Consistency) *atollv1.ReplyInfo {
+func (s *Server) replyInfo(p topology.PartitionID) *atollv1.ReplyInfo {
 	return &atollv1.ReplyInfo{
 		Region:    s.region.Name,
 		Node:      string(s.self),
 		Partition: uint32(p),
 		Epoch:     uint64(s.region.Epoch),
-		Served:    served,
 	}
 }
 

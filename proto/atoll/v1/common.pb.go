@@ -672,7 +672,9 @@ type ReplyInfo struct {
 	// Whether the answer is older than what was asked for.
 	Stale bool `protobuf:"varint,7,opt,name=stale,proto3" json:"stale,omitempty"`
 	// A session token to pass on.
-	Session       []byte `protobuf:"bytes,8,opt,name=session,proto3" json:"session,omitempty"`
+	Session []byte `protobuf:"bytes,8,opt,name=session,proto3" json:"session,omitempty"`
+	// How a linearizable or bounded read was confirmed; unspecified if it was not.
+	Strategy      Strategy `protobuf:"varint,9,opt,name=strategy,proto3,enum=atoll.v1.Strategy" json:"strategy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -761,6 +763,13 @@ func (x *ReplyInfo) GetSession() []byte {
 		return x.Session
 	}
 	return nil
+}
+
+func (x *ReplyInfo) GetStrategy() Strategy {
+	if x != nil {
+		return x.Strategy
+	}
+	return Strategy_STRATEGY_UNSPECIFIED
 }
 
 // Error is the error of one item in a batch: the same code, reason, message and metadata that the
@@ -872,7 +881,7 @@ const file_atoll_v1_common_proto_rawDesc = "" +
 	"\rmax_staleness\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\fmaxStaleness\x12.\n" +
 	"\bstrategy\x18\x03 \x01(\x0e2\x12.atoll.v1.StrategyR\bstrategy\x12\x18\n" +
 	"\asession\x18\x04 \x01(\fR\asession\x12,\n" +
-	"\bon_stale\x18\x05 \x01(\x0e2\x11.atoll.v1.OnStaleR\aonStale\"\x83\x02\n" +
+	"\bon_stale\x18\x05 \x01(\x0e2\x11.atoll.v1.OnStaleR\aonStale\"\xb3\x02\n" +
 	"\tReplyInfo\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x1c\n" +
@@ -881,7 +890,8 @@ const file_atoll_v1_common_proto_rawDesc = "" +
 	"\x06served\x18\x05 \x01(\x0e2\x15.atoll.v1.ConsistencyR\x06served\x127\n" +
 	"\tstaleness\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\tstaleness\x12\x14\n" +
 	"\x05stale\x18\a \x01(\bR\x05stale\x12\x18\n" +
-	"\asession\x18\b \x01(\fR\asession\"\x81\x02\n" +
+	"\asession\x18\b \x01(\fR\asession\x12.\n" +
+	"\bstrategy\x18\t \x01(\x0e2\x12.atoll.v1.StrategyR\bstrategy\"\x81\x02\n" +
 	"\x05Error\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
@@ -964,13 +974,14 @@ var file_atoll_v1_common_proto_depIdxs = []int32{
 	4,  // 5: atoll.v1.ReadOptions.on_stale:type_name -> atoll.v1.OnStale
 	2,  // 6: atoll.v1.ReplyInfo.served:type_name -> atoll.v1.Consistency
 	12, // 7: atoll.v1.ReplyInfo.staleness:type_name -> google.protobuf.Duration
-	11, // 8: atoll.v1.Error.metadata:type_name -> atoll.v1.Error.MetadataEntry
-	12, // 9: atoll.v1.Error.retry_after:type_name -> google.protobuf.Duration
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	3,  // 8: atoll.v1.ReplyInfo.strategy:type_name -> atoll.v1.Strategy
+	11, // 9: atoll.v1.Error.metadata:type_name -> atoll.v1.Error.MetadataEntry
+	12, // 10: atoll.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_atoll_v1_common_proto_init() }

@@ -1,0 +1,174 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/replica"
+	"github.com/atolldb/atoll/hlc"
+	"github.com/atolldb/atoll/region"
+	"github.com/atolldb/atoll/topology"
+)
+
+// fakeGroup is one partition of a region, shared by its replicas: a replica in memory and a leader
+// that the test chooses.
+type fakeGroup struct {
+	mu       sync.Mutex
+	memory   *replica.Memory
+	actor    crdt.Actor
+	leader   topology.NodeID
+	known    map[string][]replica.Outcome
+	lies     map[topology.NodeID]topology.NodeID // what a node wrongly takes for the leader
+	onWrite  func(context.Context) error         // runs before a write is done
+	afterDo  func() error                        // runs after a write was done
+	onRead   func() error
+	age      map[topology.NodeID]time.Duration // how old a node's replica may be
+	noQuorum bool
+	writes   int // writes that reached the leader
+	reads    int // reads served
+	tried    int // reads asked for
+}
+
+// readsFail sets what happens to reads from now on, also while a request is still under way.
+func (g *fakeGroup) readsFail(how func() error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.onRead = how
+}
+
+// aged makes a node's replica as old as that.
+func (g *fakeGroup) aged(id topology.NodeID, age time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.age[id] = age
+}
+
+func (g *fakeGroup) readsTried() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.tried
+}
+
+// errNotYet is what a test waits to go away.
+var errNotYet = errors.New("not yet")
+
+// fakeReplica is one node's replica of a fakeGroup.
+type fakeReplica struct {
+	*fakeGroup
+	self topology.NodeID
+}
+
+func (r *fakeReplica) Leader() (topology.NodeID, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.leaderLocked(), r.leaderLocked() != ""
+}
+
+func (r *fakeReplica) leaderLocked() topology.NodeID {
+	if lie, ok := r.lies[r.self]; ok {
+		return lie
+	}
+	return r.leader
+}
+
+func (r *fakeReplica) View() *region.MachineView {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rep, err := replica.Open(r.memory, r.actor)
+	if err != nil {
+		panic(err)
+	}
+	return &region.MachineView{
+		Vector: rep.Vector(),
+		HLCs:   map[crdt.Actor]hlc.Time{r.actor: rep.LastHLC()},
+		Outbox: region.OutboxState{Actor: r.actor, First: 1, Head: rep.Seq(), Bytes: 100},
+	}
+}
+
+func (r *fakeReplica) Write(ctx context.Context, opID string, ops []replica.Op) (region.WriteResult, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if leader := r.leaderLocked(); leader != r.self {
+		return region.WriteResult{}, &region.NotLeaderError{Leader: leader}
+	}
+	r.writes++
+	if r.onWrite != nil {
+		if err := r.onWrite(ctx); err != nil {
+			return region.WriteResult{}, err
+		}
+	}
+	if outcomes, ok := r.known[opID]; ok && opID != "" {
+		return region.WriteResult{Outcomes: outcomes, Repeated: true}, nil
+	}
+	next := r.memory.Clone()
+	rep, err := replica.Open(next, r.actor)
+	if err != nil {
+		return region.WriteResult{}, err
+	}
+	outcomes, _, err := rep.Execute(testNow(), ops)
+	if err != nil {
+		return region.WriteResult{}, err
+	}
+	if err := rep.Flush(); err != nil {
+		return region.WriteResult{}, err
+	}
+	r.memory, r.known[opID] = next, outcomes
+	if r.afterDo != nil {
+		return region.WriteResult{}, r.afterDo()
+	}
+	return region.WriteResult{Outcomes: outcomes}, nil
+}
+
+func (r *fakeReplica) Read(
+	_ context.Context, o region.ReadOptions, fn func(*replica.Replica, hlc.Time) error,
+) (region.ReadInfo, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.tried++
+	info, err := r.promiseLocked(o)
+	if err != nil {
+		return info, err
+	}
+	r.reads++
+	if r.onRead != nil {
+		if err := r.onRead(); err != nil {
+			return region.ReadInfo{}, err
+		}
+	}
+	rep, err := replica.Open(r.memory, r.actor)
+	if err != nil {
+		return region.ReadInfo{}, err
+	}
+	return info, fn(rep, testNow())
+}
+
+func (r *fakeReplica) promiseLocked(o region.ReadOptions) (region.ReadInfo, error) {
+	info := region.ReadInfo{Served: o.Level, Strategy: o.Strategy, Known: true}
+	leader := r.leaderLocked()
+	switch {
+	case o.Level == region.Eventual:
+		info.Known = false
+	case o.Level == region.Bounded:
+		info.Staleness = r.age[r.self]
+		if info.Staleness > o.MaxStaleness {
+			return info, &region.StaleError{Age: info.Staleness, Known: true, Err: region.ErrNoQuorum}
+		}
+	case o.Strategy == region.StrategyMajority:
+		if r.noQuorum {
+			return info, region.ErrNoQuorum
+		}
+	case o.Strategy == region.StrategyFollower:
+		if leader == "" {
+			return info, &region.NotLeaderError{}
+		}
+	default:
+		info.Strategy = region.StrategyLeader
+		if leader != r.self {
+			return info, &region.NotLeaderError{Leader: leader}
+		}
+	}
+	return info, nil
+}
