@@ -12,11 +12,14 @@ import (
 	logv1 "github.com/atolldb/atoll/proto/atoll/log/v1"
 )
 
-// A batch is flushed when the previous one has been applied, with what waits by then: at most this
-// much, or one request alone. Nothing ever waits for a timer.
+// A batch is flushed when an entry is in flight no more, with what waits by then: at most this much,
+// or one request alone. Nothing ever waits for a timer.
 const (
 	batchCommands = 256
 	batchBytes    = 256 << 10
+	// proposalsInFlight is how many entries of a partition may be on their way. While one is being
+	// synced, the next gathers commands.
+	proposalsInFlight = 1
 	// More than this waiting, and new work is refused.
 	queueBytes    = 32 << 20
 	queueCommands = 16384
@@ -25,9 +28,12 @@ const (
 // request is one command that waits to be proposed and applied.
 type request struct {
 	command *logv1.Command
-	size    int
-	// reply has room for one answer, and gets exactly one unless the request is withdrawn.
-	reply chan answer
+	// given returns an error once the caller has given up: the request is not proposed then, if it
+	// still waits.
+	given func() error
+	size  int
+	// done gets exactly one answer unless the request is withdrawn. It must not block.
+	done  func(answer)
 	state requestState // guarded by batcher.mu
 }
 
@@ -42,15 +48,18 @@ const (
 type answer struct {
 	result result
 	err    error // why there is no result
+	judged bool  // the state machine says so: another try would not change it
 }
 
-// batcher packs waiting commands of one partition into Raft entries, one entry at a time.
+// batcher packs waiting commands of one partition into Raft entries.
 type batcher struct {
 	proposer uint64 // names this process, so that an entry of an earlier life is not mistaken for ours
 	machine  *Machine
 	group    Group
 	clock    *hlc.Clock
-	work     chan struct{} // has room for one: there is something in the queue
+	// shipsNowhere says that no other region needs the deltas of an entry.
+	shipsNowhere bool
+	work         chan struct{} // has room for one: there is something in the queue
 
 	mu struct {
 		sync.Mutex
@@ -59,6 +68,7 @@ type batcher struct {
 		closed bool
 	}
 	proposal uint64 // the last one's number; Run's alone
+	flying   sync.WaitGroup
 }
 
 func newBatcher(proposer uint64, machine *Machine, group Group, clock *hlc.Clock) *batcher {
@@ -69,15 +79,13 @@ func newBatcher(proposer uint64, machine *Machine, group Group, clock *hlc.Clock
 // NotLeaderError or ctx's if nothing was done, and ErrOutcomeUnknown if the command may yet be
 // applied.
 func (b *batcher) do(ctx context.Context, command *logv1.Command) (result, error) {
-	r := &request{command: command, size: proto.Size(command), reply: make(chan answer, 1)}
-	if r.size > maxEntryBytes/2 {
-		return result{}, fmt.Errorf("%w: command of %d bytes", ErrBadCommand, r.size)
-	}
+	reply := make(chan answer, 1)
+	r := &request{given: ctx.Err, command: command, done: func(a answer) { reply <- a }}
 	if err := b.enqueue(r); err != nil {
 		return result{}, err
 	}
 	select {
-	case a := <-r.reply:
+	case a := <-reply:
 		return a.result, a.err
 	case <-ctx.Done():
 		if b.withdraw(r) {
@@ -87,7 +95,13 @@ func (b *batcher) do(ctx context.Context, command *logv1.Command) (result, error
 	}
 }
 
+// enqueue adds a request to the queue. If it returns an error, nothing was done and done is not
+// called.
 func (b *batcher) enqueue(r *request) error {
+	r.size = proto.Size(r.command)
+	if r.size > maxEntryBytes/2 {
+		return fmt.Errorf("%w: command of %d bytes", ErrBadCommand, r.size)
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
@@ -98,11 +112,15 @@ func (b *batcher) enqueue(r *request) error {
 	}
 	b.mu.queue = append(b.mu.queue, r)
 	b.mu.bytes += r.size
+	b.signal()
+	return nil
+}
+
+func (b *batcher) signal() {
 	select {
 	case b.work <- struct{}{}:
 	default:
 	}
-	return nil
 }
 
 // withdraw takes a request back, and reports whether it was still waiting.
@@ -116,11 +134,10 @@ func (b *batcher) withdraw(r *request) bool {
 	return true
 }
 
-// take removes the next batch from the queue.
-func (b *batcher) take() []*request {
+// take removes the next batch from the queue, and those that their callers have given up.
+func (b *batcher) take() (batch, late []*request) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var batch []*request
 	size, taken := 0, 0
 	for _, r := range b.mu.queue {
 		if len(batch) == batchCommands || (len(batch) > 0 && size+r.size > batchBytes) {
@@ -132,57 +149,83 @@ func (b *batcher) take() []*request {
 			continue
 		}
 		r.state = requestProposed
+		if r.given() != nil {
+			late = append(late, r)
+			continue
+		}
 		size += r.size
 		batch = append(batch, r)
 	}
 	clear(b.mu.queue[:taken])
 	b.mu.queue = b.mu.queue[taken:]
 	if len(b.mu.queue) > 0 {
-		select {
-		case b.work <- struct{}{}:
-		default:
-		}
+		b.signal()
 	} else {
 		b.mu.queue = nil
 	}
-	return batch
+	return batch, late
 }
 
 // Run proposes batches until ctx ends. What waits then is refused.
 func (b *batcher) Run(ctx context.Context) error {
+	defer b.flying.Wait()
 	defer b.close()
+	places := make(chan struct{}, proposalsInFlight)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-b.work:
-			if batch := b.take(); len(batch) > 0 {
-				b.propose(ctx, batch)
-			}
+		case places <- struct{}{}:
 		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-b.work:
+		}
+		batch, late := b.take()
+		for _, r := range late {
+			r.done(answer{err: r.given()})
+		}
+		if len(batch) == 0 {
+			<-places
+			continue
+		}
+		b.proposal++
+		id := proposalID{b.proposer, b.proposal}
+		b.flying.Go(func() {
+			defer func() { <-places }()
+			b.propose(ctx, id, batch)
+		})
 	}
 }
 
 func (b *batcher) close() {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	b.mu.closed = true
-	for _, r := range b.mu.queue {
+	queue := b.mu.queue
+	b.mu.queue = nil
+	var waiting []*request
+	for _, r := range queue {
 		if r.state == requestWaiting {
 			r.state = requestProposed
-			r.reply <- answer{err: ErrShuttingDown}
+			waiting = append(waiting, r)
 		}
 	}
-	b.mu.queue = nil
+	b.mu.Unlock()
+	for _, r := range waiting {
+		r.done(answer{err: ErrShuttingDown})
+	}
 }
 
-// propose has one batch committed and applied, and answers every request in it.
-func (b *batcher) propose(ctx context.Context, batch []*request) {
-	b.proposal++
-	id := proposalID{b.proposer, b.proposal}
-	entry := &logv1.LogEntry{Proposer: id.proposer, Proposal: id.proposal, Hlc: uint64(b.clock.Now())}
-	for _, r := range batch {
-		entry.Commands = append(entry.Commands, r.command)
+// propose has one batch committed and applied, and answers every request in it. The answers come from
+// the state machine, which has them sooner than Raft tells that the entry is applied.
+func (b *batcher) propose(ctx context.Context, id proposalID, batch []*request) {
+	entry := &logv1.LogEntry{
+		Proposer: id.proposer, Proposal: id.proposal, Hlc: uint64(b.clock.Now()), ShipsNowhere: b.shipsNowhere,
+		Commands: make([]*logv1.Command, len(batch)),
+	}
+	for i, r := range batch {
+		entry.Commands[i] = r.command
 	}
 	data, err := proto.Marshal(entry)
 	if err != nil {
@@ -192,12 +235,19 @@ func (b *batcher) propose(ctx context.Context, batch []*request) {
 	results := make(chan []result, 1)
 	b.machine.expect(id, results)
 	defer b.machine.forsake(id)
-	err = b.outcome(b.group.Propose(ctx, data))
+	proposed := make(chan error, 1)
+	b.flying.Go(func() { proposed <- b.group.Propose(ctx, data) })
+	select {
+	case r := <-results:
+		answerAll(batch, r, nil)
+		return
+	case err = <-proposed:
+	}
 	select {
 	case r := <-results: // applied, whatever Propose says
 		answerAll(batch, r, nil)
 	default:
-		answerAll(batch, nil, err)
+		answerAll(batch, nil, b.outcome(err))
 	}
 }
 
@@ -221,11 +271,11 @@ func answerAll(batch []*request, results []result, err error) {
 	for i, r := range batch {
 		switch {
 		case err != nil:
-			r.reply <- answer{err: err}
+			r.done(answer{err: err})
 		case i < len(results):
-			r.reply <- answer{result: results[i], err: results[i].err}
+			r.done(answer{result: results[i], err: results[i].err, judged: !results[i].early})
 		default:
-			r.reply <- answer{err: ErrOutcomeUnknown}
+			r.done(answer{err: ErrOutcomeUnknown})
 		}
 	}
 }

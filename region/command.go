@@ -1,6 +1,7 @@
 package region
 
 import (
+	"encoding/binary"
 	"fmt"
 
 	"google.golang.org/protobuf/proto"
@@ -75,18 +76,35 @@ func decodeOperations(encoded []*logv1.Operation) []replica.Op {
 
 // fingerprint tells one write's operations from another's. Expiry is left out: a retry of the same
 // write computes it anew.
-func fingerprint(ops []*logv1.Operation) (uint64, error) {
+func fingerprint(ops []*logv1.Operation) uint64 {
 	var h xxh3.Hasher
-	for _, o := range ops {
-		same := proto.CloneOf(o)
-		same.ExpiresHlc = 0
-		data, err := proto.MarshalOptions{Deterministic: true}.Marshal(same)
-		if err != nil {
-			return 0, fmt.Errorf("encode operation: %w", err)
+	var number [8]byte
+	numbers := func(n ...uint64) {
+		for _, n := range n {
+			binary.BigEndian.PutUint64(number[:], n)
+			_, _ = h.Write(number[:])
 		}
-		_, _ = h.Write(data)
 	}
-	return h.Sum64(), nil
+	bytes := func(b []byte) {
+		numbers(uint64(len(b)))
+		_, _ = h.Write(b)
+	}
+	text := func(s string) {
+		numbers(uint64(len(s)))
+		_, _ = h.WriteString(s)
+	}
+	for _, o := range ops {
+		numbers(uint64(o.GetKind()), uint64(o.GetType()), uint64(o.GetDelta()), uint64(o.GetConditionKind()), uint64(len(o.GetElements())))
+		text(o.GetNamespace())
+		text(o.GetKey())
+		text(o.GetConditionVersion())
+		bytes(o.GetValue())
+		bytes(o.GetConditionValue())
+		for _, e := range o.GetElements() {
+			bytes(e)
+		}
+	}
+	return h.Sum64()
 }
 
 func encodeOutcomes(outcomes []replica.Outcome) []*logv1.Outcome {

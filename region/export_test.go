@@ -1,12 +1,12 @@
 package region
 
-// Waiting returns how many commands and linearizable readers wait for the next entry and barrier.
+// Waiting returns how many commands and linearizable readers wait for the next entry and proof.
 func (p *Partition) Waiting() (commands, readers int) {
 	p.batcher.mu.Lock()
 	commands = len(p.batcher.mu.queue)
 	p.batcher.mu.Unlock()
-	p.barrier.mu.Lock()
-	readers = p.barrier.mu.next.readers
-	p.barrier.mu.Unlock()
+	p.confirmer.leader.mu.Lock()
+	readers = p.confirmer.leader.mu.next.readers
+	p.confirmer.leader.mu.Unlock()
 	return commands, readers
 }

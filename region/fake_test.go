@@ -3,10 +3,13 @@ package region_test
 import (
 	"context"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hlc"
@@ -30,7 +33,7 @@ func (s partitionStore) Snapshot() (region.StoreSnapshot, error) { return s.Stor
 
 func openStore(t *testing.T, path string) partitionStore {
 	t.Helper()
-	s, err := store.Open(path, store.Options{OnFailure: func(err error) { t.Errorf("store failed: %v", err) }})
+	s, err := store.Open(path, store.Options{Buffer: true, OnFailure: func(err error) { t.Errorf("store failed: %v", err) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,9 +54,10 @@ type fakeGroup struct {
 	leading  bool
 	leader   topology.NodeID
 	changed  chan struct{}
-	barriers int
-	hold     chan struct{} // if set, Propose and Barrier wait for it to be closed
-	entered  chan struct{} // gets one message per Propose or Barrier that waits for hold
+	proofs   map[region.Strategy]int // how often each was asked for
+	unproved error                   // if set, a follower and a majority answer it
+	hold     chan struct{} // if set, Propose and proofs wait for it to be closed
+	entered  chan struct{} // gets one message per Propose or proof that waits for hold
 	fail     error         // if set, Propose returns it and commits nothing
 	failed   error         // if set, Propose returns it although it commits
 	tamper   func([]byte) []byte
@@ -62,7 +66,7 @@ type fakeGroup struct {
 func newFakeGroup(m *region.Machine) *fakeGroup {
 	return &fakeGroup{
 		machine: m, leading: true, leader: "eu-1",
-		changed: make(chan struct{}), entered: make(chan struct{}, 100),
+		changed: make(chan struct{}), entered: make(chan struct{}, 100), proofs: map[region.Strategy]int{},
 	}
 }
 
@@ -99,15 +103,29 @@ func (g *fakeGroup) Propose(_ context.Context, data []byte) error {
 	return g.failed
 }
 
-func (g *fakeGroup) Barrier(context.Context) error {
+func (g *fakeGroup) prove(s region.Strategy, refusal func() error) error {
 	g.wait()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.barriers++
-	if !g.leading {
-		return region.ErrNotLeader
-	}
-	return nil
+	g.proofs[s]++
+	return refusal()
+}
+
+func (g *fakeGroup) ConfirmLeader(context.Context) error {
+	return g.prove(region.StrategyLeader, func() error {
+		if !g.leading {
+			return region.ErrNotLeader
+		}
+		return nil
+	})
+}
+
+func (g *fakeGroup) ConfirmFollower(context.Context) error {
+	return g.prove(region.StrategyFollower, func() error { return g.unproved })
+}
+
+func (g *fakeGroup) ConfirmMajority(context.Context) error {
+	return g.prove(region.StrategyMajority, func() error { return g.unproved })
 }
 
 func (g *fakeGroup) Leader() (topology.NodeID, uint64, bool) {
@@ -164,7 +182,7 @@ func newFixture(t *testing.T, self topology.RegionID, destinations ...topology.R
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- f.Run(ctx) }()
+	go func() { done <- f.Run(ctx, semaphore.NewWeighted(1)) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -172,4 +190,18 @@ func newFixture(t *testing.T, self topology.RegionID, destinations ...topology.R
 		}
 	})
 	return f
+}
+
+// copyFile copies a file as it is on disk now.
+func copyFile(t *testing.T, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := filepath.Join(t.TempDir(), "crashed.db")
+	if err := os.WriteFile(to, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return to
 }

@@ -1,7 +1,6 @@
 package region
 
 import (
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -9,17 +8,21 @@ import (
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/replica"
 	"github.com/atolldb/atoll/hlc"
-	logv1 "github.com/atolldb/atoll/proto/atoll/log/v1"
 )
 
 // Store is the durable, ordered storage of one partition.
 type Store interface {
 	// View calls fn with a consistent, read-only view.
 	View(fn func(kv replica.KV) error) error
-	// Update calls fn in one transaction, which is synced to disk when Update returns nil. An error
-	// of fn rolls it back and is returned.
+	// Update calls fn in one transaction, which is visible when Update returns nil, and on disk after
+	// the next Flush. An error of fn leaves the store unusable.
 	Update(fn func(kv replica.KV) error) error
-	// Snapshot returns one consistent copy of everything.
+	// Flush makes every Update that returned before the call durable.
+	Flush() error
+	// Buffered is how many bytes wait for a Flush, and Full tells when they are many.
+	Buffered() int64
+	Full() <-chan struct{}
+	// Snapshot returns one consistent, durable copy of everything.
 	Snapshot() (StoreSnapshot, error)
 	// Install replaces everything by the copy in the file at path, which it consumes, if check
 	// accepts it.
@@ -38,10 +41,14 @@ type StoreSnapshot interface {
 //
 // Apply and Install are called by one goroutine at a time. All else is safe for concurrent use.
 type Machine struct {
-	self  crdt.Actor
-	store Store
-	clock *hlc.Clock
-	view  atomic.Pointer[MachineView]
+	self    crdt.Actor
+	store   Store
+	clock   *hlc.Clock
+	view    atomic.Pointer[MachineView]
+	durable atomic.Pointer[Position]
+	flush   sync.Mutex // held by Flush, over its write
+	memory  *memory    // the applying goroutine's
+	feed    *changes
 
 	// waiting holds this node's own proposals that are not yet applied.
 	waiting struct {
@@ -59,6 +66,7 @@ type result struct {
 	repeated bool   // the outcomes were remembered, nothing was done now
 	applied  uint64 // of a merge: the actor's sequence number reached
 	err      error  // refused: nothing was done
+	early    bool   // refused for now: it is not its turn
 }
 
 // MachineView is a summary of a partition's state as of one applied entry.
@@ -75,7 +83,7 @@ type MachineView struct {
 // NewMachine returns the state machine of the partition in store. self is the actor of this region;
 // clock observes every clock that is applied.
 func NewMachine(self crdt.Actor, store Store, clock *hlc.Clock) (*Machine, error) {
-	m := &Machine{self: self, store: store, clock: clock, outboxChanged: newBroadcast()}
+	m := &Machine{self: self, store: store, clock: clock, outboxChanged: newBroadcast(), feed: newChanges(self)}
 	m.waiting.proposals = map[proposalID]chan<- []result{}
 	return m, m.refresh()
 }
@@ -87,10 +95,19 @@ func (m *Machine) View() *MachineView { return m.view.Load() }
 func (m *Machine) Position() Position { return m.View().Position }
 
 // Durable returns how far what is applied survives a crash.
-func (m *Machine) Durable() Position { return m.Position() }
+func (m *Machine) Durable() Position { return *m.durable.Load() }
 
 // Flush makes everything applied before the call durable.
-func (m *Machine) Flush() error { return nil }
+func (m *Machine) Flush() error {
+	m.flush.Lock()
+	defer m.flush.Unlock()
+	applied := m.Position()
+	if err := m.store.Flush(); err != nil {
+		return err
+	}
+	m.durable.Store(&applied)
+	return nil
+}
 
 // Read calls fn with a consistent, read-only view of the replica.
 func (m *Machine) Read(fn func(r *replica.Replica) error) error {
@@ -114,11 +131,13 @@ func (m *Machine) ReadOutbox(from uint64, maxBytes int) ([]OutboxRecord, error) 
 	return records, err
 }
 
-// Apply applies committed entries in one durable transaction, and answers those that this node
-// proposed. An error means that the storage failed or is corrupt.
+// Apply applies committed entries in one transaction, and answers those that this node proposed. What
+// they did is visible then, and durable after a Flush; until then the log has it. An error means that
+// the storage failed or is corrupt.
 func (m *Machine) Apply(entries []Entry) error {
 	var answers map[proposalID][]result
 	var view *MachineView
+	var changed []change
 	err := m.store.Update(func(kv replica.KV) error {
 		answers = map[proposalID][]result{}
 		r, err := replica.Open(kv, m.self)
@@ -129,7 +148,7 @@ func (m *Machine) Apply(entries []Entry) error {
 		if err != nil {
 			return err
 		}
-		a := application{kv: kv, replica: r, state: &s}
+		a := application{kv: kv, replica: r, state: &s, memory: m.memory}
 		for i := range entries {
 			if err := a.entry(&entries[i], answers); err != nil {
 				return fmt.Errorf("apply entry %d: %w", entries[i].Index, err)
@@ -138,13 +157,14 @@ func (m *Machine) Apply(entries []Entry) error {
 		if err := r.Flush(); err != nil {
 			return err
 		}
-		view = viewOf(r, &s)
+		view, changed = viewOf(r, &s), a.changed
 		return s.save(kv)
 	})
 	if err != nil {
 		return err
 	}
 	m.publish(view)
+	m.feed.add(view, changed)
 	m.answer(answers)
 	return nil
 }
@@ -194,7 +214,13 @@ func (m *Machine) refresh() error {
 		if err != nil {
 			return err
 		}
-		m.publish(viewOf(r, &s))
+		if m.memory, err = loadMemory(kv); err != nil {
+			return err
+		}
+		view := viewOf(r, &s)
+		m.publish(view)
+		m.durable.Store(&view.Position)
+		m.feed.restart(view)
 		return nil
 	})
 }
@@ -217,105 +243,4 @@ func viewOf(r *replica.Replica, s *machineState) *MachineView {
 		view.Watermarks = append(view.Watermarks, Watermark{Region: k.region, Actor: k.actor, Seq: seq})
 	}
 	return view
-}
-
-// application is the state of one Apply.
-type application struct {
-	kv      replica.KV
-	replica *replica.Replica
-	state   *machineState
-}
-
-func (a *application) entry(e *Entry, answers map[proposalID][]result) error {
-	if e.Index <= a.state.position.Index {
-		return nil
-	}
-	a.state.position.Index, a.state.position.Term = e.Index, e.Term
-	switch e.Kind {
-	case EntryNothing:
-		return nil
-	case EntryConfiguration:
-		a.state.position.Configuration, a.state.position.ConfigurationIndex = e.Data, e.Index
-		return nil
-	case EntryCommand:
-	}
-	entry, err := decodeEntry(e.Data)
-	if err != nil {
-		// Every replica has the same bytes, so every replica skips the entry. Who proposed it hears
-		// nothing and must say that the outcome is unknown.
-		return nil
-	}
-	results := make([]result, len(entry.GetCommands()))
-	for i, c := range entry.GetCommands() {
-		if results[i], err = a.command(hlc.Time(entry.GetHlc()), c); err != nil {
-			return err
-		}
-	}
-	answers[proposalID{entry.GetProposer(), entry.GetProposal()}] = results
-	return nil
-}
-
-// command runs one command. Its error is the storage's; a refusal is in the result.
-func (a *application) command(now hlc.Time, c *logv1.Command) (result, error) {
-	switch c := c.GetCommand().(type) {
-	case *logv1.Command_Write:
-		return a.write(now, c.Write)
-	case *logv1.Command_Merge:
-		return a.merge(c.Merge)
-	case *logv1.Command_Acknowledge:
-		return result{}, acknowledge(a.kv, a.state, a.replica.Self(), c.Acknowledge)
-	default:
-		return result{err: ErrBadCommand}, nil
-	}
-}
-
-func (a *application) write(now hlc.Time, w *logv1.WriteCommand) (result, error) {
-	if w.GetOpId() != "" {
-		outcomes, ok, err := recall(a.kv, w)
-		if errors.Is(err, ErrOpIDReused) {
-			return result{err: err}, nil
-		}
-		if ok || err != nil {
-			return result{outcomes: outcomes, repeated: ok}, err
-		}
-	}
-	outcomes, deltas, err := a.replica.Execute(now, decodeOperations(w.GetOperations()))
-	if err != nil {
-		return refusal(err)
-	}
-	if err := appendOutbox(a.kv, &a.state.outbox, deltas); err != nil {
-		return result{}, err
-	}
-	if w.GetOpId() != "" {
-		if err := remember(a.kv, a.state, w, outcomes, max(now, a.replica.LastHLC())); err != nil {
-			return result{}, err
-		}
-	}
-	return result{outcomes: outcomes}, nil
-}
-
-func (a *application) merge(c *logv1.MergeCommand) (result, error) {
-	deltas := make([]replica.Delta, len(c.GetDeltas()))
-	for i, data := range c.GetDeltas() {
-		var err error
-		if deltas[i], err = replica.DecodeDelta(data); err != nil {
-			return result{err: err}, nil
-		}
-	}
-	actor := crdt.Actor(c.GetActor())
-	if _, err := a.replica.Merge(actor, deltas); err != nil {
-		return refusal(err)
-	}
-	return result{applied: a.replica.Vector().Get(actor)}, nil
-}
-
-// refusal sorts a replica's error: a refusal goes into the result, anything else is the storage's.
-func refusal(err error) (result, error) {
-	var op *replica.OpError
-	var gap *replica.GapError
-	var bad *replica.BadDeltaError
-	if errors.As(err, &op) || errors.As(err, &gap) || errors.As(err, &bad) {
-		return result{err: err}, nil
-	}
-	return result{}, err
 }

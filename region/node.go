@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/atolldb/atoll/topology"
 )
@@ -30,8 +31,9 @@ func NewNode(partitions []*Partition) *Node {
 // Run serves all partitions until ctx ends.
 func (n *Node) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
+	flushes := semaphore.NewWeighted(flushesAtOnce)
 	for _, p := range n.partitions {
-		g.Go(func() error { return p.Run(ctx) })
+		g.Go(func() error { return p.Run(ctx, flushes) })
 	}
 	return g.Wait()
 }

@@ -55,6 +55,16 @@ func appendOutbox(kv replica.KV, bounds *outboxBounds, deltas []replica.Delta) e
 	return nil
 }
 
+// passOutbox numbers deltas that no other region needs, and drops what is kept already.
+func passOutbox(kv replica.KV, bounds *outboxBounds, count int) error {
+	if err := trimOutbox(kv, bounds, bounds.head); err != nil {
+		return err
+	}
+	bounds.head += uint64(count)
+	bounds.trimmed = bounds.head
+	return nil
+}
+
 // trimOutbox removes the deltas up to and including seq.
 func trimOutbox(kv replica.KV, bounds *outboxBounds, seq uint64) error {
 	seq = min(seq, bounds.head)
@@ -107,6 +117,14 @@ func acknowledge(kv replica.KV, s *machineState, self crdt.Actor, c *logv1.Ackno
 		}
 	}
 	return trimOutbox(kv, &s.outbox, trim)
+}
+
+func (s *machineState) sortedQueues() []*logv1.QueuePosition {
+	var sorted []*logv1.QueuePosition
+	for _, queue := range slices.Sorted(maps.Keys(s.queues)) {
+		sorted = append(sorted, &logv1.QueuePosition{Queue: queue, Seq: s.queues[queue]})
+	}
+	return sorted
 }
 
 func (s *machineState) sortedWatermarks() []*logv1.Watermark {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/replica"
@@ -21,31 +22,25 @@ type Group interface {
 	// Propose has data committed and applied by this node's state machine. ErrNotLeader and
 	// ErrShuttingDown mean that nothing was done, any other error that it may have been.
 	Propose(ctx context.Context, data []byte) error
-	// Barrier returns nil once this node has proved that it led the group after the call began, and
-	// has applied all that was committed before.
-	Barrier(ctx context.Context) error
+	// ConfirmLeader returns nil once this node has proved that it led the group after the call began,
+	// and has applied everything that was acknowledged before.
+	ConfirmLeader(ctx context.Context) error
+	// ConfirmFollower returns nil once the leader has proved the same of itself, and this node has
+	// applied as much as it had.
+	ConfirmFollower(ctx context.Context) error
+	// ConfirmMajority returns nil once this node has applied everything that a majority may have
+	// acknowledged before the call. It needs no leader unless an entry is in doubt.
+	ConfirmMajority(ctx context.Context) error
 	// Leader returns who leads, in which term, as far as this node knows.
 	Leader() (leader topology.NodeID, term uint64, known bool)
-	// Leadership returns whether this node leads, and a channel that is closed at the next change.
+	// Leadership returns whether this node leads and has applied everything of earlier leaders, and a
+	// channel that is closed at the next change.
 	Leadership() (leading bool, changed <-chan struct{})
 }
-
-// Level is what a read promises.
-type Level uint8
-
-const (
-	// Linearizable reads reflect every write acknowledged in this region before they began.
-	Linearizable Level = iota
-	// Eventual reads reflect whatever this replica has applied.
-	Eventual
-)
 
 // maxClockAhead bounds how far in the future a delta's clock may be. A region whose clock is further
 // ahead would win every conflict from then on.
 const maxClockAhead = 10 * time.Second
-
-// emptyOutboxAt is how many deltas gather before a partition that ships to nobody drops them.
-const emptyOutboxAt = 1024
 
 // Partition is this node's replica of one partition. It is safe for concurrent use.
 type Partition struct {
@@ -56,7 +51,9 @@ type Partition struct {
 	wall         func() time.Time
 	destinations []topology.RegionID
 	batcher      *batcher
-	barrier      *barrier
+	confirmer    *confirmer
+	queue        LocalQueue
+	lowDisk      func() bool
 	logger       *slog.Logger
 }
 
@@ -72,27 +69,35 @@ type PartitionConfig struct {
 	Proposer uint64
 	// Destinations are the regions that must have a delta before it may leave the outbox.
 	Destinations []topology.RegionID
-	Logger       *slog.Logger
+	// Queue keeps local writes; without one they are refused.
+	Queue LocalQueue
+	// LowDisk reports whether the disk has too little free space for writes; nil means never.
+	LowDisk func() bool
+	Logger  *slog.Logger
 }
 
 // NewPartition returns a partition; Run serves it.
 func NewPartition(c PartitionConfig) *Partition {
-	return &Partition{
+	p := &Partition{
 		id: c.ID, machine: c.Machine, group: c.Group, clock: c.Clock, wall: c.Wall, destinations: c.Destinations,
-		batcher: newBatcher(c.Proposer, c.Machine, c.Group, c.Clock),
-		barrier: newBarrier(c.Group),
-		logger:  c.Logger.With("partition", c.ID),
+		batcher:   newBatcher(c.Proposer, c.Machine, c.Group, c.Clock),
+		confirmer: newConfirmer(c.Group, c.Wall),
+		queue:     c.Queue, lowDisk: c.LowDisk,
+		logger: c.Logger.With("partition", c.ID),
 	}
+	p.batcher.shipsNowhere = len(c.Destinations) == 0
+	return p
 }
 
-// Run serves the partition until ctx ends.
-func (p *Partition) Run(ctx context.Context) error {
+// Run serves the partition until ctx ends. flushes bounds how many partitions write at once.
+func (p *Partition) Run(ctx context.Context, flushes *semaphore.Weighted) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return p.batcher.Run(ctx) })
-	g.Go(func() error { return p.barrier.Run(ctx) })
-	if len(p.destinations) == 0 {
-		g.Go(func() error { return p.dropOutbox(ctx) })
+	for _, r := range []*rounds{p.confirmer.leader, p.confirmer.follower, p.confirmer.majority} {
+		g.Go(func() error { return r.Run(ctx) })
 	}
+	g.Go(func() error { return p.expireLoop(ctx) })
+	g.Go(func() error { return p.flushLoop(ctx, flushes) })
 	return g.Wait()
 }
 
@@ -126,11 +131,12 @@ type WriteResult struct {
 // majority of the partition's replicas in this region, and visible to every linearizable read in the
 // region from now on.
 //
-// Errors after which nothing was done: *NotLeaderError, ErrOverloaded, ErrShuttingDown, ctx's own,
-// ErrOpIDReused, and *replica.OpError, which names the operation that was refused. ErrOutcomeUnknown
-// means that the write may or may not take effect; only a retry with the same opID is safe then.
+// Errors after which nothing was done: *NotLeaderError, ErrOverloaded, ErrDiskFull, ErrShuttingDown,
+// ctx's own, ErrOpIDReused, and *replica.OpError, which names the operation that was refused.
+// ErrOutcomeUnknown means that the write may or may not take effect; only a retry with the same opID is
+// safe then.
 func (p *Partition) Write(ctx context.Context, opID string, ops []replica.Op) (WriteResult, error) {
-	if err := p.leading(); err != nil {
+	if err := p.writable(); err != nil {
 		return WriteResult{}, err
 	}
 	r, err := p.batcher.do(ctx, writeCommand(opID, ops))
@@ -140,6 +146,38 @@ func (p *Partition) Write(ctx context.Context, opID string, ops []replica.Op) (W
 	return WriteResult{Outcomes: r.outcomes, Repeated: r.repeated}, nil
 }
 
+// WriteAsync is Write, whose answer goes to done: once, perhaps before WriteAsync returns, and from a
+// goroutine that must not be kept. When ctx ends, a write that still waits is given up; one that is
+// proposed is answered when its outcome is known.
+func (p *Partition) WriteAsync(ctx context.Context, opID string, ops []replica.Op, done func(WriteResult, error)) {
+	err := p.writable()
+	if err == nil {
+		err = p.batcher.enqueue(&request{given: ctx.Err, command: writeCommand(opID, ops), done: func(a answer) {
+			if a.err != nil {
+				done(WriteResult{}, a.err)
+				return
+			}
+			done(WriteResult{Outcomes: a.result.outcomes, Repeated: a.result.repeated}, nil)
+		}})
+	}
+	if err != nil {
+		done(WriteResult{}, err)
+	}
+}
+
+// writable returns why this node takes no writes of clients now, or nil.
+func (p *Partition) writable() error {
+	if err := p.leading(); err != nil {
+		return err
+	}
+	if p.diskFull() {
+		return ErrDiskFull
+	}
+	return nil
+}
+
+func (p *Partition) diskFull() bool { return p.lowDisk != nil && p.lowDisk() }
+
 func (p *Partition) leading() error {
 	if leading, _ := p.group.Leadership(); !leading {
 		leader, _ := p.Leader()
@@ -148,33 +186,18 @@ func (p *Partition) leading() error {
 	return nil
 }
 
-// Read calls fn with a read-only view that keeps the level's promise, and with the hybrid logical
-// clock by which expiry is judged. fn must not keep the replica.
-//
-// Errors: *NotLeaderError and ErrShuttingDown of a linearizable read, ctx's own, and fn's.
-func (p *Partition) Read(ctx context.Context, level Level, fn func(r *replica.Replica, now hlc.Time) error) error {
-	if level == Linearizable {
-		if err := p.leading(); err != nil {
-			return err
-		}
-		if err := p.barrier.wait(ctx); err != nil {
-			return err
-		}
-	}
-	return p.machine.Read(func(r *replica.Replica) error {
-		return fn(r, max(p.clock.Now(), r.LastHLC()))
-	})
-}
-
 // Merge applies contiguous deltas of another region's actor. It returns the actor's sequence number
 // reached, which this region has applied durably by then. Deltas applied before are skipped.
 //
-// Errors after which nothing was done: *NotLeaderError, ErrOverloaded, ErrShuttingDown,
-// ErrClockAhead, ctx's own, *replica.GapError, *replica.BadDeltaError. After ErrOutcomeUnknown, ask
+// Errors after which nothing was done: *NotLeaderError, ErrOverloaded, ErrDiskFull,
+// ErrShuttingDown, ErrClockAhead, ctx's own, *replica.GapError, *replica.BadDeltaError. After ErrOutcomeUnknown, ask
 // View and go on from there.
 func (p *Partition) Merge(ctx context.Context, actor crdt.Actor, deltas [][]byte) (uint64, error) {
 	if err := p.leading(); err != nil {
 		return 0, err
+	}
+	if p.diskFull() {
+		return 0, ErrDiskFull
 	}
 	if err := p.checkClock(deltas); err != nil {
 		return 0, err
@@ -253,22 +276,4 @@ func (p *Partition) Outbox() (OutboxState, <-chan struct{}) {
 // one.
 func (p *Partition) ReadOutbox(from uint64, maxBytes int) ([]OutboxRecord, error) {
 	return p.machine.ReadOutbox(from, maxBytes)
-}
-
-// dropOutbox keeps the outbox of a deployment of one region from growing for ever.
-func (p *Partition) dropOutbox(ctx context.Context) error {
-	for {
-		outbox, changed := p.Outbox()
-		if leading, _ := p.group.Leadership(); leading && outbox.Head-outbox.First+1 >= emptyOutboxAt {
-			err := p.acknowledge(ctx, &logv1.AcknowledgeCommand{TrimTo: outbox.Head})
-			if err != nil && ctx.Err() == nil {
-				p.logger.Debug("outbox not dropped", "err", err)
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-changed:
-		}
-	}
 }

@@ -39,7 +39,7 @@ func (f *fixture) mustWrite(t *testing.T, opID string, ops ...replica.Op) region
 func (f *fixture) counter(t *testing.T, key string) int64 {
 	t.Helper()
 	var object replica.Object
-	err := f.Read(t.Context(), region.Linearizable, func(r *replica.Replica, now hlc.Time) (err error) {
+	_, err := f.Read(t.Context(), region.ReadOptions{}, func(r *replica.Replica, now hlc.Time) (err error) {
 		object, _, err = r.Lookup("default", key, now)
 		return err
 	})
@@ -54,7 +54,7 @@ func TestWriteIsReadBackAndWaitsInTheOutbox(t *testing.T) {
 	f.mustWrite(t, "", put("k", "v1"), add("n", 5))
 	f.mustWrite(t, "", add("n", 6))
 	var value []byte
-	err := f.Read(t.Context(), region.Linearizable, func(r *replica.Replica, now hlc.Time) error {
+	_, err := f.Read(t.Context(), region.ReadOptions{}, func(r *replica.Replica, now hlc.Time) error {
 		o, _, err := r.Lookup("default", "k", now)
 		value = append(value, o.Value...)
 		return err
@@ -217,14 +217,14 @@ func TestWritesThatWaitShareAnEntry(t *testing.T) {
 	})
 }
 
-func TestReadersShareABarrier(t *testing.T) {
+func TestReadersShareAProof(t *testing.T) {
 	f := newFixture(t, testEU, testUS)
 	hold := make(chan struct{})
 	f.group.set(func() { f.group.hold = hold })
 	var wg sync.WaitGroup
 	nop := func(*replica.Replica, hlc.Time) error { return nil }
 	read := func() {
-		if err := f.Read(t.Context(), region.Linearizable, nop); err != nil {
+		if _, err := f.Read(t.Context(), region.ReadOptions{}, nop); err != nil {
 			t.Error(err)
 		}
 	}
@@ -243,15 +243,15 @@ func TestReadersShareABarrier(t *testing.T) {
 	close(hold)
 	wg.Wait()
 	f.group.set(func() {
-		if f.group.barriers != 2 {
-			t.Errorf("%d barriers for one reader and 100 that waited for it", f.group.barriers)
+		if n := f.group.proofs[region.StrategyLeader]; n != 2 {
+			t.Errorf("%d proofs for one reader and 100 that waited for it", n)
 		}
 		f.group.leading = false
 	})
-	if err := f.Read(t.Context(), region.Linearizable, nop); !errors.Is(err, region.ErrNotLeader) {
+	if _, err := f.Read(t.Context(), region.ReadOptions{}, nop); !errors.Is(err, region.ErrNotLeader) {
 		t.Errorf("a follower's linearizable read answers %v", err)
 	}
-	if err := f.Read(t.Context(), region.Eventual, nop); err != nil {
+	if _, err := f.Read(t.Context(), region.ReadOptions{Level: region.Eventual}, nop); err != nil {
 		t.Errorf("a follower's eventual read answers %v", err)
 	}
 }

@@ -16,13 +16,11 @@ import (
 // The tables of a partition's store that belong to this package; the others are the replica's.
 //
 //	L seq              one delta of the outbox
-//	O op_id            what the write with this op_id answered
-//	Q hlc op_id        the same op_ids by age
+//	O index            what the writes with an op_id of one log entry answered
 //	P                  one record: position, outbox bounds, watermarks (MachineState)
 const (
 	tableOutbox       = 'L'
 	tableRemembered   = 'O'
-	tableByAge        = 'Q'
 	tableMachineState = 'P'
 )
 
@@ -34,12 +32,8 @@ func outboxKey(seq uint64) []byte {
 	return binary.BigEndian.AppendUint64([]byte{tableOutbox}, seq)
 }
 
-func rememberedKey(opID string) []byte {
-	return append([]byte{tableRemembered}, opID...)
-}
-
-func ageKey(hlc uint64, opID string) []byte {
-	return append(binary.BigEndian.AppendUint64([]byte{tableByAge}, hlc), opID...)
+func rememberedKey(index uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{tableRemembered}, index)
 }
 
 // machineState is what the state machine keeps beside the replica. It is saved once per transaction.
@@ -48,6 +42,8 @@ type machineState struct {
 	outbox     outboxBounds
 	watermarks map[watermarkKey]uint64
 	remembered uint64 // op_ids kept
+	// queues says how far each node's queue of local writes is applied.
+	queues map[uint64]uint64
 }
 
 type watermarkKey struct {
@@ -56,7 +52,7 @@ type watermarkKey struct {
 }
 
 func loadMachineState(kv replica.KV) (machineState, error) {
-	s := machineState{watermarks: map[watermarkKey]uint64{}}
+	s := machineState{watermarks: map[watermarkKey]uint64{}, queues: map[uint64]uint64{}}
 	data, ok, err := kv.Get([]byte{tableMachineState})
 	if err != nil || !ok {
 		return s, err
@@ -74,6 +70,9 @@ func loadMachineState(kv replica.KV) (machineState, error) {
 		s.watermarks[watermarkKey{topology.RegionID(w.GetRegion()), crdt.Actor(w.GetActor())}] = w.GetSeq()
 	}
 	s.remembered = record.GetRemembered()
+	for _, q := range record.GetQueues() {
+		s.queues[q.GetQueue()] = q.GetSeq()
+	}
 	return s, nil
 }
 
@@ -82,7 +81,7 @@ func (s *machineState) save(kv replica.KV) error {
 		Index: s.position.Index, Term: s.position.Term,
 		Configuration: s.position.Configuration, ConfigurationIndex: s.position.ConfigurationIndex,
 		OutboxTrimmed: s.outbox.trimmed, OutboxHead: s.outbox.head, OutboxBytes: s.outbox.bytes,
-		Watermarks: s.sortedWatermarks(), Remembered: s.remembered,
+		Watermarks: s.sortedWatermarks(), Remembered: s.remembered, Queues: s.sortedQueues(),
 	}
 	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(record)
 	if err != nil {

@@ -16,8 +16,8 @@ import (
 // merged here. An operation without effect, such as deleting what is absent, takes neither.
 //
 // An operation on a key that holds values of other types only is refused, save for an untyped
-// OpDelete. A key can hold several types after concurrent creation in several regions; operations of
-// any of these types work then.
+// OpDelete and operations with AnyType. A key can hold several types after concurrent creation in
+// several regions; operations of any of these types work then.
 //
 // The result is a function of the replica's state and the arguments. Outcomes and deltas may share
 // the memory of ops.
@@ -90,7 +90,7 @@ func (w *work) execute(now hlc.Time, op *Op) (Outcome, []Effect, error) {
 	switch {
 	case t == 0:
 		t = visible
-	case visible != 0 && !held.live(t, o.at):
+	case visible != 0 && !op.AnyType && !held.live(t, o.at):
 		return Outcome{}, nil, refuse(&WrongTypeError{Found: visible})
 	}
 	version := held.version(t, o.at)

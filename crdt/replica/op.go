@@ -85,6 +85,9 @@ type Op struct {
 	// Elements is for OpSetAdd and OpSetRemove; duplicates count once.
 	Elements  [][]byte
 	Condition Condition
+	// AnyType lets the operation take effect beside values of other types under the key, as it would
+	// if another region had done it.
+	AnyType bool
 }
 
 // Outcome is what an operation did.

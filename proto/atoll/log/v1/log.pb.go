@@ -31,8 +31,10 @@ type LogEntry struct {
 	Proposer uint64 `protobuf:"varint,1,opt,name=proposer,proto3" json:"proposer,omitempty"`
 	Proposal uint64 `protobuf:"varint,2,opt,name=proposal,proto3" json:"proposal,omitempty"`
 	// The proposer's hybrid logical clock.
-	Hlc           uint64     `protobuf:"varint,3,opt,name=hlc,proto3" json:"hlc,omitempty"`
-	Commands      []*Command `protobuf:"bytes,4,rep,name=commands,proto3" json:"commands,omitempty"`
+	Hlc      uint64     `protobuf:"varint,3,opt,name=hlc,proto3" json:"hlc,omitempty"`
+	Commands []*Command `protobuf:"bytes,4,rep,name=commands,proto3" json:"commands,omitempty"`
+	// No other region needs the deltas of this entry: they are not kept.
+	ShipsNowhere  bool `protobuf:"varint,5,opt,name=ships_nowhere,json=shipsNowhere,proto3" json:"ships_nowhere,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -93,6 +95,13 @@ func (x *LogEntry) GetCommands() []*Command {
 		return x.Commands
 	}
 	return nil
+}
+
+func (x *LogEntry) GetShipsNowhere() bool {
+	if x != nil {
+		return x.ShipsNowhere
+	}
+	return false
 }
 
 // Command is one command of a partition's state machine.
@@ -331,8 +340,11 @@ func (x *QueuePosition) GetSeq() uint64 {
 // where no event from before the expiry can still arrive.
 type ExpireCommand struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
+	// No event from before this instant can still arrive: what expired or was deleted before it is
+	// removed for good.
+	CutHlc uint64 `protobuf:"varint,1,opt,name=cut_hlc,json=cutHlc,proto3" json:"cut_hlc,omitempty"`
 	// At most so many registers.
-	Limit         uint32 `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
+	Limit         uint32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -365,6 +377,13 @@ func (x *ExpireCommand) ProtoReflect() protoreflect.Message {
 // Deprecated: Use ExpireCommand.ProtoReflect.Descriptor instead.
 func (*ExpireCommand) Descriptor() ([]byte, []int) {
 	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ExpireCommand) GetCutHlc() uint64 {
+	if x != nil {
+		return x.CutHlc
+	}
+	return 0
 }
 
 func (x *ExpireCommand) GetLimit() uint32 {
@@ -669,31 +688,29 @@ func (x *Watermark) GetSeq() uint64 {
 	return 0
 }
 
-// RememberedOutcome is what a write with an op_id answered.
-type RememberedOutcome struct {
-	state    protoimpl.MessageState `protogen:"open.v1"`
-	Outcomes []*Outcome             `protobuf:"bytes,1,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
-	Hlc      uint64                 `protobuf:"varint,2,opt,name=hlc,proto3" json:"hlc,omitempty"`
-	// xxh3-64 of the write's operations, to notice an op_id used for two different writes.
-	Fingerprint   uint64 `protobuf:"varint,3,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+// RememberedEntry is what the writes with an op_id of one entry answered.
+type RememberedEntry struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hlc           uint64                 `protobuf:"varint,1,opt,name=hlc,proto3" json:"hlc,omitempty"`
+	Writes        []*RememberedWrite     `protobuf:"bytes,2,rep,name=writes,proto3" json:"writes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *RememberedOutcome) Reset() {
-	*x = RememberedOutcome{}
+func (x *RememberedEntry) Reset() {
+	*x = RememberedEntry{}
 	mi := &file_atoll_log_v1_log_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *RememberedOutcome) String() string {
+func (x *RememberedEntry) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*RememberedOutcome) ProtoMessage() {}
+func (*RememberedEntry) ProtoMessage() {}
 
-func (x *RememberedOutcome) ProtoReflect() protoreflect.Message {
+func (x *RememberedEntry) ProtoReflect() protoreflect.Message {
 	mi := &file_atoll_log_v1_log_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -705,30 +722,85 @@ func (x *RememberedOutcome) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use RememberedOutcome.ProtoReflect.Descriptor instead.
-func (*RememberedOutcome) Descriptor() ([]byte, []int) {
+// Deprecated: Use RememberedEntry.ProtoReflect.Descriptor instead.
+func (*RememberedEntry) Descriptor() ([]byte, []int) {
 	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{9}
 }
 
-func (x *RememberedOutcome) GetOutcomes() []*Outcome {
-	if x != nil {
-		return x.Outcomes
-	}
-	return nil
-}
-
-func (x *RememberedOutcome) GetHlc() uint64 {
+func (x *RememberedEntry) GetHlc() uint64 {
 	if x != nil {
 		return x.Hlc
 	}
 	return 0
 }
 
-func (x *RememberedOutcome) GetFingerprint() uint64 {
+func (x *RememberedEntry) GetWrites() []*RememberedWrite {
+	if x != nil {
+		return x.Writes
+	}
+	return nil
+}
+
+// RememberedWrite is what a write with an op_id answered.
+type RememberedWrite struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	OpId  string                 `protobuf:"bytes,1,opt,name=op_id,json=opId,proto3" json:"op_id,omitempty"`
+	// xxh3-64 of the write's operations, to notice an op_id used for two different writes.
+	Fingerprint   uint64     `protobuf:"varint,2,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	Outcomes      []*Outcome `protobuf:"bytes,3,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RememberedWrite) Reset() {
+	*x = RememberedWrite{}
+	mi := &file_atoll_log_v1_log_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RememberedWrite) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RememberedWrite) ProtoMessage() {}
+
+func (x *RememberedWrite) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_log_v1_log_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RememberedWrite.ProtoReflect.Descriptor instead.
+func (*RememberedWrite) Descriptor() ([]byte, []int) {
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RememberedWrite) GetOpId() string {
+	if x != nil {
+		return x.OpId
+	}
+	return ""
+}
+
+func (x *RememberedWrite) GetFingerprint() uint64 {
 	if x != nil {
 		return x.Fingerprint
 	}
 	return 0
+}
+
+func (x *RememberedWrite) GetOutcomes() []*Outcome {
+	if x != nil {
+		return x.Outcomes
+	}
+	return nil
 }
 
 // Outcome is the result of one operation.
@@ -745,7 +817,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[10]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -757,7 +829,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[10]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -770,7 +842,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{10}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Outcome) GetVersion() string {
@@ -832,7 +904,7 @@ type MachineState struct {
 
 func (x *MachineState) Reset() {
 	*x = MachineState{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[11]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -844,7 +916,7 @@ func (x *MachineState) String() string {
 func (*MachineState) ProtoMessage() {}
 
 func (x *MachineState) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[11]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -857,7 +929,7 @@ func (x *MachineState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineState.ProtoReflect.Descriptor instead.
 func (*MachineState) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{11}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *MachineState) GetIndex() uint64 {
@@ -934,12 +1006,13 @@ var File_atoll_log_v1_log_proto protoreflect.FileDescriptor
 
 const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"\n" +
-	"\x16atoll/log/v1/log.proto\x12\fatoll.log.v1\"\x87\x01\n" +
+	"\x16atoll/log/v1/log.proto\x12\fatoll.log.v1\"\xac\x01\n" +
 	"\bLogEntry\x12\x1a\n" +
 	"\bproposer\x18\x01 \x01(\x04R\bproposer\x12\x1a\n" +
 	"\bproposal\x18\x02 \x01(\x04R\bproposal\x12\x10\n" +
 	"\x03hlc\x18\x03 \x01(\x04R\x03hlc\x121\n" +
-	"\bcommands\x18\x04 \x03(\v2\x15.atoll.log.v1.CommandR\bcommands\"\xf9\x01\n" +
+	"\bcommands\x18\x04 \x03(\v2\x15.atoll.log.v1.CommandR\bcommands\x12#\n" +
+	"\rships_nowhere\x18\x05 \x01(\bR\fshipsNowhere\"\xf9\x01\n" +
 	"\aCommand\x122\n" +
 	"\x05write\x18\x01 \x01(\v2\x1a.atoll.log.v1.WriteCommandH\x00R\x05write\x122\n" +
 	"\x05merge\x18\x02 \x01(\v2\x1a.atoll.log.v1.MergeCommandH\x00R\x05merge\x12D\n" +
@@ -954,9 +1027,10 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"\x05queue\x18\x03 \x01(\v2\x1b.atoll.log.v1.QueuePositionR\x05queue\"7\n" +
 	"\rQueuePosition\x12\x14\n" +
 	"\x05queue\x18\x01 \x01(\x04R\x05queue\x12\x10\n" +
-	"\x03seq\x18\x02 \x01(\x04R\x03seq\"%\n" +
-	"\rExpireCommand\x12\x14\n" +
-	"\x05limit\x18\x01 \x01(\rR\x05limit\"\xc9\x02\n" +
+	"\x03seq\x18\x02 \x01(\x04R\x03seq\">\n" +
+	"\rExpireCommand\x12\x17\n" +
+	"\acut_hlc\x18\x01 \x01(\x04R\x06cutHlc\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\rR\x05limit\"\xc9\x02\n" +
 	"\tOperation\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x10\n" +
@@ -982,11 +1056,14 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"\tWatermark\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\rR\x06region\x12\x14\n" +
 	"\x05actor\x18\x02 \x01(\rR\x05actor\x12\x10\n" +
-	"\x03seq\x18\x03 \x01(\x04R\x03seq\"z\n" +
-	"\x11RememberedOutcome\x121\n" +
-	"\boutcomes\x18\x01 \x03(\v2\x15.atoll.log.v1.OutcomeR\boutcomes\x12\x10\n" +
-	"\x03hlc\x18\x02 \x01(\x04R\x03hlc\x12 \n" +
-	"\vfingerprint\x18\x03 \x01(\x04R\vfingerprint\"\x85\x01\n" +
+	"\x03seq\x18\x03 \x01(\x04R\x03seq\"Z\n" +
+	"\x0fRememberedEntry\x12\x10\n" +
+	"\x03hlc\x18\x01 \x01(\x04R\x03hlc\x125\n" +
+	"\x06writes\x18\x02 \x03(\v2\x1d.atoll.log.v1.RememberedWriteR\x06writes\"{\n" +
+	"\x0fRememberedWrite\x12\x13\n" +
+	"\x05op_id\x18\x01 \x01(\tR\x04opId\x12 \n" +
+	"\vfingerprint\x18\x02 \x01(\x04R\vfingerprint\x121\n" +
+	"\boutcomes\x18\x03 \x03(\v2\x15.atoll.log.v1.OutcomeR\boutcomes\"\x85\x01\n" +
 	"\aOutcome\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x18\n" +
 	"\aexisted\x18\x02 \x01(\bR\aexisted\x12\x18\n" +
@@ -1023,7 +1100,7 @@ func file_atoll_log_v1_log_proto_rawDescGZIP() []byte {
 	return file_atoll_log_v1_log_proto_rawDescData
 }
 
-var file_atoll_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_atoll_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_atoll_log_v1_log_proto_goTypes = []any{
 	(*LogEntry)(nil),           // 0: atoll.log.v1.LogEntry
 	(*Command)(nil),            // 1: atoll.log.v1.Command
@@ -1034,9 +1111,10 @@ var file_atoll_log_v1_log_proto_goTypes = []any{
 	(*MergeCommand)(nil),       // 6: atoll.log.v1.MergeCommand
 	(*AcknowledgeCommand)(nil), // 7: atoll.log.v1.AcknowledgeCommand
 	(*Watermark)(nil),          // 8: atoll.log.v1.Watermark
-	(*RememberedOutcome)(nil),  // 9: atoll.log.v1.RememberedOutcome
-	(*Outcome)(nil),            // 10: atoll.log.v1.Outcome
-	(*MachineState)(nil),       // 11: atoll.log.v1.MachineState
+	(*RememberedEntry)(nil),    // 9: atoll.log.v1.RememberedEntry
+	(*RememberedWrite)(nil),    // 10: atoll.log.v1.RememberedWrite
+	(*Outcome)(nil),            // 11: atoll.log.v1.Outcome
+	(*MachineState)(nil),       // 12: atoll.log.v1.MachineState
 }
 var file_atoll_log_v1_log_proto_depIdxs = []int32{
 	1,  // 0: atoll.log.v1.LogEntry.commands:type_name -> atoll.log.v1.Command
@@ -1047,14 +1125,15 @@ var file_atoll_log_v1_log_proto_depIdxs = []int32{
 	5,  // 5: atoll.log.v1.WriteCommand.operations:type_name -> atoll.log.v1.Operation
 	3,  // 6: atoll.log.v1.WriteCommand.queue:type_name -> atoll.log.v1.QueuePosition
 	8,  // 7: atoll.log.v1.AcknowledgeCommand.watermarks:type_name -> atoll.log.v1.Watermark
-	10, // 8: atoll.log.v1.RememberedOutcome.outcomes:type_name -> atoll.log.v1.Outcome
-	8,  // 9: atoll.log.v1.MachineState.watermarks:type_name -> atoll.log.v1.Watermark
-	3,  // 10: atoll.log.v1.MachineState.queues:type_name -> atoll.log.v1.QueuePosition
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	10, // 8: atoll.log.v1.RememberedEntry.writes:type_name -> atoll.log.v1.RememberedWrite
+	11, // 9: atoll.log.v1.RememberedWrite.outcomes:type_name -> atoll.log.v1.Outcome
+	8,  // 10: atoll.log.v1.MachineState.watermarks:type_name -> atoll.log.v1.Watermark
+	3,  // 11: atoll.log.v1.MachineState.queues:type_name -> atoll.log.v1.QueuePosition
+	12, // [12:12] is the sub-list for method output_type
+	12, // [12:12] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_atoll_log_v1_log_proto_init() }
@@ -1074,7 +1153,7 @@ func file_atoll_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_log_v1_log_proto_rawDesc), len(file_atoll_log_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

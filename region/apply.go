@@ -1,0 +1,198 @@
+package region
+
+import (
+	"errors"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/replica"
+	"github.com/atolldb/atoll/hlc"
+	logv1 "github.com/atolldb/atoll/proto/atoll/log/v1"
+)
+
+// application is the state of one Apply.
+type application struct {
+	kv      replica.KV
+	replica *replica.Replica
+	state   *machineState
+	memory  *memory
+	changed []change
+
+	// Of the entry that is being applied:
+	index        uint64
+	remembered   *logv1.RememberedEntry
+	shipsNowhere bool
+}
+
+func (a *application) entry(e *Entry, answers map[proposalID][]result) error {
+	if e.Index <= a.state.position.Index {
+		return nil
+	}
+	a.state.position.Index, a.state.position.Term = e.Index, e.Term
+	switch e.Kind {
+	case EntryNothing:
+		return nil
+	case EntryConfiguration:
+		a.state.position.Configuration, a.state.position.ConfigurationIndex = e.Data, e.Index
+		return nil
+	case EntryCommand:
+	}
+	entry, err := decodeEntry(e.Data)
+	if err != nil {
+		// Every replica has the same bytes, so every replica skips the entry. Who proposed it hears
+		// nothing and must say that the outcome is unknown.
+		return nil
+	}
+	a.index, a.remembered, a.shipsNowhere = e.Index, &logv1.RememberedEntry{}, entry.GetShipsNowhere()
+	now := hlc.Time(entry.GetHlc())
+	results, err := a.commands(now, entry.GetCommands())
+	if err != nil {
+		return err
+	}
+	if err := a.memory.keep(a.kv, a.state, a.index, a.remembered, max(now, a.replica.LastHLC())); err != nil {
+		return err
+	}
+	answers[proposalID{entry.GetProposer(), entry.GetProposal()}] = results
+	return nil
+}
+
+// commands runs an entry's commands.
+func (a *application) commands(now hlc.Time, commands []*logv1.Command) ([]result, error) {
+	results := make([]result, len(commands))
+	together := additions(commands)
+	for i, c := range commands {
+		if members := together[i]; members != nil {
+			if members[0] != i {
+				continue // ran with the first of them
+			}
+			done, err := a.addAll(now, commands, members, results)
+			if err != nil {
+				return nil, err
+			}
+			if done {
+				continue
+			}
+			for _, j := range members[1:] {
+				delete(together, j)
+			}
+		}
+		var err error
+		if results[i], err = a.command(now, c); err != nil {
+			return nil, err
+		}
+	}
+	return results, nil
+}
+
+// command runs one command. Its error is the storage's; a refusal is in the result.
+func (a *application) command(now hlc.Time, c *logv1.Command) (result, error) {
+	switch c := c.GetCommand().(type) {
+	case *logv1.Command_Write:
+		return a.write(now, c.Write)
+	case *logv1.Command_Merge:
+		return a.merge(c.Merge)
+	case *logv1.Command_Acknowledge:
+		return result{}, acknowledge(a.kv, a.state, a.replica.Self(), c.Acknowledge)
+	case *logv1.Command_Expire:
+		return a.expire(now, c.Expire)
+	default:
+		return result{err: ErrBadCommand}, nil
+	}
+}
+
+func (a *application) write(now hlc.Time, w *logv1.WriteCommand) (result, error) {
+	ops := decodeOperations(w.GetOperations())
+	if q := w.GetQueue(); q != nil {
+		switch last := a.state.queues[q.GetQueue()]; {
+		case q.GetSeq() <= last:
+			return result{repeated: true}, nil // proposed again by a node that did not hear that it was applied
+		case q.GetSeq() > last+1:
+			return result{err: ErrBadCommand, early: true}, nil // one before it is still to come
+		}
+		for i := range ops {
+			ops[i].AnyType = true // it was acknowledged: what the key holds is no reason to refuse it
+		}
+	}
+	if w.GetOpId() != "" {
+		outcomes, ok, err := a.recall(w)
+		if errors.Is(err, ErrOpIDReused) {
+			return a.dequeue(w, result{err: err}), nil
+		}
+		if ok || err != nil {
+			return a.dequeue(w, result{outcomes: outcomes, repeated: ok}), err
+		}
+	}
+	outcomes, err := a.execute(now, ops)
+	if err != nil {
+		r, err := refusal(err)
+		return a.dequeue(w, r), err
+	}
+	if w.GetOpId() != "" {
+		remember(a.remembered, w, outcomes)
+	}
+	return a.dequeue(w, result{outcomes: outcomes}), nil
+}
+
+// dequeue notes that a queued write has been judged.
+func (a *application) dequeue(w *logv1.WriteCommand, r result) result {
+	if q := w.GetQueue(); q != nil {
+		a.state.queues[q.GetQueue()] = q.GetSeq()
+	}
+	return r
+}
+
+func (a *application) recall(w *logv1.WriteCommand) ([]replica.Outcome, bool, error) {
+	return a.memory.recall(a.kv, a.remembered, w)
+}
+
+// execute runs operations, and keeps their deltas for the other regions.
+func (a *application) execute(now hlc.Time, ops []replica.Op) ([]replica.Outcome, error) {
+	outcomes, deltas, err := a.replica.Execute(now, ops)
+	if err != nil {
+		return nil, err
+	}
+	a.note(CauseLocal, deltas)
+	if a.shipsNowhere {
+		return outcomes, passOutbox(a.kv, &a.state.outbox, len(deltas))
+	}
+	return outcomes, appendOutbox(a.kv, &a.state.outbox, deltas)
+}
+
+func (a *application) merge(c *logv1.MergeCommand) (result, error) {
+	deltas := make([]replica.Delta, len(c.GetDeltas()))
+	for i, data := range c.GetDeltas() {
+		var err error
+		if deltas[i], err = replica.DecodeDelta(data); err != nil {
+			return result{err: err}, nil
+		}
+	}
+	actor := crdt.Actor(c.GetActor())
+	fresh, err := a.replica.Merge(actor, deltas)
+	if err != nil {
+		return refusal(err)
+	}
+	a.note(CauseRemote, deltas[len(deltas)-int(fresh):])
+	return result{applied: a.replica.Vector().Get(actor)}, nil
+}
+
+// note tells watchers which keys events touched.
+func (a *application) note(cause Cause, deltas []replica.Delta) {
+	for i := range deltas {
+		for _, e := range deltas[i].Effects {
+			a.changed = append(a.changed, change{
+				Change: Change{Namespace: e.Namespace, Key: e.Key, Type: e.Type, Cause: cause},
+				index:  a.index, dot: deltas[i].Dot,
+			})
+		}
+	}
+}
+
+// refusal sorts a replica's error: a refusal goes into the result, anything else is the storage's.
+func refusal(err error) (result, error) {
+	var op *replica.OpError
+	var gap *replica.GapError
+	var bad *replica.BadDeltaError
+	if errors.As(err, &op) || errors.As(err, &gap) || errors.As(err, &bad) || errors.Is(err, ErrOpIDReused) {
+		return result{err: err}, nil
+	}
+	return result{}, err
+}

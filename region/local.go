@@ -1,0 +1,86 @@
+package region
+
+import (
+	"context"
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/atolldb/atoll/crdt/replica"
+	logv1 "github.com/atolldb/atoll/proto/atoll/log/v1"
+)
+
+// LocalQueue keeps writes that this node has acknowledged alone, until Raft has taken them.
+type LocalQueue interface {
+	// Append adds an encoded WriteCommand. A nil error promises that it is synced to this node's disk,
+	// and is submitted again and again, under its position in the queue, until it is applied.
+	Append(ctx context.Context, write []byte) error
+}
+
+// WriteLocal acknowledges operations as soon as they are synced to this node's disk. The partition
+// applies them once each and in the order of this node's queue, when it has a leader that this node
+// reaches. They are lost if this node is before that. Operations on a key of another type take effect
+// beside it, as if another region had done them: what was acknowledged cannot be refused any more. (A
+// counter that would overflow is the exception: it stays as it is.)
+//
+// Errors after which nothing was done: ErrNotMergeable if an operation has a condition, ErrDiskFull,
+// ctx's own, and the queue's.
+func (p *Partition) WriteLocal(ctx context.Context, opID string, ops []replica.Op) error {
+	for i := range ops {
+		if ops[i].Condition.Kind != replica.CondNone {
+			return fmt.Errorf("%w: it has a condition", ErrNotMergeable)
+		}
+	}
+	switch {
+	case p.queue == nil:
+		return fmt.Errorf("%w: this node keeps no queue of local writes", ErrNotMergeable)
+	case p.diskFull():
+		return ErrDiskFull
+	}
+	data, err := proto.Marshal(writeCommand(opID, ops).GetWrite())
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrBadCommand, err)
+	}
+	return p.queue.Append(ctx, data)
+}
+
+// SubmitQueued has writes of a node's queue applied, in order. A nil error says that each has been
+// judged: applied now or before, or refused for good. Only the leader can.
+//
+// Errors: *NotLeaderError, ErrOverloaded, ErrShuttingDown, ErrOutcomeUnknown, ErrBadCommand, ctx's own.
+// After any of them, submit the same writes again.
+func (p *Partition) SubmitQueued(ctx context.Context, writes [][]byte) error {
+	if err := p.leading(); err != nil {
+		return err
+	}
+	answers := make(chan answer, len(writes))
+	waiting := 0
+	for _, data := range writes {
+		w := &logv1.WriteCommand{}
+		if err := proto.Unmarshal(data, w); err != nil || w.GetQueue() == nil {
+			return fmt.Errorf("%w: queued write: %v", ErrBadCommand, err)
+		}
+		r := &request{
+			given: ctx.Err, command: &logv1.Command{Command: &logv1.Command_Write{Write: w}},
+			done: func(a answer) { answers <- a },
+		}
+		if err := p.batcher.enqueue(r); err != nil {
+			return err
+		}
+		waiting++
+	}
+	for ; waiting > 0; waiting-- {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case a := <-answers:
+			if a.err != nil && !a.judged {
+				return a.err
+			}
+			if a.err != nil {
+				p.logger.Warn("a local write that was acknowledged could not be applied", "err", a.err)
+			}
+		}
+	}
+	return nil
+}
