@@ -56,10 +56,10 @@ type fakeGroup struct {
 	changed  chan struct{}
 	proofs   map[region.Strategy]int // how often each was asked for
 	unproved error                   // if set, a follower and a majority answer it
-	hold     chan struct{} // if set, Propose and proofs wait for it to be closed
-	entered  chan struct{} // gets one message per Propose or proof that waits for hold
-	fail     error         // if set, Propose returns it and commits nothing
-	failed   error         // if set, Propose returns it although it commits
+	hold     chan struct{}           // if set, Propose and proofs wait for it to be closed
+	entered  chan struct{}           // gets one message per Propose or proof that waits for hold
+	fail     error                   // if set, Propose returns it and commits nothing
+	failed   error                   // if set, Propose returns it although it commits
 	tamper   func([]byte) []byte
 }
 
