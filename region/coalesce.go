@@ -16,7 +16,13 @@ type counterName struct{ namespace, key string }
 // of one become one event, so that a counter that many add to costs no more than one that few do. It
 // maps the number of each such command to those that it is run with.
 func additions(commands []*logv1.Command) map[int][]int {
-	if len(commands) < 2 {
+	adding := 0
+	for _, c := range commands {
+		if ops := c.GetWrite().GetOperations(); len(ops) == 1 && onlyAdds(c.GetWrite(), ops[0]) {
+			adding++
+		}
+	}
+	if adding < 2 {
 		return nil
 	}
 	groups := map[counterName][]int{}
