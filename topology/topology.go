@@ -33,6 +33,8 @@ type Node struct {
 	Zone string
 	// API, Raft, NATS and NATSCluster are host:port addresses.
 	API, Raft, NATS, NATSCluster string
+	// GRPC is the address of a second port that serves gRPC only; empty if there is none.
+	GRPC string
 }
 
 // Region is one region of a deployment.

@@ -72,6 +72,7 @@ func (c *checker) region(s *configv1.Server, r *configv1.Region, p path, own boo
 	if own && external && len(r.GetNatsUrls()) == 0 && len(s.GetCluster().GetRegions()) > 1 {
 		c.fault(p.field("nats_urls"), "nats_urls", "must be given when nats.url is: it is how the other regions reach region %s", r.GetName())
 	}
+	external = external || len(s.GetCluster().GetRegions()) == 1 // nothing to ship to: no NATS at all
 	for i, n := range r.GetNodes() {
 		c.node(n, p.item("nodes", i), external, len(r.GetNodes()))
 	}
@@ -83,6 +84,7 @@ func (c *checker) node(n *configv1.Node, p path, external bool, nodes int) {
 	c.address(p.field("raft"), n.GetRaft())
 	c.address(p.field("nats"), n.GetNats())
 	c.address(p.field("nats_cluster"), n.GetNatsCluster())
+	c.address(p.field("grpc"), n.GetGrpc())
 	if external {
 		return
 	}

@@ -25,6 +25,9 @@ const maxFileBytes = 1 << 20
 const (
 	DefaultPartitions  = 16
 	DefaultMaxStoreMiB = 4096
+	DefaultMinFreeMiB  = 512
+	// DefaultWriteBufferMiB is for a node, over all its partitions.
+	DefaultWriteBufferMiB = 256
 	// MinProcs is the least default of MaxProcs: a thread that waits for fsync is not handed over at
 	// once, so fewer leave cores idle.
 	MinProcs = 8
@@ -43,6 +46,12 @@ type Config struct {
 	LogLevel slog.Level
 	// MaxProcs is how many threads may run Go code at once.
 	MaxProcs int
+	// PeerTLS encrypts the connections between the region's nodes; nil leaves them plain.
+	PeerTLS *PeerTLS
+	// MinFreeBytes is the free disk space below which no writes are taken.
+	MinFreeBytes uint64
+	// WriteBufferBytes bounds the writes that are not in the state files yet.
+	WriteBufferBytes int64
 
 	effective *configv1.Server
 }
@@ -53,6 +62,9 @@ type NATS struct {
 	URL           string
 	MaxStoreBytes int64
 }
+
+// PeerTLS names the PEM files of a node's certificate, its key, and the region's authority.
+type PeerTLS struct{ CertFile, KeyFile, CAFile string }
 
 // Overrides are values from flags; empty means not given.
 type Overrides struct {
@@ -138,6 +150,8 @@ func applyDefaults(s *configv1.Server) {
 	}
 	setDefault(&s.Nats.MaxStoreMib, DefaultMaxStoreMiB)
 	setDefault(&s.MaxProcs, uint32(max(MinProcs, runtime.NumCPU())))
+	setDefault(&s.MinFreeMib, DefaultMinFreeMiB)
+	setDefault(&s.WriteBufferMib, DefaultWriteBufferMiB)
 	if s.Cluster != nil {
 		setDefault(&s.Cluster.Partitions, DefaultPartitions)
 	}
@@ -160,8 +174,13 @@ func convert(s *configv1.Server) (*Config, error) {
 			URL:           s.GetNats().GetUrl(),
 			MaxStoreBytes: int64(s.GetNats().GetMaxStoreMib()) << 20,
 		},
-		MaxProcs:  int(s.GetMaxProcs()),
-		effective: s,
+		MaxProcs:         int(s.GetMaxProcs()),
+		MinFreeBytes:     uint64(s.GetMinFreeMib()) << 20,
+		WriteBufferBytes: int64(s.GetWriteBufferMib()) << 20,
+		effective:        s,
+	}
+	if t := s.GetPeerTls(); t != nil {
+		c.PeerTLS = &PeerTLS{CertFile: t.GetCertFile(), KeyFile: t.GetKeyFile(), CAFile: t.GetCaFile()}
 	}
 	if err := c.Cluster.Validate(); err != nil {
 		return nil, err
@@ -194,6 +213,7 @@ func Cluster(c *configv1.Cluster) *topology.Cluster {
 			region.Nodes = append(region.Nodes, topology.Node{
 				ID: topology.NodeID(n.GetName()), Zone: n.GetZone(),
 				API: n.GetApi(), Raft: n.GetRaft(), NATS: n.GetNats(), NATSCluster: n.GetNatsCluster(),
+				GRPC: n.GetGrpc(),
 			})
 		}
 		out.Regions = append(out.Regions, region)

@@ -367,7 +367,7 @@ type Node struct {
 	Api string `protobuf:"bytes,3,opt,name=api,proto3" json:"api,omitempty"`
 	// host:port of Raft, for the region's other nodes.
 	Raft string `protobuf:"bytes,4,opt,name=raft,proto3" json:"raft,omitempty"`
-	// host:port of NATS, for other regions; unused with nats.url.
+	// host:port of NATS, for other regions; unused with nats.url and in a deployment of one region.
 	Nats string `protobuf:"bytes,5,opt,name=nats,proto3" json:"nats,omitempty"`
 	// host:port of NATS cluster routes, for the region's other nodes; needed in a region of three
 	// nodes or more, unused with nats.url.
