@@ -25,7 +25,8 @@ func newServer(a *app) *cobra.Command {
 
 The configuration file describes the deployment, the same in every node's file, and names this node.
 Flags go before environment variables (ATOLL_NODE, ATOLL_DATA_DIR, ATOLL_NATS_URL, ATOLL_LOG_LEVEL),
-these before the file. Logs go to stderr, one JSON object a line.`,
+these before the file. Logs go to stderr, one JSON object a line. ATOLL_PPROF=127.0.0.1:6060 serves Go's
+profiles at that address, which must be a loopback one.`,
 		Example: `  atoll server --config examples/three-regions/eu-1.yaml
   atoll server --config atoll.yaml --node eu-2 --data-dir /var/lib/atoll
   atoll server --config atoll.yaml --check`,
@@ -69,6 +70,11 @@ func (a *app) serve(ctx context.Context, cfg *config.Config) error {
 	if effective, err := cfg.Effective(); err == nil {
 		logger.Info("configuration", "version", buildInfo().Version, "effective", string(effective))
 	}
+	stopPprof, err := servePprof(ctx, a.getenv("ATOLL_PPROF"), logger)
+	if err != nil {
+		return err
+	}
+	defer stopPprof()
 	n, err := node.Open(ctx, node.Config{
 		Cluster: cfg.Cluster, Node: cfg.Node.ID, DataDir: cfg.DataDir,
 		NATS: node.NATS{
