@@ -88,7 +88,7 @@ func TestDeploymentHasPortsAndDirectoriesOfItsOwn(t *testing.T) {
 }
 
 func TestNetsplitGoesThroughLinks(t *testing.T) {
-	d, err := newDeployment(context.Background(), &settings{configs: examples, scenario: "netsplit"}, t.TempDir())
+	d, err := newDeployment(context.Background(), &settings{configs: examples, scenario: scenarioNamed(t, "netsplit")}, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

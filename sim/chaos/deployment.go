@@ -28,7 +28,7 @@ type member struct {
 	used              usage // of its ended processes
 }
 
-// deployment is the nine nodes, and the links between their regions if these can be cut.
+// deployment is the nodes, and the links between them or their regions if these can be cut.
 type deployment struct {
 	settings   *settings
 	dir        string
@@ -39,9 +39,10 @@ type deployment struct {
 	links      []link
 }
 
-// link is the path by which the nodes of one region read a node of another.
+// link is the path by which the nodes of one region read a node of another, or by which one node
+// reaches another.
 type link struct {
-	from, to string
+	from, to string // regions, or nodes
 	*wan.Link
 }
 
@@ -53,6 +54,9 @@ func newDeployment(ctx context.Context, s *settings, dir string) (*deployment, e
 	configs, err := loadConfigs(s.configs)
 	if err != nil {
 		return nil, err
+	}
+	if s.scenario.inside {
+		configs = insideOf(configs, uint32(s.partitions))
 	}
 	if err := relocate(configs, dir); err != nil {
 		return nil, err
@@ -79,24 +83,29 @@ func newDeployment(ctx context.Context, s *settings, dir string) (*deployment, e
 			return nil, err
 		}
 	}
-	if s.scenario == "netsplit" {
-		if err := d.addLinks(ctx); err != nil {
+	if s.scenario.addLinks != nil {
+		if err := s.scenario.addLinks(d, ctx); err != nil {
 			return nil, err
 		}
 	}
+	return d, d.writeConfigs()
+}
+
+// writeConfigs writes the nodes' configurations to where the nodes read them.
+func (d *deployment) writeConfigs() error {
 	for _, m := range d.members {
-		if s.logLevel != "" {
-			m.config.LogLevel = s.logLevel
+		if d.settings.logLevel != "" {
+			m.config.LogLevel = d.settings.logLevel
 		}
 		text, err := protoyaml.MarshalOptions{UseProtoNames: true}.Marshal(m.config)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if err := os.WriteFile(m.configFile, text, 0o600); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return d, nil
+	return nil
 }
 
 // makeEmpty makes the directory if it is absent, and refuses one with anything in it.
@@ -207,10 +216,10 @@ func (d *deployment) run(ctx context.Context, fn func(context.Context) error) er
 	return group.Wait()
 }
 
-// cut stops everything between a region and the others; heal undoes it.
-func (d *deployment) cut(region string) {
+// cut stops everything between a region, or a node, and the others; heal undoes it.
+func (d *deployment) cut(name string) {
 	for _, l := range d.links {
-		if l.from == region || l.to == region {
+		if l.from == name || l.to == name {
 			l.Cut()
 		}
 	}

@@ -1,314 +1,230 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"iter"
+	"math/rand/v2"
 	"slices"
-	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/atolldb/atoll/client"
+	"github.com/atolldb/atoll/sim/check"
 )
 
 const (
-	// calmTime is how long everything runs before the first kill.
-	calmTime = time.Second
-	// downTime is how long a killed node stays down.
-	downTime = 4 * time.Second
-	// settleTime is how long to wait after a node is back before the next is killed.
-	settleTime = 2 * time.Second
-	// mostRounds bounds the kills if the import takes long.
-	mostRounds      = 20
-	importPatience  = 20 * time.Minute
-	convergeWithin  = 3 * time.Minute
-	idleMeasurement = 5 * time.Second
+	killPrefix     = "kill/"
+	killValueBytes = 100
+	// leastRate is how many writes per second a run must have, all kills included, to count.
+	leastRate = 1000
+	// mostUnavailable is how long writes to a partition may pause after 99 of 100 kills.
+	mostUnavailable = 1500 * time.Millisecond
+	// killDown and killSettle are how long a killed node stays down, and how long everything runs
+	// before the next kill.
+	killDown   = 1500 * time.Millisecond
+	killSettle = 1500 * time.Millisecond
+	// leadersOf10 is how many kills of ten hit the node that leads most.
+	leadersOf10 = 7
 )
 
-// stage is one run of a scenario.
-type stage struct {
-	settings   *settings
-	deployment *deployment
-	out        *report
-	writers    *writers
-	kills      []kill
+// killRun kills nodes of one region while many writers write, each to the partitions in turn, every
+// write to a key of its own.
+type killRun struct {
+	*stage
+	ledger *check.Ledger
+	acks   *ackClock
+	kills  []killed
 }
 
-// kill is one kill -9 and what came of it.
-type kill struct {
-	region, node string
-	led          int // partitions that it led
-	gap          time.Duration
-	importing    bool
+// killed is one kill -9: between it and the next begins what it did to writes.
+type killed struct {
+	at, end time.Time
+	node    string
+	led     []int // partitions
 }
 
 // kill plays the scenario of the same name.
 func (s *stage) kill(ctx context.Context) error {
-	records, err := loadCities(s.settings.cities, s.settings.records)
-	if err != nil {
-		return err
-	}
-	want, err := expectCities(records)
-	if err != nil {
-		return err
-	}
-	if err := s.begin(ctx); err != nil {
-		return err
-	}
-	lag := startLagWatch(ctx, s.deployment)
-	imported, err := s.startImport(records)
-	if err != nil {
-		return err
-	}
-	began := time.Now()
-	finished := make(chan time.Time, 1)
-	go func() {
-		<-imported.ended
-		finished <- time.Now()
-	}()
-	if err := errors.Join(s.harm(ctx, imported), s.awaitImport(ctx, imported)); err != nil {
-		imported.kill()
-		return err
-	}
-	took := (<-finished).Sub(began)
-	s.out.figure("import into "+s.deployment.regions[0], "%d records in %.1f s: %.0f records/s", len(records), took.Seconds(), float64(len(records))/took.Seconds())
-	lag.finish(s.out)
-	if err := s.settle(ctx); err != nil {
-		return err
-	}
-	s.reportKills()
-	s.verifyAll(ctx, "import", want)
-	for _, r := range s.deployment.regions {
-		s.out.check("no city too many in "+r, verifyNoMore(ctx, s.deployment.clients[r], cityPrefix, len(want.registers)))
-	}
-	return s.end(ctx)
-}
-
-// begin starts all nodes and the writers.
-func (s *stage) begin(ctx context.Context) error {
-	begin := time.Now()
 	if err := s.deployment.startAll(ctx, s.deployment.members); err != nil {
 		return err
 	}
-	s.out.note("%d nodes are ready", len(s.deployment.members))
-	s.out.figure("nodes", "%d in %d regions, %d partitions", len(s.deployment.members), len(s.deployment.regions), s.deployment.partitions)
-	s.out.figure("start until all are ready", "%s", ms(time.Since(begin)))
-	s.writers = startWriters(ctx, s.deployment)
-	return nil
-}
-
-// startImport runs `atoll import` into the first region.
-func (s *stage) startImport(records []json.RawMessage) (*process, error) {
-	// Joined by hand: an encoder would change how the records are written.
-	text := append([]byte("["), bytes.Join(asBytes(records), []byte(",\n"))...)
-	file := filepath.Join(s.deployment.dir, "records.json")
-	if err := os.WriteFile(file, append(text, ']'), 0o600); err != nil {
-		return nil, err
+	r := &killRun{
+		stage:  s,
+		ledger: check.NewLedger(killPrefix, s.settings.seed, s.settings.clients, killValueBytes),
+		acks:   newAckClock(int(s.deployment.partitions)),
 	}
-	var servers []string
-	for _, m := range s.deployment.of(s.deployment.regions[0]) {
-		servers = append(servers, "http://"+m.api)
-	}
-	s.out.note("import of %d records into %s begins", len(records), s.deployment.regions[0])
-	return start(s.importLog(), s.settings.atoll, "import", file, "--server", strings.Join(servers, ","),
-		"--key", cityKey, "--count", countKey, "--collect", collectKey)
-}
-
-func asBytes(records []json.RawMessage) [][]byte {
-	out := make([][]byte, len(records))
-	for i, r := range records {
-		out[i] = r
-	}
-	return out
-}
-
-func (s *stage) importLog() string { return filepath.Join(s.deployment.dir, "import.log") }
-
-func (s *stage) awaitImport(ctx context.Context, imported *process) error {
-	ctx, cancel := context.WithTimeout(ctx, importPatience)
-	defer cancel()
-	select {
-	case <-imported.ended:
-	case <-ctx.Done():
-		return fmt.Errorf("the import is not done after %v", importPatience)
-	}
-	err := imported.err
-	if err != nil {
-		err = fmt.Errorf("%w%s", err, tail(s.importLog()))
-	}
-	s.out.check("the import ends well", err)
-	return nil
-}
-
-// harm kills one node per region in turn until the import is done, but at least once each, and in
-// between deletes the JetStream of the second region.
-func (s *stage) harm(ctx context.Context, imported *process) error {
-	if err := pause(ctx, calmTime); err != nil {
-		return err
-	}
-	for round := range mostRounds {
-		for _, r := range s.deployment.regions {
-			if err := s.killOne(ctx, r, imported); err != nil {
-				return err
-			}
-		}
-		if round == 0 {
-			if err := s.deleteJetStream(ctx, s.deployment.regions[1], imported); err != nil {
-				return err
-			}
-		}
-		if !imported.running() {
-			return nil
-		}
-	}
-	return nil
-}
-
-// killOne kills the node of a region that leads most partitions, and starts it again.
-func (s *stage) killOne(ctx context.Context, region string, imported *process) error {
-	victim, led, err := s.leader(ctx, region)
-	if err != nil {
-		return err
-	}
-	at, importing := time.Now(), imported.running()
-	victim.crash()
-	s.out.note("kill -9 %s, leader of %d partitions", victim.name, led)
-	if err := pause(ctx, downTime); err != nil {
-		return err
-	}
-	if err := s.deployment.startAll(ctx, []*member{victim}); err != nil {
-		return err
-	}
-	if err := pause(ctx, settleTime); err != nil {
-		return err
-	}
-	gap, partition := s.writers.gap(region, at, time.Now())
-	s.out.note("%s is back; writes to partition %d paused %s", victim.name, partition, ms(gap))
-	s.kills = append(s.kills, kill{region, victim.name, led, gap, importing})
-	return nil
-}
-
-// leader returns the node of a region that leads most partitions, and how many.
-func (s *stage) leader(ctx context.Context, region string) (*member, int, error) {
-	status, err := s.deployment.clients[region].Status(ctx)
-	if err != nil {
-		return nil, 0, fmt.Errorf("status of %s: %w", region, err)
-	}
-	leads := map[string]int{}
-	for _, p := range status.GetPartitions() {
-		leads[p.GetLeader()]++
-	}
-	members := s.deployment.of(region)
-	victim := slices.MaxFunc(members, func(a, b *member) int { return leads[a.name] - leads[b.name] })
-	return victim, leads[victim.name], nil
-}
-
-// deleteJetStream stops a region, deletes what its NATS servers have stored, and starts it again.
-func (s *stage) deleteJetStream(ctx context.Context, region string, imported *process) error {
-	importing := imported.running()
-	members := s.deployment.of(region)
-	if err := s.deployment.stop(members); err != nil {
-		return err
-	}
-	for _, m := range members {
-		store := filepath.Join(m.config.GetDataDir(), "nats")
-		if _, err := os.Stat(store); err != nil {
-			return fmt.Errorf("the JetStream to delete: %w", err)
-		}
-		if err := os.RemoveAll(store); err != nil {
+	loop, stop := context.WithCancel(ctx)
+	defer stop()
+	var load errgroup.Group
+	began := time.Now()
+	for i := range s.settings.clients {
+		c, err := client.New(rotated(s.deployment.endpoints(), i))
+		if err != nil {
 			return err
 		}
+		defer c.Close()
+		load.Go(func() error { r.write(ctx, loop.Done(), c, r.ledger.Writer(i)); return nil })
 	}
-	s.out.note("%s is stopped and its JetStream deleted (during the import: %v)", region, importing)
-	if err := s.deployment.startAll(ctx, members); err != nil {
+	err := r.killAll(ctx)
+	stop()
+	_ = load.Wait() // writers return no errors
+	took := time.Since(began)
+	if err != nil {
 		return err
 	}
-	s.out.note("%s is back", region)
-	return pause(ctx, settleTime)
+	return r.judge(ctx, took)
 }
 
-func (s *stage) reportKills() {
-	var gaps []time.Duration
-	during, worst := 0, kill{}
-	for _, k := range s.kills {
-		gaps = append(gaps, k.gap)
-		if k.importing {
-			during++
+// rotated returns the list beginning elsewhere, so that clients do not all begin with the same node.
+func rotated(list []string, by int) []string {
+	by %= len(list)
+	return append(slices.Clone(list[by:]), list[:by]...)
+}
+
+// write writes until stop is closed. A write under way is not given up before the client does.
+func (r *killRun) write(ctx context.Context, stop <-chan struct{}, c *client.Client, page *check.LedgerWriter) {
+	for {
+		select {
+		case <-stop:
+			return
+		default:
 		}
-		if k.gap > worst.gap {
-			worst = k
+		n, key, value := page.Begin()
+		_, err := c.Put(ctx, key, value)
+		page.End(n, outcomeOf(err))
+		if err == nil {
+			r.acks.ack(partitionOf(key, r.deployment.partitions))
 		}
 	}
-	slices.Sort(gaps)
-	s.out.figure("kill -9", "%d, %d of them during the import", len(gaps), during)
-	s.out.figure("writes paused after a kill", "median %s, max %s (%s, leader of %d)", ms(quantile(gaps, 0.5)), ms(worst.gap), worst.node, worst.led)
-	var err error
-	if worst.gap > s.settings.maxUnavailable {
-		err = fmt.Errorf("%s after %s was killed", ms(worst.gap), worst.node)
-	}
-	if during == 0 {
-		s.out.check("at least one kill hits the import", errors.New("it ended too soon: give it more records"))
-	}
-	s.out.check(fmt.Sprintf("writes resume within %v of every kill", s.settings.maxUnavailable), err)
 }
 
-// settle ends the writers and waits until the regions agree.
-func (s *stage) settle(ctx context.Context) error {
-	s.writers.finish()
-	s.out.note("the writers have stopped")
-	took, err := s.converge(ctx, convergeWithin)
-	s.out.check("all regions have equal vectors and digests", err)
-	if err != nil {
-		return nil // what is missing is worth knowing, too
+// outcomeOf says what a write's error means.
+func outcomeOf(err error) check.Outcome {
+	switch {
+	case err == nil:
+		return check.Done
+	case errors.Is(err, client.ErrOutcomeUnknown), errors.Is(err, client.ErrInternal):
+		return check.Unknown
+	default:
+		return check.NotDone
 	}
-	s.out.figure("regions equal after the last write", "%s", ms(took))
-	return nil
 }
 
-// end checks the writers' own writes, and measures the nodes at rest.
-func (s *stage) end(ctx context.Context) error {
-	acked, unknown, refused, latencies, refusal := s.writers.totals()
-	s.out.figure("probe writes", "%d acknowledged, %d unknown, %d not done", acked, unknown, refused)
-	if refusal != nil {
-		s.out.figure("last probe write not done", "%v", refusal)
-	}
-	s.out.figure("probe write latency", "p50 %s, p99 %s, max %s", ms(quantile(latencies, 0.5)), ms(quantile(latencies, 0.99)), ms(quantile(latencies, 1)))
-	s.verifyAll(ctx, "probes", s.writers.expectation())
-	return s.reportUse(ctx)
-}
-
-// reportUse measures what the nodes use at rest, and stops them to see what they have used.
-func (s *stage) reportUse(ctx context.Context) error {
-	before, err := s.cpu()
-	if err != nil {
+func (r *killRun) killAll(ctx context.Context) error {
+	if err := pause(ctx, 2*calmTime); err != nil {
 		return err
 	}
-	if err := pause(ctx, idleMeasurement); err != nil {
-		return err
-	}
-	after, err := s.cpu()
-	if err != nil {
-		return err
-	}
-	s.out.figure("idle CPU of all nodes", "%.0f %% of one core", 100*(after-before).Seconds()/idleMeasurement.Seconds())
-	s.deployment.stopAll(s.out)
-	for _, m := range s.deployment.members {
-		s.out.figure("node "+m.name, "peak memory %d MiB, CPU %.1f s", m.used.peakRSS>>20, m.used.cpu.Seconds())
-	}
-	return nil
-}
-
-// cpu returns what all running nodes have used of CPU time.
-func (s *stage) cpu() (time.Duration, error) {
-	var total time.Duration
-	for _, m := range s.deployment.members {
-		used, err := m.process.cpuNow()
+	for n := range r.settings.cycles {
+		k, err := r.killOne(ctx)
 		if err != nil {
-			return 0, err
+			return fmt.Errorf("kill %d: %w", n, err)
 		}
-		total += used
+		r.kills = append(r.kills, k)
+		worst, p := r.acks.worst(k.at, k.end)
+		r.out.note("kill -9 %d: %s, leader of %d; writes to partition %d paused %s", n, k.node, len(k.led), p, ms(worst))
 	}
-	return total, nil
+	return nil
+}
+
+func (r *killRun) killOne(ctx context.Context) (k killed, err error) {
+	status, err := r.deployment.clients[r.deployment.regions[0]].Status(ctx)
+	if err != nil {
+		return k, err
+	}
+	led := map[string][]int{}
+	for _, p := range status.GetPartitions() {
+		led[p.GetLeader()] = append(led[p.GetLeader()], int(p.GetPartition()))
+	}
+	victim := r.victim(r.random, led)
+	k = killed{at: time.Now(), node: victim.name, led: led[victim.name]}
+	victim.crash()
+	if err := pause(ctx, killDown); err != nil {
+		return k, err
+	}
+	if err := r.deployment.startAll(ctx, []*member{victim}); err != nil {
+		return k, err
+	}
+	err = pause(ctx, killSettle)
+	k.end = time.Now()
+	return k, err
+}
+
+// victim returns mostly the node that leads most, and else any.
+func (r *killRun) victim(random *rand.Rand, led map[string][]int) *member {
+	members := r.deployment.members
+	if random.IntN(10) >= leadersOf10 {
+		return members[random.IntN(len(members))]
+	}
+	return slices.MaxFunc(members, func(a, b *member) int { return len(led[a.name]) - len(led[b.name]) })
+}
+
+func (r *killRun) judge(ctx context.Context, took time.Duration) error {
+	if err := r.judgePauses(); err != nil {
+		return err
+	}
+	c := r.ledger.Compare(r.everything(ctx))
+	r.out.figure("writes", "%d acknowledged, %d unknown (%d of them there), %d not done", c.Done, c.Unknown, c.UnknownFound, c.NotDone)
+	rate := float64(c.Done) / took.Seconds()
+	r.out.figure("acknowledged per second", "%.0f, kills included", rate)
+	var tooFew, lost, phantoms error
+	if rate < leastRate {
+		tooFew = fmt.Errorf("%.0f: the run says nothing", rate)
+	}
+	if c.Lost > 0 {
+		lost = fmt.Errorf("%d are lost, such as %v", c.Lost, c.LostKeys)
+	}
+	if c.Phantoms > 0 {
+		phantoms = fmt.Errorf("%d, such as %v", c.Phantoms, c.PhantomsExamples)
+	}
+	r.out.check(fmt.Sprintf("at least %d writes a second", leastRate), tooFew)
+	r.out.check("no acknowledged write is lost", lost)
+	r.out.check("nothing is there that nobody wrote", phantoms)
+	r.out.check("all nodes have equal vectors and digests", r.nodesEqual(ctx, convergeWithin))
+	return nil
+}
+
+// judgePauses reports how long writes paused after each kill: in the partition that was hit worst.
+func (r *killRun) judgePauses() error {
+	var worst, ofLed []time.Duration
+	for _, k := range r.kills {
+		w, _ := r.acks.worst(k.at, k.end)
+		worst = append(worst, w)
+		for _, p := range k.led {
+			ofLed = append(ofLed, r.acks.gap(p, k.at, k.end))
+		}
+	}
+	if len(worst) == 0 {
+		return errors.New("nothing was killed")
+	}
+	slices.Sort(worst)
+	slices.Sort(ofLed)
+	p99 := quantile(worst, 0.99)
+	r.out.figure("kill -9", "%d", len(worst))
+	r.out.figure("writes paused, worst partition of a kill", "p50 %s, p99 %s, max %s", ms(quantile(worst, 0.5)), ms(p99), ms(worst[len(worst)-1]))
+	r.out.figure("writes paused, partitions led by the killed", "p50 %s, p99 %s, max %s (%d)",
+		ms(quantile(ofLed, 0.5)), ms(quantile(ofLed, 0.99)), ms(quantile(ofLed, 1)), len(ofLed))
+	var err error
+	if p99 > mostUnavailable {
+		err = fmt.Errorf("p99 is %s", ms(p99))
+	}
+	r.out.check(fmt.Sprintf("99 of 100 kills pause writes to any partition for at most %v", mostUnavailable), err)
+	return nil
+}
+
+// everything yields all that the region holds of the ledger.
+func (r *killRun) everything(ctx context.Context) iter.Seq2[string, []byte] {
+	return func(yield func(string, []byte) bool) {
+		for entry, err := range r.deployment.clients[r.deployment.regions[0]].Scan(ctx, client.ScanOptions{Prefix: killPrefix}) {
+			if err != nil {
+				r.out.check("everything can be scanned", err)
+				return
+			}
+			if !yield(entry.Key, entry.Bytes) {
+				return
+			}
+		}
+	}
 }

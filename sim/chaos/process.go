@@ -68,6 +68,9 @@ func (p *process) kill() {
 	<-p.ended
 }
 
+// signal sends the process a signal, such as SIGSTOP.
+func (p *process) signal(s syscall.Signal) error { return p.command.Process.Signal(s) }
+
 // stop asks the process to end, and kills it if it does not.
 func (p *process) stop() error {
 	if p.running() {

@@ -60,12 +60,17 @@ type writers struct {
 	done errgroup.Group
 }
 
+// partitionOf returns the partition of a key.
+func partitionOf(key string, partitions uint32) int {
+	return int(topology.PartitionOf("default", key, partitions))
+}
+
 // findKeys returns keys for the writers of each partition.
 func findKeys(regions []string, partitions uint32) []probeKeys {
 	find := func(kind string, p int) string {
 		for i := 0; ; i++ {
 			key := fmt.Sprintf("probe/%s/%d", kind, i)
-			if topology.PartitionOf("default", key, partitions) == topology.PartitionID(p) {
+			if partitionOf(key, partitions) == p {
 				return key
 			}
 		}

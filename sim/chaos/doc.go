@@ -1,0 +1,34 @@
+// Command chaos runs Atoll as real processes, does them harm while they are written to and read from,
+// and checks that nothing promised was broken. It ends with a table of figures and PASS or FAIL.
+//
+// Scenarios of the nine example nodes in three regions:
+//
+//   - import: a public dataset is imported into one region while kill -9 hits one node per region in
+//     turn, leaders first, and one region is stopped, its JetStream deleted, and started again.
+//   - netsplit: one region is cut off for a while, and all regions go on writing.
+//
+// Afterwards all regions must have equal digests, and every acknowledged write must be in all of
+// them.
+//
+// Scenarios of one region of three nodes:
+//
+//   - stale: leaders are stopped and continued by signals while answers between the nodes take 40 ms,
+//     and 48 readers look for a linearizable read that is older than what was acknowledged before it
+//     began. With --must-fail the nodes are built with the tag verifyleader, and the run passes only
+//     if such a read is found.
+//   - kill: kill -9 of leaders and others under 1 000 writes a second and more; no acknowledged write
+//     may be lost, none may appear that nobody made, and how long writes pause is measured.
+//
+// What must be there is worked out here and in package check, from the dataset and from what was
+// acknowledged, by code that shares nothing with the servers. What a scenario chooses at random it
+// chooses by --seed, which is printed; when the processes get to run is up to the machine.
+//
+// Run a scenario with make chaos ARGS="--scenario kill", in short with --quick in addition.
+//
+//   - main.go, settings.go, scenario.go: the program
+//   - deployment.go, inside.go, process.go: the nodes, made of examples/three-regions
+//   - writers.go, lag.go: the load on several regions and its ledger
+//   - import.go, netsplit.go, stale.go, kill.go: the scenarios
+//   - expect.go, verify.go: what must be there, and whether it is
+//   - report.go: figures and checks
+package main

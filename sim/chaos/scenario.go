@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"math/rand/v2"
+)
+
+// scenario is one way to do harm.
+type scenario struct {
+	name string
+	play func(*stage, context.Context) error
+	// inside means that it is played in the first region alone.
+	inside bool
+	// addLinks puts links between regions or nodes, if there are to be any.
+	addLinks func(*deployment, context.Context) error
+	// canFail means that there is a build with which it must fail.
+	canFail bool
+	// full and quick are the sizes of a run.
+	full, quick size
+}
+
+// size is how much a scenario does.
+type size struct {
+	partitions uint
+	cycles     int
+	clients    int
+}
+
+func scenarios() []scenario {
+	return []scenario{
+		{name: "import", play: (*stage).imports},
+		{name: "netsplit", play: (*stage).netsplit, addLinks: (*deployment).addLinks},
+		{
+			name: "stale", play: (*stage).stale, inside: true, addLinks: (*deployment).addLinksInside, canFail: true,
+			full: size{partitions: 8, cycles: 60, clients: 48}, quick: size{partitions: 8, cycles: 4, clients: 48},
+		},
+		{
+			name: "kill", play: (*stage).kill, inside: true,
+			full: size{partitions: 16, cycles: 200, clients: 64}, quick: size{partitions: 16, cycles: 4, clients: 64},
+		},
+	}
+}
+
+func scenarioOf(name string) (scenario, bool) {
+	for _, s := range scenarios() {
+		if s.name == name {
+			return s, true
+		}
+	}
+	return scenario{}, false
+}
+
+func scenarioNames() []string {
+	var names []string
+	for _, s := range scenarios() {
+		names = append(names, s.name)
+	}
+	return names
+}
+
+// stage is one run of a scenario.
+type stage struct {
+	settings   *settings
+	deployment *deployment
+	out        *report
+	// random is what the scenario chooses by; one goroutine uses it.
+	random  *rand.Rand
+	writers *writers
+	kills   []kill
+}

