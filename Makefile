@@ -83,6 +83,14 @@ $(CITIES):
 chaos: build cities ## Kill nodes of nine processes during an import, check that nothing is lost; ARGS="--scenario netsplit"
 	go run ./sim/chaos --atoll bin/atoll --cities $(CITIES) $(ARGS)
 
+.PHONY: bench
+bench: ## Measure against three etcd members and three NATS servers (about 8 minutes); ARGS="-work put,get -clients 1,64"
+	cd bench && go run . $(ARGS)
+
+.PHONY: test-bench
+test-bench: ## Vet and test the benchmark, which is a module of its own
+	cd bench && go vet ./... && go test -count=1 ./...
+
 .PHONY: clean
 clean: ## Remove what was built and fetched
-	rm -rf bin data tools/node_modules examples/three-regions/run
+	rm -rf bin data tools/node_modules examples/three-regions/run bench/results
