@@ -2,8 +2,9 @@
 // only package that imports that library.
 //
 // The library's parts are replaced by ours where they would not do: the log of all groups is one
-// (logstore.go over package raftlog), the connections of all groups share one listener (stream.go over
-// package transport), and the state machine's own file is its snapshot (snapshots.go). The library's
+// (logstore.go over package raftlog), the messages of all groups share a few connections between two
+// nodes (network.go and codec.go over package transport), requests go in a pipeline that cannot wedge
+// (pipeline.go), and the state machine's own file is its snapshot (snapshots.go). The library's own
 // pipelining, log cache, replay of committed entries and leader verification are not used, because
 // each of them stalls, deadlocks or lies in some case.
 //

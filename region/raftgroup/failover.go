@@ -2,7 +2,6 @@ package raftgroup
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -88,64 +87,4 @@ func (g *Group) standAgainst(ctx context.Context, gone topology.NodeID) {
 // behind the others'.
 func stands(state raft.RaftState, leader, gone topology.NodeID) bool {
 	return state == raft.Follower && (leader == "" || leader == gone)
-}
-
-// transportWithTimeoutNow is the library's transport with one more source of requests: this node
-// itself, which can tell its own Raft to stand for election, as a leader does that hands over.
-type transportWithTimeoutNow struct {
-	*raft.NetworkTransport
-	requests chan raft.RPC
-	once     sync.Once
-	done     chan struct{}
-	relaying sync.WaitGroup
-}
-
-func newTransport(config *raft.NetworkTransportConfig) *transportWithTimeoutNow {
-	t := &transportWithTimeoutNow{
-		NetworkTransport: raft.NewNetworkTransportWithConfig(config),
-		requests:         make(chan raft.RPC),
-		done:             make(chan struct{}),
-	}
-	t.relaying.Go(t.relay)
-	return t
-}
-
-// relay hands other nodes' requests on.
-func (t *transportWithTimeoutNow) relay() {
-	for {
-		select {
-		case <-t.done:
-			return
-		case rpc := <-t.NetworkTransport.Consumer():
-			select {
-			case t.requests <- rpc:
-			case <-t.done:
-				rpc.Respond(nil, raft.ErrTransportShutdown)
-				return
-			}
-		}
-	}
-}
-
-// Consumer implements raft.Transport.
-func (t *transportWithTimeoutNow) Consumer() <-chan raft.RPC { return t.requests }
-
-// timeoutNow makes this node stand for election at once, without asking first whether others still
-// have a leader. It is safe at any time: votes decide.
-func (t *transportWithTimeoutNow) timeoutNow(ctx context.Context) {
-	request := &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}}
-	answer := make(chan raft.RPCResponse, 1) // nobody waits for it
-	select {
-	case t.requests <- raft.RPC{Command: request, RespChan: answer}:
-	case <-ctx.Done():
-	case <-t.done:
-	}
-}
-
-// Close implements raft.WithClose.
-func (t *transportWithTimeoutNow) Close() error {
-	err := t.NetworkTransport.Close()
-	t.once.Do(func() { close(t.done) })
-	t.relaying.Wait()
-	return err
 }

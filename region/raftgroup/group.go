@@ -29,9 +29,7 @@ const (
 	electionStagger    = 200 * time.Millisecond
 	aloneTimeout       = 100 * time.Millisecond
 	commitTimeout      = 250 * time.Millisecond
-	rpcTimeout         = 5 * time.Second
 	enqueueTimeout     = 5 * time.Second
-	connectionsPerPeer = 3
 	appendEntries      = 64
 	trailingEntries    = 4096 // never 0: more than can be in flight, or a snapshot's install can livelock
 	snapshotLook       = 5 * time.Second
@@ -68,7 +66,7 @@ type Config struct {
 type Group struct {
 	raft   *raft.Raft
 	fsm    *fsm
-	trans  *transportWithTimeoutNow
+	trans  *network
 	logger *slog.Logger
 	notify chan bool     // every change of leadership, in order
 	ended  chan struct{} // closed when raft has shut down: nothing is answered any more
@@ -104,13 +102,7 @@ func New(c Config) (*Group, error) {
 	g.mu.changed = make(chan struct{})
 	logs := logStore{c.Log, c.Machine, c.OnFailure}
 	snapshots := &snapshotStore{machine: c.Machine, dir: c.Dir}
-	g.trans = newTransport(&raft.NetworkTransportConfig{
-		Stream:          &stream{layer: c.Layer, self: c.Self},
-		MaxPool:         connectionsPerPeer,
-		MaxRPCsInFlight: 1, // the library's pipeline wedges for good after one unsuccessful reply
-		Timeout:         rpcTimeout,
-		Logger:          newLogger(logger),
-	})
+	g.trans = newNetwork(c.Layer, c.Self, logger)
 	conf := configuration(&c, logger)
 	// Raft waits for who reads this channel; Run does at once and all the time. LeaderCh keeps but the
 	// latest change, so that losing and regaining the lead would go unseen.

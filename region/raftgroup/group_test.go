@@ -196,9 +196,6 @@ func TestPreVoteIsOn(t *testing.T) {
 		if _, ok := raft.Transport(g.trans).(raft.WithClose); !ok {
 			t.Error("the transport cannot be closed")
 		}
-		if _, err := g.trans.AppendEntriesPipeline("n1", "n1"); !errors.Is(err, raft.ErrPipelineReplicationNotSupported) {
-			t.Errorf("the library's pipeline is on: %v", err)
-		}
 	}
 	// A member that cannot reach the others asks in vain, and its term stays where it was. A real
 	// election would raise it with every try.

@@ -2,13 +2,14 @@ package transport
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"sync"
-	"syscall"
+	"sync/atomic"
 	"time"
 
 	"github.com/atolldb/atoll/topology"
@@ -16,14 +17,15 @@ import (
 
 const (
 	handshakeTimeout = 5 * time.Second
-	maxHandshakes    = 256 // at once; further connections wait to be accepted
-	acceptQueue      = 16  // per group, connections that wait to be taken
-	lostQueue        = 16  // per group; more news of lost connections tell nothing new
-	keepAlive        = 5 * time.Second
+	maxHandshakes    = 256                    // at once; further connections wait to be accepted
+	connsPerPeer     = 64                     // that one node may have dialed; it needs three, and one per transfer
 	acceptPause      = 100 * time.Millisecond // after the system refused, for want of descriptors say
 )
 
-// Config is what a Mux needs; all fields are required.
+// keepAlive finds a peer whose machine is gone in about ten seconds, if nothing else does.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 2 * time.Second, Count: 3} // a constant
+
+// Config is what a Mux needs; all fields are required but TLS.
 type Config struct {
 	// Cluster is the deployment's name, Self this node's.
 	Cluster string
@@ -33,17 +35,23 @@ type Config struct {
 	// Resolve returns another node's address, and whether it belongs to the region.
 	Resolve func(topology.NodeID) (address string, known bool)
 	Logger  *slog.Logger
+	// TLS encrypts the connections and proves who is at their ends; see LoadTLS. Nil leaves them plain.
+	TLS *tls.Config
 }
 
-// Mux carries the connections of all groups of one node. It is safe for concurrent use.
+// Mux carries the messages and transfers of all groups of one node. It is safe for concurrent use.
 type Mux struct {
 	cfg      Config
 	listener net.Listener
+	running  sync.WaitGroup // of every goroutine but Run
+	layers   atomic.Pointer[map[uint32]*Layer]
 	mu       struct {
 		sync.Mutex
-		layers map[uint32]*Layer
-		conns  map[*conn]struct{}
-		closed bool
+		conns   map[*conn]struct{}
+		dialers map[topology.NodeID]int // accepted connections by who dialed
+		links   map[topology.NodeID]*links
+		probes  map[topology.NodeID]*probe
+		closed  bool
 	}
 }
 
@@ -54,8 +62,11 @@ func Listen(cfg Config) (*Mux, error) {
 		return nil, fmt.Errorf("listen for the region's nodes on %s: %w", cfg.Listen, err)
 	}
 	m := &Mux{cfg: cfg, listener: listener}
-	m.mu.layers = map[uint32]*Layer{}
+	m.layers.Store(&map[uint32]*Layer{})
 	m.mu.conns = map[*conn]struct{}{}
+	m.mu.dialers = map[topology.NodeID]int{}
+	m.mu.links = map[topology.NodeID]*links{}
+	m.mu.probes = map[topology.NodeID]*probe{}
 	return m, nil
 }
 
@@ -66,26 +77,31 @@ func (m *Mux) Addr() net.Addr { return m.listener.Addr() }
 func (m *Mux) Group(id uint32) *Layer {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	l, ok := m.mu.layers[id]
-	if !ok {
-		l = &Layer{
-			mux: m, group: id, conns: make(chan net.Conn, acceptQueue),
-			lost: make(chan topology.NodeID, lostQueue), closed: make(chan struct{}),
-		}
-		m.mu.layers[id] = l
+	have := *m.layers.Load()
+	if l, ok := have[id]; ok {
+		return l
 	}
+	l := newLayer(m, id)
+	layers := make(map[uint32]*Layer, len(have)+1)
+	for id, other := range have {
+		layers[id] = other
+	}
+	layers[id] = l
+	m.layers.Store(&layers)
 	return l
 }
 
+// layer returns a group's part, or nil if the node does not hold it.
+func (m *Mux) layer(id uint32) *Layer { return (*m.layers.Load())[id] }
+
 // Run accepts connections until ctx ends, and then closes all, dialed ones too.
 func (m *Mux) Run(ctx context.Context) error {
-	var handshakes sync.WaitGroup
-	stop := context.AfterFunc(ctx, func() { _ = m.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = m.shut() }) // what it returns is Accept's business
 	defer stop()
-	defer handshakes.Wait()
+	defer func() { _ = m.Close() }() // closed already
 	places := make(chan struct{}, maxHandshakes)
 	for {
-		c, err := m.listener.Accept()
+		raw, err := m.listener.Accept()
 		if err != nil {
 			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 				return nil
@@ -97,10 +113,10 @@ func (m *Mux) Run(ctx context.Context) error {
 			continue
 		}
 		places <- struct{}{}
-		handshakes.Go(func() {
-			defer func() { <-places }()
-			m.welcome(c)
-		})
+		if !m.start(func() { m.welcome(raw, func() { <-places }) }) {
+			_ = raw.Close() // closing
+			<-places
+		}
 	}
 }
 
@@ -116,92 +132,145 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// welcome reads a connection's hello, and hands it to its group or closes it.
-func (m *Mux) welcome(raw net.Conn) {
+// start runs f in a goroutine that Run waits for. It returns false if the mux is closed.
+func (m *Mux) start(f func()) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.mu.closed {
+		return false
+	}
+	m.running.Go(f)
+	return true
+}
+
+// welcome reads a connection's hello, and serves or closes it. It calls admitted when the hello is read.
+func (m *Mux) welcome(raw net.Conn, admitted func()) {
 	c, ok := m.track(raw)
 	if !ok {
+		admitted()
 		return
 	}
-	layer, err := m.admit(c)
-	if err == nil {
-		err = layer.own(c)
-	}
+	defer func() { _ = c.Close() }() // it is over or refused
+	h, err := m.admit(c)
+	admitted()
 	if err != nil {
-		m.cfg.Logger.Warn("connection refused", "peer", raw.RemoteAddr().String(), "err", err)
-		_ = c.Close() // it is refused already
+		if !errors.Is(err, errSilent) {
+			m.cfg.Logger.Warn("connection refused", "peer", raw.RemoteAddr().String(), "err", err)
+		}
 		return
 	}
-	select {
-	case layer.conns <- c:
-	case <-layer.closed:
-		_ = c.Close()
+	if h.lane == streamLane {
+		m.receive(c, h)
+		return
+	}
+	w := newWire(m, h.from, h.lane, nil)
+	if w.attach(c) {
+		w.run(c)
 	}
 }
 
 // admit runs the listener's side of the handshake.
-func (m *Mux) admit(c *conn) (*Layer, error) {
-	guard := time.AfterFunc(handshakeTimeout, func() { _ = c.Conn.Close() })
+func (m *Mux) admit(c *conn) (*hello, error) {
+	guard := time.AfterFunc(handshakeTimeout, func() { _ = c.raw.Close() })
 	defer guard.Stop()
-	h, err := readHello(c)
+	peerNamed, err := m.secureAccepted(c)
 	if err != nil {
 		return nil, err
 	}
-	layer, verdict := m.judge(h)
+	h, err := readHello(c)
+	verdict := accepted
+	switch {
+	case errors.Is(err, errVersion):
+		verdict = refusedVersion
+	case err != nil:
+		return nil, err
+	default:
+		verdict = m.judge(h, c, peerNamed)
+	}
 	if _, err := c.Write([]byte{byte(verdict)}); err != nil {
-		return nil, fmt.Errorf("answer %s: %w", h.from, err)
+		return nil, fmt.Errorf("answer: %w", err)
+	}
+	if verdict == refusedVersion {
+		return nil, verdict
 	}
 	if verdict != accepted {
-		return nil, fmt.Errorf("node %s of cluster %s, group %d: %w", h.from, h.cluster, h.group, verdict)
+		return nil, fmt.Errorf("node %s of cluster %s: %w", h.from, h.cluster, verdict)
 	}
-	c.peer = h.from
-	return layer, nil
+	return h, nil
 }
 
-func (m *Mux) judge(h *hello) (*Layer, refusal) {
+// judge decides on a hello, and counts the connection as its sender's if it is accepted.
+func (m *Mux) judge(h *hello, c *conn, peerNamed func(topology.NodeID) error) refusal {
 	if h.cluster != m.cfg.Cluster {
-		return nil, refusedCluster
+		return refusedCluster
 	}
 	if _, known := m.cfg.Resolve(h.from); !known {
-		return nil, refusedStranger
+		return refusedStranger
 	}
 	if h.to != m.cfg.Self {
-		return nil, refusedTarget
+		return refusedTarget
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	layer, ok := m.mu.layers[h.group]
-	if !ok {
-		return nil, refusedGroup
+	if peerNamed(h.from) != nil {
+		return refusedName
 	}
-	return layer, accepted
+	if h.lane == streamLane {
+		if l := m.layer(h.group); l == nil || l.streamHandler(h.kind) == nil {
+			return refusedGroup
+		}
+	}
+	if !m.count(h.from, c) {
+		return refusedTooMany
+	}
+	return accepted
 }
 
-// dial connects a group to the same group of another node.
-func (m *Mux) dial(to topology.NodeID, group uint32, timeout time.Duration) (*conn, error) {
+// count takes an accepted connection as a node's, unless it has too many.
+func (m *Mux) count(from topology.NodeID, c *conn) bool {
+	m.mu.Lock()
+	if m.mu.dialers[from] >= connsPerPeer {
+		m.mu.Unlock()
+		return false
+	}
+	m.mu.dialers[from]++
+	c.peer = from
+	l := m.mu.links[from]
+	m.mu.Unlock()
+	if l != nil {
+		l.each((*link).reset) // it is there: no need to wait before connecting to it
+	}
+	return true
+}
+
+// dial connects to another node, and introduces this one.
+func (m *Mux) dial(to topology.NodeID, h *hello, timeout time.Duration) (*conn, error) {
 	address, known := m.cfg.Resolve(to)
 	if !known {
 		return nil, fmt.Errorf("node %s is not in this region", to)
 	}
-	dialer := net.Dialer{Timeout: timeout, KeepAlive: keepAlive}
+	dialer := net.Dialer{Timeout: timeout, KeepAliveConfig: keepAlive}
 	raw, err := dialer.Dial("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("dial node %s: %w", to, err)
 	}
 	c, ok := m.track(raw)
 	if !ok {
-		return nil, fmt.Errorf("dial node %s: %w", to, net.ErrClosed)
+		return nil, fmt.Errorf("dial node %s: %w", to, ErrClosed)
 	}
-	if err := m.introduce(c, to, group, timeout); err != nil {
+	h.cluster, h.from, h.to = m.cfg.Cluster, m.cfg.Self, to
+	if err := m.introduce(c, h, timeout); err != nil {
 		return nil, errors.Join(fmt.Errorf("dial node %s: %w", to, err), c.Close())
 	}
 	return c, nil
 }
 
 // introduce runs the dialer's side of the handshake.
-func (m *Mux) introduce(c *conn, to topology.NodeID, group uint32, timeout time.Duration) error {
-	guard := time.AfterFunc(timeout, func() { _ = c.Conn.Close() })
+func (m *Mux) introduce(c *conn, h *hello, timeout time.Duration) error {
+	guard := time.AfterFunc(timeout, func() { _ = c.raw.Close() })
 	defer guard.Stop()
-	frame, err := (&hello{cluster: m.cfg.Cluster, from: m.cfg.Self, to: to, group: group}).encode()
+	if err := m.secureDialed(c, h.to); err != nil {
+		return err
+	}
+	frame, err := h.encode()
 	if err != nil {
 		return err
 	}
@@ -209,7 +278,7 @@ func (m *Mux) introduce(c *conn, to topology.NodeID, group uint32, timeout time.
 		return err
 	}
 	var answer [1]byte
-	if _, err := c.Read(answer[:]); err != nil {
+	if _, err := io.ReadFull(c, answer[:]); err != nil {
 		return err
 	}
 	if verdict := refusal(answer[0]); verdict != accepted {
@@ -218,20 +287,29 @@ func (m *Mux) introduce(c *conn, to topology.NodeID, group uint32, timeout time.
 	return nil
 }
 
-// Close closes the listener and every connection.
+// Close closes the listener and every connection, and waits for what served them. It must not be
+// called from a handler.
 func (m *Mux) Close() error {
+	err := m.shut()
+	m.running.Wait()
+	return err
+}
+
+func (m *Mux) shut() error {
 	m.mu.Lock()
 	m.mu.closed = true
-	conns := m.mu.conns
-	m.mu.conns = map[*conn]struct{}{}
-	layers := m.mu.layers
+	conns, peers := m.mu.conns, m.mu.links
+	m.mu.conns, m.mu.links = map[*conn]struct{}{}, map[topology.NodeID]*links{}
 	m.mu.Unlock()
 	err := m.listener.Close()
-	for c := range conns {
-		_ = c.Conn.Close() // the peer notices
-	}
-	for _, l := range layers {
+	for _, l := range *m.layers.Load() {
 		_ = l.Close() // never fails
+	}
+	for _, p := range peers {
+		p.each((*link).close)
+	}
+	for c := range conns {
+		_ = c.raw.Close() // the peer notices
 	}
 	if errors.Is(err, net.ErrClosed) {
 		return nil
@@ -239,135 +317,8 @@ func (m *Mux) Close() error {
 	return err
 }
 
-// conn is a connection that Close closes if its owner has not.
-type conn struct {
-	net.Conn
-	mux   *Mux
-	layer *Layer          // once it has one; guarded by mux.mu
-	peer  topology.NodeID // who dialed; empty if this node did
-}
-
-// Read implements net.Conn. It notes when the peer's end of an accepted connection is gone.
-func (c *conn) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
-	if err != nil && c.peer != "" && c.layer != nil && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)) {
-		select {
-		case c.layer.lost <- c.peer:
-		default:
-		}
-	}
-	return n, err
-}
-
-// track takes charge of a connection. It closes it and returns false if the mux is closed.
-func (m *Mux) track(raw net.Conn) (*conn, bool) {
-	c := &conn{Conn: raw, mux: m}
+func (m *Mux) isClosed() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.mu.closed {
-		_ = raw.Close()
-		return nil, false
-	}
-	m.mu.conns[c] = struct{}{}
-	return c, true
-}
-
-// Close implements net.Conn.
-func (c *conn) Close() error {
-	c.mux.mu.Lock()
-	delete(c.mux.mu.conns, c)
-	c.mux.mu.Unlock()
-	return c.Conn.Close()
-}
-
-// Layer is one group's part of a Mux: a listener and a dialer. It is safe for concurrent use.
-type Layer struct {
-	mux    *Mux
-	group  uint32
-	conns  chan net.Conn
-	lost   chan topology.NodeID
-	once   sync.Once
-	closed chan struct{}
-}
-
-// Accept implements net.Listener.
-func (l *Layer) Accept() (net.Conn, error) {
-	select {
-	case <-l.closed: // even if connections wait: they are closed too
-		return nil, net.ErrClosed
-	default:
-	}
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-// Lost names a node each time a connection that it dialed to this group ended. That alone says little:
-// nodes end connections that they have no use for. Gone tells more.
-func (l *Layer) Lost() <-chan topology.NodeID { return l.lost }
-
-// Gone reports whether a node's process has ended: its machine answers, and refuses connections to
-// the address that the process had. No answer at all proves nothing.
-func (l *Layer) Gone(node topology.NodeID, timeout time.Duration) bool {
-	address, known := l.mux.cfg.Resolve(node)
-	if !known {
-		return false
-	}
-	c, err := net.DialTimeout("tcp", address, timeout)
-	if err != nil {
-		return errors.Is(err, syscall.ECONNREFUSED)
-	}
-	_ = c.Close() // nothing was said
-	return false
-}
-
-// own makes c one of the layer's connections, unless the layer is closed.
-func (l *Layer) own(c *conn) error {
-	l.mux.mu.Lock()
-	defer l.mux.mu.Unlock()
-	select {
-	case <-l.closed:
-		return net.ErrClosed
-	default:
-		c.layer = l
-		return nil
-	}
-}
-
-// Close implements net.Listener. It closes the group's connections too, so that nothing of the group
-// waits for a peer any more, but not the node's listener.
-func (l *Layer) Close() error {
-	l.once.Do(func() {
-		l.mux.mu.Lock()
-		close(l.closed)
-		var own []*conn
-		for c := range l.mux.mu.conns {
-			if c.layer == l {
-				own = append(own, c)
-			}
-		}
-		l.mux.mu.Unlock()
-		for _, c := range own {
-			_ = c.Close() // the peer notices
-		}
-	})
-	return nil
-}
-
-// Addr implements net.Listener.
-func (l *Layer) Addr() net.Addr { return l.mux.Addr() }
-
-// Dial connects to the same group of another node.
-func (l *Layer) Dial(to topology.NodeID, timeout time.Duration) (net.Conn, error) {
-	c, err := l.mux.dial(to, l.group, timeout)
-	if err != nil {
-		return nil, err
-	}
-	if err := l.own(c); err != nil {
-		return nil, errors.Join(fmt.Errorf("dial node %s: %w", to, err), c.Close())
-	}
-	return c, nil
+	return m.mu.closed
 }
