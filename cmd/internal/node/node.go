@@ -5,6 +5,7 @@ package node
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -25,6 +26,13 @@ import (
 	"github.com/atolldb/atoll/topology"
 )
 
+const (
+	// minPartitionBuffer holds the largest entry twice.
+	minPartitionBuffer = 16 << 20
+	// flushFraction of a partition's buffer is written at once, so that there is room meanwhile.
+	flushFraction = 4
+)
+
 // errLogMissing means that a part of the data directory was deleted under the rest.
 var errLogMissing = errors.New("the Raft log and the partition's state do not fit together; part of the data directory is missing")
 
@@ -34,6 +42,13 @@ type Config struct {
 	Node    topology.NodeID
 	DataDir string
 	NATS    NATS
+	// TLS encrypts the connections between the region's nodes; nil leaves them plain.
+	TLS *tls.Config
+	// MinFreeBytes is the free disk space below which no writes are taken; 0 means never.
+	MinFreeBytes uint64
+	// WriteBufferBytes bounds, over all partitions, what is not in the state files yet; 0 means 32 MiB
+	// each.
+	WriteBufferBytes int64
 	// RemoteURLs overrides how this node reaches the NATS of other regions.
 	RemoteURLs map[topology.RegionID][]string
 	Clock      func() time.Time
@@ -120,7 +135,7 @@ func (n *Node) openData(context.Context) (err error) {
 		return fmt.Errorf("open log: %w", err)
 	}
 	n.mux, err = transport.Listen(transport.Config{
-		Cluster: n.cfg.Cluster.Name, Self: n.cfg.Node, Listen: n.self.Raft, Resolve: n.raftAddress, Logger: n.cfg.Logger,
+		Cluster: n.cfg.Cluster.Name, Self: n.cfg.Node, Listen: n.self.Raft, Resolve: n.raftAddress, Logger: n.cfg.Logger, TLS: n.cfg.TLS,
 	})
 	return err
 }
@@ -153,7 +168,7 @@ func (n *Node) openPartitions(context.Context) error {
 }
 
 func (n *Node) openPartition(p topology.PartitionID, replicas []topology.NodeID, proposer uint64) error {
-	s, err := store.Open(n.dir.partitionFile(p), store.Options{OnFailure: n.fail})
+	s, err := store.Open(n.dir.partitionFile(p), n.storeOptions())
 	if err != nil {
 		return err
 	}
@@ -183,6 +198,18 @@ func (n *Node) openPartition(p topology.PartitionID, replicas []topology.NodeID,
 		Destinations: n.destinations(), Logger: n.cfg.Logger,
 	}))
 	return nil
+}
+
+// storeOptions divides the node's write buffer among its partitions.
+func (n *Node) storeOptions() store.Options {
+	o := store.Options{Buffer: true, OnFailure: n.fail}
+	if n.cfg.WriteBufferBytes > 0 {
+		replicas := n.cfg.Cluster.Replicas(n.region) * int(n.cfg.Cluster.Partitions)
+		held := max(1, (replicas+len(n.region.Nodes)-1)/len(n.region.Nodes))
+		o.MaxBuffered = max(minPartitionBuffer, n.cfg.WriteBufferBytes/int64(held))
+		o.FlushBytes = o.MaxBuffered / flushFraction
+	}
+	return o
 }
 
 func (n *Node) destinations() []topology.RegionID {
