@@ -304,6 +304,43 @@ func TestViewIsOneInstant(t *testing.T) {
 	}
 }
 
+// A flush that ends between a view's look at the memory and its transaction on the file must not show
+// the view what is newer than the memory that it looked at.
+func TestViewsDoNotMixOldMemoryWithANewFile(t *testing.T) {
+	act := func() {}
+	s := open(t, filepath.Join(t.TempDir(), "s"), Options{Buffer: true, viewing: func() { act() }})
+	put(t, s, "a", "1", "b", "1")
+	act = func() {
+		act = func() {}
+		put(t, s, "a", "2", "c", "2")
+		flush(t, s)
+		put(t, s, "b", "3")
+	}
+	if got := dumpStore(t, s); got != "a=2 b=3 c=2 " {
+		t.Fatalf("the view shows %q", got)
+	}
+}
+
+// What is being flushed is visible before it is in the file.
+func TestViewsDuringAFlush(t *testing.T) {
+	act := func() {}
+	s := open(t, filepath.Join(t.TempDir(), "s"), Options{Buffer: true, committing: func() { act() }})
+	put(t, s, "a", "1", "b", "1", "c", "1")
+	seen := ""
+	act = func() {
+		act = func() {}
+		put(t, s, "b", "2")
+		seen = dumpStore(t, s)
+	}
+	flush(t, s)
+	if seen != "a=1 b=2 c=1 " {
+		t.Fatalf("during the flush a view shows %q", seen)
+	}
+	if got := dumpStore(t, crashed(t, s.path)); got != "a=1 b=1 c=1 " {
+		t.Fatalf("a crash after the flush leaves %q", got)
+	}
+}
+
 func TestViewsAreReadOnly(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "s"), Options{Buffer: true})
 	put(t, s, "a", "1")

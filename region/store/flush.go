@@ -82,6 +82,7 @@ func (s *Store) commitTable(h *handle, m *memtable) error {
 	if err := tx.write(m); err != nil {
 		return s.fail(h, false, fmt.Errorf("flush: %w", errors.Join(err, tx.rollback())))
 	}
+	s.opts.committing()
 	if err := tx.commit(); err != nil {
 		var corrupt *CorruptError
 		return s.fail(h, errors.As(err, &corrupt), fmt.Errorf("flush: %w", err))

@@ -44,6 +44,9 @@ type Options struct {
 
 	// opened lets tests break the file under a running store.
 	opened func(*os.File)
+	// viewing and committing let tests act between a view's look at the memory and its transaction,
+	// and before a flush commits.
+	viewing, committing func()
 }
 
 // Store is one partition's durable state. All methods may be called at any time.
@@ -94,6 +97,12 @@ func Open(path string, opts Options) (*Store, error) {
 	}
 	if opts.MaxBuffered == 0 {
 		opts.MaxBuffered = maxBuffered
+	}
+	if opts.viewing == nil {
+		opts.viewing = func() {}
+	}
+	if opts.committing == nil {
+		opts.committing = func() {}
 	}
 	s := &Store{path: path, opts: opts, full: make(chan struct{}, 1)}
 	s.room.L = &s.mu

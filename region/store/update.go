@@ -36,6 +36,7 @@ func (s *Store) beginView() (*view, *handle, error) {
 		v.layers[0].readers++
 		s.mu.Unlock()
 
+		s.opts.viewing()
 		tx, err := s.begin(h, false)
 		if err != nil {
 			s.mu.Lock()
