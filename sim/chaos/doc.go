@@ -19,6 +19,11 @@
 //   - kill: kill -9 of leaders and others under 1 000 writes a second and more; no acknowledged write
 //     may be lost, none may appear that nobody made, and how long writes pause is measured.
 //
+// //   - linearizable: 48 clients put, get, delete, and write under conditions, while nodes are killed,
+//
+//	stopped and cut off from each other, wholly or one way; the histories of all keys must be
+//	linearizable. If one is not, a page in the run's directory shows why.
+//
 // What must be there is worked out here and in package check, from the dataset and from what was
 // acknowledged, by code that shares nothing with the servers. What a scenario chooses at random it
 // chooses by --seed, which is printed; when the processes get to run is up to the machine.
@@ -27,8 +32,9 @@
 //
 //   - main.go, settings.go, scenario.go: the program
 //   - deployment.go, inside.go, process.go: the nodes, made of examples/three-regions
+//   - faults.go: harm to one node of a region, and its undoing
 //   - writers.go, lag.go: the load on several regions and its ledger
-//   - import.go, netsplit.go, stale.go, kill.go: the scenarios
+//   - import.go, netsplit.go, stale.go, kill.go, linearizable.go: the scenarios
 //   - expect.go, verify.go: what must be there, and whether it is
 //   - report.go: figures and checks
 package main

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -159,5 +160,82 @@ func TestCommandLine(t *testing.T) {
 	few, err := parse([]string{"--scenario", "kill", "--cycles", "3", "--seed", "5"}, io.Discard)
 	if err != nil || few.cycles != 3 || few.seed != 5 {
 		t.Errorf("three kills: %+v, %v", few, err)
+	}
+}
+
+func TestHotKeysGiveWay(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	h := newHotKeys("k", 2, 3, 1)
+	a, b := h.take(random), h.take(random)
+	if a == nil || b == nil || a == b || h.take(random) != nil {
+		t.Fatalf("took %v and %v of two keys that take one operation at a time", a, b)
+	}
+	h.giveBack(a, false)
+	if again := h.take(random); again != a {
+		t.Errorf("took %v instead of the key that is free", again)
+	}
+	h.giveBack(a, true) // anything unknown ends a key
+	if next := h.take(random); next == a || next == b || next.slot != a.slot || next.name == a.name {
+		t.Errorf("took %v after %v became unknown", next, a)
+	}
+	for range 2 {
+		h.giveBack(b, false)
+		if next := h.take(random); next != b {
+			t.Fatalf("took %v instead of %v", next, b)
+		}
+	}
+	h.giveBack(b, false)
+	if next := h.take(random); next == b || next.name == b.name {
+		t.Errorf("took %v after its last operation", next)
+	}
+}
+
+func TestStrategiesAreNamed(t *testing.T) {
+	got, err := strategiesOf("auto,majority")
+	if err != nil || len(got) != 2 || got[0].String() != "STRATEGY_AUTO" || got[1].String() != "STRATEGY_MAJORITY" {
+		t.Errorf("%v, %v", got, err)
+	}
+	for _, bad := range []string{"", "auto,", "unspecified", "x"} {
+		if got, err := strategiesOf(bad); err == nil {
+			t.Errorf("%q means %v", bad, got)
+		}
+	}
+}
+
+func TestFaultsCutTheLinksTheyName(t *testing.T) {
+	s := &settings{configs: examples, scenario: scenarioNamed(t, "linearizable"), partitions: 8}
+	d, err := newDeployment(context.Background(), s, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = d.run(context.Background(), func(ctx context.Context) error {
+		for _, f := range faultsInside() {
+			if f.name == "kill -9" || f.name == "stop" {
+				continue
+			}
+			m := d.members[0]
+			if err := f.do(d, m); err != nil {
+				return err
+			}
+			for _, l := range d.links {
+				touches := l.from == m.name || l.to == m.name
+				if f.name == "cut one pair" {
+					touches = touches && (l.from == "eu-2" || l.to == "eu-2")
+				}
+				if l.IsCut() != touches {
+					t.Errorf("%s of %s: link %s to %s is cut: %v", f.name, m.name, l.from, l.to, l.IsCut())
+				}
+			}
+			if err := f.undo(ctx, d, m); err != nil {
+				return err
+			}
+			if slices.ContainsFunc(d.links, func(l link) bool { return l.IsCut() }) {
+				t.Errorf("%s is not undone", f.name)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }

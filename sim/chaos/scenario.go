@@ -3,7 +3,12 @@ package main
 import (
 	"context"
 	"math/rand/v2"
+	"time"
 )
+
+// answersLate is how long answers between the nodes take where that matters: a heartbeat's is then on
+// its way nearly all the time.
+const answersLate = 40 * time.Millisecond
 
 // scenario is one way to do harm.
 type scenario struct {
@@ -24,6 +29,8 @@ type size struct {
 	partitions uint
 	cycles     int
 	clients    int
+	operations int
+	replyDelay time.Duration
 }
 
 func scenarios() []scenario {
@@ -32,11 +39,16 @@ func scenarios() []scenario {
 		{name: "netsplit", play: (*stage).netsplit, addLinks: (*deployment).addLinks},
 		{
 			name: "stale", play: (*stage).stale, inside: true, addLinks: (*deployment).addLinksInside, canFail: true,
-			full: size{partitions: 8, cycles: 60, clients: 48}, quick: size{partitions: 8, cycles: 4, clients: 48},
+			full: size{partitions: 8, cycles: 60, clients: 48, replyDelay: answersLate}, quick: size{partitions: 8, cycles: 4, clients: 48, replyDelay: answersLate},
 		},
 		{
 			name: "kill", play: (*stage).kill, inside: true,
 			full: size{partitions: 16, cycles: 200, clients: 64}, quick: size{partitions: 16, cycles: 4, clients: 64},
+		},
+		{
+			name: "linearizable", play: (*stage).linearizable, inside: true, addLinks: (*deployment).addLinksInside,
+			full:  size{partitions: 16, clients: 48, operations: 300_000},
+			quick: size{partitions: 16, clients: 48, operations: 15_000},
 		},
 	}
 }

@@ -33,7 +33,9 @@ type settings struct {
 	partitions uint
 	cycles     int
 	clients    int
+	operations int
 	replyDelay time.Duration
+	strategies string
 }
 
 func parse(args []string, stderr io.Writer) (*settings, error) {
@@ -59,7 +61,9 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	flags.UintVar(&s.partitions, "partitions", 0, "scenarios in one region: partitions; 0 means what the scenario says, as below")
 	flags.IntVar(&s.cycles, "cycles", 0, "scenarios in one region: how often the harm is done")
 	flags.IntVar(&s.clients, "clients", 0, "scenarios in one region: how many clients there are")
-	flags.DurationVar(&s.replyDelay, "reply-delay", 40*time.Millisecond, "stale: how much longer answers between nodes take")
+	flags.IntVar(&s.operations, "operations", 0, "linearizable: how many operations to record")
+	flags.StringVar(&s.strategies, "strategies", "auto,leader,follower,majority", "linearizable: how reads are confirmed")
+	flags.DurationVar(&s.replyDelay, "reply-delay", 0, "stale, linearizable: how much longer answers between nodes take; 0 means 40 ms, or nothing for linearizable")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
@@ -88,6 +92,8 @@ func (s *settings) complete(name string) error {
 	s.partitions = orElse(s.partitions, full.partitions)
 	s.cycles = orElse(s.cycles, full.cycles)
 	s.clients = orElse(s.clients, full.clients)
+	s.operations = orElse(s.operations, full.operations)
+	s.replyDelay = orElse(s.replyDelay, full.replyDelay)
 	for s.seed == 0 {
 		s.seed = rand.Uint64N(1_000_000)
 	}
