@@ -14,9 +14,11 @@ import (
 type base struct {
 	path   string
 	tx     *bbolt.Tx
-	bucket *bbolt.Bucket
+	bucket *bbolt.Bucket // every key's record
+	large  *bbolt.Bucket // the records of large values
 	// idle are cursors to use again; each Get and each Scan under way has its own.
-	idle []*bbolt.Cursor
+	idle        []*bbolt.Cursor
+	largeCursor *bbolt.Cursor
 	// fault is the first damage met. It stays, so that a caller that swallows the error still cannot
 	// keep what it computed from a partial answer.
 	fault error
@@ -33,7 +35,7 @@ func (s *Store) begin(h *handle, writable bool) (base, error) {
 		return base{}, fmt.Errorf("begin: %w", err)
 	}
 	b := base{path: s.path, tx: tx}
-	if err := b.openBucket(); err != nil {
+	if err := b.openBuckets(); err != nil {
 		return base{}, errors.Join(err, b.rollback())
 	}
 	return b, nil
@@ -44,10 +46,11 @@ func beginTx(path string, db *bbolt.DB, writable bool) (tx *bbolt.Tx, err error)
 	return db.Begin(writable)
 }
 
-func (b *base) openBucket() (err error) {
+func (b *base) openBuckets() (err error) {
 	defer recovered(b.path, &err)
-	if b.bucket = b.tx.Bucket([]byte(bucketName)); b.bucket == nil {
-		return &CorruptError{Path: b.path, Detail: "no bucket " + bucketName}
+	b.bucket, b.large = b.tx.Bucket([]byte(bucketName)), b.tx.Bucket([]byte(largeName))
+	if b.bucket == nil || b.large == nil {
+		return &CorruptError{Path: b.path, Detail: "a bucket is missing"}
 	}
 	return nil
 }
@@ -68,17 +71,6 @@ func (b *base) get(key []byte) (value []byte, ok bool, err error) {
 		return nil, false, err
 	}
 	return value, true, nil
-}
-
-// put stores a record, which must stay as it is until the transaction ends.
-func (b *base) put(key, record []byte) (err error) {
-	defer b.guard(&err)
-	return b.bucket.Put(key, record)
-}
-
-func (b *base) remove(key []byte) (err error) {
-	defer b.guard(&err)
-	return b.bucket.Delete(key)
 }
 
 // seek moves the cursor to the first key in [start, end) and returns it, nil if there is none.
@@ -111,13 +103,22 @@ func (b *base) pair(key, record, end []byte) ([]byte, []byte, error) {
 	return key, value, nil
 }
 
-// open tests a record and returns the value in it.
+// open tests a record and returns its value.
 func (b *base) open(key, record []byte) ([]byte, error) {
-	value, ok := openRecord(key, record)
-	if !ok {
+	if !intact(key, record) {
 		return nil, &CorruptError{Path: b.path, Detail: "checksum mismatch"}
 	}
-	return value, nil
+	if record[crcBytes] == kindValue {
+		return record[recordHeaderBytes:], nil
+	}
+	if b.largeCursor == nil {
+		b.largeCursor = b.large.Cursor()
+	}
+	found, large := b.largeCursor.Seek(key)
+	if !bytes.Equal(found, key) || !refersTo(record, large) || !intact(key, large) {
+		return nil, &CorruptError{Path: b.path, Detail: "a large value is missing or damaged"}
+	}
+	return large[recordHeaderBytes:], nil
 }
 
 func (b *base) takeCursor() *bbolt.Cursor {

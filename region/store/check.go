@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash"
 	"hash/fnv"
 	"io"
 	"os"
@@ -55,6 +56,12 @@ type checker struct {
 	pages uint64           // how many the meta page claims; the file holds as many
 	seen  []uint64         // bitmap of pages reached
 	bufs  [maxDepth][]byte // one page per level
+
+	// test tests the pairs of the present bucket.
+	test func(key, record []byte) bool
+	// references and larges sum up the references that there are and those that there should be.
+	references, larges hash.Hash
+	reference          [referenceBytes]byte
 }
 
 // checkFile tests structure, key order and every checksum. Errors: *CorruptError or the reader's.
@@ -63,7 +70,7 @@ func checkFile(f *os.File, path string) error {
 	if err != nil {
 		return err
 	}
-	c := &checker{file: f}
+	c := &checker{file: f, references: fnv.New128a(), larges: fnv.New128a()}
 	if err := c.run(info.Size()); err != nil {
 		var detail damaged
 		if errors.As(err, &detail) {
@@ -95,16 +102,37 @@ func (c *checker) run(size int64) error {
 	if err != nil {
 		return err
 	}
-	if page.flags != flagLeaf || page.count != 1 {
+	if err := c.bucket(page, 0, bucketName, c.record); err != nil {
+		return err
+	}
+	if err := c.bucket(page, 1, largeName, c.largeRecord); err != nil {
+		return err
+	}
+	if page.count != 2 {
 		return found("root holds %d entries", page.count)
 	}
-	key, value, flags, err := page.leaf(0)
+	if !bytes.Equal(c.references.Sum(nil), c.larges.Sum(nil)) {
+		return found("the large values are not those referred to")
+	}
+	return nil
+}
+
+// bucket checks the bucket that is entry i of the root page; test checks its pairs.
+func (c *checker) bucket(root treeNode, i int, name string, test func(key, record []byte) bool) error {
+	if root.flags != flagLeaf || i >= root.count {
+		return found("no bucket %s", name)
+	}
+	key, value, flags, err := root.leaf(i)
 	if err != nil {
 		return err
 	}
-	if string(key) != bucketName || flags != flagBucket || len(value) < bucketBytes {
-		return found("no bucket %s", bucketName)
+	if string(key) != name && bytes.HasPrefix(key, []byte(layoutPrefix)) {
+		return found("layout %q instead of %s", key, name)
 	}
+	if string(key) != name || flags != flagBucket || len(value) < bucketBytes {
+		return found("no bucket %s", name)
+	}
+	c.test = test
 	if root := binary.NativeEndian.Uint64(value); root != 0 {
 		return c.walk(root, nil, nil, 1)
 	}
@@ -113,6 +141,32 @@ func (c *checker) run(size int64) error {
 		return err
 	}
 	return c.leaves(inline, nil, nil)
+}
+
+// record tests a pair of the bucket of all keys, and notes what it refers to.
+func (c *checker) record(key, record []byte) bool {
+	if !intact(key, record) {
+		return false
+	}
+	if isReference(record) {
+		note(c.references, key, record)
+	}
+	return true
+}
+
+// largeRecord tests a pair of the bucket of large values, and notes what should refer to it.
+func (c *checker) largeRecord(key, record []byte) bool {
+	if !intact(key, record) || record[crcBytes] != kindValue {
+		return false
+	}
+	note(c.larges, key, appendReference(c.reference[:0], key, record))
+	return true
+}
+
+// note adds a reference to a sum over all of them in key order.
+func note(sum hash.Hash, key, reference []byte) {
+	sum.Write(key)
+	sum.Write(reference)
 }
 
 // readMeta returns the newer of the valid meta pages, as bbolt does. One may be torn: its commit
@@ -228,7 +282,7 @@ func (c *checker) leaves(page treeNode, low, high []byte) error {
 		if len(key) == 0 || flags != 0 || !within(key, low, high) || (i > 0 && bytes.Compare(last, key) >= 0) {
 			return found("page %d: keys out of order", page.id)
 		}
-		if len(record) < crcBytes || binary.BigEndian.Uint32(record) != checksum(key, record[crcBytes:]) {
+		if !c.test(key, record) {
 			return found("page %d: checksum mismatch", page.id)
 		}
 		last = key

@@ -91,20 +91,61 @@ func (s *Store) commitTable(h *handle, m *memtable) error {
 }
 
 // write puts a table's newest versions into the file.
-func (b *base) write(m *memtable) error {
-	for n := m.head.next[0].Load(); n != nil; n = n.next[0].Load() {
+func (b *base) write(m *memtable) (err error) {
+	defer b.guard(&err)
+	w := tableWriter{base: b}
+	first, _ := b.large.Cursor().First()
+	w.anyLarge = first != nil
+	for n := m.head.next[0].Load(); n != nil && err == nil; n = n.next[0].Load() {
 		v := n.newest.Load()
-		var err error
 		switch {
 		case v == nil: // rolled back
 		case v.deleted:
-			err = b.remove(n.key) // reads only, if it is not there
+			err = w.remove(n.key)
 		default:
-			err = b.put(n.key, v.record)
-		}
-		if err != nil {
-			return err
+			err = w.put(n.key, v.record)
 		}
 	}
-	return nil
+	return err
+}
+
+// tableWriter writes pairs into the file. Records must stay as they are until the transaction ends.
+type tableWriter struct {
+	*base
+	anyLarge   bool // the bucket of large values was not empty before
+	references []byte
+}
+
+func (w *tableWriter) put(key, record []byte) error {
+	if len(record) < largeBytes {
+		if err := w.dropLarge(key); err != nil {
+			return err
+		}
+		return w.bucket.Put(key, record)
+	}
+	if err := w.large.Put(key, record); err != nil {
+		return err
+	}
+	if cap(w.references)-len(w.references) < referenceBytes {
+		w.references = make([]byte, 0, 64*referenceBytes)
+	}
+	at := len(w.references)
+	w.references = w.references[:at+referenceBytes]
+	return w.bucket.Put(key, appendReference(w.references[at:at:at+referenceBytes], key, record))
+}
+
+// remove removes a pair; where there is none it only reads.
+func (w *tableWriter) remove(key []byte) error {
+	if err := w.dropLarge(key); err != nil {
+		return err
+	}
+	return w.bucket.Delete(key)
+}
+
+// dropLarge removes what was kept apart for a key.
+func (w *tableWriter) dropLarge(key []byte) error {
+	if !w.anyLarge || !isReference(w.bucket.Get(key)) {
+		return nil
+	}
+	return w.large.Delete(key)
 }

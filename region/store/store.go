@@ -26,8 +26,12 @@ const (
 	fileMode                = 0o600
 )
 
-// bucketName names the one bucket; its suffix is the version of the layout.
-const bucketName = "atoll/1"
+// The buckets; the number is the version of the layout.
+const (
+	layoutPrefix = "atoll/"
+	bucketName   = layoutPrefix + "2"
+	largeName    = bucketName + "/large"
+)
 
 // Options of a store. The zero value is usable.
 type Options struct {
@@ -137,7 +141,8 @@ func (s *Store) create() error {
 	for range 2 {
 		err = errors.Join(err, db.Update(func(tx *bbolt.Tx) error {
 			_, err := tx.CreateBucketIfNotExists([]byte(bucketName))
-			return err
+			_, errLarge := tx.CreateBucketIfNotExists([]byte(largeName))
+			return errors.Join(err, errLarge)
 		}))
 	}
 	if err = errors.Join(err, db.Close()); err != nil {
