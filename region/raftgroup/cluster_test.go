@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/atolldb/atoll/internal/wan"
 	"github.com/atolldb/atoll/region"
 	"github.com/atolldb/atoll/region/raftlog"
 	"github.com/atolldb/atoll/region/transport"
@@ -47,6 +48,8 @@ type cluster struct {
 
 	mu        sync.Mutex
 	addresses map[topology.NodeID]string
+	// links lead from one node to another, if the cluster has any.
+	links map[[2]topology.NodeID]*wan.Link
 }
 
 func newCluster(t testing.TB, nodes, groups int) *cluster {
@@ -55,6 +58,58 @@ func newCluster(t testing.TB, nodes, groups int) *cluster {
 
 func newClusterWith(t testing.TB, nodes, groups int, election time.Duration) *cluster {
 	c := &cluster{t: t, groups: groups, addresses: map[topology.NodeID]string{}, election: election}
+	c.startAll(nodes)
+	return c
+}
+
+// newLinkedCluster returns a cluster of one group whose links can be cut. Leaders are only those that
+// the test has elected.
+func newLinkedCluster(t testing.TB, nodes int) *cluster {
+	c := &cluster{t: t, groups: 1, addresses: map[topology.NodeID]string{}, election: 5 * time.Minute}
+	c.links = map[[2]topology.NodeID]*wan.Link{}
+	c.startAll(nodes)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	var running sync.WaitGroup
+	for _, from := range c.nodes {
+		for _, to := range c.nodes {
+			link, err := wan.Listen(ctx, wan.Config{Listen: "127.0.0.1:0", Target: c.addresses[to.id]})
+			c.must(err)
+			c.links[[2]topology.NodeID{from.id, to.id}] = link
+			running.Go(func() {
+				if err := link.Run(ctx); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+	t.Cleanup(func() { cancel(); running.Wait() })
+	return c
+}
+
+// link returns the link by which a node reaches another.
+func (c *cluster) link(from, to *node) *wan.Link {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.links[[2]topology.NodeID{from.id, to.id}]
+}
+
+// isolate cuts a node off from all others, or heals that. Nobody is told.
+func (c *cluster) isolate(n *node, cut bool) {
+	for _, other := range c.nodes {
+		for _, l := range []*wan.Link{c.link(n, other), c.link(other, n)} {
+			if cut {
+				l.Cut()
+			} else {
+				l.Heal()
+			}
+		}
+	}
+}
+
+func (c *cluster) startAll(nodes int) {
+	t := c.t
 	for i := range nodes {
 		c.nodes = append(c.nodes, &node{id: topology.NodeID(fmt.Sprintf("n%d", i+1)), dir: t.TempDir()})
 	}
@@ -66,13 +121,19 @@ func newClusterWith(t testing.TB, nodes, groups int, election time.Duration) *cl
 			c.stopNode(n)
 		}
 	})
-	return c
 }
 
-func (c *cluster) resolve(id topology.NodeID) (string, bool) {
+func (c *cluster) resolve(from, to topology.NodeID) (string, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	address, known := c.addresses[id]
+	if c.links != nil {
+		link, known := c.links[[2]topology.NodeID{from, to}]
+		if !known {
+			return "", false
+		}
+		return link.Addr(), true
+	}
+	address, known := c.addresses[to]
 	return address, known
 }
 
@@ -132,7 +193,8 @@ func (c *cluster) open(n *node) {
 	var err error
 	n.log, err = raftlog.Open(filepath.Join(n.dir, "log"), raftlog.Options{Logger: logger, OnFailure: func(err error) { n.failures <- err }})
 	c.must(err)
-	n.mux, err = transport.Listen(transport.Config{Cluster: "test", Self: n.id, Listen: "127.0.0.1:0", Resolve: c.resolve, Logger: logger})
+	n.mux, err = transport.Listen(transport.Config{Cluster: "test", Self: n.id, Listen: "127.0.0.1:0", Logger: logger,
+		Resolve: func(to topology.NodeID) (string, bool) { return c.resolve(n.id, to) }})
 	c.must(err)
 	c.mu.Lock()
 	c.addresses[n.id] = n.mux.Addr().String()

@@ -71,8 +71,10 @@ type Group struct {
 	notify chan bool     // every change of leadership, in order
 	ended  chan struct{} // closed when raft has shut down: nothing is answered any more
 	log    *raftlog.Group
+	logs   logStore
 	layer  *transport.Layer
 	self   topology.NodeID
+	id     raft.ServerID
 	// members are the first members, in the same order on every node.
 	members []topology.NodeID
 	// shutdown shuts raft down, once.
@@ -97,10 +99,11 @@ func New(c Config) (*Group, error) {
 		notify: make(chan bool, leadershipQueue),
 		ended:  make(chan struct{}),
 		log:    c.Log,
-		layer:  c.Layer, self: c.Self, members: c.Members,
+		layer:  c.Layer, self: c.Self, id: raft.ServerID(c.Self), members: c.Members,
 	}
 	g.mu.changed = make(chan struct{})
-	logs := logStore{c.Log, c.Machine, c.OnFailure}
+	logs := logStore{c.Log, c.Machine, &logTail{}, c.OnFailure}
+	g.logs = logs
 	snapshots := &snapshotStore{machine: c.Machine, dir: c.Dir}
 	g.trans = newNetwork(c.Layer, c.Self, logger)
 	conf := configuration(&c, logger)
@@ -202,6 +205,7 @@ func (g *Group) Run(ctx context.Context) error {
 	loops.Go(func() error { g.watchLeadership(watching); return nil })
 	loops.Go(func() error { g.takeSnapshots(watching); return nil })
 	loops.Go(func() error { g.watchLeader(watching); return nil })
+	loops.Go(func() error { g.serveConfirms(watching); return nil })
 	<-ctx.Done()
 	return errors.Join(g.Close(), loops.Wait())
 }

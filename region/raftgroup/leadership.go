@@ -115,6 +115,6 @@ func (g *Group) Leadership() (leading bool, changed <-chan struct{}) {
 
 // Leader returns who leads, in which term, as far as this node knows.
 func (g *Group) Leader() (leader topology.NodeID, term uint64, known bool) {
-	_, id := g.raft.LeaderWithID()
-	return topology.NodeID(id), g.raft.CurrentTerm(), id != ""
+	address, _ := g.raft.LeaderWithID()
+	return topology.NodeID(address), g.raft.CurrentTerm(), address != ""
 }

@@ -15,6 +15,7 @@ var errConflict = errors.New("the log contradicted an installed snapshot and was
 type logStore struct {
 	log     *raftlog.Group
 	machine region.StateMachine
+	tail    *logTail
 	// onConflict is called when Raft has to be started anew, see DeleteRange.
 	onConflict func(error)
 }
@@ -53,7 +54,11 @@ func (s logStore) StoreLogs(logs []*raft.Log) error {
 			Data: l.Data, Extensions: l.Extensions, AppendedAt: l.AppendedAt,
 		}
 	}
-	return s.log.Append(entries)
+	if err := s.log.Append(entries); err != nil {
+		return err
+	}
+	s.tail.stored(logs)
+	return nil
 }
 
 // DeleteRange implements raft.LogStore. Raft asks for three things: to truncate a tail that conflicts
@@ -63,7 +68,12 @@ func (s logStore) StoreLogs(logs []*raft.Log) error {
 func (s logStore) DeleteRange(first, last uint64) error {
 	p := s.machine.Durable()
 	if first > p.Index || last < s.log.LastIndex() || last < p.Index {
-		return s.log.DeleteRange(first, last)
+		truncates := last >= s.log.LastIndex()
+		err := s.log.DeleteRange(first, last)
+		if truncates {
+			s.tail.truncated(first)
+		}
+		return err
 	}
 	conflict, err := s.discardStale(p)
 	if err == nil && conflict {
@@ -90,6 +100,7 @@ func (s logStore) discardStale(p region.Position) (conflict bool, err error) {
 		}
 		conflict = true
 	}
+	defer s.tail.truncated(first)
 	// The tail first: a log without its head is whole, one without its middle is not.
 	if err := s.log.DeleteRange(p.Index+1, last); err != nil {
 		return conflict, err

@@ -46,7 +46,7 @@ func newLogFixture(t *testing.T, entries uint64, at region.Position) *logFixture
 		t.Fatal(err)
 	}
 	f := &logFixture{machine: m}
-	f.logs = logStore{log, m, func(err error) { f.conflicts = append(f.conflicts, err) }}
+	f.logs = logStore{log, m, &logTail{}, func(err error) { f.conflicts = append(f.conflicts, err) }}
 	log.SetDurable(at.Index)
 	for i := uint64(1); i <= entries; i++ {
 		if err := f.logs.StoreLog(&raft.Log{Index: i, Term: 2, Data: fmt.Append(nil, i)}); err != nil {
