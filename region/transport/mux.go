@@ -45,7 +45,9 @@ type Mux struct {
 	listener net.Listener
 	running  sync.WaitGroup // of every goroutine but Run
 	layers   atomic.Pointer[map[uint32]*Layer]
-	mu       struct {
+	// lookEvery is how often connections look after themselves; tests are in a hurry.
+	lookEvery time.Duration
+	mu        struct {
 		sync.Mutex
 		conns   map[*conn]struct{}
 		dialers map[topology.NodeID]int // accepted connections by who dialed
@@ -61,7 +63,7 @@ func Listen(cfg Config) (*Mux, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for the region's nodes on %s: %w", cfg.Listen, err)
 	}
-	m := &Mux{cfg: cfg, listener: listener}
+	m := &Mux{cfg: cfg, listener: listener, lookEvery: lookEvery}
 	m.layers.Store(&map[uint32]*Layer{})
 	m.mu.conns = map[*conn]struct{}{}
 	m.mu.dialers = map[topology.NodeID]int{}

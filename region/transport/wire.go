@@ -16,7 +16,7 @@ import (
 // A connection looks after itself twice a second while anything is under way on it, by counting looks
 // rather than reading clocks.
 const (
-	look            = 500 * time.Millisecond
+	lookEvery       = 500 * time.Millisecond
 	controlPatience = 5  // looks until a call on the control connection is given up
 	bulkPatience    = 20 // and on a bulk connection, where an answer waits for a disk
 	writePatience   = 20 // looks until a peer that takes nothing is given up
@@ -177,10 +177,10 @@ func (w *wire) attach(raw net.Conn) bool {
 }
 
 // run carries frames until the connection is lost.
-func (w *wire) run(raw net.Conn) {
+func (w *wire) run(c *conn) {
 	var writer sync.WaitGroup
-	writer.Go(func() { w.write(raw) })
-	err := w.read(raw)
+	writer.Go(func() { w.write(c.Conn) }) // itself, which takes many parts in one call
+	err := w.read(c)
 	w.fail(err)
 	writer.Wait()
 }
@@ -332,7 +332,7 @@ func (w *wire) deliver(m message) error {
 func (w *wire) lookLocked() {
 	if !w.mu.looking {
 		w.mu.looking = true
-		w.looker.Reset(look)
+		w.looker.Reset(w.mux.lookEvery)
 	}
 }
 
@@ -357,7 +357,7 @@ func (w *wire) look() {
 	}
 	w.mu.looking = !w.mu.closed && !dead && (len(w.mu.calls) > 0 || w.mu.writing)
 	if w.mu.looking {
-		w.looker.Reset(look)
+		w.looker.Reset(w.mux.lookEvery)
 	}
 	w.mu.Unlock()
 	for _, c := range late {
