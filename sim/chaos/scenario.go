@@ -31,6 +31,7 @@ type size struct {
 	clients    int
 	operations int
 	replyDelay time.Duration
+	duration   time.Duration
 }
 
 func scenarios() []scenario {
@@ -49,6 +50,11 @@ func scenarios() []scenario {
 			name: "linearizable", play: (*stage).linearizable, inside: true, addLinks: (*deployment).addLinksInside,
 			full:  size{partitions: 16, clients: 48, operations: 300_000},
 			quick: size{partitions: 16, clients: 48, operations: 15_000},
+		},
+		{
+			name: "large", play: (*stage).large, inside: true,
+			full:  size{partitions: 4, clients: 1000, cycles: downWrites, duration: largeTime},
+			quick: size{partitions: 4, clients: 100, cycles: 16, duration: 2 * time.Second},
 		},
 	}
 }

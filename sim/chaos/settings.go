@@ -36,6 +36,9 @@ type settings struct {
 	operations int
 	replyDelay time.Duration
 	strategies string
+	duration   time.Duration
+	// memoryBound is what a node may have, in MiB.
+	memoryBound int
 }
 
 func parse(args []string, stderr io.Writer) (*settings, error) {
@@ -59,10 +62,12 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	flags.DurationVar(&s.maxUnavailable, "max-unavailable", 3*time.Second, "import, netsplit: how long writes may fail after a kill")
 
 	flags.UintVar(&s.partitions, "partitions", 0, "scenarios in one region: partitions; 0 means what the scenario says, as below")
-	flags.IntVar(&s.cycles, "cycles", 0, "scenarios in one region: how often the harm is done")
+	flags.IntVar(&s.cycles, "cycles", 0, "scenarios in one region: how often the harm is done; large: values per partition while a node is down")
 	flags.IntVar(&s.clients, "clients", 0, "scenarios in one region: how many clients there are")
 	flags.IntVar(&s.operations, "operations", 0, "linearizable: how many operations to record")
 	flags.StringVar(&s.strategies, "strategies", "auto,leader,follower,majority", "linearizable: how reads are confirmed")
+	flags.DurationVar(&s.duration, "duration", 0, "large: how long all nodes are written to before one is killed")
+	flags.IntVar(&s.memoryBound, "memory-bound", 3072, "large: how much memory a node may have, in MiB")
 	flags.DurationVar(&s.replyDelay, "reply-delay", 0, "stale, linearizable: how much longer answers between nodes take; 0 means 40 ms, or nothing for linearizable")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
@@ -93,6 +98,7 @@ func (s *settings) complete(name string) error {
 	s.cycles = orElse(s.cycles, full.cycles)
 	s.clients = orElse(s.clients, full.clients)
 	s.operations = orElse(s.operations, full.operations)
+	s.duration = orElse(s.duration, full.duration)
 	s.replyDelay = orElse(s.replyDelay, full.replyDelay)
 	for s.seed == 0 {
 		s.seed = rand.Uint64N(1_000_000)
