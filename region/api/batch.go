@@ -174,7 +174,7 @@ func (s *Server) groupReply(p topology.PartitionID, ops []replica.Op, result reg
 	res := &atollv1.BatchWriteResponse{
 		Items: make([]*atollv1.BatchWriteItem, len(ops)),
 		Groups: []*atollv1.BatchGroup{{
-			Partition: uint32(p), Committed: true, Info: s.replyInfo(p),
+			Partition: uint32(p), Committed: true, Info: s.infos[p],
 		}},
 	}
 	for i := range ops {

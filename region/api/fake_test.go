@@ -122,6 +122,11 @@ func (r *fakeReplica) Write(ctx context.Context, opID string, ops []replica.Op) 
 	return region.WriteResult{Outcomes: outcomes}, nil
 }
 
+// WriteAsync never blocks, whatever the test has writes do.
+func (r *fakeReplica) WriteAsync(ctx context.Context, opID string, ops []replica.Op, done func(region.WriteResult, error)) {
+	go func() { done(r.Write(ctx, opID, ops)) }()
+}
+
 func (r *fakeReplica) Read(
 	_ context.Context, o region.ReadOptions, fn func(*replica.Replica, hlc.Time) error,
 ) (region.ReadInfo, error) {

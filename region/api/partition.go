@@ -18,6 +18,9 @@ type Partition interface {
 	View() *region.MachineView
 	// Write runs operations in order, all or none.
 	Write(ctx context.Context, opID string, ops []replica.Op) (region.WriteResult, error)
+	// WriteAsync is Write without waiting: done is called once, and must not block. What is still to be
+	// proposed when ctx ends is not done.
+	WriteAsync(ctx context.Context, opID string, ops []replica.Op, done func(region.WriteResult, error))
 	// Read calls fn with a view that keeps the promise asked for.
 	Read(ctx context.Context, o region.ReadOptions, fn func(r *replica.Replica, now hlc.Time) error) (region.ReadInfo, error)
 }

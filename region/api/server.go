@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"runtime/debug"
 	"sync"
@@ -65,6 +66,8 @@ type Server struct {
 	placement [][]topology.NodeID
 	peers     map[topology.NodeID]*peer
 	leaders   []atomic.Pointer[peer] // who served last, of partitions that another node leads
+	infos     []*atollv1.ReplyInfo   // what every answer to a write of a partition says; never changed
+	pipelined atomic.Int64           // bytes that the streams of pipelines have under way
 	closeIdle func()
 
 	drain    sync.Once
@@ -91,6 +94,9 @@ func New(c Config) (*Server, error) {
 		leaders:   make([]atomic.Pointer[peer], c.Cluster.Partitions),
 		draining:  make(chan struct{}),
 	}
+	for i := range c.Cluster.Partitions {
+		s.infos = append(s.infos, s.replyInfo(topology.PartitionID(i)))
+	}
 	s.peers, s.closeIdle = newPeers(r, c.Self, c.Transport)
 	return s, nil
 }
@@ -109,13 +115,23 @@ func (s *Server) Handler() http.Handler {
 	s.registerHealth(rpc)
 
 	mux := http.NewServeMux()
-	connecthttp.Mount(mux, rpc, connecthttp.WithReadMaxBytes(readMaxBytes), connecthttp.WithCompressMinBytes(compressMinBytes))
+	connecthttp.Mount(mux, rpc, connecthttp.WithReadMaxBytes(readMaxBytes), connecthttp.WithCompressMinBytes(compressMinBytes),
+		connecthttp.WithConditionalOptions(compressNoPipeline))
 	reflector := grpcreflect.NewStaticReflector(servedNames()...)
 	mux.Handle(grpcreflect.NewHandlerV1(reflector))
 	mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector))
 	mux.HandleFunc("/healthz", s.serveHealthz)
 	mux.HandleFunc("/readyz", s.serveReadyz)
 	return mux
+}
+
+// compressNoPipeline leaves packed answers as they are: to compress them would cost many times what
+// they cost.
+func compressNoPipeline(spec connect.Spec) []connecthttp.Option {
+	if spec.Procedure == atollv1connect.KVPipelineProcedure {
+		return []connecthttp.Option{connecthttp.WithCompressMinBytes(math.MaxInt32)}
+	}
+	return nil
 }
 
 // Drain makes the node unready, so that load balancers send requests elsewhere, and ends health
@@ -145,12 +161,16 @@ func (s *Server) surround(next connect.ServerFunc) connect.ServerFunc {
 		if err == nil {
 			return nil
 		}
-		f := failureOf(err)
-		if f.peer == "" && (f.reason == reasonInternal || f.reason == reasonCorrupt) {
-			s.logger.Error("request failed", "procedure", spec.Procedure, "reason", string(f.reason), "err", f.cause)
-		}
-		return f.rpcError()
+		return s.noted(failureOf(err), spec.Procedure).rpcError()
 	}
+}
+
+// noted logs a failure that somebody should look into, and returns it.
+func (s *Server) noted(f *failure, procedure string) *failure {
+	if f.peer == "" && (f.reason == reasonInternal || f.reason == reasonCorrupt) {
+		s.logger.Error("request failed", "procedure", procedure, "reason", string(f.reason), "err", f.cause)
+	}
+	return f
 }
 
 func withDefaultDeadline(ctx context.Context, spec connect.Spec) (context.Context, context.CancelFunc) {

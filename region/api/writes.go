@@ -69,8 +69,7 @@ func write[T any](
 			if len(result.Outcomes) != 1 {
 				return zero, fmt.Errorf("one operation has %d outcomes", len(result.Outcomes))
 			}
-			info := s.replyInfo(partition)
-			return reply(&result.Outcomes[0], info), nil
+			return reply(&result.Outcomes[0], s.infos[partition]), nil
 		},
 		remote: remote,
 	})
