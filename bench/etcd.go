@@ -65,7 +65,7 @@ func (e *etcdSystem) client() (*clientv3.Client, error) {
 
 func (e *etcdSystem) dial(_ context.Context, s *settings, _ string, clients int) (driver, error) {
 	d := &etcdDriver{}
-	for range (clients + s.etcdPerConn - 1) / s.etcdPerConn {
+	for range min(clients, s.etcdClients) {
 		c, err := e.client()
 		if err != nil {
 			return nil, errors.Join(err, d.close())

@@ -86,7 +86,7 @@ func (n *natsSystem) connect() (*nats.Conn, jetstream.KeyValue, error) {
 
 func (n *natsSystem) dial(_ context.Context, s *settings, _ string, clients int) (driver, error) {
 	d := &natsDriver{}
-	for range (clients + s.natsPerConn - 1) / s.natsPerConn {
+	for range min(clients, s.natsConns) {
 		conn, kv, err := n.connect()
 		if err != nil {
 			return nil, errors.Join(err, d.close())

@@ -49,10 +49,10 @@ func (m *machine) markdown(s *settings, results figures.Results) string {
 	fmt.Fprintf(&b, "- %s, %d cores, %d GiB; Linux %s; load before: %s\n", m.CPU, m.Cores, m.MemoryGiB, m.Kernel, m.Load)
 	fmt.Fprintf(&b, "- data on %s, where appending 4 KiB and syncing takes %s ms (%s–%s); %s\n", m.FileSystem,
 		figures.Digits(m.SyncMillis.Median), figures.Digits(m.SyncMillis.Min), figures.Digits(m.SyncMillis.Max), m.Go)
-	fmt.Fprintf(&b, "- GOMAXPROCS %d in every process: three servers of each system, one client. The systems take turns, %d rounds of %v after %v of warm-up; those not measured are frozen (SIGSTOP)\n",
+	fmt.Fprintf(&b, "- GOMAXPROCS %d in every process: three servers of each system, one client. The systems take turns, rounds: %d, of %v after %v of warm-up; those not measured are frozen (SIGSTOP)\n",
 		m.Procs, s.rounds, s.measure, s.warmup)
-	fmt.Fprintf(&b, "- Atoll: one region, RF 3, %d partitions, one SDK client; unary: plain Connect over HTTP/1.1, a worker talks to one node. etcd: defaults, a client object per %d workers, all members. NATS: KV bucket, file storage, R3, sync_interval always, a connection per %d workers; its gets are direct gets, which any replica answers\n",
-		m.Partitions, s.etcdPerConn, s.natsPerConn)
+	fmt.Fprintf(&b, "- Atoll: one region, RF 3, %d partitions, one SDK client; unary: plain Connect over HTTP/1.1, a worker talks to one node. etcd: defaults, client objects: %d, all members. NATS: KV bucket, file storage, R3, sync_interval always, connections: %d; its gets are direct gets, which any replica answers\n",
+		m.Partitions, s.etcdClients, s.natsConns)
 	fmt.Fprintf(&b, "- random values, %d keys at most; every value read is verified\n", s.keys)
 	var seconds, others float64
 	for _, sample := range results {

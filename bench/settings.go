@@ -26,8 +26,8 @@ type settings struct {
 
 	procs      int
 	partitions int
-	// perConn is how many clients share one connection's client object, for peers whose users make several.
-	etcdPerConn, natsPerConn int
+	// etcdClients and natsConns are how many client objects the workers share.
+	etcdClients, natsConns int
 
 	dir, out, profile string
 	repository, atoll string
@@ -58,8 +58,8 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	flags.IntVar(&s.keys, "keys", 100_000, "keys, fewer for values so large that all would exceed 256 MiB")
 	flags.IntVar(&s.procs, "procs", max(minProcs, runtime.NumCPU()), "GOMAXPROCS of every server and of the client")
 	flags.IntVar(&s.partitions, "partitions", 16, "Atoll's partitions")
-	flags.IntVar(&s.etcdPerConn, "etcd-per-conn", 64, "clients that share one etcd client")
-	flags.IntVar(&s.natsPerConn, "nats-per-conn", 64, "clients that share one NATS connection")
+	flags.IntVar(&s.etcdClients, "etcd-clients", 1, "etcd client objects that the clients share")
+	flags.IntVar(&s.natsConns, "nats-conns", 1, "NATS connections that the clients share")
 	flags.StringVar(&s.dir, "dir", os.TempDir(), "where the servers' data goes, in a directory that is removed at the end")
 	flags.StringVar(&s.out, "out", "results", "directory for report, figures and plot")
 	flags.StringVar(&s.profile, "profile", "", "directory for CPU profiles of servers and client (slows them a little)")
@@ -83,8 +83,8 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 }
 
 func (s *settings) check() error {
-	if s.rounds < 1 || s.measure <= 0 || s.warmup < 0 || s.keys < 1 || s.procs < 1 || s.etcdPerConn < 1 || s.natsPerConn < 1 {
-		return errors.New("rounds, times, keys, procs and clients per connection must be positive")
+	if s.rounds < 1 || s.measure <= 0 || s.warmup < 0 || s.keys < 1 || s.procs < 1 || s.etcdClients < 1 || s.natsConns < 1 {
+		return errors.New("rounds, times, keys, procs and connections must be positive")
 	}
 	return nil
 }
