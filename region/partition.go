@@ -110,6 +110,12 @@ func (p *Partition) Leader() (topology.NodeID, bool) {
 	return leader, known
 }
 
+// Term returns the newest Raft term that this node knows of.
+func (p *Partition) Term() uint64 {
+	_, term, _ := p.group.Leader()
+	return term
+}
+
 // Leadership returns whether this node leads, and a channel that is closed at the next change.
 func (p *Partition) Leadership() (leading bool, changed <-chan struct{}) {
 	return p.group.Leadership()

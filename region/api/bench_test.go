@@ -32,6 +32,8 @@ type instant struct {
 
 func (p *instant) Leader() (topology.NodeID, bool) { return "eu-0", true }
 
+func (p *instant) Term() uint64 { return 1 }
+
 func (p *instant) View() *region.MachineView { return &region.MachineView{} }
 
 func (p *instant) Write(context.Context, string, []replica.Op) (region.WriteResult, error) {

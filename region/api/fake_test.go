@@ -67,6 +67,8 @@ func (r *fakeReplica) Leader() (topology.NodeID, bool) {
 	return r.leaderLocked(), r.leaderLocked() != ""
 }
 
+func (r *fakeReplica) Term() uint64 { return 7 }
+
 func (r *fakeReplica) leaderLocked() topology.NodeID {
 	if lie, ok := r.lies[r.self]; ok {
 		return lie

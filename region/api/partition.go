@@ -14,6 +14,8 @@ import (
 type Partition interface {
 	// Leader returns who leads, as far as this node knows.
 	Leader() (topology.NodeID, bool)
+	// Term returns the newest term that this node knows of.
+	Term() uint64
 	// View returns a summary of what this replica has applied.
 	View() *region.MachineView
 	// Write runs operations in order, all or none.

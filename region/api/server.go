@@ -67,7 +67,8 @@ type Server struct {
 	peers     map[topology.NodeID]*peer
 	leaders   []atomic.Pointer[peer] // who served last, of partitions that another node leads
 	infos     []*atollv1.ReplyInfo   // what every answer to a write of a partition says; never changed
-	pipelined atomic.Int64           // bytes that the streams of pipelines have under way
+	topology  topologyCache
+	pipelined atomic.Int64 // bytes that the streams of pipelines have under way
 	closeIdle func()
 
 	drain    sync.Once
@@ -111,6 +112,7 @@ func (s *Server) Handler() http.Handler {
 	})
 	atollv1connect.RegisterKVHandler(rpc, (*kvService)(s))
 	atollv1connect.RegisterRegionsHandler(rpc, (*regionsService)(s))
+	atollv1connect.RegisterClusterHandler(rpc, (*clusterService)(s))
 	peerv1connect.RegisterPeerHandler(rpc, (*peerService)(s))
 	s.registerHealth(rpc)
 
@@ -207,9 +209,11 @@ func (s *Server) replyInfo(p topology.PartitionID) *atollv1.ReplyInfo {
 type (
 	kvService      Server
 	regionsService Server
+	clusterService Server
 	peerService    Server
 )
 
 func (k *kvService) server() *Server      { return (*Server)(k) }
 func (r *regionsService) server() *Server { return (*Server)(r) }
+func (c *clusterService) server() *Server { return (*Server)(c) }
 func (p *peerService) server() *Server    { return (*Server)(p) }
