@@ -7,13 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync/atomic"
 	"time"
-
-	"connectrpc.com/connect/v2"
-	"connectrpc.com/connect/v2/connecthttp"
-
-	"github.com/atolldb/atoll/proto/atoll/v1/atollv1connect"
 )
 
 const (
@@ -23,6 +17,10 @@ const (
 	idleConnsPerHost = 256 // net/http keeps 2 by default, which throttles concurrent callers
 	dialTimeout      = 3 * time.Second
 	idleConnTimeout  = 90 * time.Second
+
+	// A connection that is silent for pingAfter is asked whether it lives, and given up pingTimeout later.
+	pingAfter   = 5 * time.Second
+	pingTimeout = 3 * time.Second
 )
 
 // Client talks to one region of a deployment. It is safe for concurrent use; make one and share it.
@@ -31,27 +29,12 @@ type Client struct {
 	namespace string
 }
 
-// shared is what a Client and its copies for other namespaces have in common.
-type shared struct {
-	endpoints []*endpoint
-	preferred atomic.Uint32 // index of the endpoint that answered last
-	budget    *budget
-	cfg       config
-	closeIdle func()
-	closed    atomic.Bool
-}
-
-type endpoint struct {
-	address string
-	kv      atollv1connect.KVClient
-	regions atollv1connect.RegionsClient
-}
-
 type config struct {
 	namespace      string
 	timeout        time.Duration
 	attemptTimeout time.Duration
 	attempts       int
+	unary          bool
 	http           *http.Client
 }
 
@@ -62,19 +45,25 @@ type Option func(*config)
 func WithNamespace(namespace string) Option { return func(c *config) { c.namespace = namespace } }
 
 // WithTimeout bounds every call, retries included, whose context has no deadline. The default is
-// 10 s. Scans and member iterations are bounded per request, not as a whole.
+// 10 s. Scans and member iterations are bounded per request, not as a whole; a watch is not bounded.
 func WithTimeout(d time.Duration) Option { return func(c *config) { c.timeout = d } }
 
-// WithAttemptTimeout bounds one try of a call when there are several endpoints, so that one that
-// hangs is given up for the next. The default is 4 s.
+// WithAttemptTimeout bounds one try of a call when there are several nodes, so that one that hangs is
+// given up for the next. The default is 4 s.
 func WithAttemptTimeout(d time.Duration) Option { return func(c *config) { c.attemptTimeout = d } }
 
 // WithMaxAttempts bounds how often a call is tried; 1 means no retries. The default is 12, which
 // with its backoff outlasts the election of a new leader.
 func WithMaxAttempts(n int) Option { return func(c *config) { c.attempts = n } }
 
-// WithHTTPClient replaces the HTTP client, for TLS, proxies or tests. The default one speaks
-// HTTP/1.1 and keeps up to 256 idle connections per endpoint.
+// WithUnary sends every request as an HTTP request of its own, as a client in another language or
+// behind a proxy would. Streams cost a fraction of it; they are also given up by themselves where a
+// server or something before it does not take them.
+func WithUnary() Option { return func(c *config) { c.unary = true } }
+
+// WithHTTPClient replaces the HTTP clients, for TLS, proxies or tests. The default ones speak HTTP/1.1
+// with up to 256 idle connections per node, and HTTP/2 without TLS for streams. Requests are streamed
+// only if this one speaks HTTP/2.
 func WithHTTPClient(h *http.Client) Option { return func(c *config) { c.http = h } }
 
 // New returns a client of the region whose nodes have the given addresses: URLs, or host:port for
@@ -90,24 +79,13 @@ func New(endpoints []string, opts ...Option) (*Client, error) {
 	if cfg.attempts < 1 || cfg.timeout <= 0 || cfg.attemptTimeout <= 0 {
 		return nil, errors.New("attempts and timeouts must be positive")
 	}
-	s := &shared{cfg: cfg, budget: newBudget(), closeIdle: func() {}}
-	httpClient := cfg.http
-	if httpClient == nil {
-		httpClient = defaultHTTPClient()
-		s.closeIdle = httpClient.CloseIdleConnections
-	}
+	s := newShared(cfg)
 	for _, address := range endpoints {
 		base, err := baseURL(address)
 		if err != nil {
 			return nil, err
 		}
-		conn := connect.NewClient(connecthttp.NewTransport(httpClient, base,
-			connecthttp.WithReadMaxBytes(readMaxBytes), connecthttp.WithCompressMinBytes(compressMinBytes)))
-		s.endpoints = append(s.endpoints, &endpoint{
-			address: base,
-			kv:      atollv1connect.NewKVClient(conn),
-			regions: atollv1connect.NewRegionsClient(conn),
-		})
+		s.seeds = append(s.seeds, s.endpoint(base))
 	}
 	return &Client{shared: s, namespace: cfg.namespace}, nil
 }
@@ -117,27 +95,49 @@ func (c *Client) Namespace(namespace string) *Client {
 	return &Client{shared: c.shared, namespace: namespace}
 }
 
-// Close releases the client's idle connections, and those of its copies for other namespaces.
-// Calls after it fail; calls under way end by themselves.
+// Close releases the client's connections, and those of its copies for other namespaces. Calls after
+// it fail; calls under way end by themselves.
 func (c *Client) Close() error {
-	if !c.shared.closed.Swap(true) {
-		c.shared.closeIdle()
-	}
+	c.shared.close()
 	return nil
 }
 
-func defaultHTTPClient() *http.Client {
-	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}
+func newDialer() *net.Dialer { return &net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second} }
+
+// The API redirects nowhere; following one could send a write somewhere else.
+func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+// unaryHTTPClient returns what carries requests one by one.
+func unaryHTTPClient() *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
 			Proxy:               http.ProxyFromEnvironment,
-			DialContext:         dialer.DialContext,
+			DialContext:         newDialer().DialContext,
 			MaxIdleConnsPerHost: idleConnsPerHost,
 			IdleConnTimeout:     idleConnTimeout,
 			TLSHandshakeTimeout: dialTimeout,
 		},
-		// The API redirects nowhere; following one could send a write somewhere else.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		CheckRedirect: noRedirect,
+	}
+}
+
+// streamHTTPClient returns what carries streams. Without TLS it takes for granted that the server
+// speaks HTTP/2: one that does not fails the stream, and gets its requests one by one.
+func streamHTTPClient() *http.Client {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Client{
+		Transport: &http.Transport{
+			Proxy:               http.ProxyFromEnvironment,
+			DialContext:         newDialer().DialContext,
+			IdleConnTimeout:     idleConnTimeout,
+			TLSHandshakeTimeout: dialTimeout,
+			DisableCompression:  true,
+			Protocols:           protocols,
+			HTTP2:               &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
+		},
+		CheckRedirect: noRedirect,
 	}
 }
 

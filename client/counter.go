@@ -15,7 +15,8 @@ type Counter struct {
 // Counter returns the counter under a key. It does not have to exist: it begins at 0.
 func (c *Client) Counter(key string) *Counter { return &Counter{client: c, key: key} }
 
-// Add adds n, which may be negative, and returns the counter's value in the region after it.
+// Add adds n, which may be negative, and returns the counter's value in the region after it; 0 if it
+// is written with [WithLocalDurability].
 //
 // Errors: ErrWrongType, ErrInvalidArgument if the result would not fit in 64 bits.
 func (c *Counter) Add(ctx context.Context, n int64, opts ...WriteOption) (int64, error) {
@@ -44,7 +45,7 @@ func (c *Counter) Value(ctx context.Context, opts ...ReadOption) (int64, error) 
 
 func (c *Counter) update(ctx context.Context, op *atollv1.Op, opts []WriteOption) (int64, error) {
 	res, err := c.client.update(ctx, c.key, op, opts)
-	return res.GetCounter().GetValue(), err
+	return res.GetResult().GetCounter().GetValue(), err
 }
 
 func counterAdd(n int64) *atollv1.Op {

@@ -2,19 +2,22 @@ package client
 
 import (
 	"context"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
 )
 
 // Get returns the value of a key, whatever its type.
 //
-// Consistency: linearizable within the region; see [Eventual]. Errors: ErrNotFound if the key does
-// not exist.
+// Consistency: linearizable within the region; see [ReadBounded] and [Eventual]. Errors: ErrNotFound
+// if the key does not exist, ErrStale if the bound cannot be met.
 func (c *Client) Get(ctx context.Context, key string, opts ...ReadOption) (Value, error) {
 	cfg := readConfigOf(opts)
-	req := &atollv1.GetRequest{Key: key, Namespace: c.namespace, Options: cfg.options()}
-	res, err := invoke(ctx, c.shared, "", func(ctx context.Context, e *endpoint) (*atollv1.GetResponse, error) {
-		return e.kv.Get(ctx, req)
+	res, err := do[*atollv1.GetResponse](ctx, c.shared, "", &request{
+		namespace: c.namespace, key: key, anywhere: cfg.anywhere(),
+		msg: &atollv1.GetRequest{Key: key, Namespace: c.namespace, Options: cfg.options()},
 	})
 	if err != nil {
 		return Value{}, err
@@ -27,16 +30,14 @@ func (c *Client) Get(ctx context.Context, key string, opts ...ReadOption) (Value
 }
 
 // Put sets a register and returns its new version. A nil error promises that the write is on disk on
-// a majority of the partition's replicas in the region.
+// a majority of the partition's replicas in the region; see [WithLocalDurability].
 //
 // Errors: ErrWrongType if the key holds a counter or a set, and those of its conditions.
 func (c *Client) Put(ctx context.Context, key string, value []byte, opts ...WriteOption) (version string, err error) {
 	cfg := writeConfigOf(opts)
 	req := c.putRequest(key, value, &cfg)
 	req.Options = cfg.options()
-	res, err := invoke(ctx, c.shared, cfg.opID, func(ctx context.Context, e *endpoint) (*atollv1.PutResponse, error) {
-		return e.kv.Put(ctx, req)
-	})
+	res, err := do[*atollv1.PutResponse](ctx, c.shared, cfg.opID, &request{namespace: c.namespace, key: key, msg: req})
 	if err != nil {
 		return "", err
 	}
@@ -57,14 +58,32 @@ func (c *Client) Delete(ctx context.Context, key string, opts ...WriteOption) (e
 	cfg := writeConfigOf(opts)
 	req := c.deleteRequest(key, &cfg)
 	req.Options = cfg.options()
-	res, err := invoke(ctx, c.shared, cfg.opID, func(ctx context.Context, e *endpoint) (*atollv1.DeleteResponse, error) {
-		return e.kv.Delete(ctx, req)
-	})
+	res, err := do[*atollv1.DeleteResponse](ctx, c.shared, cfg.opID, &request{namespace: c.namespace, key: key, msg: req})
 	if err != nil {
 		return false, err
 	}
 	capture(cfg.info, res.GetInfo())
 	return res.GetExisted(), nil
+}
+
+// Expire makes a register expire after ttl, which keeps its value until then, and returns its new
+// version. It has no effect on a key that does not exist.
+//
+// Errors: ErrWrongType if the key holds a counter or a set.
+func (c *Client) Expire(ctx context.Context, key string, ttl time.Duration, opts ...WriteOption) (version string, err error) {
+	op := &atollv1.Op{Op: &atollv1.Op_Expire{Expire: &atollv1.Expire{Ttl: durationpb.New(ttl)}}}
+	res, err := c.update(ctx, key, op, opts)
+	return res.GetVersion(), err
+}
+
+// Persist takes a register's expiry away, and returns its new version. It has no effect on a key that
+// does not exist.
+//
+// Errors: ErrWrongType if the key holds a counter or a set.
+func (c *Client) Persist(ctx context.Context, key string, opts ...WriteOption) (version string, err error) {
+	op := &atollv1.Op{Op: &atollv1.Op_Persist{Persist: &atollv1.Persist{}}}
+	res, err := c.update(ctx, key, op, opts)
+	return res.GetVersion(), err
 }
 
 func (c *Client) putRequest(key string, value []byte, cfg *writeConfig) *atollv1.PutRequest {
@@ -79,25 +98,24 @@ func (c *Client) updateRequest(key string, op *atollv1.Op, cfg *writeConfig) *at
 	return &atollv1.UpdateRequest{Key: key, Namespace: c.namespace, Op: op, Condition: cfg.condition, Ttl: cfg.ttl}
 }
 
-func (c *Client) update(ctx context.Context, key string, op *atollv1.Op, opts []WriteOption) (*atollv1.UpdateResult, error) {
+// update runs one operation of a typed value.
+func (c *Client) update(ctx context.Context, key string, op *atollv1.Op, opts []WriteOption) (*atollv1.UpdateResponse, error) {
 	cfg := writeConfigOf(opts)
 	req := c.updateRequest(key, op, &cfg)
 	req.Options = cfg.options()
-	res, err := invoke(ctx, c.shared, cfg.opID, func(ctx context.Context, e *endpoint) (*atollv1.UpdateResponse, error) {
-		return e.kv.Update(ctx, req)
-	})
+	res, err := do[*atollv1.UpdateResponse](ctx, c.shared, cfg.opID, &request{namespace: c.namespace, key: key, msg: req})
 	if err != nil {
 		return nil, err
 	}
 	capture(cfg.info, res.GetInfo())
-	return res.GetResult(), nil
+	return res, nil
 }
 
 func (c *Client) query(ctx context.Context, key string, q *atollv1.QueryOp, opts []ReadOption) (*atollv1.QueryResult, error) {
 	cfg := readConfigOf(opts)
-	req := &atollv1.QueryRequest{Key: key, Namespace: c.namespace, Query: q, Options: cfg.options()}
-	res, err := invoke(ctx, c.shared, "", func(ctx context.Context, e *endpoint) (*atollv1.QueryResponse, error) {
-		return e.kv.Query(ctx, req)
+	res, err := do[*atollv1.QueryResponse](ctx, c.shared, "", &request{
+		namespace: c.namespace, key: key, anywhere: cfg.anywhere(),
+		msg: &atollv1.QueryRequest{Key: key, Namespace: c.namespace, Query: q, Options: cfg.options()},
 	})
 	if err != nil {
 		return nil, err

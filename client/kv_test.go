@@ -45,7 +45,7 @@ func TestGetReturnsEachType(t *testing.T) {
 	equal(t, "value", string(v.Bytes), "x")
 	equal(t, "version", v.Version, "1")
 	equal(t, "time to live", v.TTL, time.Minute)
-	equal(t, "info", info, Info{"eu", "eu-1", 3})
+	equal(t, "info", info, Info{Region: "eu", Node: "eu-1", Partition: 3})
 	v, err = c.Get(ctx, "c")
 	noError(t, err)
 	equal(t, "type", v.Type, TypeCounter)
@@ -300,7 +300,7 @@ func TestNewRefusesBadConfiguration(t *testing.T) {
 		}
 	}
 	c, err := New([]string{"h:1", "https://h:2/"})
-	if err != nil || c.shared.endpoints[0].address != "http://h:1" || c.shared.endpoints[1].address != "https://h:2" {
+	if err != nil || c.shared.seeds[0].address != "http://h:1" || c.shared.seeds[1].address != "https://h:2" {
 		t.Errorf("got %+v, %v", c, err)
 	}
 }

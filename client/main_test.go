@@ -2,6 +2,8 @@ package client
 
 import (
 	"context"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -68,15 +70,36 @@ func (f *fakeServer) Scan(ctx context.Context, r *atollv1.ScanRequest, s atollv1
 // dropConnection makes the server break the connection instead of answering.
 func dropConnection() { panic(http.ErrAbortHandler) }
 
-func serve(t *testing.T, f *fakeServer) (address string) {
+// serve starts a server that takes streams, and HTTP/1.1 beside.
+func serve(t *testing.T, f *fakeServer) (address string) { return start(t, f, nil, true).URL }
+
+// servePlain starts a server that speaks only HTTP/1.1.
+func servePlain(t *testing.T, f *fakeServer) (address string) { return start(t, f, nil, false).URL }
+
+// start starts a server of a fake and of a fake topology, if there is one.
+func start(t testing.TB, kv atollv1connect.KVHandler, cluster atollv1connect.ClusterHandler, streams bool) *httptest.Server {
 	t.Helper()
 	rpc := connect.NewServer()
-	atollv1connect.RegisterKVHandler(rpc, f)
+	atollv1connect.RegisterKVHandler(rpc, kv)
+	if cluster != nil {
+		atollv1connect.RegisterClusterHandler(rpc, cluster)
+	}
 	mux := http.NewServeMux()
-	connecthttp.Mount(mux, rpc)
-	s := httptest.NewServer(mux)
+	connecthttp.Mount(mux, rpc, connecthttp.WithCompressMinBytes(1024))
+	s := httptest.NewUnstartedServer(mux)
+	s.Config.Protocols = new(http.Protocols)
+	s.Config.Protocols.SetHTTP1(true)
+	s.Config.Protocols.SetUnencryptedHTTP2(streams)
+	s.Config.ErrorLog = log.New(io.Discard, "", 0) // of connections that tests break
+	s.Start()
 	t.Cleanup(s.Close)
-	return s.URL
+	return s
+}
+
+// bothWays runs a test with streams, and with a server that has none.
+func bothWays(t *testing.T, test func(t *testing.T, serve func(*testing.T, *fakeServer) string)) {
+	t.Run("streams", func(t *testing.T) { test(t, serve) })
+	t.Run("unary", func(t *testing.T) { test(t, servePlain) })
 }
 
 // deadAddress returns an address that refuses connections.

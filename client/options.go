@@ -27,6 +27,7 @@ type writeConfig struct {
 	condition *atollv1.Condition
 	opID      string
 	typ       atollv1.Type
+	local     bool
 	info      *Info
 }
 
@@ -41,11 +42,27 @@ func writeConfigOf(opts []WriteOption) writeConfig {
 	return c
 }
 
-func (c *writeConfig) options() *atollv1.WriteOptions { return &atollv1.WriteOptions{OpId: c.opID} }
+func (c *writeConfig) options() *atollv1.WriteOptions {
+	o := &atollv1.WriteOptions{OpId: c.opID}
+	if c.local {
+		o.Durability = atollv1.Durability_DURABILITY_LOCAL
+	}
+	return o
+}
 
 type readConfig struct {
-	eventual bool
-	info     *Info
+	consistency  Consistency
+	maxStaleness time.Duration
+	strategy     Strategy
+	info         *Info
+}
+
+// anywhere reports whether any replica may serve.
+func (c *readConfig) anywhere() bool {
+	if c.strategy == StrategyAuto {
+		return c.consistency != ConsistencyLinearizable
+	}
+	return c.strategy != StrategyLeader
 }
 
 func readConfigOf(opts []ReadOption) readConfig {
@@ -57,10 +74,14 @@ func readConfigOf(opts []ReadOption) readConfig {
 }
 
 func (c *readConfig) options() *atollv1.ReadOptions {
-	if !c.eventual {
+	if c.consistency == ConsistencyLinearizable && c.strategy == StrategyAuto {
 		return nil
 	}
-	return &atollv1.ReadOptions{Consistency: atollv1.Consistency_CONSISTENCY_EVENTUAL}
+	o := &atollv1.ReadOptions{Consistency: atollv1.Consistency(c.consistency), Strategy: atollv1.Strategy(c.strategy)}
+	if c.consistency == ConsistencyBounded {
+		o.MaxStaleness = durationpb.New(c.maxStaleness)
+	}
+	return o
 }
 
 func capture(dst *Info, info *atollv1.ReplyInfo) {
@@ -86,8 +107,27 @@ func (o infoOption) applyWrite(c *writeConfig) { c.info = o.dst }
 func WithInfo(dst *Info) CallOption { return infoOption{dst} }
 
 // Eventual lets any replica answer a read with what it holds, which may be old. It works even if
-// the partition has no quorum. Reads are linearizable in their region without it.
-func Eventual() ReadOption { return readOption(func(c *readConfig) { c.eventual = true }) }
+// the partition has no quorum. The replicas are asked in turn. Reads are linearizable in their region
+// without it.
+func Eventual() ReadOption {
+	return readOption(func(c *readConfig) { c.consistency = ConsistencyEventual })
+}
+
+// ReadBounded lets any replica answer a read that knows all that was written in the region until d
+// ago. It fails with ErrStale if none does.
+func ReadBounded(d time.Duration) ReadOption {
+	return readOption(func(c *readConfig) { c.consistency, c.maxStaleness = ConsistencyBounded, d })
+}
+
+// WithStrategy chooses how a linearizable or bounded read is confirmed.
+func WithStrategy(s Strategy) ReadOption {
+	return readOption(func(c *readConfig) { c.strategy = s })
+}
+
+// WithLocalDurability has a write acknowledged when it is on the disk of one node, which sees to it
+// that it is replicated as soon as there is a quorum; that node's loss before then loses the write.
+// Only writes without a condition take it. Their answer has no version and no result.
+func WithLocalDurability() WriteOption { return writeOption(func(c *writeConfig) { c.local = true }) }
 
 // WithTTL makes a register expire after d in every region. Only Put and CompareAndSwap take it.
 func WithTTL(d time.Duration) WriteOption {

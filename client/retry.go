@@ -51,61 +51,113 @@ const (
 	ambiguous                // it may have been done; only the same operation id makes a retry safe
 )
 
-// attempt is one try of a call at one endpoint.
-type attempt[T any] func(ctx context.Context, e *endpoint) (T, error)
+// attempt is what one try of a call is to know.
+type attempt struct {
+	avoid    *endpoint // that failed just now
+	now      time.Time
+	patience time.Duration // how long it may take
+}
 
-// invoke tries do at one endpoint after another until it succeeds, is refused, or the context, the
-// attempts or the budget end. A write has an operation id, which do sends every time.
-func invoke[T any](ctx context.Context, s *shared, opID string, do attempt[T]) (T, error) {
-	var zero T
+// tryer is a call that can be tried. It chooses the endpoint. For an error it reports whether any of
+// the request may have been sent.
+type tryer interface {
+	try(ctx context.Context, s *shared, a attempt) (e *endpoint, sent bool, err error)
+}
+
+// run tries a call at one endpoint after another until it succeeds, is refused, or the context, the
+// attempts or the budget end. A write has an operation id, which it sends every time.
+func (s *shared) run(ctx context.Context, opID string, t tryer) error {
 	if s.closed.Load() {
-		return zero, errors.New("client is closed")
+		return errors.New("client is closed")
 	}
-	if _, bounded := ctx.Deadline(); !bounded {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, s.cfg.timeout)
-		defer cancel()
+	s.inUse(ctx)
+	now := s.clock()
+	deadline, bounded := ctx.Deadline()
+	if !bounded {
+		deadline = now.Add(s.cfg.timeout)
 	}
+	e, sent, err := t.try(ctx, s, attempt{now: now, patience: s.patience(deadline.Sub(now))})
+	if err == nil {
+		s.budget.success()
+		return nil
+	}
+	// A context of its own is made only now: most calls need none.
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
 	unknown := false // whether any attempt so far may have been done
 	for n := 1; ; n++ {
-		index := s.preferred.Load()
-		reply, sent, err := tryOnce(ctx, s, s.endpoints[index], do)
-		if err == nil {
-			s.budget.success()
-			return reply, nil
-		}
-		e, v := judge(ctx, err, opID != "", sent)
+		fault, v := judge(ctx, err, opID != "", sent)
 		unknown = unknown || v == ambiguous
 		if v == final {
-			return zero, e
+			return fault
 		}
-		if len(s.endpoints) > 1 && goElsewhere(e) {
-			s.preferred.CompareAndSwap(index, (index+1)%uint32(len(s.endpoints)))
+		avoid := s.learnFrom(ctx, e, t, fault)
+		if n >= s.cfg.attempts || ctx.Err() != nil || !s.budget.retry() || !pause(ctx, backoff(n, fault.RetryAfter)) {
+			return conclude(ctx, fault, unknown && opID != "", opID)
 		}
-		if n >= s.cfg.attempts || ctx.Err() != nil || !s.budget.retry() || !pause(ctx, backoff(n, e.RetryAfter)) {
-			return zero, conclude(ctx, e, unknown && opID != "", opID)
+		now = s.clock()
+		e, sent, err = t.try(ctx, s, attempt{avoid: avoid, now: now, patience: s.patience(deadline.Sub(now))})
+		if err == nil {
+			s.budget.success()
+			return nil
 		}
 	}
 }
 
-// tryOnce reports, besides do's result, whether a connection was had: without one nothing was sent.
-func tryOnce[T any](ctx context.Context, s *shared, e *endpoint, do attempt[T]) (T, bool, error) {
-	if len(s.endpoints) > 1 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, s.cfg.attemptTimeout)
-		defer cancel()
+// patience returns how long one try may take of a call that has so much time left.
+func (s *shared) patience(left time.Duration) time.Duration {
+	if s.alternatives() {
+		left = min(left, s.cfg.attemptTimeout)
 	}
+	return max(left, time.Millisecond) // a context that has ended says so itself
+}
+
+// rpc is a call that any node takes alike.
+type rpc[T any] struct {
+	do    func(context.Context, *endpoint) (T, error)
+	reply T
+}
+
+// invoke runs a call that any node takes alike.
+func invoke[T any](ctx context.Context, s *shared, opID string, do func(context.Context, *endpoint) (T, error)) (T, error) {
+	c := rpc[T]{do: do}
+	if err := s.run(ctx, opID, &c); err != nil {
+		var zero T
+		return zero, err
+	}
+	return c.reply, nil
+}
+
+func (c *rpc[T]) try(ctx context.Context, s *shared, a attempt) (*endpoint, bool, error) {
+	e := s.anyNode(a.avoid)
+	sent, err := single(ctx, a, func(ctx context.Context) (err error) {
+		c.reply, err = c.do(ctx, e)
+		return err
+	})
+	return e, sent, err
+}
+
+// single makes one HTTP request. It reports, besides do's error, whether a connection was had: without
+// one nothing was sent.
+func single(ctx context.Context, a attempt, do func(context.Context) error) (bool, error) {
+	ctx, cancel := context.WithDeadline(ctx, a.now.Add(a.patience))
+	defer cancel()
 	var connected atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
 	})
-	reply, err := do(ctx, e)
-	return reply, connected.Load(), err
+	err := do(ctx)
+	return connected.Load(), err
 }
 
 // judge decides what an attempt's error means.
 func judge(ctx context.Context, err error, write, sent bool) (*Error, verdict) {
-	e, fromServer := errorOf(err)
+	e, fromServer := err.(*Error) // as a stream answers; one that is wrapped is no verdict on this call
+	if fromServer {
+		fromServer = e.Reason != ""
+	} else {
+		e, fromServer = errorOf(err)
+	}
 	if !fromServer {
 		return judgeTransport(ctx, e, write, sent)
 	}

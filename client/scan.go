@@ -108,7 +108,8 @@ func (s *scan) request() *atollv1.ScanRequest {
 	if s.cursor == nil && s.after != "" {
 		req.Cursor = []byte(s.after)
 	}
-	cfg := readConfig{eventual: s.opts.Eventual}
-	req.Options = cfg.options()
+	if s.opts.Eventual {
+		req.Options = &atollv1.ReadOptions{Consistency: atollv1.Consistency_CONSISTENCY_EVENTUAL}
+	}
 	return req
 }

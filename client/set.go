@@ -16,7 +16,7 @@ type Set struct {
 	key    string
 }
 
-// SetChange is what an operation did to a set.
+// SetChange is what an operation did to a set. It is zero for one with [WithLocalDurability].
 type SetChange struct {
 	// Size is the number of members after the operation, in the region.
 	Size uint64
@@ -86,7 +86,8 @@ func (s *Set) Members(ctx context.Context, opts ...ReadOption) iter.Seq2[[]byte,
 
 func (s *Set) update(ctx context.Context, op *atollv1.Op, opts []WriteOption) (SetChange, error) {
 	res, err := s.client.update(ctx, s.key, op, opts)
-	return SetChange{Size: res.GetSet().GetSize(), Changed: res.GetSet().GetChanged()}, err
+	change := res.GetResult().GetSet()
+	return SetChange{Size: change.GetSize(), Changed: change.GetChanged()}, err
 }
 
 func setAdd(elements [][]byte) *atollv1.Op {

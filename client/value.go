@@ -54,12 +54,60 @@ type Entry struct {
 	Value
 }
 
-// Info says who answered a request.
+// Consistency is what a read promises.
+type Consistency int32
+
+// What reads promise.
+const (
+	// ConsistencyLinearizable reflects every write acknowledged in the region before the read began.
+	ConsistencyLinearizable = Consistency(atollv1.Consistency_CONSISTENCY_UNSPECIFIED)
+	// ConsistencyBounded is no older than a bound.
+	ConsistencyBounded = Consistency(atollv1.Consistency_CONSISTENCY_BOUNDED)
+	// ConsistencyEventual is what some replica holds.
+	ConsistencyEventual = Consistency(atollv1.Consistency_CONSISTENCY_EVENTUAL)
+)
+
+// String returns "linearizable", "bounded", "eventual", or "unknown".
+func (c Consistency) String() string {
+	switch c {
+	case ConsistencyLinearizable:
+		return "linearizable"
+	case ConsistencyBounded:
+		return "bounded"
+	case ConsistencyEventual:
+		return "eventual"
+	default:
+		return "unknown"
+	}
+}
+
+// Strategy is how a linearizable or bounded read is confirmed.
+type Strategy int32
+
+// How reads are confirmed.
+const (
+	// StrategyAuto leaves it to the server.
+	StrategyAuto = Strategy(atollv1.Strategy_STRATEGY_UNSPECIFIED)
+	// StrategyLeader has the partition's leader answer.
+	StrategyLeader = Strategy(atollv1.Strategy_STRATEGY_LEADER)
+	// StrategyFollower has any replica answer, which asks the leader how far it has to be.
+	StrategyFollower = Strategy(atollv1.Strategy_STRATEGY_FOLLOWER)
+	// StrategyMajority has any replica answer, which asks a majority how far it has to be; it needs no
+	// leader.
+	StrategyMajority = Strategy(atollv1.Strategy_STRATEGY_MAJORITY)
+)
+
+// Info says who answered a request, and what a read promises.
 type Info struct {
 	// Region and Node are the names of who answered.
 	Region, Node string
 	// Partition is the key's partition.
 	Partition uint32
+	// Served is what the answer to a read promises.
+	Served Consistency
+	// Staleness is how old the answer to a read may be, if StalenessKnown.
+	Staleness      time.Duration
+	StalenessKnown bool
 }
 
 func valueOf(v *atollv1.GetResponse) Value {
@@ -88,5 +136,12 @@ func withTyped(v Value, typed *atollv1.TypedValue) Value {
 }
 
 func infoOf(i *atollv1.ReplyInfo) Info {
-	return Info{Region: i.GetRegion(), Node: i.GetNode(), Partition: i.GetPartition()}
+	served := Consistency(i.GetServed())
+	if i.GetServed() == atollv1.Consistency_CONSISTENCY_LINEARIZABLE {
+		served = ConsistencyLinearizable
+	}
+	return Info{
+		Region: i.GetRegion(), Node: i.GetNode(), Partition: i.GetPartition(),
+		Served: served, Staleness: i.GetStaleness().AsDuration(), StalenessKnown: i.GetStaleness() != nil,
+	}
 }

@@ -1,0 +1,60 @@
+package client
+
+import (
+	"context"
+	"errors"
+
+	"google.golang.org/protobuf/proto"
+
+	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
+)
+
+// request is one request of the KV service for one key.
+type request struct {
+	namespace, key string
+	anywhere       bool // any replica may serve it as well as the leader
+	msg            proto.Message
+	reply          proto.Message // nil until there is one
+}
+
+// informed is any reply.
+type informed interface{ GetInfo() *atollv1.ReplyInfo }
+
+func (r *request) try(ctx context.Context, s *shared, a attempt) (*endpoint, bool, error) {
+	place := s.place(r.namespace, r.key)
+	e := s.choose(ctx, place, r.anywhere, a.avoid)
+	sent, err := s.send(ctx, e, r, a)
+	if reply, ok := r.reply.(informed); ok && err == nil && !r.anywhere {
+		place.ledBy(reply.GetInfo().GetNode())
+	}
+	return e, sent, err
+}
+
+// send makes one try at one endpoint: over its stream if it takes streams.
+func (s *shared) send(ctx context.Context, e *endpoint, r *request, a attempt) (sent bool, err error) {
+	for range 2 { // a stream may end for want of use just now
+		p := s.stream(ctx, e)
+		if p == nil {
+			break
+		}
+		sent, err = p.do(ctx, r, a.now, a.patience)
+		if !errors.Is(err, errNoStream) && (sent || !errors.Is(err, errPipeEnded)) {
+			return sent, err
+		}
+	}
+	connected, err := single(ctx, a, func(ctx context.Context) (err error) {
+		r.reply, err = e.call(ctx, r.msg)
+		return err
+	})
+	return sent || connected, err
+}
+
+// do runs a request, and returns its reply.
+func do[T proto.Message](ctx context.Context, s *shared, opID string, r *request) (T, error) {
+	if err := s.run(ctx, opID, r); err != nil {
+		var none T
+		return none, err
+	}
+	reply, _ := r.reply.(T) // decode and call see to the type
+	return reply, nil
+}
