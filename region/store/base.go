@@ -15,10 +15,10 @@ type base struct {
 	path   string
 	tx     *bbolt.Tx
 	bucket *bbolt.Bucket // every key's record
-	large  *bbolt.Bucket // the records of large values
+	// large is in the bucket of large values, once one was read.
+	large *bbolt.Cursor
 	// idle are cursors to use again; each Get and each Scan under way has its own.
-	idle        []*bbolt.Cursor
-	largeCursor *bbolt.Cursor
+	idle []*bbolt.Cursor
 	// fault is the first damage met. It stays, so that a caller that swallows the error still cannot
 	// keep what it computed from a partial answer.
 	fault error
@@ -35,7 +35,7 @@ func (s *Store) begin(h *handle, writable bool) (base, error) {
 		return base{}, fmt.Errorf("begin: %w", err)
 	}
 	b := base{path: s.path, tx: tx}
-	if err := b.openBuckets(); err != nil {
+	if b.bucket, err = b.openBucket(bucketName); err != nil {
 		return base{}, errors.Join(err, b.rollback())
 	}
 	return b, nil
@@ -46,13 +46,12 @@ func beginTx(path string, db *bbolt.DB, writable bool) (tx *bbolt.Tx, err error)
 	return db.Begin(writable)
 }
 
-func (b *base) openBuckets() (err error) {
+func (b *base) openBucket(name string) (bucket *bbolt.Bucket, err error) {
 	defer recovered(b.path, &err)
-	b.bucket, b.large = b.tx.Bucket([]byte(bucketName)), b.tx.Bucket([]byte(largeName))
-	if b.bucket == nil || b.large == nil {
-		return &CorruptError{Path: b.path, Detail: "a bucket is missing"}
+	if bucket = b.tx.Bucket([]byte(name)); bucket == nil {
+		return nil, &CorruptError{Path: b.path, Detail: "no bucket " + name}
 	}
-	return nil
+	return bucket, nil
 }
 
 // get returns key's value after testing its checksum.
@@ -111,14 +110,29 @@ func (b *base) open(key, record []byte) ([]byte, error) {
 	if record[crcBytes] == kindValue {
 		return record[recordHeaderBytes:], nil
 	}
-	if b.largeCursor == nil {
-		b.largeCursor = b.large.Cursor()
+	large, err := b.findLarge(key)
+	if err != nil {
+		return nil, err
 	}
-	found, large := b.largeCursor.Seek(key)
-	if !bytes.Equal(found, key) || !refersTo(record, large) || !intact(key, large) {
+	if !refersTo(record, large) || !intact(key, large) {
 		return nil, &CorruptError{Path: b.path, Detail: "a large value is missing or damaged"}
 	}
 	return large[recordHeaderBytes:], nil
+}
+
+// findLarge returns the record of a large value, nil if there is none.
+func (b *base) findLarge(key []byte) ([]byte, error) {
+	if b.large == nil {
+		bucket, err := b.openBucket(largeName)
+		if err != nil {
+			return nil, err
+		}
+		b.large = bucket.Cursor()
+	}
+	if found, record := b.large.Seek(key); bytes.Equal(found, key) {
+		return record, nil
+	}
+	return nil, nil
 }
 
 func (b *base) takeCursor() *bbolt.Cursor {

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+
+	"go.etcd.io/bbolt"
 )
 
 // Flush makes everything updated before the call durable and drops it from memory. Updates and
@@ -93,8 +95,11 @@ func (s *Store) commitTable(h *handle, m *memtable) error {
 // write puts a table's newest versions into the file.
 func (b *base) write(m *memtable) (err error) {
 	defer b.guard(&err)
-	w := tableWriter{base: b}
-	first, _ := b.large.Cursor().First()
+	w := tableWriter{bucket: b.bucket}
+	if w.large, err = b.openBucket(largeName); err != nil {
+		return err
+	}
+	first, _ := w.large.Cursor().First()
 	w.anyLarge = first != nil
 	for n := m.head.next[0].Load(); n != nil && err == nil; n = n.next[0].Load() {
 		v := n.newest.Load()
@@ -111,9 +116,9 @@ func (b *base) write(m *memtable) (err error) {
 
 // tableWriter writes pairs into the file. Records must stay as they are until the transaction ends.
 type tableWriter struct {
-	*base
-	anyLarge   bool // the bucket of large values was not empty before
-	references []byte
+	bucket, large *bbolt.Bucket
+	anyLarge      bool // large was not empty before
+	references    []byte
 }
 
 func (w *tableWriter) put(key, record []byte) error {

@@ -42,7 +42,13 @@ func (v *view) Get(key []byte) (value []byte, ok bool, err error) {
 		if m == nil {
 			continue
 		}
-		if found := m.get(key, v.seq); found != nil {
+		var found *version
+		if m == v.writes {
+			found = m.getForWrite(key, v.seq)
+		} else {
+			found = m.get(key, v.seq)
+		}
+		if found != nil {
 			return found.value(), !found.deleted, nil
 		}
 	}
@@ -94,7 +100,11 @@ func (v *view) Scan(start, end []byte, visit func(key, value []byte) (bool, erro
 	s := scan{v: v, end: end, cursor: v.takeCursor()}
 	defer v.putCursor(s.cursor)
 	for i, m := range v.layers {
-		if m != nil {
+		switch {
+		case m == nil:
+		case m == v.writes:
+			s.nodes[i] = s.within(m.firstForWrite(start, v.seq))
+		default:
 			s.nodes[i] = s.within(m.first(start, v.seq))
 		}
 	}

@@ -8,6 +8,8 @@ import (
 const (
 	// maxHeight is enough levels for tens of millions of keys, as each has a quarter of the one below.
 	maxHeight = 12
+	// fingerSteps is how far the writer looks from where it was before it starts from the top.
+	fingerSteps = 3
 	// minSlabBytes and maxSlabBytes bound what is allocated at once for keys and small values.
 	minSlabBytes, maxSlabBytes = 2 << 10, 64 << 10
 	// aloneBytes is from where on a value has an allocation of its own.
@@ -29,6 +31,7 @@ type memtable struct {
 	readers int
 
 	// The rest is the writer's.
+	fingers  [8]finger
 	touched  []*node // got a version from the update under way
 	random   uint64
 	slab     []byte
@@ -72,16 +75,26 @@ func (n *node) at(seq uint64) *version {
 }
 
 // get returns the version of key that a reader of seq sees, nil if there is none.
-func (m *memtable) get(key []byte, seq uint64) *version {
-	if n := m.seek(key, nil); n != nil && bytes.Equal(n.key, key) {
-		return n.at(seq)
-	}
-	return nil
-}
+func (m *memtable) get(key []byte, seq uint64) *version { return m.seek(key, nil).is(key, seq) }
 
 // first returns the first key at or after start with a version for a reader of seq.
-func (m *memtable) first(start []byte, seq uint64) *node {
-	return m.seek(start, nil).visible(seq)
+func (m *memtable) first(start []byte, seq uint64) *node { return m.seek(start, nil).visible(seq) }
+
+// getForWrite and firstForWrite are get and first for the writer.
+func (m *memtable) getForWrite(key []byte, seq uint64) *version {
+	return m.reach(m.finger(key), key).is(key, seq)
+}
+
+func (m *memtable) firstForWrite(start []byte, seq uint64) *node {
+	return m.reach(m.finger(start), start).visible(seq)
+}
+
+// is returns the version that a reader of seq sees if n is key's node, else nil.
+func (n *node) is(key []byte, seq uint64) *version {
+	if n == nil || !bytes.Equal(n.key, key) {
+		return nil
+	}
+	return n.at(seq)
 }
 
 // following returns the key after n with a version for a reader of seq.
@@ -96,7 +109,7 @@ func (n *node) visible(seq uint64) *node {
 
 // seek returns the first node at or after key. If before is not nil, it gets the last node before
 // key on each level in use.
-func (m *memtable) seek(key []byte, before *[maxHeight]*node) *node {
+func (m *memtable) seek(key []byte, before *finger) *node {
 	n := &m.head
 	var after *node // known to be at or after key
 	for level := int(m.height.Load()) - 1; level >= 0; level-- {
@@ -165,24 +178,64 @@ func (m *memtable) forget(v *version) {
 
 // place returns key's node, which it links in if there is none.
 func (m *memtable) place(key []byte) *node {
-	var before [maxHeight]*node
-	if n := m.seek(key, &before); n != nil && bytes.Equal(n.key, key) {
+	f := m.finger(key)
+	n := m.reach(f, key)
+	if n != nil && bytes.Equal(n.key, key) {
 		return n
 	}
 	height := m.roll()
-	for level := int(m.height.Load()); level < height; level++ {
-		before[level] = &m.head
-	}
-	n := m.newNode(key, height)
+	n = m.newNode(key, height)
 	for level := range height {
-		n.next[level].Store(before[level].next[level].Load())
+		// What was put in through another finger may lie between.
+		before := f[level]
+		after := before.next[level].Load()
+		for after != nil && bytes.Compare(after.key, key) < 0 {
+			before, after = after, after.next[level].Load()
+		}
+		n.next[level].Store(after)
+		f[level] = before
 	}
 	// From the lowest level up: whoever meets the node above finds it below as well.
 	for level := range height {
-		before[level].next[level].Store(n)
+		f[level].next[level].Store(n)
+		f[level] = n
 	}
 	m.height.Store(max(m.height.Load(), int32(height)))
 	return n
+}
+
+// finger is where the writer was: on each level a node before the key that it sought last. It often
+// goes on beside that, to write what it has read, or at the end of a table.
+type finger [maxHeight]*node
+
+// finger returns the one for keys that begin like this one.
+func (m *memtable) finger(key []byte) *finger {
+	f := &m.fingers[0]
+	if len(key) > 0 {
+		f = &m.fingers[key[0]%byte(len(m.fingers))]
+	}
+	if f[0] == nil {
+		for level := range f {
+			f[level] = &m.head
+		}
+	}
+	return f
+}
+
+// reach returns the first node at or after key, like seek, and moves the finger there.
+func (m *memtable) reach(f *finger, key []byte) *node {
+	n := f[0]
+	if n == &m.head || bytes.Compare(n.key, key) < 0 {
+		for range fingerSteps {
+			next := n.next[0].Load()
+			if next == nil || bytes.Compare(next.key, key) >= 0 {
+				f[0] = n
+				return next
+			}
+			n = next
+		}
+	}
+	return m.seek(key, f)
 }
 
 // roll draws a height: each level has a quarter of the one below.
