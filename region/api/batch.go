@@ -125,7 +125,7 @@ func (s *Server) batchOp(w *atollv1.Write) (replica.Op, *failure) {
 		if w.Update.GetOptions() != nil {
 			return replica.Op{}, invalid("update.options", "a batch has its own options; leave the item's out")
 		}
-		return updateOf(w.Update)
+		return updateOf(w.Update, s.clock())
 	default:
 		return replica.Op{}, invalid("write", "must be a put, a delete or an update")
 	}
@@ -143,10 +143,14 @@ func (s *Server) writeGroup(
 	}
 	opID := r.GetOptions().GetOpId()
 	return route(ctx, s, call[*atollv1.BatchWriteResponse]{
-		partition: g.partition,
-		write:     true,
-		opID:      opID,
+		partition:  g.partition,
+		write:      true,
+		anyReplica: isLocal(r.GetOptions()),
+		opID:       opID,
 		local: func(ctx context.Context, p Partition) (*atollv1.BatchWriteResponse, error) {
+			if isLocal(r.GetOptions()) {
+				return s.acknowledged(g), writeLocal(ctx, p, opID, ops)
+			}
 			result, err := p.Write(ctx, opID, ops)
 			if err != nil {
 				f := failureOfWrite(ctx, err)
@@ -190,6 +194,18 @@ func (s *Server) groupReply(p topology.PartitionID, ops []replica.Op, result reg
 		res.Items[i] = item
 	}
 	return res, nil
+}
+
+// acknowledged is the reply to a group that one node has acknowledged.
+func (s *Server) acknowledged(g *group) *atollv1.BatchWriteResponse {
+	res := &atollv1.BatchWriteResponse{
+		Items:  make([]*atollv1.BatchWriteItem, len(g.items)),
+		Groups: []*atollv1.BatchGroup{{Partition: uint32(g.partition), Committed: true, Info: s.infos[g.partition]}},
+	}
+	for i := range res.Items {
+		res.Items[i] = &atollv1.BatchWriteItem{}
+	}
+	return res
 }
 
 // inBatch says which item of the whole batch made its group fail, if it was one.

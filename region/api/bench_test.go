@@ -44,6 +44,10 @@ func (p *instant) WriteAsync(ctx context.Context, opID string, ops []replica.Op,
 	done(p.Write(ctx, opID, ops))
 }
 
+func (p *instant) WriteLocal(context.Context, string, []replica.Op) error { return nil }
+
+func (p *instant) SubmitQueued(context.Context, [][]byte) error { return nil }
+
 func (p *instant) Read(_ context.Context, o region.ReadOptions, fn func(*replica.Replica, hlc.Time) error) (region.ReadInfo, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

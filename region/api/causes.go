@@ -10,6 +10,7 @@ import (
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/replica"
 	"github.com/atolldb/atoll/region"
+	"github.com/atolldb/atoll/region/localqueue"
 	"github.com/atolldb/atoll/region/store"
 )
 
@@ -43,6 +44,9 @@ var causes = [...]cause{
 	{is(crdt.ErrCounterOverflow), always(reasonInvalidArgument, "the counter would leave the range of a signed 64-bit integer", "field", "op", "limit", "int64")},
 	{is(replica.ErrTooManyElements), always(reasonQuotaExceeded, "the set would have too many elements; split it over several keys", "limit", strconv.Itoa(replica.MaxSetElements))},
 	{is(replica.ErrInvalidOperation), always(reasonInvalidArgument, "the operation is not one that its type or its limits allow", "field", "op")},
+
+	{is(localqueue.ErrQueueFull), always(reasonOverloaded, "too many local writes wait for the partition's leader; try again later")},
+	{is(localqueue.ErrTooLarge), always(reasonBatchTooLarge, "the local write is too large; split it", "limit", strconv.Itoa(localqueue.MaxWriteBytes))},
 
 	{as[*store.CorruptError], always(reasonCorrupt, "stored data is damaged; restore this node's replica from another")},
 	{is(crdt.ErrCorrupt), always(reasonCorrupt, "stored data is damaged; restore this node's replica from another")},
@@ -96,6 +100,7 @@ func failureOfWrite(ctx context.Context, err error) *failure {
 	refused := errors.Is(err, region.ErrNotLeader) || errors.Is(err, region.ErrNotHosted) ||
 		errors.Is(err, region.ErrShuttingDown) || errors.Is(err, region.ErrOverloaded) ||
 		errors.Is(err, region.ErrOpIDReused) || errors.Is(err, region.ErrBadCommand) ||
+		errors.Is(err, localqueue.ErrQueueFull) || errors.Is(err, localqueue.ErrTooLarge) ||
 		errors.Is(err, region.ErrNotMergeable) || errors.Is(err, region.ErrDiskFull) ||
 		as[*replica.OpError](err) || as[*failure](err) || ended && ctx.Err() != nil
 	if errors.Is(err, region.ErrOutcomeUnknown) || !refused {

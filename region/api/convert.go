@@ -25,8 +25,7 @@ func putOf(r *atollv1.PutRequest, now time.Time) (replica.Op, *failure) {
 		return op, f
 	}
 	if ttl := r.GetTtl().AsDuration(); ttl > 0 {
-		// Rounded up, so that a time to live below a millisecond is not none at all.
-		op.Expires = hlc.At(now.Add(ttl+time.Millisecond-1).UnixMilli(), 0)
+		op.Expires = expiryOf(now, ttl)
 	}
 	op.Condition, f = conditionOf(r.GetCondition())
 	return op, f
@@ -49,9 +48,9 @@ func deleteOf(r *atollv1.DeleteRequest) (replica.Op, *failure) {
 	return op, f
 }
 
-// updateOf checks an Update and returns it for the replica.
-func updateOf(r *atollv1.UpdateRequest) (replica.Op, *failure) {
-	op, f := operationOf(r.GetOp())
+// updateOf checks an Update and returns it for the replica. now is what a time to live counts from.
+func updateOf(r *atollv1.UpdateRequest, now time.Time) (replica.Op, *failure) {
+	op, f := operationOf(r.GetOp(), now)
 	if f != nil {
 		return op, f
 	}
@@ -60,18 +59,18 @@ func updateOf(r *atollv1.UpdateRequest) (replica.Op, *failure) {
 		return op, f
 	}
 	if ttl := r.GetTtl(); ttl.GetSeconds() != 0 || ttl.GetNanos() != 0 {
-		return op, notServed("ttl", "a time to live of counters and sets")
+		return op, notServed("ttl", "a time to live in an update")
 	}
 	if op.Condition, f = conditionOf(r.GetCondition()); f != nil {
 		return op, f
 	}
-	if op.Condition.Kind == replica.CondValue {
+	if op.Condition.Kind == replica.CondValue && op.Type != crdt.TypeLWWRegister {
 		return op, invalid("condition.if_value", "only registers have a value to compare; use if_version")
 	}
 	return op, nil
 }
 
-func operationOf(o *atollv1.Op) (replica.Op, *failure) {
+func operationOf(o *atollv1.Op, now time.Time) (replica.Op, *failure) {
 	switch o := o.GetOp().(type) {
 	case *atollv1.Op_CounterAdd:
 		return replica.Op{Kind: replica.OpCounterAdd, Type: crdt.TypeCounter, Delta: o.CounterAdd.GetDelta()}, nil
@@ -87,17 +86,30 @@ func operationOf(o *atollv1.Op) (replica.Op, *failure) {
 		return replica.Op{Kind: replica.OpSetRemove, Type: crdt.TypeAWSet, Elements: elements}, checkElements("op.set_remove.elements", elements)
 	case *atollv1.Op_SetClear:
 		return replica.Op{Kind: replica.OpSetClear, Type: crdt.TypeAWSet}, nil
+	case *atollv1.Op_Expire:
+		ttl := o.Expire.GetTtl()
+		if ttl == nil || checkTTL(ttl) != nil || ttl.AsDuration() == 0 {
+			return replica.Op{}, fail(reasonInvalidArgument, "op.expire.ttl: must be more than 0 and at most 100 years",
+				"field", "op.expire.ttl", "limit", maxTTL.String())
+		}
+		return replica.Op{Kind: replica.OpExpire, Type: crdt.TypeLWWRegister, Expires: expiryOf(now, ttl.AsDuration())}, nil
+	case *atollv1.Op_Persist:
+		return replica.Op{Kind: replica.OpPersist, Type: crdt.TypeLWWRegister}, nil
 	default:
 		return replica.Op{}, invalid("op", "must be set to an operation that this version serves")
 	}
 }
 
-// updateResult returns what an operation of a typed value answers.
+// updateResult returns what an operation of a typed value answers; nil for a register.
 func updateResult(op *replica.Op, out *replica.Outcome) *atollv1.UpdateResult {
-	if op.Type == crdt.TypeCounter {
+	switch op.Type {
+	case crdt.TypeCounter:
 		return &atollv1.UpdateResult{Result: &atollv1.UpdateResult_Counter{Counter: &atollv1.CounterValue{Value: out.Counter}}}
+	case crdt.TypeAWSet:
+		return &atollv1.UpdateResult{Result: &atollv1.UpdateResult_Set{Set: &atollv1.SetChange{Size: out.Size, Changed: out.Changed}}}
+	default:
+		return nil
 	}
-	return &atollv1.UpdateResult{Result: &atollv1.UpdateResult_Set{Set: &atollv1.SetChange{Size: out.Size, Changed: out.Changed}}}
 }
 
 // typedValue returns the natural value of what is no register; nil for a register. Of a set it reads

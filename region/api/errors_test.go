@@ -19,6 +19,7 @@ import (
 	"github.com/atolldb/atoll/crdt/replica"
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
 	"github.com/atolldb/atoll/region"
+	"github.com/atolldb/atoll/region/localqueue"
 	"github.com/atolldb/atoll/region/store"
 )
 
@@ -66,6 +67,9 @@ var samples = map[string]struct {
 	"store.ErrLocked":    {store.ErrLocked, reasonInternal, client.ErrInternal},
 	"store.ErrTooLarge":  {store.ErrTooLarge, reasonInternal, client.ErrInternal},
 
+	"localqueue.ErrQueueFull": {fmt.Errorf("append: %w", localqueue.ErrQueueFull), reasonOverloaded, client.ErrOverloaded},
+	"localqueue.ErrTooLarge":  {localqueue.ErrTooLarge, reasonBatchTooLarge, client.ErrInvalidArgument},
+
 	"deadline":       {context.DeadlineExceeded, reasonDeadline, client.ErrDeadline},
 	"cancellation":   {context.Canceled, reasonDeadline, client.ErrDeadline},
 	"anything else":  {errors.New("surprise"), reasonInternal, client.ErrInternal},
@@ -79,7 +83,7 @@ var samples = map[string]struct {
 func opError(err error) error { return &replica.OpError{Index: 0, Err: err} }
 
 func TestEveryErrorOfThePackagesBelowHasASample(t *testing.T) {
-	for name, dir := range map[string]string{"region": "..", "replica": "../../crdt/replica", "crdt": "../../crdt", "store": "../store"} {
+	for name, dir := range map[string]string{"region": "..", "replica": "../../crdt/replica", "crdt": "../../crdt", "store": "../store", "localqueue": "../localqueue"} {
 		for _, found := range exportedErrors(t, dir) {
 			if _, ok := samples[name+"."+found]; !ok {
 				t.Errorf("%s.%s is not in the test's table: add it there and in causes.go", name, found)
@@ -196,6 +200,10 @@ func TestWriteErrorsNeverHideAnUnknownOutcome(t *testing.T) {
 	}{
 		"not leader":                       {live, &region.NotLeaderError{Leader: "x"}, reasonNotOwner},
 		"refused":                          {live, opError(&replica.ConditionError{Kind: replica.CondAbsent}), reasonAlreadyExists},
+		"a condition on a local write":     {live, region.ErrNotMergeable, reasonInvalidArgument},
+		"a full disk":                      {live, region.ErrDiskFull, reasonDiskFull},
+		"a full queue":                     {live, localqueue.ErrQueueFull, reasonOverloaded},
+		"too large a local write":          {live, localqueue.ErrTooLarge, reasonBatchTooLarge},
 		"overloaded":                       {live, region.ErrOverloaded, reasonOverloaded},
 		"ended before it was proposed":     {ended, context.Canceled, reasonDeadline},
 		"ended after it was proposed":      {ended, fmt.Errorf("%w: %w", region.ErrOutcomeUnknown, context.Canceled), reasonOutcomeUnknown},

@@ -16,20 +16,23 @@ import (
 // fakeGroup is one partition of a region, shared by its replicas: a replica in memory and a leader
 // that the test chooses.
 type fakeGroup struct {
-	mu       sync.Mutex
-	memory   *replica.Memory
-	actor    crdt.Actor
-	leader   topology.NodeID
-	known    map[string][]replica.Outcome
-	lies     map[topology.NodeID]topology.NodeID // what a node wrongly takes for the leader
-	onWrite  func(context.Context) error         // runs before a write is done
-	afterDo  func() error                        // runs after a write was done
-	onRead   func() error
-	age      map[topology.NodeID]time.Duration // how old a node's replica may be
-	noQuorum bool
-	writes   int // writes that reached the leader
-	reads    int // reads served
-	tried    int // reads asked for
+	mu        sync.Mutex
+	memory    *replica.Memory
+	actor     crdt.Actor
+	leader    topology.NodeID
+	known     map[string][]replica.Outcome
+	lies      map[topology.NodeID]topology.NodeID // what a node wrongly takes for the leader
+	onWrite   func(context.Context) error         // runs before a write is done
+	afterDo   func() error                        // runs after a write was done
+	onRead    func() error
+	age       map[topology.NodeID]time.Duration // how old a node's replica may be
+	noQuorum  bool
+	onLocal   func(context.Context) error // instead of a local write
+	locals    []string                    // op_ids of local writes
+	submitted [][]byte
+	writes    int // writes that reached the leader
+	reads     int // reads served
+	tried     int // reads asked for
 }
 
 // readsFail sets what happens to reads from now on, also while a request is still under way.
@@ -127,6 +130,34 @@ func (r *fakeReplica) Write(ctx context.Context, opID string, ops []replica.Op) 
 // WriteAsync never blocks, whatever the test has writes do.
 func (r *fakeReplica) WriteAsync(ctx context.Context, opID string, ops []replica.Op, done func(region.WriteResult, error)) {
 	go func() { done(r.Write(ctx, opID, ops)) }()
+}
+
+// WriteLocal does what it acknowledges at once, whoever leads.
+func (r *fakeReplica) WriteLocal(ctx context.Context, opID string, ops []replica.Op) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.onLocal != nil {
+		return r.onLocal(ctx)
+	}
+	r.locals = append(r.locals, opID)
+	rep, err := replica.Open(r.memory, r.actor)
+	if err != nil {
+		return err
+	}
+	if _, _, err := rep.Execute(testNow(), ops); err != nil {
+		return err
+	}
+	return rep.Flush()
+}
+
+func (r *fakeReplica) SubmitQueued(_ context.Context, writes [][]byte) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if leader := r.leaderLocked(); leader != r.self {
+		return &region.NotLeaderError{Leader: leader}
+	}
+	r.submitted = append(r.submitted, writes...)
+	return nil
 }
 
 func (r *fakeReplica) Read(

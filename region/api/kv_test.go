@@ -115,6 +115,34 @@ func TestConditions(t *testing.T) {
 	}
 }
 
+func expireIn(ttl time.Duration) *atollv1.Op {
+	return &atollv1.Op{Op: &atollv1.Op_Expire{Expire: &atollv1.Expire{Ttl: durationpb.New(ttl)}}}
+}
+
+func TestExpireAndPersist(t *testing.T) {
+	ctx := testContext(t)
+	kv := setup(t, 1, 4, 0).kv("eu-0")
+	mustPut(t, kv, "k", "x")
+	ttl := func() time.Duration {
+		got, err := kv.Get(ctx, &atollv1.GetRequest{Key: "k"})
+		noError(t, err)
+		equal(t, "value", string(got.GetValue()), "x")
+		return got.GetTtl().AsDuration()
+	}
+	equal(t, "result", mustUpdate(t, kv, "k", expireIn(time.Minute)).GetResult(), nil)
+	equal(t, "time to live", ttl(), time.Minute)
+	ifValue := &atollv1.Condition{Test: &atollv1.Condition_IfValue{IfValue: []byte("y")}}
+	_, err := kv.Update(ctx, &atollv1.UpdateRequest{Key: "k", Op: expireIn(time.Hour), Condition: ifValue})
+	wantReason(t, err, reasonValueMismatch)
+	persist := &atollv1.Op{Op: &atollv1.Op_Persist{Persist: &atollv1.Persist{}}}
+	mustUpdate(t, kv, "k", persist)
+	equal(t, "time to live", ttl(), 0)
+	equal(t, "version of what is absent", mustUpdate(t, kv, "absent", persist).GetVersion(), "")
+	mustUpdate(t, kv, "c", counterAdd(1))
+	_, err = kv.Update(ctx, &atollv1.UpdateRequest{Key: "c", Op: expireIn(time.Minute)})
+	wantReason(t, err, reasonWrongType)
+}
+
 func TestCounter(t *testing.T) {
 	ctx := testContext(t)
 	kv := setup(t, 1, 4, 0).kv("eu-0")
@@ -247,7 +275,7 @@ func TestRefusedRequests(t *testing.T) {
 		{"value", reasonValueTooLarge, put(&atollv1.PutRequest{Key: "k", Value: big})},
 		{"ttl", reasonInvalidArgument, put(&atollv1.PutRequest{Key: "k", Ttl: durationpb.New(-1)})},
 		{"ttl", reasonInvalidArgument, put(&atollv1.PutRequest{Key: "k", Ttl: &durationpb.Duration{Seconds: math.MaxInt64}})},
-		{"options.durability", reasonInvalidArgument, put(&atollv1.PutRequest{Key: "k", Options: &atollv1.WriteOptions{Durability: atollv1.Durability_DURABILITY_LOCAL}})},
+		{"options.durability", reasonInvalidArgument, put(&atollv1.PutRequest{Key: "k", Options: &atollv1.WriteOptions{Durability: 99}})},
 		{"options.regions", reasonInvalidArgument, put(&atollv1.PutRequest{Key: "k", Options: &atollv1.WriteOptions{Regions: 1}})},
 		{"options.op_id", reasonInvalidArgument, put(&atollv1.PutRequest{Key: "k", Options: &atollv1.WriteOptions{OpId: long}})},
 		{"options.session", reasonInvalidArgument, put(&atollv1.PutRequest{Key: "k", Options: &atollv1.WriteOptions{Session: []byte("s")}})},
@@ -267,6 +295,9 @@ func TestRefusedRequests(t *testing.T) {
 		{"condition.if_value", reasonInvalidArgument, update(&atollv1.UpdateRequest{
 			Key: "k", Op: counterAdd(1), Condition: &atollv1.Condition{Test: &atollv1.Condition_IfValue{IfValue: []byte("x")}},
 		})},
+		{"op.expire.ttl", reasonInvalidArgument, update(&atollv1.UpdateRequest{Key: "k", Op: expireIn(0)})},
+		{"op.expire.ttl", reasonInvalidArgument, update(&atollv1.UpdateRequest{Key: "k", Op: expireIn(-time.Second)})},
+		{"op.expire.ttl", reasonInvalidArgument, update(&atollv1.UpdateRequest{Key: "k", Op: &atollv1.Op{Op: &atollv1.Op_Expire{}}})},
 		{"op.set_add.elements", reasonInvalidArgument, update(&atollv1.UpdateRequest{Key: "k", Op: setAdd()})},
 		{"op.set_add.elements", reasonInvalidArgument, update(&atollv1.UpdateRequest{Key: "k", Op: setAdd("")})},
 		{"op.set_add.elements", reasonValueTooLarge, update(&atollv1.UpdateRequest{Key: "k", Op: setAdd(long)})},

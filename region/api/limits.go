@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/atolldb/atoll/crdt/replica"
+	"github.com/atolldb/atoll/hlc"
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
 )
 
@@ -77,9 +78,12 @@ func checkName(namespace, key string) (string, *failure) {
 }
 
 func checkWriteOptions(o *atollv1.WriteOptions) *failure {
+	switch o.GetDurability() {
+	case atollv1.Durability_DURABILITY_UNSPECIFIED, atollv1.Durability_DURABILITY_QUORUM, atollv1.Durability_DURABILITY_LOCAL:
+	default:
+		return invalid("options.durability", "unknown durability %d", o.GetDurability())
+	}
 	switch {
-	case o.GetDurability() != atollv1.Durability_DURABILITY_UNSPECIFIED && o.GetDurability() != atollv1.Durability_DURABILITY_QUORUM:
-		return notServed("options.durability", o.GetDurability().String())
 	case o.GetRegions() != 0:
 		return notServed("options.regions", "waiting for other regions")
 	case len(o.GetOpId()) > maxOpIDBytes:
@@ -88,6 +92,11 @@ func checkWriteOptions(o *atollv1.WriteOptions) *failure {
 		return notServed("options.session", "a session token")
 	}
 	return nil
+}
+
+// isLocal reports whether one node may acknowledge a write.
+func isLocal(o *atollv1.WriteOptions) bool {
+	return o.GetDurability() == atollv1.Durability_DURABILITY_LOCAL
 }
 
 // conditionOf checks a condition and returns it for the replica.
@@ -130,6 +139,12 @@ func checkTTL(ttl *durationpb.Duration) *failure {
 		return fail(reasonInvalidArgument, "ttl: must be between 0 and 100 years", "field", "ttl", "limit", maxTTL.String())
 	}
 	return nil
+}
+
+// expiryOf returns when something expires that has ttl to live from now on. It is rounded up, so that
+// a time to live below a millisecond is not none at all.
+func expiryOf(now time.Time, ttl time.Duration) hlc.Time {
+	return hlc.At(now.Add(ttl+time.Millisecond-1).UnixMilli(), 0)
 }
 
 func checkElements(field string, elements [][]byte) *failure {

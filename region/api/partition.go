@@ -23,6 +23,10 @@ type Partition interface {
 	// WriteAsync is Write without waiting: done is called once, and must not block. What is still to be
 	// proposed when ctx ends is not done.
 	WriteAsync(ctx context.Context, opID string, ops []replica.Op, done func(region.WriteResult, error))
+	// WriteLocal acknowledges operations once they are synced to this node's disk.
+	WriteLocal(ctx context.Context, opID string, ops []replica.Op) error
+	// SubmitQueued has the leader judge encoded writes of a node's queue.
+	SubmitQueued(ctx context.Context, writes [][]byte) error
 	// Read calls fn with a view that keeps the promise asked for.
 	Read(ctx context.Context, o region.ReadOptions, fn func(r *replica.Replica, now hlc.Time) error) (region.ReadInfo, error)
 }

@@ -93,7 +93,7 @@ func (p *pipeline) dispatch(ctx context.Context, r *atollv1.PipelineRequest, now
 	case *atollv1.PipelineRequest_Delete:
 		op, f = deleteOf(q.Delete)
 	case *atollv1.PipelineRequest_Update:
-		op, f = updateOf(q.Update)
+		op, f = updateOf(q.Update, now)
 	default:
 		return invalid("request", "must be set to a request that this version serves")
 	}
@@ -272,6 +272,11 @@ func (p *pipeline) write(ctx context.Context, r *atollv1.PipelineRequest, op *re
 	due := p.mu.until.at(ctx, now.Sub(p.began), r.GetTimeoutMs())
 	p.mu.Unlock()
 	partition := s.cluster.PartitionOf(op.Namespace, op.Key)
+	if isLocal(writeOptionsOf(r)) {
+		// It waits for the disk, and others that wait at the same time share a sync. So many may.
+		p.start(func() { p.alone(p.contextOf(ctx, due), r) })
+		return
+	}
 	part, err := s.hosted(partition)
 	if err != nil {
 		p.unwritten(ctx, r, due, failureOf(err).with("node", string(s.replicas(partition)[0])))
@@ -327,20 +332,25 @@ func (p *pipeline) detour(ctx context.Context, r *atollv1.PipelineRequest, due i
 			p.refuse(r, failureOf(ctx.Err()))
 			return
 		}
-		var res *atollv1.PipelineResponse
-		err := p.server.protect(func() (err error) {
-			res, err = p.server.unary(ctx, r)
-			return err
-		})
-		if err != nil {
-			p.refuse(r, p.server.noted(failureOf(err), "KV/Pipeline"))
-			return
-		}
-		p.answer(bytesOf(r), outgoing{res, requestOverhead + int64(proto.Size(res))})
+		p.alone(ctx, r)
 	})
 }
 
-// unary serves a request of a stream by its own RPC.
+// alone serves a request by its own RPC.
+func (p *pipeline) alone(ctx context.Context, r *atollv1.PipelineRequest) {
+	var res *atollv1.PipelineResponse
+	err := p.server.protect(func() (err error) {
+		res, err = p.server.unary(ctx, r)
+		return err
+	})
+	if err != nil {
+		p.refuse(r, p.server.noted(failureOf(err), "KV/Pipeline"))
+		return
+	}
+	p.answer(bytesOf(r), outgoing{res, requestOverhead + int64(proto.Size(res))})
+}
+
+// unary serves a request of a stream as if it had come alone.
 func (s *Server) unary(ctx context.Context, r *atollv1.PipelineRequest) (*atollv1.PipelineResponse, error) {
 	k := (*kvService)(s)
 	out := &atollv1.PipelineResponse{Id: r.GetId()}

@@ -16,11 +16,6 @@ func (k *kvService) Watch(context.Context, *atollv1.WatchRequest, atollv1connect
 	return connect.NewError(connect.CodeUnimplemented, "Watch is not served by this version")
 }
 
-// SubmitQueued is not served yet.
-func (p *peerService) SubmitQueued(context.Context, *peerv1.SubmitQueuedRequest) (*peerv1.SubmitQueuedResponse, error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, "SubmitQueued is not served by this version")
-}
-
 // WatchPartition is not served yet.
 func (p *peerService) WatchPartition(context.Context, *peerv1.WatchPartitionRequest, peerv1connect.PeerWatchPartitionServerStream) error {
 	return connect.NewError(connect.CodeUnimplemented, "WatchPartition is not served by this version")

@@ -5,7 +5,10 @@ import (
 	"fmt"
 
 	"github.com/atolldb/atoll/crdt/replica"
+	peerv1 "github.com/atolldb/atoll/proto/atoll/peer/v1"
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
+	"github.com/atolldb/atoll/region"
+	"github.com/atolldb/atoll/topology"
 )
 
 // Put sets a register.
@@ -36,12 +39,15 @@ func (k *kvService) Delete(ctx context.Context, r *atollv1.DeleteRequest) (*atol
 
 // Update runs one operation of a typed value.
 func (k *kvService) Update(ctx context.Context, r *atollv1.UpdateRequest) (*atollv1.UpdateResponse, error) {
-	op, f := updateOf(r)
+	op, f := updateOf(r, k.clock())
 	if f != nil {
 		return nil, f
 	}
 	return write(ctx, k.server(), &op, r.GetOptions(),
 		func(out *replica.Outcome, info *atollv1.ReplyInfo) *atollv1.UpdateResponse {
+			if isLocal(r.GetOptions()) {
+				return &atollv1.UpdateResponse{Info: info}
+			}
 			return &atollv1.UpdateResponse{Result: updateResult(&op, out), Version: out.Version, Info: info}
 		},
 		func(ctx context.Context, p *peer) (*atollv1.UpdateResponse, error) { return p.kv.Update(ctx, r) })
@@ -58,10 +64,14 @@ func write[T any](
 	}
 	partition := s.cluster.PartitionOf(op.Namespace, op.Key)
 	return route(ctx, s, call[T]{
-		partition: partition,
-		write:     true,
-		opID:      options.GetOpId(),
+		partition:  partition,
+		write:      true,
+		anyReplica: isLocal(options),
+		opID:       options.GetOpId(),
 		local: func(ctx context.Context, p Partition) (T, error) {
+			if isLocal(options) {
+				return reply(&replica.Outcome{}, s.infos[partition]), writeLocal(ctx, p, options.GetOpId(), []replica.Op{*op})
+			}
 			result, err := p.Write(ctx, options.GetOpId(), []replica.Op{*op})
 			if err != nil {
 				return zero, err
@@ -72,5 +82,47 @@ func write[T any](
 			return reply(&result.Outcomes[0], s.infos[partition]), nil
 		},
 		remote: remote,
+	})
+}
+
+// writeLocal has this node alone acknowledge operations.
+func writeLocal(ctx context.Context, p Partition, opID string, ops []replica.Op) error {
+	err := p.WriteLocal(ctx, opID, ops)
+	if err != nil && ctx.Err() != nil {
+		// It may be on disk by now, and what is on disk will be applied.
+		return fmt.Errorf("%w: %w", region.ErrOutcomeUnknown, err)
+	}
+	return err
+}
+
+// SubmitQueued has a partition's leader apply writes of this node's queue of local writes, in order.
+// A nil error says that each is applied, or refused for good; after any other, submit them again.
+func (s *Server) SubmitQueued(ctx context.Context, id topology.PartitionID, writes [][]byte) error {
+	req := &peerv1.SubmitQueuedRequest{Partition: uint32(id), Writes: writes}
+	_, err := s.submitQueued(ctx, req)
+	return err
+}
+
+// SubmitQueued applies writes of another node's queue, if this node leads.
+func (p *peerService) SubmitQueued(ctx context.Context, r *peerv1.SubmitQueuedRequest) (*peerv1.SubmitQueuedResponse, error) {
+	s := p.server()
+	if f := s.checkPartition(r.GetPartition()); f != nil {
+		return nil, f
+	}
+	if len(r.GetWrites()) > maxBatchItems {
+		return nil, invalid("writes", "must be at most %d", maxBatchItems)
+	}
+	return s.submitQueued(ctx, r)
+}
+
+func (s *Server) submitQueued(ctx context.Context, r *peerv1.SubmitQueuedRequest) (*peerv1.SubmitQueuedResponse, error) {
+	return route(ctx, s, call[*peerv1.SubmitQueuedResponse]{
+		partition: topology.PartitionID(r.GetPartition()),
+		local: func(ctx context.Context, p Partition) (*peerv1.SubmitQueuedResponse, error) {
+			return &peerv1.SubmitQueuedResponse{}, p.SubmitQueued(ctx, r.GetWrites())
+		},
+		remote: func(ctx context.Context, p *peer) (*peerv1.SubmitQueuedResponse, error) {
+			return p.nodes.SubmitQueued(ctx, r)
+		},
 	})
 }
