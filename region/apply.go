@@ -92,6 +92,8 @@ func (a *application) command(now hlc.Time, c *logv1.Command) (result, error) {
 		return a.merge(c.Merge)
 	case *logv1.Command_Acknowledge:
 		return result{}, acknowledge(a.kv, a.state, a.replica.Self(), c.Acknowledge)
+	case *logv1.Command_Queued:
+		return a.queued(now, c.Queued)
 	case *logv1.Command_Expire:
 		return a.expire(now, c.Expire)
 	default:
@@ -100,44 +102,48 @@ func (a *application) command(now hlc.Time, c *logv1.Command) (result, error) {
 }
 
 func (a *application) write(now hlc.Time, w *logv1.WriteCommand) (result, error) {
-	ops := decodeOperations(w.GetOperations())
-	if q := w.GetQueue(); q != nil {
-		switch last := a.state.queues[q.GetQueue()]; {
-		case q.GetSeq() <= last:
-			return result{repeated: true}, nil // proposed again by a node that did not hear that it was applied
-		case q.GetSeq() > last+1:
-			return result{err: ErrBadCommand, early: true}, nil // one before it is still to come
-		}
-		for i := range ops {
-			ops[i].AnyType = true // it was acknowledged: what the key holds is no reason to refuse it
-		}
-	}
 	if w.GetOpId() != "" {
 		outcomes, ok, err := a.recall(w)
 		if errors.Is(err, ErrOpIDReused) {
-			return a.dequeue(w, result{err: err}), nil
+			return result{err: err}, nil
 		}
 		if ok || err != nil {
-			return a.dequeue(w, result{outcomes: outcomes, repeated: ok}), err
+			return result{outcomes: outcomes, repeated: ok}, err
 		}
+	}
+	ops := decodeOperations(w.GetOperations())
+	for i := range ops {
+		ops[i].AnyType = w.GetQueue() != nil // acknowledged: what the key holds is no reason to refuse it
 	}
 	outcomes, err := a.execute(now, ops)
 	if err != nil {
-		r, err := refusal(err)
-		return a.dequeue(w, r), err
+		return refusal(err)
 	}
 	if w.GetOpId() != "" {
 		remember(a.remembered, w, outcomes)
 	}
-	return a.dequeue(w, result{outcomes: outcomes}), nil
+	return result{outcomes: outcomes}, nil
 }
 
-// dequeue notes that a queued write has been judged.
-func (a *application) dequeue(w *logv1.WriteCommand, r result) result {
-	if q := w.GetQueue(); q != nil {
+// queued runs writes of a node's queue, but for those that are applied: the node did not hear of it. The
+// result has the last of the refusals, if there are any.
+func (a *application) queued(now hlc.Time, c *logv1.QueuedCommand) (result, error) {
+	var last result
+	for _, w := range c.GetWrites() {
+		q := w.GetQueue()
+		if q.GetSeq() <= a.state.queues[q.GetQueue()] {
+			continue
+		}
+		r, err := a.write(now, w)
+		if err != nil {
+			return result{}, err
+		}
+		if r.err != nil {
+			last.err = r.err
+		}
 		a.state.queues[q.GetQueue()] = q.GetSeq()
 	}
-	return r
+	return last, nil
 }
 
 func (a *application) recall(w *logv1.WriteCommand) ([]replica.Outcome, bool, error) {

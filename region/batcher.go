@@ -48,7 +48,6 @@ const (
 type answer struct {
 	result result
 	err    error // why there is no result
-	judged bool  // the state machine says so: another try would not change it
 }
 
 // batcher packs waiting commands of one partition into Raft entries.
@@ -273,7 +272,7 @@ func answerAll(batch []*request, results []result, err error) {
 		case err != nil:
 			r.done(answer{err: err})
 		case i < len(results):
-			r.done(answer{result: results[i], err: results[i].err, judged: !results[i].early})
+			r.done(answer{result: results[i], err: results[i].err})
 		default:
 			r.done(answer{err: ErrOutcomeUnknown})
 		}

@@ -53,34 +53,18 @@ func (p *Partition) SubmitQueued(ctx context.Context, writes [][]byte) error {
 	if err := p.leading(); err != nil {
 		return err
 	}
-	answers := make(chan answer, len(writes))
-	waiting := 0
+	command := &logv1.QueuedCommand{}
 	for _, data := range writes {
 		w := &logv1.WriteCommand{}
 		if err := proto.Unmarshal(data, w); err != nil || w.GetQueue() == nil {
 			return fmt.Errorf("%w: queued write: %v", ErrBadCommand, err)
 		}
-		r := &request{
-			given: ctx.Err, command: &logv1.Command{Command: &logv1.Command_Write{Write: w}},
-			done: func(a answer) { answers <- a },
-		}
-		if err := p.batcher.enqueue(r); err != nil {
-			return err
-		}
-		waiting++
+		command.Writes = append(command.Writes, w)
 	}
-	for ; waiting > 0; waiting-- {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case a := <-answers:
-			if a.err != nil && !a.judged {
-				return a.err
-			}
-			if a.err != nil {
-				p.logger.Warn("a local write that was acknowledged could not be applied", "err", a.err)
-			}
-		}
+	r, err := p.batcher.do(ctx, &logv1.Command{Command: &logv1.Command_Queued{Queued: command}})
+	if err != nil && r.err != nil { // the state machine's own answer
+		p.logger.Warn("a local write that was acknowledged could not be applied", "err", err)
+		return nil
 	}
-	return nil
+	return err
 }

@@ -66,7 +66,6 @@ type result struct {
 	repeated bool   // the outcomes were remembered, nothing was done now
 	applied  uint64 // of a merge: the actor's sequence number reached
 	err      error  // refused: nothing was done
-	early    bool   // refused for now: it is not its turn
 }
 
 // MachineView is a summary of a partition's state as of one applied entry.

@@ -113,6 +113,7 @@ type Command struct {
 	//	*Command_Merge
 	//	*Command_Acknowledge
 	//	*Command_Expire
+	//	*Command_Queued
 	Command       isCommand_Command `protobuf_oneof:"command"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -191,6 +192,15 @@ func (x *Command) GetExpire() *ExpireCommand {
 	return nil
 }
 
+func (x *Command) GetQueued() *QueuedCommand {
+	if x != nil {
+		if x, ok := x.Command.(*Command_Queued); ok {
+			return x.Queued
+		}
+	}
+	return nil
+}
+
 type isCommand_Command interface {
 	isCommand_Command()
 }
@@ -211,6 +221,10 @@ type Command_Expire struct {
 	Expire *ExpireCommand `protobuf:"bytes,4,opt,name=expire,proto3,oneof"`
 }
 
+type Command_Queued struct {
+	Queued *QueuedCommand `protobuf:"bytes,5,opt,name=queued,proto3,oneof"`
+}
+
 func (*Command_Write) isCommand_Command() {}
 
 func (*Command_Merge) isCommand_Command() {}
@@ -219,13 +233,15 @@ func (*Command_Acknowledge) isCommand_Command() {}
 
 func (*Command_Expire) isCommand_Command() {}
 
+func (*Command_Queued) isCommand_Command() {}
+
 // WriteCommand runs operations of this region's clients, all or none.
 type WriteCommand struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	OpId       string                 `protobuf:"bytes,1,opt,name=op_id,json=opId,proto3" json:"op_id,omitempty"`
 	Operations []*Operation           `protobuf:"bytes,2,rep,name=operations,proto3" json:"operations,omitempty"`
 	// Set if the write comes from a node's queue of local writes: it is applied once, however often it
-	// is proposed, and in the order of the queue.
+	// is proposed.
 	Queue         *QueuePosition `protobuf:"bytes,3,opt,name=queue,proto3" json:"queue,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -282,11 +298,58 @@ func (x *WriteCommand) GetQueue() *QueuePosition {
 	return nil
 }
 
+// QueuedCommand runs writes of a node's queue of local writes, each by itself, in order. They are in
+// one command because none may be applied without those before it.
+type QueuedCommand struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Writes        []*WriteCommand        `protobuf:"bytes,1,rep,name=writes,proto3" json:"writes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QueuedCommand) Reset() {
+	*x = QueuedCommand{}
+	mi := &file_atoll_log_v1_log_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QueuedCommand) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QueuedCommand) ProtoMessage() {}
+
+func (x *QueuedCommand) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_log_v1_log_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QueuedCommand.ProtoReflect.Descriptor instead.
+func (*QueuedCommand) Descriptor() ([]byte, []int) {
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *QueuedCommand) GetWrites() []*WriteCommand {
+	if x != nil {
+		return x.Writes
+	}
+	return nil
+}
+
 // QueuePosition names an entry of a node's queue of local writes.
 type QueuePosition struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// A random number that names the queue.
-	Queue         uint64 `protobuf:"varint,1,opt,name=queue,proto3" json:"queue,omitempty"`
+	Queue uint64 `protobuf:"varint,1,opt,name=queue,proto3" json:"queue,omitempty"`
+	// Rises from write to write.
 	Seq           uint64 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -294,7 +357,7 @@ type QueuePosition struct {
 
 func (x *QueuePosition) Reset() {
 	*x = QueuePosition{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[3]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -306,7 +369,7 @@ func (x *QueuePosition) String() string {
 func (*QueuePosition) ProtoMessage() {}
 
 func (x *QueuePosition) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[3]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -319,7 +382,7 @@ func (x *QueuePosition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueuePosition.ProtoReflect.Descriptor instead.
 func (*QueuePosition) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{3}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *QueuePosition) GetQueue() uint64 {
@@ -351,7 +414,7 @@ type ExpireCommand struct {
 
 func (x *ExpireCommand) Reset() {
 	*x = ExpireCommand{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[4]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -363,7 +426,7 @@ func (x *ExpireCommand) String() string {
 func (*ExpireCommand) ProtoMessage() {}
 
 func (x *ExpireCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[4]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -376,7 +439,7 @@ func (x *ExpireCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpireCommand.ProtoReflect.Descriptor instead.
 func (*ExpireCommand) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{4}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ExpireCommand) GetCutHlc() uint64 {
@@ -414,7 +477,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[5]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -426,7 +489,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[5]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -439,7 +502,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{5}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Operation) GetKind() uint32 {
@@ -531,7 +594,7 @@ type MergeCommand struct {
 
 func (x *MergeCommand) Reset() {
 	*x = MergeCommand{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[6]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -543,7 +606,7 @@ func (x *MergeCommand) String() string {
 func (*MergeCommand) ProtoMessage() {}
 
 func (x *MergeCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[6]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -556,7 +619,7 @@ func (x *MergeCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MergeCommand.ProtoReflect.Descriptor instead.
 func (*MergeCommand) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{6}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *MergeCommand) GetActor() uint32 {
@@ -585,7 +648,7 @@ type AcknowledgeCommand struct {
 
 func (x *AcknowledgeCommand) Reset() {
 	*x = AcknowledgeCommand{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[7]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -597,7 +660,7 @@ func (x *AcknowledgeCommand) String() string {
 func (*AcknowledgeCommand) ProtoMessage() {}
 
 func (x *AcknowledgeCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[7]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -610,7 +673,7 @@ func (x *AcknowledgeCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcknowledgeCommand.ProtoReflect.Descriptor instead.
 func (*AcknowledgeCommand) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{7}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *AcknowledgeCommand) GetWatermarks() []*Watermark {
@@ -639,7 +702,7 @@ type Watermark struct {
 
 func (x *Watermark) Reset() {
 	*x = Watermark{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[8]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -651,7 +714,7 @@ func (x *Watermark) String() string {
 func (*Watermark) ProtoMessage() {}
 
 func (x *Watermark) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[8]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -664,7 +727,7 @@ func (x *Watermark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Watermark.ProtoReflect.Descriptor instead.
 func (*Watermark) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{8}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Watermark) GetRegion() uint32 {
@@ -699,7 +762,7 @@ type RememberedEntry struct {
 
 func (x *RememberedEntry) Reset() {
 	*x = RememberedEntry{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[9]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -711,7 +774,7 @@ func (x *RememberedEntry) String() string {
 func (*RememberedEntry) ProtoMessage() {}
 
 func (x *RememberedEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[9]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -724,7 +787,7 @@ func (x *RememberedEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RememberedEntry.ProtoReflect.Descriptor instead.
 func (*RememberedEntry) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{9}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RememberedEntry) GetHlc() uint64 {
@@ -754,7 +817,7 @@ type RememberedWrite struct {
 
 func (x *RememberedWrite) Reset() {
 	*x = RememberedWrite{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[10]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -766,7 +829,7 @@ func (x *RememberedWrite) String() string {
 func (*RememberedWrite) ProtoMessage() {}
 
 func (x *RememberedWrite) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[10]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -779,7 +842,7 @@ func (x *RememberedWrite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RememberedWrite.ProtoReflect.Descriptor instead.
 func (*RememberedWrite) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{10}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RememberedWrite) GetOpId() string {
@@ -817,7 +880,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[11]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -829,7 +892,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[11]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -842,7 +905,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{11}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Outcome) GetVersion() string {
@@ -904,7 +967,7 @@ type MachineState struct {
 
 func (x *MachineState) Reset() {
 	*x = MachineState{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[12]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -916,7 +979,7 @@ func (x *MachineState) String() string {
 func (*MachineState) ProtoMessage() {}
 
 func (x *MachineState) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[12]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -929,7 +992,7 @@ func (x *MachineState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineState.ProtoReflect.Descriptor instead.
 func (*MachineState) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{12}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *MachineState) GetIndex() uint64 {
@@ -1012,19 +1075,22 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"\bproposal\x18\x02 \x01(\x04R\bproposal\x12\x10\n" +
 	"\x03hlc\x18\x03 \x01(\x04R\x03hlc\x121\n" +
 	"\bcommands\x18\x04 \x03(\v2\x15.atoll.log.v1.CommandR\bcommands\x12#\n" +
-	"\rships_nowhere\x18\x05 \x01(\bR\fshipsNowhere\"\xf9\x01\n" +
+	"\rships_nowhere\x18\x05 \x01(\bR\fshipsNowhere\"\xb0\x02\n" +
 	"\aCommand\x122\n" +
 	"\x05write\x18\x01 \x01(\v2\x1a.atoll.log.v1.WriteCommandH\x00R\x05write\x122\n" +
 	"\x05merge\x18\x02 \x01(\v2\x1a.atoll.log.v1.MergeCommandH\x00R\x05merge\x12D\n" +
 	"\vacknowledge\x18\x03 \x01(\v2 .atoll.log.v1.AcknowledgeCommandH\x00R\vacknowledge\x125\n" +
-	"\x06expire\x18\x04 \x01(\v2\x1b.atoll.log.v1.ExpireCommandH\x00R\x06expireB\t\n" +
+	"\x06expire\x18\x04 \x01(\v2\x1b.atoll.log.v1.ExpireCommandH\x00R\x06expire\x125\n" +
+	"\x06queued\x18\x05 \x01(\v2\x1b.atoll.log.v1.QueuedCommandH\x00R\x06queuedB\t\n" +
 	"\acommand\"\x8f\x01\n" +
 	"\fWriteCommand\x12\x13\n" +
 	"\x05op_id\x18\x01 \x01(\tR\x04opId\x127\n" +
 	"\n" +
 	"operations\x18\x02 \x03(\v2\x17.atoll.log.v1.OperationR\n" +
 	"operations\x121\n" +
-	"\x05queue\x18\x03 \x01(\v2\x1b.atoll.log.v1.QueuePositionR\x05queue\"7\n" +
+	"\x05queue\x18\x03 \x01(\v2\x1b.atoll.log.v1.QueuePositionR\x05queue\"C\n" +
+	"\rQueuedCommand\x122\n" +
+	"\x06writes\x18\x01 \x03(\v2\x1a.atoll.log.v1.WriteCommandR\x06writes\"7\n" +
 	"\rQueuePosition\x12\x14\n" +
 	"\x05queue\x18\x01 \x01(\x04R\x05queue\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\">\n" +
@@ -1100,40 +1166,43 @@ func file_atoll_log_v1_log_proto_rawDescGZIP() []byte {
 	return file_atoll_log_v1_log_proto_rawDescData
 }
 
-var file_atoll_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_atoll_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_atoll_log_v1_log_proto_goTypes = []any{
 	(*LogEntry)(nil),           // 0: atoll.log.v1.LogEntry
 	(*Command)(nil),            // 1: atoll.log.v1.Command
 	(*WriteCommand)(nil),       // 2: atoll.log.v1.WriteCommand
-	(*QueuePosition)(nil),      // 3: atoll.log.v1.QueuePosition
-	(*ExpireCommand)(nil),      // 4: atoll.log.v1.ExpireCommand
-	(*Operation)(nil),          // 5: atoll.log.v1.Operation
-	(*MergeCommand)(nil),       // 6: atoll.log.v1.MergeCommand
-	(*AcknowledgeCommand)(nil), // 7: atoll.log.v1.AcknowledgeCommand
-	(*Watermark)(nil),          // 8: atoll.log.v1.Watermark
-	(*RememberedEntry)(nil),    // 9: atoll.log.v1.RememberedEntry
-	(*RememberedWrite)(nil),    // 10: atoll.log.v1.RememberedWrite
-	(*Outcome)(nil),            // 11: atoll.log.v1.Outcome
-	(*MachineState)(nil),       // 12: atoll.log.v1.MachineState
+	(*QueuedCommand)(nil),      // 3: atoll.log.v1.QueuedCommand
+	(*QueuePosition)(nil),      // 4: atoll.log.v1.QueuePosition
+	(*ExpireCommand)(nil),      // 5: atoll.log.v1.ExpireCommand
+	(*Operation)(nil),          // 6: atoll.log.v1.Operation
+	(*MergeCommand)(nil),       // 7: atoll.log.v1.MergeCommand
+	(*AcknowledgeCommand)(nil), // 8: atoll.log.v1.AcknowledgeCommand
+	(*Watermark)(nil),          // 9: atoll.log.v1.Watermark
+	(*RememberedEntry)(nil),    // 10: atoll.log.v1.RememberedEntry
+	(*RememberedWrite)(nil),    // 11: atoll.log.v1.RememberedWrite
+	(*Outcome)(nil),            // 12: atoll.log.v1.Outcome
+	(*MachineState)(nil),       // 13: atoll.log.v1.MachineState
 }
 var file_atoll_log_v1_log_proto_depIdxs = []int32{
 	1,  // 0: atoll.log.v1.LogEntry.commands:type_name -> atoll.log.v1.Command
 	2,  // 1: atoll.log.v1.Command.write:type_name -> atoll.log.v1.WriteCommand
-	6,  // 2: atoll.log.v1.Command.merge:type_name -> atoll.log.v1.MergeCommand
-	7,  // 3: atoll.log.v1.Command.acknowledge:type_name -> atoll.log.v1.AcknowledgeCommand
-	4,  // 4: atoll.log.v1.Command.expire:type_name -> atoll.log.v1.ExpireCommand
-	5,  // 5: atoll.log.v1.WriteCommand.operations:type_name -> atoll.log.v1.Operation
-	3,  // 6: atoll.log.v1.WriteCommand.queue:type_name -> atoll.log.v1.QueuePosition
-	8,  // 7: atoll.log.v1.AcknowledgeCommand.watermarks:type_name -> atoll.log.v1.Watermark
-	10, // 8: atoll.log.v1.RememberedEntry.writes:type_name -> atoll.log.v1.RememberedWrite
-	11, // 9: atoll.log.v1.RememberedWrite.outcomes:type_name -> atoll.log.v1.Outcome
-	8,  // 10: atoll.log.v1.MachineState.watermarks:type_name -> atoll.log.v1.Watermark
-	3,  // 11: atoll.log.v1.MachineState.queues:type_name -> atoll.log.v1.QueuePosition
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	7,  // 2: atoll.log.v1.Command.merge:type_name -> atoll.log.v1.MergeCommand
+	8,  // 3: atoll.log.v1.Command.acknowledge:type_name -> atoll.log.v1.AcknowledgeCommand
+	5,  // 4: atoll.log.v1.Command.expire:type_name -> atoll.log.v1.ExpireCommand
+	3,  // 5: atoll.log.v1.Command.queued:type_name -> atoll.log.v1.QueuedCommand
+	6,  // 6: atoll.log.v1.WriteCommand.operations:type_name -> atoll.log.v1.Operation
+	4,  // 7: atoll.log.v1.WriteCommand.queue:type_name -> atoll.log.v1.QueuePosition
+	2,  // 8: atoll.log.v1.QueuedCommand.writes:type_name -> atoll.log.v1.WriteCommand
+	9,  // 9: atoll.log.v1.AcknowledgeCommand.watermarks:type_name -> atoll.log.v1.Watermark
+	11, // 10: atoll.log.v1.RememberedEntry.writes:type_name -> atoll.log.v1.RememberedWrite
+	12, // 11: atoll.log.v1.RememberedWrite.outcomes:type_name -> atoll.log.v1.Outcome
+	9,  // 12: atoll.log.v1.MachineState.watermarks:type_name -> atoll.log.v1.Watermark
+	4,  // 13: atoll.log.v1.MachineState.queues:type_name -> atoll.log.v1.QueuePosition
+	14, // [14:14] is the sub-list for method output_type
+	14, // [14:14] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_atoll_log_v1_log_proto_init() }
@@ -1146,6 +1215,7 @@ func file_atoll_log_v1_log_proto_init() {
 		(*Command_Merge)(nil),
 		(*Command_Acknowledge)(nil),
 		(*Command_Expire)(nil),
+		(*Command_Queued)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1153,7 +1223,7 @@ func file_atoll_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_log_v1_log_proto_rawDesc), len(file_atoll_log_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
