@@ -4,8 +4,8 @@
 // A Link stands for the path between two regions. Every byte takes Delay one way, and a new
 // connection costs a round trip before that, as TCP's handshake would. Cut drops the path silently, as
 // a netsplit does: nobody is told, connections stay open, bytes wait, and whoever dials waits too. Heal
-// lets everything that waited go on in order. Either way can be cut alone. What one direction of one connection may hold is
-// bounded; past it the sender feels back pressure, as from a full TCP window.
+// lets everything that waited go on in order. Either way can be cut alone. What one direction of one
+// connection may hold is bounded; past it the sender feels back pressure, as from a full TCP window.
 //
 //   - link.go: listening, cutting and healing
 //   - pipe.go: one connection

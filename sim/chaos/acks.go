@@ -57,3 +57,24 @@ func (c *ackClock) worst(begin, end time.Time) (longest time.Duration, partition
 	}
 	return longest, partition
 }
+
+// counts returns how many acknowledgements each partition has had.
+func (c *ackClock) counts() []int {
+	counts := make([]int, len(c.partitions))
+	for i := range c.partitions {
+		p := &c.partitions[i]
+		p.Lock()
+		counts[i] = len(p.at)
+		p.Unlock()
+	}
+	return counts
+}
+
+// total returns how many there were in all.
+func (c *ackClock) total() int {
+	total := 0
+	for _, n := range c.counts() {
+		total += n
+	}
+	return total
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -37,6 +38,8 @@ type deployment struct {
 	members    []*member
 	clients    map[string]*client.Client // by region
 	links      []link
+	// cleanups undo what the scenario did to the machine.
+	cleanups []func() error
 }
 
 // link is the path by which the nodes of one region read a node of another, or by which one node
@@ -83,9 +86,9 @@ func newDeployment(ctx context.Context, s *settings, dir string) (*deployment, e
 			return nil, err
 		}
 	}
-	if s.scenario.addLinks != nil {
-		if err := s.scenario.addLinks(d, ctx); err != nil {
-			return nil, err
+	if s.scenario.prepare != nil {
+		if err := s.scenario.prepare(d, ctx); err != nil {
+			return nil, errors.Join(err, d.clean())
 		}
 	}
 	return d, d.writeConfigs()
@@ -308,6 +311,19 @@ func (d *deployment) stopAll(out *report) {
 	for _, c := range d.clients {
 		c.Close()
 	}
+	if err := d.clean(); err != nil {
+		out.check("the machine is left as it was", err)
+	}
+}
+
+// clean undoes what the scenario did to the machine.
+func (d *deployment) clean() error {
+	var errs []error
+	for _, undo := range d.cleanups {
+		errs = append(errs, undo())
+	}
+	d.cleanups = nil
+	return errors.Join(errs...)
 }
 
 // tail returns the last lines of a log, to show below an error.

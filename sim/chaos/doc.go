@@ -21,8 +21,16 @@
 //
 // //   - linearizable: 48 clients put, get, delete, and write under conditions, while nodes are killed,
 //
-//	stopped and cut off from each other, wholly or one way; the histories of all keys must be
-//	linearizable. If one is not, a page in the run's directory shows why.
+//		stopped and cut off from each other, wholly or one way; the histories of all keys must be
+//		linearizable. If one is not, a page in the run's directory shows why.
+//	  - large: 1 000 clients write values of 1 MiB, the most there may be, and read, scan and batch them;
+//	    a node is killed until its peers have cut what it lacks from their logs. The nodes' memory must
+//	    stay under --memory-bound.
+//	  - diskfull: the nodes' disks are filled, first one, then all, then one to the last byte. Writes must
+//	    be refused with DISK_FULL, reads go on, and writes resume by themselves. It mounts file systems
+//	    in memory and so needs root.
+//	  - corrupt: files of a stopped node are damaged. The node must refuse to run and name them, or have
+//	    them rebuilt by its peers; nothing wrong may be read.
 //
 // What must be there is worked out here and in package check, from the dataset and from what was
 // acknowledged, by code that shares nothing with the servers. What a scenario chooses at random it
@@ -33,8 +41,10 @@
 //   - main.go, settings.go, scenario.go: the program
 //   - deployment.go, inside.go, process.go: the nodes, made of examples/three-regions
 //   - faults.go: harm to one node of a region, and its undoing
+//   - acks.go, memory.go, hotkeys.go: what is measured, and what is written to
 //   - writers.go, lag.go: the load on several regions and its ledger
-//   - import.go, netsplit.go, stale.go, kill.go, linearizable.go: the scenarios
-//   - expect.go, verify.go: what must be there, and whether it is
+//   - import.go, netsplit.go, stale.go, kill.go, linearizable.go, large.go,
+//     diskfull.go, corrupt.go: the scenarios
+//   - expect.go, verify.go, equal.go: what must be there, and whether it is
 //   - report.go: figures and checks
 package main

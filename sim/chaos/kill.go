@@ -165,23 +165,16 @@ func (r *killRun) judge(ctx context.Context, took time.Duration) error {
 	if err := r.judgePauses(); err != nil {
 		return err
 	}
-	c := r.ledger.Compare(r.everything(ctx))
+	c := r.ledger.Compare(r.ledgerEntries(ctx, killPrefix))
 	r.out.figure("writes", "%d acknowledged, %d unknown (%d of them there), %d not done", c.Done, c.Unknown, c.UnknownFound, c.NotDone)
 	rate := float64(c.Done) / took.Seconds()
 	r.out.figure("acknowledged per second", "%.0f, kills included", rate)
-	var tooFew, lost, phantoms error
+	var tooFew error
 	if rate < leastRate {
 		tooFew = fmt.Errorf("%.0f: the run says nothing", rate)
 	}
-	if c.Lost > 0 {
-		lost = fmt.Errorf("%d are lost, such as %v", c.Lost, c.LostKeys)
-	}
-	if c.Phantoms > 0 {
-		phantoms = fmt.Errorf("%d, such as %v", c.Phantoms, c.PhantomsExamples)
-	}
 	r.out.check(fmt.Sprintf("at least %d writes a second", leastRate), tooFew)
-	r.out.check("no acknowledged write is lost", lost)
-	r.out.check("nothing is there that nobody wrote", phantoms)
+	r.checkLedger(c)
 	r.out.check("all nodes have equal vectors and digests", r.nodesEqual(ctx, convergeWithin))
 	return nil
 }
@@ -214,12 +207,25 @@ func (r *killRun) judgePauses() error {
 	return nil
 }
 
-// everything yields all that the region holds of the ledger.
-func (r *killRun) everything(ctx context.Context) iter.Seq2[string, []byte] {
+// checkLedger checks what became of the writes of a ledger.
+func (s *stage) checkLedger(c *check.Comparison) {
+	var lost, phantoms error
+	if c.Lost > 0 {
+		lost = fmt.Errorf("%d are lost, such as %v", c.Lost, c.LostKeys)
+	}
+	if c.Phantoms > 0 {
+		phantoms = fmt.Errorf("%d, such as %v", c.Phantoms, c.PhantomsExamples)
+	}
+	s.out.check("no acknowledged write is lost", lost)
+	s.out.check("nothing is there that nobody wrote", phantoms)
+}
+
+// ledgerEntries yields all that the region holds of a ledger.
+func (s *stage) ledgerEntries(ctx context.Context, prefix string) iter.Seq2[string, []byte] {
 	return func(yield func(string, []byte) bool) {
-		for entry, err := range r.deployment.clients[r.deployment.regions[0]].Scan(ctx, client.ScanOptions{Prefix: killPrefix}) {
+		for entry, err := range s.deployment.clients[s.deployment.regions[0]].Scan(ctx, client.ScanOptions{Prefix: prefix}) {
 			if err != nil {
-				r.out.check("everything can be scanned", err)
+				s.out.check("everything can be scanned", err)
 				return
 			}
 			if !yield(entry.Key, entry.Bytes) {

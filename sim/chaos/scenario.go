@@ -16,8 +16,8 @@ type scenario struct {
 	play func(*stage, context.Context) error
 	// inside means that it is played in the first region alone.
 	inside bool
-	// addLinks puts links between regions or nodes, if there are to be any.
-	addLinks func(*deployment, context.Context) error
+	// prepare changes the deployment before its configurations are written, if that is needed.
+	prepare func(*deployment, context.Context) error
 	// canFail means that there is a build with which it must fail.
 	canFail bool
 	// full and quick are the sizes of a run.
@@ -37,9 +37,9 @@ type size struct {
 func scenarios() []scenario {
 	return []scenario{
 		{name: "import", play: (*stage).imports},
-		{name: "netsplit", play: (*stage).netsplit, addLinks: (*deployment).addLinks},
+		{name: "netsplit", play: (*stage).netsplit, prepare: (*deployment).addLinks},
 		{
-			name: "stale", play: (*stage).stale, inside: true, addLinks: (*deployment).addLinksInside, canFail: true,
+			name: "stale", play: (*stage).stale, inside: true, prepare: (*deployment).addLinksInside, canFail: true,
 			full: size{partitions: 8, cycles: 60, clients: 48, replyDelay: answersLate}, quick: size{partitions: 8, cycles: 4, clients: 48, replyDelay: answersLate},
 		},
 		{
@@ -47,7 +47,7 @@ func scenarios() []scenario {
 			full: size{partitions: 16, cycles: 200, clients: 64}, quick: size{partitions: 16, cycles: 4, clients: 64},
 		},
 		{
-			name: "linearizable", play: (*stage).linearizable, inside: true, addLinks: (*deployment).addLinksInside,
+			name: "linearizable", play: (*stage).linearizable, inside: true, prepare: (*deployment).addLinksInside,
 			full:  size{partitions: 16, clients: 48, operations: 300_000},
 			quick: size{partitions: 16, clients: 48, operations: 15_000},
 		},
@@ -55,6 +55,15 @@ func scenarios() []scenario {
 			name: "large", play: (*stage).large, inside: true,
 			full:  size{partitions: 4, clients: 1000, cycles: downWrites, duration: largeTime},
 			quick: size{partitions: 4, clients: 100, cycles: 16, duration: 2 * time.Second},
+		},
+		{
+			name: "diskfull", play: (*stage).diskFull, inside: true, prepare: (*deployment).mountDisks,
+			full:  size{partitions: 16, clients: 32, duration: 10 * time.Second},
+			quick: size{partitions: 16, clients: 16, duration: 3 * time.Second},
+		},
+		{
+			name: "corrupt", play: (*stage).corrupt, inside: true,
+			full: size{partitions: 16, cycles: 60}, quick: size{partitions: 16, cycles: 6},
 		},
 	}
 }

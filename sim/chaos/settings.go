@@ -16,6 +16,10 @@ import (
 // mustFailTag builds servers whose linearizable reads trust the library's VerifyLeader.
 const mustFailTag = "verifyleader"
 
+// mostToFind is how many cycles a short run may take to find what must not be. About every third finds
+// it; the run ends with the first that does.
+const mostToFind = 25
+
 // settings are what the command line says.
 type settings struct {
 	atoll, configs, cities string
@@ -66,7 +70,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	flags.IntVar(&s.clients, "clients", 0, "scenarios in one region: how many clients there are")
 	flags.IntVar(&s.operations, "operations", 0, "linearizable: how many operations to record")
 	flags.StringVar(&s.strategies, "strategies", "auto,leader,follower,majority", "linearizable: how reads are confirmed")
-	flags.DurationVar(&s.duration, "duration", 0, "large: how long all nodes are written to before one is killed")
+	flags.DurationVar(&s.duration, "duration", 0, "large: how long all nodes are written to before one is killed; diskfull: how long a disk stays full")
 	flags.IntVar(&s.memoryBound, "memory-bound", 3072, "large: how much memory a node may have, in MiB")
 	flags.DurationVar(&s.replyDelay, "reply-delay", 0, "stale, linearizable: how much longer answers between nodes take; 0 means 40 ms, or nothing for linearizable")
 	if err := flags.Parse(args); err != nil {
@@ -93,6 +97,9 @@ func (s *settings) complete(name string) error {
 	full := s.scenario.full
 	if s.quick {
 		full = s.scenario.quick
+	}
+	if s.mustFail && s.quick {
+		full.cycles = mostToFind
 	}
 	s.partitions = orElse(s.partitions, full.partitions)
 	s.cycles = orElse(s.cycles, full.cycles)
