@@ -17,7 +17,7 @@ func (g *Group) covered(index uint64) bool {
 	if g.fsm.machine.Position().Index >= index {
 		return true
 	}
-	if g.raft.CommitIndex() < index {
+	if g.raft().CommitIndex() < index {
 		return false
 	}
 	last, err := g.logs.lastEffective()

@@ -35,6 +35,7 @@ type node struct {
 	machines []*testMachine
 	groups   []*Group
 	failures chan error
+	quit     func() // ends the groups, but neither the log nor the listener
 	stop     func()
 }
 
@@ -171,9 +172,12 @@ func (c *cluster) start(n *node) {
 	muxCtx, muxCancel := context.WithCancel(c.t.Context())
 	muxDone := make(chan error, 1)
 	go func() { muxDone <- n.mux.Run(muxCtx) }()
-	n.stop = func() {
+	n.quit = func() {
 		cancel()
 		running.Wait()
+	}
+	n.stop = func() {
+		n.quit()
 		muxCancel()
 		c.must(<-muxDone)
 		for _, m := range n.machines {

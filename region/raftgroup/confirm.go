@@ -51,7 +51,7 @@ func (g *Group) ConfirmFollower(ctx context.Context) error {
 	patient, cancel := context.WithTimeout(ctx, confirmPatience)
 	defer cancel()
 	return confirmError(ctx, g.retry(patient, func() error {
-		if g.raft.State() == raft.Leader {
+		if g.raft().State() == raft.Leader {
 			_, committed, err := g.confirm(patient)
 			if err != nil {
 				return err
@@ -133,7 +133,7 @@ func (g *Group) retry(ctx context.Context, try func() error) error {
 // confirm proves that this node leads, and returns its term and how far the log was committed when it began.
 func (g *Group) confirm(ctx context.Context) (term, committed uint64, err error) {
 	for {
-		term = g.raft.CurrentTerm()
+		term = g.raft().CurrentTerm()
 		ready, changed := g.ready()
 		switch {
 		case g.stopped() || g.fsm.failed.Load():
@@ -146,7 +146,7 @@ func (g *Group) confirm(ctx context.Context) (term, committed uint64, err error)
 			}
 			continue
 		}
-		committed = g.raft.CommitIndex()
+		committed = g.raft().CommitIndex()
 		servers := g.servers()
 		err := g.proveLeadership(ctx, term, servers)
 		if ready, _ := g.ready(); err == nil && ready == term && g.leads(term) && slices.Equal(servers, g.servers()) {
@@ -177,7 +177,7 @@ func waitChange(ctx context.Context, changed <-chan struct{}) bool {
 
 // servers returns the latest configuration that this node knows, committed or not.
 func (g *Group) servers() []raft.Server {
-	f := g.raft.GetConfiguration() // answered at once
+	f := g.raft().GetConfiguration() // answered at once
 	return f.Configuration().Servers
 }
 

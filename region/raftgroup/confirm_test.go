@@ -45,7 +45,7 @@ func TestEveryReplicaConfirmsEveryWrite(t *testing.T) {
 	began := time.Now()
 	for i := uint64(2); i <= 40; i++ {
 		c.must(leader.Propose(t.Context(), fmt.Append(nil, i)))
-		last := leader.raft.LastIndex()
+		last := leader.raft().LastIndex()
 		n := c.nodes[i%3]
 		g := n.groups[0]
 		switch {
@@ -59,7 +59,7 @@ func TestEveryReplicaConfirmsEveryWrite(t *testing.T) {
 		if got := count(n); got < i {
 			t.Fatalf("node %s reads %d of %d writes", n.id, got, i)
 		}
-		if leader.raft.LastIndex() != last {
+		if leader.raft().LastIndex() != last {
 			t.Fatal("confirming wrote to the log")
 		}
 		if n != c.nodes[0] {
@@ -70,7 +70,7 @@ func TestEveryReplicaConfirmsEveryWrite(t *testing.T) {
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("39 reads took %v: followers wait to hear what the leader has said", took)
 	}
-	if err := leader.askTerms(t.Context(), leader.raft.CurrentTerm()-1, leader.servers()); err == nil {
+	if err := leader.askTerms(t.Context(), leader.raft().CurrentTerm()-1, leader.servers()); err == nil {
 		t.Error("voters of a later term confirmed")
 	}
 	c.within(time.Second, "the leader as follower", leader.ConfirmFollower, nil)
@@ -121,7 +121,7 @@ func TestDeposedLeaderDoesNotConfirm(t *testing.T) {
 	// The followers take one more message each, and their answers wait.
 	c.eventually(10*time.Second, func() error {
 		for _, n := range c.nodes[1:] {
-			if !n.groups[0].raft.LastContact().After(paused) {
+			if !n.groups[0].raft().LastContact().After(paused) {
 				return fmt.Errorf("node %s has heard nothing", n.id)
 			}
 		}
@@ -133,7 +133,7 @@ func TestDeposedLeaderDoesNotConfirm(t *testing.T) {
 	c.lead(next)
 	c.ready(next.groups[0])
 	c.must(next.groups[0].Propose(t.Context(), []byte("second")))
-	if !old.groups[0].leads(old.groups[0].raft.CurrentTerm()) {
+	if !old.groups[0].leads(old.groups[0].raft().CurrentTerm()) {
 		t.Fatal("the old leader knows already")
 	}
 	confirmed := make(chan error, 1)

@@ -106,7 +106,8 @@ func (g *Group) serveConfirms(ctx context.Context) {
 			return
 		}
 		if kind == kindTerm { // at once: readers wait for it
-			reply(binary.BigEndian.AppendUint64(nil, g.raft.CurrentTerm()), nil)
+			term, err := g.current.Load().term()
+			reply(binary.BigEndian.AppendUint64(nil, term), err)
 			return
 		}
 		select {
@@ -131,7 +132,7 @@ func (g *Group) serveConfirms(ctx context.Context) {
 func (g *Group) answer(ctx context.Context, kind uint8) ([]byte, error) {
 	if kind == kindAccepted {
 		index, err := g.accepted()
-		a := accepted{index: index, reached: g.reachedAt(g.raft.CurrentTerm(), g.raft.CommitIndex())}
+		a := accepted{index: index, reached: g.reachedAt(g.raft().CurrentTerm(), g.raft().CommitIndex())}
 		a.leads = g.leads(a.term) // last: it led in that term while the rest was read
 		return a.encode(), err
 	}
@@ -173,13 +174,13 @@ func (g *Group) accepted() (uint64, error) {
 // message that the leader could have sent, and is checked like one; the leader's own may come only
 // with its next entry.
 func (g *Group) learn(ctx context.Context, leader topology.NodeID, r *reached) {
-	if r.entryTerm == 0 || g.raft.State() != raft.Follower || g.covered(r.index) {
+	if r.entryTerm == 0 || g.raft().State() != raft.Follower || g.covered(r.index) {
 		return
 	}
-	address := g.trans.EncodePeer(r.leader, raft.ServerAddress(leader))
+	address := g.trans().EncodePeer(r.leader, raft.ServerAddress(leader))
 	ctx, cancel := context.WithTimeout(ctx, leaderGrace)
 	defer cancel()
-	g.trans.inject(ctx, &raft.AppendEntriesRequest{
+	g.trans().inject(ctx, &raft.AppendEntriesRequest{
 		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(r.leader), Addr: address},
 		Term:      r.term, Leader: address,
 		PrevLogEntry: r.index, PrevLogTerm: r.entryTerm, LeaderCommitIndex: r.index,

@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/hashicorp/raft"
+
 	"github.com/atolldb/atoll/region/raftlog"
 )
 
@@ -34,12 +36,12 @@ func (g *Group) takeSnapshots(ctx context.Context) {
 // cutLog lets Raft delete entries that are in the state machine's file, but for the latest ones: a
 // follower that was away for a moment catches up from them.
 func (g *Group) cutLog(ctx context.Context, s raftlog.Stats) error {
-	reload := g.raft.ReloadableConfig()
+	reload := g.raft().ReloadableConfig()
 	reload.TrailingLogs = trailing(s)
-	if err := g.raft.ReloadConfig(reload); err != nil {
+	if err := g.raft().ReloadConfig(reload); err != nil {
 		return err
 	}
-	return g.await(ctx, func() error { return g.raft.Snapshot().Error() })
+	return g.await(ctx, func(r *raft.Raft) error { return r.Snapshot().Error() })
 }
 
 // trailing is how many entries are kept: trailingEntries, or fewer large ones.

@@ -56,7 +56,7 @@ func (g *Group) gone(ctx context.Context, node topology.NodeID) bool {
 // ledBy reports whether this node follows the given one.
 func (g *Group) ledBy(node topology.NodeID) bool {
 	leader, _, known := g.Leader()
-	return known && leader == node && g.raft.State() == raft.Follower
+	return known && leader == node && g.raft().State() == raft.Follower
 }
 
 // standAgainst stands for election in the place of a leader that is gone, when it is this node's turn.
@@ -75,9 +75,9 @@ func (g *Group) standAgainst(ctx context.Context, gone topology.NodeID) {
 	select {
 	case <-ctx.Done():
 	case <-timer.C:
-		if leader, _, _ := g.Leader(); stands(g.raft.State(), leader, gone) {
+		if leader, _, _ := g.Leader(); stands(g.raft().State(), leader, gone) {
 			g.logger.Info("the leader's process has ended, standing for election", "leader", gone)
-			g.trans.timeoutNow(ctx)
+			g.trans().timeoutNow(ctx)
 		}
 	}
 }

@@ -13,7 +13,7 @@ import (
 // about a new leader.
 func TestLeaderWhoseProcessEndedIsReplacedAtOnce(t *testing.T) {
 	c := newClusterWith(t, 3, 1, 5*time.Minute)
-	c.nodes[0].groups[0].trans.timeoutNow(t.Context())
+	c.nodes[0].groups[0].trans().timeoutNow(t.Context())
 	if leader := c.propose(0, "before"); leader != c.nodes[0] {
 		t.Fatalf("node %s leads, not the one that was told to", leader.id)
 	}

@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -39,6 +40,7 @@ const (
 	neverByTime        = 24 * time.Hour
 	trailingEntriesMin = 4 * appendEntries
 	shutdownPatience   = 2 * time.Second
+	handOverPatience   = time.Second
 	leadershipQueue    = 16
 )
 
@@ -64,19 +66,22 @@ type Config struct {
 
 // Group is this node's member of one Raft group. It is safe for concurrent use.
 type Group struct {
-	raft   *raft.Raft
-	fsm    *fsm
-	trans  *network
-	logger *slog.Logger
-	notify chan bool     // every change of leadership, in order
-	ended  chan struct{} // closed when raft has shut down: nothing is answered any more
-	log    *raftlog.Group
-	logs   logStore
-	layer  *transport.Layer
-	self   topology.NodeID
-	id     raft.ServerID
+	conf      *raft.Config
+	fsm       *fsm
+	logs      logStore
+	log       *raftlog.Group
+	snapshots *snapshotStore
+	layer     *transport.Layer
+	logger    *slog.Logger
+	self      topology.NodeID
+	id        raft.ServerID
 	// members are the first members, in the same order on every node.
 	members []topology.NodeID
+
+	notify  chan bool     // every change of leadership, in order
+	ended   chan struct{} // closed when the group has shut down: nothing is answered any more
+	current atomic.Pointer[instance]
+	dog     watchdog
 	// shutdown shuts raft down, once.
 	shutdown func() error
 
@@ -94,37 +99,44 @@ var errLogLost = errors.New("the log was lost")
 func New(c Config) (*Group, error) {
 	logger := c.Logger.With("partition", c.Group)
 	g := &Group{
-		fsm:    &fsm{machine: c.Machine, log: c.Log, onFailure: c.OnFailure},
-		logger: logger,
+		conf:      configuration(&c, logger),
+		fsm:       &fsm{machine: c.Machine, log: c.Log, onFailure: c.OnFailure},
+		log:       c.Log,
+		snapshots: &snapshotStore{machine: c.Machine, dir: c.Dir},
+		layer:     c.Layer,
+		logger:    logger,
+		self:      c.Self, id: raft.ServerID(c.Self), members: c.Members,
 		notify: make(chan bool, leadershipQueue),
 		ended:  make(chan struct{}),
-		log:    c.Log,
-		layer:  c.Layer, self: c.Self, id: raft.ServerID(c.Self), members: c.Members,
 	}
 	g.mu.changed = make(chan struct{})
-	logs := logStore{c.Log, c.Machine, &logTail{}, c.OnFailure}
-	g.logs = logs
-	snapshots := &snapshotStore{machine: c.Machine, dir: c.Dir}
-	g.trans = newNetwork(c.Layer, c.Self, logger)
-	conf := configuration(&c, logger)
+	g.dog.init(g)
+	g.logs = logStore{c.Log, c.Machine, &logTail{}, nil}
+	g.shutdown = sync.OnceValue(g.shutDown)
 	// Raft waits for who reads this channel; Run does at once and all the time. LeaderCh keeps but the
 	// latest change, so that losing and regaining the lead would go unseen.
-	conf.NotifyCh = g.notify
+	g.conf.NotifyCh = g.notify
 	c.Log.SetDurable(c.Machine.Durable().Index)
 	// A crash can come between installing a snapshot and Raft's forgetting the log before it.
-	if _, err := logs.discardStale(c.Machine.Durable()); err != nil {
-		return nil, errors.Join(fmt.Errorf("compare log and state: %w", err), g.trans.Close())
+	if _, err := g.logs.discardStale(c.Machine.Durable()); err != nil {
+		return nil, fmt.Errorf("compare log and state: %w", err)
 	}
-	if err := bootstrap(conf, &c, logs, snapshots, g.trans); err != nil {
-		return nil, errors.Join(err, g.trans.Close())
+	if err := g.bootstrap(&c); err != nil {
+		return nil, err
 	}
-	var err error
-	if g.raft, err = raft.NewRaft(conf, g.fsm, logs, stableStore{c.Log}, snapshots, g.trans); err != nil {
-		return nil, errors.Join(fmt.Errorf("start raft: %w", err), g.trans.Close())
+	first, err := g.start()
+	if err != nil {
+		return nil, err
 	}
-	g.shutdown = sync.OnceValue(g.shutDown)
+	g.current.Store(first)
 	return g, nil
 }
+
+// raft returns the present instance of the library.
+func (g *Group) raft() *raft.Raft { return g.current.Load().raft }
+
+// trans returns the present instance's network.
+func (g *Group) trans() *network { return g.current.Load().trans }
 
 func configuration(c *Config, logger *slog.Logger) *raft.Config {
 	conf := raft.DefaultConfig()
@@ -154,60 +166,29 @@ func configuration(c *Config, logger *slog.Logger) *raft.Config {
 	return conf
 }
 
-// bootstrap makes the first configuration, the same on every member, if the member has no state.
-func bootstrap(conf *raft.Config, c *Config, logs logStore, snapshots raft.SnapshotStore, trans raft.Transport) error {
-	stable := stableStore{c.Log}
-	servers := raft.Configuration{}
-	for _, m := range c.Members {
-		servers.Servers = append(servers.Servers, raft.Server{ID: raft.ServerID(m), Address: raft.ServerAddress(m)})
-	}
-	exists, err := raft.HasExistingState(logs, stable, snapshots)
-	if err != nil {
-		return err
-	}
-	if !exists {
-		if err := raft.BootstrapCluster(conf, logs, stable, snapshots, trans, servers); err != nil {
-			return fmt.Errorf("bootstrap raft: %w", err)
-		}
-		return nil
-	}
-	if c.Log.LastIndex() > 0 || c.Machine.Durable().Index > 0 {
-		return nil
-	}
-	return finishBootstrap(stable, logs, servers)
-}
-
-// finishBootstrap repeats the second half of the library's bootstrap, which stores the term 1 and then
-// the configuration: after a crash between the two, it would never do anything again. A later term, or
-// a vote, means that there was a log once.
-func finishBootstrap(stable stableStore, logs logStore, servers raft.Configuration) error {
-	term, err := stable.GetUint64([]byte("CurrentTerm"))
-	if err != nil {
-		return err
-	}
-	vote, err := stable.GetUint64([]byte("LastVoteTerm"))
-	if err != nil {
-		return err
-	}
-	if term != 1 || vote != 0 {
-		return fmt.Errorf("%w: it is empty, but took part in term %d", errLogLost, term)
-	}
-	first := &raft.Log{Index: 1, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(servers)}
-	if err := logs.StoreLog(first); err != nil {
-		return fmt.Errorf("bootstrap raft: %w", err)
-	}
-	return nil
-}
-
-// Run watches the group until ctx ends, and then shuts it down.
+// Run watches the group until ctx ends, and then hands over if it leads, and shuts it down.
 func (g *Group) Run(ctx context.Context) error {
 	loops, watching := errgroup.WithContext(ctx)
-	loops.Go(func() error { g.watchLeadership(watching); return nil })
-	loops.Go(func() error { g.takeSnapshots(watching); return nil })
-	loops.Go(func() error { g.watchLeader(watching); return nil })
-	loops.Go(func() error { g.serveConfirms(watching); return nil })
+	for _, loop := range []func(context.Context){
+		g.watchLeadership, g.takeSnapshots, g.watchLeader, g.serveConfirms, g.dog.run,
+	} {
+		loops.Go(func() error { loop(watching); return nil })
+	}
 	<-ctx.Done()
+	g.handOver(context.WithoutCancel(ctx)) // bounded: the node must stop soon
 	return errors.Join(g.Close(), loops.Wait())
+}
+
+// handOver has the best follower take over at once, so that nobody waits for an election.
+func (g *Group) handOver(ctx context.Context) {
+	others, _, _ := g.voters(g.servers())
+	if g.raft().State() != raft.Leader || len(others) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, handOverPatience)
+	defer cancel()
+	err := g.await(ctx, func(r *raft.Raft) error { return r.LeadershipTransfer().Error() })
+	g.logger.Debug("leadership handed over", "err", err)
 }
 
 // Close shuts the group down, as the end of Run does. Only a group that is never run needs it; more
@@ -215,95 +196,12 @@ func (g *Group) Run(ctx context.Context) error {
 func (g *Group) Close() error { return g.shutdown() }
 
 func (g *Group) shutDown() error {
-	shutdown := g.raft.Shutdown()
-	// Raft waits for all it has begun. Closing the connections ends what waits for a peer, such as a
-	// snapshot half received; what waits for a disk that hangs must not keep callers waiting.
-	g.trans.CloseStreams()
-	closed := g.trans.Close()
+	last := g.dog.retire()
 	end := sync.OnceFunc(func() { close(g.ended) })
+	// What waits for a disk that hangs must not keep callers waiting.
 	patience := time.AfterFunc(shutdownPatience, end)
-	err := shutdown.Error()
+	err := last.stop()
 	patience.Stop()
 	end()
-	return errors.Join(err, closed)
-}
-
-// Propose has data committed and applied by this node's state machine; nil says that it is.
-// region.ErrNotLeader, region.ErrOverloaded and region.ErrShuttingDown mean that nothing was done;
-// region.ErrOutcomeUnknown that it may be, or may yet be. It returns soon after ctx ends, or Run.
-func (g *Group) Propose(ctx context.Context, data []byte) error {
-	switch {
-	case ctx.Err() != nil || g.stopped():
-		return region.ErrShuttingDown
-	case g.raft.State() != raft.Leader:
-		return region.ErrNotLeader
-	}
-	err := g.await(ctx, func() error {
-		f := g.raft.Apply(data, enqueueTimeout)
-		if err := f.Error(); err != nil {
-			return err
-		}
-		err, _ := f.Response().(error)
-		return err
-	})
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
-		return region.ErrNotLeader
-	case errors.Is(err, raft.ErrEnqueueTimeout):
-		return region.ErrOverloaded
-	default: // leadership lost, shut down, storage failed, given up: the entry may be in the log
-		return fmt.Errorf("%w: %w", region.ErrOutcomeUnknown, err)
-	}
-}
-
-// Barrier returns nil once this node has proved, by committing an entry, that it led the group after
-// the call began, and has applied all that was committed before.
-func (g *Group) Barrier(ctx context.Context) error {
-	switch {
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case g.stopped():
-		return region.ErrShuttingDown
-	case g.raft.State() != raft.Leader:
-		return region.ErrNotLeader
-	}
-	err := g.await(ctx, func() error { return g.raft.Barrier(enqueueTimeout).Error() })
-	switch {
-	case err == nil && g.fsm.failed.Load():
-		return region.ErrShuttingDown // Raft counts as applied what the state machine could not apply
-	case err == nil || ctx.Err() != nil:
-		return err
-	case errors.Is(err, raft.ErrEnqueueTimeout):
-		return region.ErrOverloaded
-	case errors.Is(err, raft.ErrRaftShutdown):
-		return region.ErrShuttingDown
-	default:
-		return region.ErrNotLeader
-	}
-}
-
-func (g *Group) stopped() bool {
-	select {
-	case <-g.ended:
-		return true
-	default:
-		return false
-	}
-}
-
-// await waits for a future. The library's own wait can last for ever: a future that was enqueued when
-// Raft shut down is never answered. The goroutine that is left behind then ends with the process.
-func (g *Group) await(ctx context.Context, wait func() error) error {
-	answered := make(chan error, 1)
-	go func() { answered <- wait() }()
-	select {
-	case err := <-answered:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-g.ended:
-		return raft.ErrRaftShutdown
-	}
+	return err
 }

@@ -128,10 +128,10 @@ func TestFollowerCatchesUpBySnapshot(t *testing.T) {
 // cut has a node cut its log as far as it may, but for the last entries.
 func (c *cluster) cut(g *Group, keep uint64) {
 	c.t.Helper()
-	reload := g.raft.ReloadableConfig()
+	reload := g.raft().ReloadableConfig()
 	reload.TrailingLogs = keep
-	c.must(g.raft.ReloadConfig(reload))
-	c.eventually(10*time.Second, func() error { return g.raft.Snapshot().Error() })
+	c.must(g.raft().ReloadConfig(reload))
+	c.eventually(10*time.Second, func() error { return g.raft().Snapshot().Error() })
 }
 
 // The log may be cut where the last entries mean something to Raft alone.
@@ -190,10 +190,10 @@ func TestPreVoteIsOn(t *testing.T) {
 	leader := c.propose(0, "one")
 	for _, n := range c.nodes {
 		g := n.groups[0]
-		if _, ok := raft.Transport(g.trans).(raft.WithPreVote); !ok {
+		if _, ok := raft.Transport(g.trans()).(raft.WithPreVote); !ok {
 			t.Error("the transport cannot ask for pre-votes")
 		}
-		if _, ok := raft.Transport(g.trans).(raft.WithClose); !ok {
+		if _, ok := raft.Transport(g.trans()).(raft.WithClose); !ok {
 			t.Error("the transport cannot be closed")
 		}
 	}
@@ -210,7 +210,7 @@ func TestPreVoteIsOn(t *testing.T) {
 	}
 	g := lonely.groups[0]
 	c.eventually(10*time.Second, func() error {
-		if g.raft.State() != raft.Candidate {
+		if g.raft().State() != raft.Candidate {
 			return errors.New("no election")
 		}
 		return nil
@@ -219,9 +219,9 @@ func TestPreVoteIsOn(t *testing.T) {
 	elections := time.NewTicker(3 * (electionTimeout + electionStagger))
 	defer elections.Stop()
 	<-elections.C
-	before := g.raft.CurrentTerm()
+	before := g.raft().CurrentTerm()
 	<-elections.C
-	if after := g.raft.CurrentTerm(); after != before {
+	if after := g.raft().CurrentTerm(); after != before {
 		t.Errorf("the term went from %d to %d without a quorum", before, after)
 	}
 }

@@ -54,8 +54,8 @@ func (g *Group) prepare(ctx context.Context) (ready chan uint64, stop func()) {
 // to lead.
 func (g *Group) commitBarrier(ctx context.Context) (term uint64, ok bool) {
 	for {
-		term = g.raft.CurrentTerm()
-		err := g.await(ctx, func() error { return g.raft.Barrier(enqueueTimeout).Error() })
+		term = g.raft().CurrentTerm()
+		err := g.await(ctx, func(r *raft.Raft) error { return r.Barrier(enqueueTimeout).Error() })
 		switch {
 		case g.fsm.failed.Load():
 			return 0, false // Raft counts as applied what the state machine could not apply
@@ -72,7 +72,7 @@ func (g *Group) commitBarrier(ctx context.Context) (term uint64, ok bool) {
 
 // leads reports whether this node leads in the given term, as far as it knows.
 func (g *Group) leads(term uint64) bool {
-	return g.raft.State() == raft.Leader && g.raft.CurrentTerm() == term
+	return g.raft().State() == raft.Leader && g.raft().CurrentTerm() == term
 }
 
 // pause returns false if ctx ended meanwhile.
@@ -115,6 +115,6 @@ func (g *Group) Leadership() (leading bool, changed <-chan struct{}) {
 
 // Leader returns who leads, in which term, as far as this node knows.
 func (g *Group) Leader() (leader topology.NodeID, term uint64, known bool) {
-	address, _ := g.raft.LeaderWithID()
-	return topology.NodeID(address), g.raft.CurrentTerm(), address != ""
+	address, _ := g.raft().LeaderWithID()
+	return topology.NodeID(address), g.raft().CurrentTerm(), address != ""
 }

@@ -24,11 +24,11 @@ func (c *cluster) lead(n *node) {
 	c.t.Helper()
 	g := n.groups[0]
 	c.eventually(10*time.Second, func() error {
-		if g.raft.State() == raft.Leader {
+		if g.raft().State() == raft.Leader {
 			return nil
 		}
-		if g.raft.State() == raft.Follower {
-			g.trans.timeoutNow(c.t.Context())
+		if g.raft().State() == raft.Follower {
+			g.trans().timeoutNow(c.t.Context())
 		}
 		return errors.New("not elected")
 	})
@@ -52,7 +52,7 @@ func TestLeadershipWaitsForWhatEarlierLeadersCommitted(t *testing.T) {
 	defer open()
 	c.must(old.groups[0].Propose(t.Context(), []byte("two")))
 	c.eventually(10*time.Second, func() error {
-		if next.groups[0].raft.LastIndex() < old.groups[0].raft.LastIndex() {
+		if next.groups[0].raft().LastIndex() < old.groups[0].raft().LastIndex() {
 			return errors.New("not replicated")
 		}
 		return nil

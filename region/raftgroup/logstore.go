@@ -16,8 +16,8 @@ type logStore struct {
 	log     *raftlog.Group
 	machine region.StateMachine
 	tail    *logTail
-	// onConflict is called when Raft has to be started anew, see DeleteRange.
-	onConflict func(error)
+	// onConflict is called when Raft has to be started anew, see DeleteRange. It must not wait for Raft.
+	onConflict func()
 }
 
 // FirstIndex implements raft.LogStore.
@@ -81,7 +81,7 @@ func (s logStore) DeleteRange(first, last uint64) error {
 		// entry from the leader (hashicorp/raft #697). Getting here takes an old leader with more
 		// uncommitted entries than a leader keeps after a snapshot.
 		err = errConflict
-		s.onConflict(err)
+		s.onConflict()
 	}
 	return err
 }

@@ -26,8 +26,10 @@ type inbox struct {
 	scratches sync.Pool
 	// adopted is the last term of which Raft has answered a leader's request.
 	adopted atomic.Uint64
-	running sync.WaitGroup
-	mu      struct {
+	// appended hears how Raft answered what its leader sent, if it is set.
+	appended func(*raft.AppendEntriesRequest, *raft.AppendEntriesResponse)
+	running  sync.WaitGroup
+	mu       struct {
 		sync.Mutex
 		closed bool
 	}
@@ -118,8 +120,15 @@ func (b *inbox) adopt(in *inbound, r raft.RPCResponse) {
 	if !ok {
 		return
 	}
-	if answer, ok := r.Response.(*raft.AppendEntriesResponse); ok && r.Error == nil && answer.Term == request.Term {
+	answer, ok := r.Response.(*raft.AppendEntriesResponse)
+	if !ok || r.Error != nil {
+		return
+	}
+	if answer.Term == request.Term {
 		b.adopted.Store(request.Term)
+	}
+	if b.appended != nil {
+		b.appended(request, answer)
 	}
 }
 

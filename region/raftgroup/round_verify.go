@@ -12,5 +12,5 @@ import (
 // leader that was paused and deposed gets a proof. Nothing is ever served with this; the tests are
 // built with it to see that they notice.
 func (g *Group) proveLeadership(ctx context.Context, _ uint64, _ []raft.Server) error {
-	return g.await(ctx, func() error { return g.raft.VerifyLeader().Error() })
+	return g.await(ctx, func(r *raft.Raft) error { return r.VerifyLeader().Error() })
 }
