@@ -14,7 +14,7 @@ import (
 type LocalQueue interface {
 	// Append adds an encoded WriteCommand. A nil error promises that it is synced to this node's disk,
 	// and is submitted again and again, under its position in the queue, until it is applied.
-	Append(ctx context.Context, write []byte) error
+	Append(ctx context.Context, write []byte) (seq uint64, err error)
 }
 
 // WriteLocal acknowledges operations as soon as they are synced to this node's disk. The partition
@@ -41,7 +41,8 @@ func (p *Partition) WriteLocal(ctx context.Context, opID string, ops []replica.O
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrBadCommand, err)
 	}
-	return p.queue.Append(ctx, data)
+	_, err = p.queue.Append(ctx, data)
+	return err
 }
 
 // SubmitQueued has writes of a node's queue applied, in order. A nil error says that each has been

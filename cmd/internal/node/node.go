@@ -19,8 +19,10 @@ import (
 	"github.com/atolldb/atoll/hlc"
 	"github.com/atolldb/atoll/region"
 	"github.com/atolldb/atoll/region/api"
+	"github.com/atolldb/atoll/region/localqueue"
 	"github.com/atolldb/atoll/region/raftgroup"
 	"github.com/atolldb/atoll/region/raftlog"
+	"github.com/atolldb/atoll/region/reserve"
 	"github.com/atolldb/atoll/region/store"
 	"github.com/atolldb/atoll/region/transport"
 	"github.com/atolldb/atoll/topology"
@@ -73,9 +75,11 @@ type Node struct {
 
 	dir        *dataDir
 	log        *raftlog.Log
+	disk       *reserve.Watcher
 	stores     []*store.Store
 	mux        *transport.Mux
 	groups     []*raftgroup.Group
+	queues     []*localqueue.Queue
 	partitions []*region.Partition
 	data       *region.Node
 	listener   net.Listener
@@ -133,6 +137,9 @@ func (n *Node) openData(context.Context) (err error) {
 	n.log, err = raftlog.Open(n.dir.file("log"), raftlog.Options{Logger: n.cfg.Logger, OnFailure: n.fail})
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
+	}
+	if n.disk, err = reserve.New(reserve.Config{Dir: n.cfg.DataDir, MinBytes: n.cfg.MinFreeBytes, Logger: n.cfg.Logger}); err != nil {
+		return err
 	}
 	n.mux, err = transport.Listen(transport.Config{
 		Cluster: n.cfg.Cluster.Name, Self: n.cfg.Node, Listen: n.self.Raft, Resolve: n.raftAddress, Logger: n.cfg.Logger, TLS: n.cfg.TLS,
@@ -193,11 +200,33 @@ func (n *Node) openPartition(p topology.PartitionID, replicas []topology.NodeID,
 		return err
 	}
 	n.groups = append(n.groups, group)
+	queue, err := n.openQueue(p)
+	if err != nil {
+		return err
+	}
 	n.partitions = append(n.partitions, region.NewPartition(region.PartitionConfig{
 		ID: p, Machine: machine, Group: group, Clock: n.clock, Wall: n.cfg.Clock, Proposer: proposer,
-		Destinations: n.destinations(), Logger: n.cfg.Logger,
+		Destinations: n.destinations(), Queue: queue, LowDisk: n.disk.Low, Logger: n.cfg.Logger,
 	}))
 	return nil
+}
+
+// openQueue opens this node's queue of local writes to a partition. What it submits goes through the
+// API's routing to the partition's leader.
+func (n *Node) openQueue(p topology.PartitionID) (*localqueue.Queue, error) {
+	log, err := n.log.Group(localqueue.Group(uint32(p)))
+	if err != nil {
+		return nil, err
+	}
+	q, err := localqueue.Open(localqueue.Config{
+		Log: log, Logger: n.cfg.Logger.With("partition", p),
+		Submit: func(ctx context.Context, writes [][]byte) error { return n.api.SubmitQueued(ctx, p, writes) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	n.queues = append(n.queues, q)
+	return q, nil
 }
 
 // storeOptions divides the node's write buffer among its partitions.

@@ -83,9 +83,12 @@ func startLayer(ctx context.Context, fail context.CancelCauseFunc, loops []func(
 }
 
 func (n *Node) dataPlane() []func(context.Context) error {
-	loops := []func(context.Context) error{n.data.Run}
+	loops := []func(context.Context) error{n.data.Run, n.disk.Run}
 	for _, g := range n.groups {
 		loops = append(loops, g.Run)
+	}
+	for _, q := range n.queues {
+		loops = append(loops, q.Run)
 	}
 	return loops
 }
