@@ -12,6 +12,7 @@ import (
 	"github.com/atolldb/atoll/cmd/internal/config"
 	"github.com/atolldb/atoll/cmd/internal/node"
 	"github.com/atolldb/atoll/region/store"
+	"github.com/atolldb/atoll/region/transport"
 )
 
 func newServer(a *app) *cobra.Command {
@@ -75,13 +76,21 @@ func (a *app) serve(ctx context.Context, cfg *config.Config) error {
 		return err
 	}
 	defer stopPprof()
-	n, err := node.Open(ctx, node.Config{
+	settings := node.Config{
 		Cluster: cfg.Cluster, Node: cfg.Node.ID, DataDir: cfg.DataDir,
 		NATS: node.NATS{
 			URL: cfg.NATS.URL, MaxStoreBytes: cfg.NATS.MaxStoreBytes,
 		},
+		MinFreeBytes: cfg.MinFreeBytes, WriteBufferBytes: cfg.WriteBufferBytes,
 		Clock: a.clock, Logger: logger,
-	})
+	}
+	if t := cfg.PeerTLS; t != nil {
+		var err error
+		if settings.TLS, err = transport.LoadTLS(t.CertFile, t.KeyFile, t.CAFile); err != nil {
+			return fmt.Errorf("start node %s: %w", cfg.Node.ID, err)
+		}
+	}
+	n, err := node.Open(ctx, settings)
 	if err != nil {
 		return explainOpen(err, cfg)
 	}
