@@ -85,7 +85,8 @@ chaos: build cities ## Kill nodes of nine processes during an import, check that
 
 .PHONY: bench
 bench: ## Measure against three etcd members and three NATS servers (about 8 minutes); ARGS="-work put,get -clients 1,64"
-	cd bench && go run . $(ARGS)
+	@# Built and then run: go run does not pass on a signal to end, and would leave the servers behind.
+	cd bench && go build -o ../bin/atoll-bench . && exec ../bin/atoll-bench $(ARGS)
 
 .PHONY: test-bench
 test-bench: ## Vet and test the benchmark, which is a module of its own

@@ -25,6 +25,9 @@ const (
 	afterError = 10 * time.Millisecond
 	// putShare is how many of ten operations of the mix are puts.
 	putShare = 2
+	// loadTries is how often the first values are written at most: large ones all at once are hard on
+	// anything that has just been woken.
+	loadTries = 3
 	// shownErrors bounds how many errors of a round are printed.
 	shownErrors = 3
 	// sampled is how many keys are read back after a round of writes.
@@ -222,12 +225,12 @@ func (l *load) record(client int, took time.Duration) {
 	}
 }
 
-// fill writes every key once.
+// fill writes every key once, with no more bytes under way than any system takes in its stride.
 func fill(ctx context.Context, d driver, k *keySpace) error {
+	const slice, sliceBytes, underWay = 512, 2 << 20, 16 << 20
+	step := max(1, min(slice, sliceBytes/k.bytes))
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(loaders)
-	const slice = 512
-	step := max(1, min(slice, (4<<20)/k.bytes))
+	group.SetLimit(min(loaders, underWay/(step*k.bytes)))
 	for first := 0; first < len(k.names); first += step {
 		last := min(first+step, len(k.names))
 		group.Go(func() error {
@@ -238,7 +241,15 @@ func fill(ctx context.Context, d driver, k *keySpace) error {
 				write, value := k.begin(key, random, make([]byte, 0, k.bytes))
 				values, writes = append(values, value), append(writes, write)
 			}
-			if err := d.load(ctx, k.names[first:last], values); err != nil {
+			err := d.load(ctx, k.names[first:last], values)
+			for try := 1; err != nil && try < loadTries && ctx.Err() == nil; try++ {
+				// What was refused for want of time may still take effect, after a later write even.
+				for key := first; key < last; key++ {
+					k.doubt(key)
+				}
+				err = d.load(ctx, k.names[first:last], values)
+			}
+			if err != nil {
 				return err
 			}
 			for i, write := range writes {

@@ -137,6 +137,26 @@ func TestLostWritesAreFound(t *testing.T) {
 	}
 }
 
+func TestFirstValuesAreTriedAgain(t *testing.T) {
+	f := newFake()
+	refusals := loadTries - 1
+	f.before = func() error {
+		if refusals == 0 {
+			return nil
+		}
+		refusals--
+		return errors.New("not now")
+	}
+	k := newKeySpace(1, 256)
+	if err := fill(t.Context(), f, k); err != nil || k.acknowledged(0) != 1 {
+		t.Errorf("%d acknowledged, %v", k.acknowledged(0), err)
+	}
+	refusals = loadTries
+	if err := fill(t.Context(), f, k); err == nil {
+		t.Error("it is tried for ever")
+	}
+}
+
 func TestLoadEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
