@@ -15,6 +15,9 @@
 // (see Group.SetDurable); after the first failed write or sync, or a sync that takes longer than
 // the stall limit, every call fails, because what the disk holds is unknown then.
 //
+// The latest entries of all groups stay in memory, see Options.CacheBytes. The witness file beside
+// Pebble's vouches for its manifest, see witness.go.
+//
 // What is not detected: a flipped bit in the last synced record, and now and then in the one before,
 // reads as a write torn by a crash. In every earlier record it is damage, because later records commit
 // to what was synced: each carries the offset up to which the log was, as of the sync before its own or

@@ -3,9 +3,11 @@ package raftlog
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -43,10 +45,13 @@ type Options struct {
 
 // Log is the shared log of a node. All methods may be called at any time.
 type Log struct {
-	dir   string
-	opts  Options
-	db    *pebble.DB
-	cache cache
+	dir  string
+	opts Options
+	db   *pebble.DB
+	lock *pebble.Lock
+	// witness is the file system that Pebble uses.
+	witness *witness
+	cache   cache
 
 	// failure is the first one; closed that Close was called.
 	failure atomic.Pointer[error]
@@ -73,25 +78,34 @@ func Open(dir string, opts Options) (*Log, error) {
 	if opts.CacheBytes == 0 {
 		opts.CacheBytes = tailBytes
 	}
-	l := &Log{dir: dir, opts: opts, cache: cache{limit: opts.CacheBytes}}
+	l := &Log{dir: dir, opts: opts, cache: cache{limit: opts.CacheBytes}, witness: &witness{FS: opts.fs, dir: dir}}
 	l.mu.groups = map[uint32]*Group{}
 	if err := l.open(); err != nil {
-		return nil, fmt.Errorf("open log: %w", l.classify(err, "cannot be replayed"))
+		return nil, fmt.Errorf("open log: %w", errors.Join(l.classify(err, "cannot be replayed"), l.unlock()))
 	}
 	return l, nil
 }
 
 func (l *Log) open() (err error) {
 	defer recoverFatal(&err)
-	if err := checkTail(l.opts.fs, l.dir); err != nil {
+	if err := l.opts.fs.MkdirAll(l.dir, 0o755); err != nil {
 		return err
 	}
-	existing, err := lastWAL(l.opts.fs, l.dir)
+	if l.lock, err = pebble.LockDirectory(l.dir, l.opts.fs); err != nil {
+		return err
+	}
+	existing, err := l.inspect()
 	if err != nil {
 		return err
 	}
-	if l.db, err = l.openPebble(); err != nil || existing != "" {
+	if l.db, err = l.openPebble(); err != nil {
+		if existing && !fromSystem(err) {
+			return &CorruptError{Dir: l.dir, Detail: "cannot be opened", Err: err}
+		}
 		return err
+	}
+	if existing {
+		return nil
 	}
 	// The WAL of a new directory is begun before the format is raised, so without the marks that
 	// tell a torn tail from damage. The next one has them.
@@ -102,11 +116,44 @@ func (l *Log) open() (err error) {
 	return err
 }
 
+// inspect tells whether there is a log in the directory, and refuses one that Pebble would take for a
+// shorter one, or for none.
+func (l *Log) inspect() (existing bool, err error) {
+	wal, err := lastWAL(l.opts.fs, l.dir)
+	if err != nil {
+		return false, err
+	}
+	desc, err := pebble.Peek(l.dir, l.opts.fs) // refuses newer formats
+	if err != nil {
+		return false, err
+	}
+	if !desc.Exists && wal != "" {
+		return false, &CorruptError{Dir: l.dir, Detail: "the manifest is missing"}
+	}
+	if desc.Exists {
+		if err := l.witness.load(); err != nil {
+			return true, err
+		}
+		if err := l.witness.check(l.opts.fs.PathBase(desc.ManifestFilename)); err != nil {
+			return true, err
+		}
+	}
+	return desc.Exists, checkTail(l.opts.fs, l.dir)
+}
+
+// fromSystem tells whether err says that the system refused something, rather than that what it
+// returned makes no sense. A file that should be there and is not makes no sense.
+func fromSystem(err error) bool {
+	var errno syscall.Errno
+	return errors.As(err, &errno) && !errors.Is(err, fs.ErrNotExist)
+}
+
 func (l *Log) openPebble() (*pebble.DB, error) {
 	cache := pebble.NewCache(blockCacheBytes)
 	defer cache.Unref()
 	opts := &pebble.Options{
-		FS:     l.opts.fs,
+		FS:     l.witness,
+		Lock:   l.lock,
 		Cache:  cache,
 		Logger: quiet{l},
 		// The oldest format whose WAL tells a torn tail from damage. Raising it is a decision, as
@@ -184,10 +231,17 @@ func (l *Log) Close() (err error) {
 	l.using.Lock()
 	defer l.using.Unlock()
 	defer recoverFatal(&err)
-	if err := l.db.Close(); err != nil && !failed {
+	if err := errors.Join(l.db.Close(), l.unlock()); err != nil && !failed {
 		return fmt.Errorf("close log: %w", err)
 	}
 	return nil
+}
+
+func (l *Log) unlock() error {
+	if l.lock == nil {
+		return nil
+	}
+	return l.lock.Close()
 }
 
 // use calls fn unless the log is closed or has failed, and keeps it open meanwhile.
