@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -42,8 +43,10 @@ type network struct {
 	leader  atomic.Pointer[raft.ServerAddress] // the last address decoded; they are nearly all the same
 	waiters sync.Pool
 	transfers
-	once sync.Once
-	done chan struct{} // closed with the network
+	// stall is how long a transfer may stand still; tests are in a hurry.
+	stall time.Duration
+	once  sync.Once
+	done  chan struct{} // closed with the network
 }
 
 // beat is a heartbeat and its encoding.
@@ -53,7 +56,10 @@ type beat struct {
 }
 
 func newNetwork(layer *transport.Layer, self topology.NodeID, logger *slog.Logger) *network {
-	n := &network{layer: layer, self: raft.ServerAddress(self), selfBytes: []byte(self), logger: logger, done: make(chan struct{})}
+	n := &network{
+		layer: layer, self: raft.ServerAddress(self), selfBytes: []byte(self), logger: logger,
+		stall: transferStall, done: make(chan struct{}),
+	}
 	n.waiters.New = func() any { return newWaiter() }
 	n.inbox.init(n.done)
 	layer.Handle(kindFirst, kindLast, n.receive)

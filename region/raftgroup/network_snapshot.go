@@ -153,7 +153,7 @@ func (n *network) InstallSnapshot(_ raft.ServerID, to raft.ServerAddress, s *raf
 		return raft.ErrTransportShutdown
 	}
 	defer n.remove(c)
-	conn := guard(c, transferStall)
+	conn := guard(c, n.stall)
 	// Neither end's own shortcuts: every chunk has its deadline.
 	if _, err := io.CopyBuffer(struct{ io.Writer }{conn}, struct{ io.Reader }{data}, make([]byte, transferChunk)); err != nil {
 		return fmt.Errorf("send snapshot: %w", err)
@@ -210,7 +210,7 @@ func (n *network) receiveSnapshot(from topology.NodeID, header []byte, c net.Con
 		return
 	}
 	defer n.remove(c)
-	conn := guard(c, transferStall)
+	conn := guard(c, n.stall)
 	s, err := decodeSnapshot(header)
 	if err != nil {
 		n.logger.Warn("message refused", "peer", from, "kind", kindSnapshot, "err", err)
@@ -226,7 +226,7 @@ func (n *network) receiveSnapshot(from topology.NodeID, header []byte, c net.Con
 	}
 	alive := time.NewTicker(transferAlive)
 	defer alive.Stop()
-	writes := guard(c, transferStall) // has its own timer, for Raft reads meanwhile
+	writes := guard(c, n.stall) // has its own timer, for Raft reads meanwhile
 	for {
 		select {
 		case r := <-answered:

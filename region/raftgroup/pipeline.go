@@ -29,6 +29,7 @@ type pipeline struct {
 	network *network
 	to      topology.NodeID
 	replies chan raft.AppendFuture
+	wait    time.Duration // how long there may be no room
 	room    chan struct{} // signalled when an answer has come
 	done    chan struct{} // closed with the pipeline
 	mu      struct {
@@ -47,7 +48,7 @@ func (n *network) AppendEntriesPipeline(_ raft.ServerID, to raft.ServerAddress) 
 
 func newPipeline(n *network, to topology.NodeID) *pipeline {
 	return &pipeline{
-		network: n, to: to,
+		network: n, to: to, wait: pipelineWait,
 		replies: make(chan raft.AppendFuture, pipelineUnread),
 		room:    make(chan struct{}, 1),
 		done:    make(chan struct{}),
@@ -74,7 +75,7 @@ func (p *pipeline) reserve(size int) error {
 	if ok, err := p.tryReserve(size); ok || err != nil {
 		return err
 	}
-	timer := time.NewTimer(pipelineWait)
+	timer := time.NewTimer(p.wait)
 	defer timer.Stop()
 	for {
 		select {
