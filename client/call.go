@@ -2,14 +2,10 @@ package client
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"connectrpc.com/connect/v2"
 	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
-
-	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
 )
 
 // keepBuffer is the largest buffer that a call keeps for the next one.
@@ -62,24 +58,4 @@ func (p *pipe) do(ctx context.Context, r *request, now time.Time, patience time.
 		p.shared.calls.Put(c)
 	}
 	return sent, err
-}
-
-// decode takes the reply out of a call that is done.
-func (r *request) decode(c *call) error {
-	switch c.field {
-	case fieldError:
-		var e atollv1.Error
-		if err := proto.Unmarshal(c.buf, &e); err != nil {
-			return fmt.Errorf("%w: %w", errMalformed, err)
-		}
-		return itemError(&e)
-	case fieldOf(r.msg):
-		r.reply = newReply(c.field)
-		if err := proto.Unmarshal(c.buf, r.reply); err != nil {
-			return fmt.Errorf("%w: %w", errMalformed, err)
-		}
-		return nil
-	default:
-		return errMalformed
-	}
 }

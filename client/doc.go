@@ -8,9 +8,17 @@
 //
 // # Endpoints
 //
-// Any node of a region serves any key, so a client needs one address and survives a node with more
-// than one. All endpoints of a client must belong to one region: a write is linearizable, and a
+// Any node of a region serves any key, so one address is enough to begin with; more than one survive a
+// node that is down just then. From them a client learns the region's nodes and leaders, and follows
+// them while it is used: requests go to the leader of their key's partition, and reads that any
+// replica may serve to all of them in turn. Addresses that cannot be reached from here cost nothing. All endpoints of a client must belong to one region: a write is linearizable, and a
 // retried write is recognised, within a region. Use one client per region to talk to several.
+//
+// # Streams
+//
+// Gets, Puts, Deletes and the operations of counters and sets share one HTTP/2 stream per node. What
+// waits to be sent goes out as one message, so a request's cost falls with the number of callers.
+// Requests go one by one where streams do not get through, and with [WithUnary].
 //
 // # Outcomes and retries
 //

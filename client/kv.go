@@ -16,7 +16,7 @@ import (
 func (c *Client) Get(ctx context.Context, key string, opts ...ReadOption) (Value, error) {
 	cfg := readConfigOf(opts)
 	res, err := do[*atollv1.GetResponse](ctx, c.shared, "", &request{
-		namespace: c.namespace, key: key, anywhere: cfg.anywhere(),
+		namespace: c.namespace, key: key, anywhere: cfg.anywhere(), informs: cfg.info != nil,
 		msg: &atollv1.GetRequest{Key: key, Namespace: c.namespace, Options: cfg.options()},
 	})
 	if err != nil {
@@ -37,7 +37,7 @@ func (c *Client) Put(ctx context.Context, key string, value []byte, opts ...Writ
 	cfg := writeConfigOf(opts)
 	req := c.putRequest(key, value, &cfg)
 	req.Options = cfg.options()
-	res, err := do[*atollv1.PutResponse](ctx, c.shared, cfg.opID, &request{namespace: c.namespace, key: key, msg: req})
+	res, err := do[*atollv1.PutResponse](ctx, c.shared, cfg.opID, &request{namespace: c.namespace, key: key, informs: cfg.info != nil, msg: req})
 	if err != nil {
 		return "", err
 	}
@@ -58,7 +58,7 @@ func (c *Client) Delete(ctx context.Context, key string, opts ...WriteOption) (e
 	cfg := writeConfigOf(opts)
 	req := c.deleteRequest(key, &cfg)
 	req.Options = cfg.options()
-	res, err := do[*atollv1.DeleteResponse](ctx, c.shared, cfg.opID, &request{namespace: c.namespace, key: key, msg: req})
+	res, err := do[*atollv1.DeleteResponse](ctx, c.shared, cfg.opID, &request{namespace: c.namespace, key: key, informs: cfg.info != nil, msg: req})
 	if err != nil {
 		return false, err
 	}
@@ -103,7 +103,7 @@ func (c *Client) update(ctx context.Context, key string, op *atollv1.Op, opts []
 	cfg := writeConfigOf(opts)
 	req := c.updateRequest(key, op, &cfg)
 	req.Options = cfg.options()
-	res, err := do[*atollv1.UpdateResponse](ctx, c.shared, cfg.opID, &request{namespace: c.namespace, key: key, msg: req})
+	res, err := do[*atollv1.UpdateResponse](ctx, c.shared, cfg.opID, &request{namespace: c.namespace, key: key, informs: cfg.info != nil, msg: req})
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +114,7 @@ func (c *Client) update(ctx context.Context, key string, op *atollv1.Op, opts []
 func (c *Client) query(ctx context.Context, key string, q *atollv1.QueryOp, opts []ReadOption) (*atollv1.QueryResult, error) {
 	cfg := readConfigOf(opts)
 	res, err := do[*atollv1.QueryResponse](ctx, c.shared, "", &request{
-		namespace: c.namespace, key: key, anywhere: cfg.anywhere(),
+		namespace: c.namespace, key: key, anywhere: cfg.anywhere(), informs: cfg.info != nil,
 		msg: &atollv1.QueryRequest{Key: key, Namespace: c.namespace, Query: q, Options: cfg.options()},
 	})
 	if err != nil {

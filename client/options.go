@@ -32,14 +32,17 @@ type writeConfig struct {
 }
 
 func writeConfigOf(opts []WriteOption) writeConfig {
-	var c writeConfig
+	if len(opts) == 0 {
+		return writeConfig{opID: newOpID()}
+	}
+	c := new(writeConfig)
 	for _, opt := range opts {
-		opt.applyWrite(&c)
+		opt.applyWrite(c)
 	}
 	if c.opID == "" {
 		c.opID = newOpID()
 	}
-	return c
+	return *c
 }
 
 func (c *writeConfig) options() *atollv1.WriteOptions {
@@ -66,11 +69,14 @@ func (c *readConfig) anywhere() bool {
 }
 
 func readConfigOf(opts []ReadOption) readConfig {
-	var c readConfig
-	for _, opt := range opts {
-		opt.applyRead(&c)
+	if len(opts) == 0 {
+		return readConfig{} // without an allocation, as most reads
 	}
-	return c
+	c := new(readConfig)
+	for _, opt := range opts {
+		opt.applyRead(c)
+	}
+	return *c
 }
 
 func (c *readConfig) options() *atollv1.ReadOptions {

@@ -13,6 +13,8 @@ import (
 type request struct {
 	namespace, key string
 	anywhere       bool // any replica may serve it as well as the leader
+	informs        bool // the caller wants to know who answered
+	place          *place
 	msg            proto.Message
 	reply          proto.Message // nil until there is one
 }
@@ -21,13 +23,17 @@ type request struct {
 type informed interface{ GetInfo() *atollv1.ReplyInfo }
 
 func (r *request) try(ctx context.Context, s *shared, a attempt) (*endpoint, bool, error) {
-	place := s.place(r.namespace, r.key)
-	e := s.choose(ctx, place, r.anywhere, a.avoid)
+	r.place = s.place(r.namespace, r.key)
+	e := s.choose(ctx, r.place, r.anywhere, a.avoid)
 	sent, err := s.send(ctx, e, r, a)
-	if reply, ok := r.reply.(informed); ok && err == nil && !r.anywhere {
-		place.ledBy(reply.GetInfo().GetNode())
-	}
 	return e, sent, err
+}
+
+// answeredBy learns from a reply: only leaders answer what not every replica may, whoever was asked.
+func (r *request) answeredBy(node []byte) {
+	if !r.anywhere {
+		r.place.ledBy(node)
+	}
 }
 
 // send makes one try at one endpoint: over its stream if it takes streams.
@@ -46,6 +52,9 @@ func (s *shared) send(ctx context.Context, e *endpoint, r *request, a attempt) (
 		r.reply, err = e.call(ctx, r.msg)
 		return err
 	})
+	if told, ok := r.reply.(informed); ok && err == nil {
+		r.answeredBy([]byte(told.GetInfo().GetNode()))
+	}
 	return sent || connected, err
 }
 

@@ -32,14 +32,14 @@ type place struct {
 }
 
 // ledBy notes that a node answered what a leader answers.
-func (p *place) ledBy(name string) {
-	if p == nil || name == "" {
+func (p *place) ledBy(name []byte) {
+	if p == nil || len(name) == 0 {
 		return
 	}
-	if l := p.leader.Load(); l != nil && l.name == name {
+	if l := p.leader.Load(); l != nil && l.name == string(name) {
 		return
 	}
-	if n := p.directory.nodes[name]; n != nil {
+	if n := p.directory.nodes[string(name)]; n != nil {
 		p.leader.Store(n)
 	}
 }
@@ -120,7 +120,7 @@ func (s *shared) learnFrom(ctx context.Context, e *endpoint, t tryer, fault *Err
 	switch fault.Reason {
 	case ReasonNotOwner, ReasonStaleEpoch:
 		if r, ok := t.(*request); ok && !r.anywhere {
-			s.place(r.namespace, r.key).ledBy(fault.Metadata["node"])
+			s.place(r.namespace, r.key).ledBy([]byte(fault.Metadata["node"]))
 		}
 		s.wantTopology()
 	case ReasonUnreachable:

@@ -90,6 +90,7 @@ func (p *pipe) expiredLocked(now time.Time) []*call {
 	for i := p.mu.head; i < len(p.mu.queue); i++ {
 		take(&p.mu.queue[i])
 	}
+	p.trimLocked()
 	if p.mu.inFlight == 0 {
 		return expired
 	}
