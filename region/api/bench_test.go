@@ -48,6 +48,8 @@ func (p *instant) WriteLocal(context.Context, string, []replica.Op) error { retu
 
 func (p *instant) SubmitQueued(context.Context, [][]byte) error { return nil }
 
+func (p *instant) Watch([]byte) (Feed, error) { return nil, region.ErrTooManyWatchers }
+
 func (p *instant) Read(_ context.Context, o region.ReadOptions, fn func(*replica.Replica, hlc.Time) error) (region.ReadInfo, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

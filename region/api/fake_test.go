@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"strconv"
 	"sync"
 	"time"
 
@@ -17,6 +18,10 @@ import (
 // that the test chooses.
 type fakeGroup struct {
 	mu        sync.Mutex
+	log       []region.Change // what feeds tell
+	floor     int             // how much of it is forgotten
+	behind    int             // how many feeds are to fall behind
+	changed   chan struct{}   // closed at the next change
 	memory    *replica.Memory
 	actor     crdt.Actor
 	leader    topology.NodeID
@@ -121,6 +126,13 @@ func (r *fakeReplica) Write(ctx context.Context, opID string, ops []replica.Op) 
 		return region.WriteResult{}, err
 	}
 	r.memory, r.known[opID] = next, outcomes
+	for i := range ops {
+		t := ops[i].Type
+		if t == 0 {
+			t = crdt.TypeLWWRegister
+		}
+		r.changeLocked(region.Change{Namespace: ops[i].Namespace, Key: ops[i].Key, Type: t, Cause: region.CauseLocal})
+	}
 	if r.afterDo != nil {
 		return region.WriteResult{}, r.afterDo()
 	}
@@ -209,4 +221,84 @@ func (r *fakeReplica) promiseLocked(o region.ReadOptions) (region.ReadInfo, erro
 		}
 	}
 	return info, nil
+}
+
+func (g *fakeGroup) changeLocked(c region.Change) {
+	g.log = append(g.log, c)
+	g.stirLocked()
+}
+
+func (g *fakeGroup) stirLocked() {
+	if g.changed != nil {
+		close(g.changed)
+		g.changed = nil
+	}
+}
+
+// forget makes the changes so far unknown, and the given number of feeds fall behind. With lost, they
+// have not told all of them.
+func (g *fakeGroup) forget(behind int, lost bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.floor, g.behind = len(g.log), behind
+	if lost {
+		g.floor++
+	}
+	g.stirLocked()
+}
+
+// fakeFeed tells of the changes of a fakeGroup. Its cursor is how many it has told.
+type fakeFeed struct {
+	*fakeGroup
+	next   int
+	resync bool
+}
+
+func (r *fakeReplica) Watch(cursor []byte) (Feed, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f := &fakeFeed{fakeGroup: r.fakeGroup, next: len(r.log)}
+	if len(cursor) > 0 {
+		at, err := strconv.Atoi(string(cursor))
+		if err != nil {
+			return nil, region.ErrBadCursor
+		}
+		if f.resync = at < r.floor; !f.resync {
+			f.next = at
+		}
+	}
+	return f, nil
+}
+
+func (f *fakeFeed) Resync() bool { return f.resync }
+
+func (f *fakeFeed) Cursor() []byte { return strconv.AppendInt(nil, int64(f.next), 10) }
+
+func (f *fakeFeed) Close() {}
+
+func (f *fakeFeed) Next(ctx context.Context) ([]region.Change, error) {
+	for {
+		f.mu.Lock()
+		if f.behind > 0 {
+			f.behind--
+			f.mu.Unlock()
+			return nil, region.ErrFeedBehind
+		}
+		if f.next < len(f.log) {
+			found := f.log[f.next:len(f.log):len(f.log)]
+			f.next = len(f.log)
+			f.mu.Unlock()
+			return found, nil
+		}
+		if f.changed == nil {
+			f.changed = make(chan struct{})
+		}
+		changed := f.changed
+		f.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-changed:
+		}
+	}
 }

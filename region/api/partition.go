@@ -27,8 +27,22 @@ type Partition interface {
 	WriteLocal(ctx context.Context, opID string, ops []replica.Op) error
 	// SubmitQueued has the leader judge encoded writes of a node's queue.
 	SubmitQueued(ctx context.Context, writes [][]byte) error
+	// Watch follows this replica's changes from a cursor on; an empty one means from now on.
+	Watch(cursor []byte) (Feed, error)
 	// Read calls fn with a view that keeps the promise asked for.
 	Read(ctx context.Context, o region.ReadOptions, fn func(r *replica.Replica, now hlc.Time) error) (region.ReadInfo, error)
+}
+
+// Feed tells of a replica's changes. *region.Feed is one.
+type Feed interface {
+	// Next waits for the next changes. The error is region.ErrFeedBehind if the caller was too slow.
+	Next(ctx context.Context) ([]region.Change, error)
+	// Cursor returns where the feed is: behind what Next returned last.
+	Cursor() []byte
+	// Resync reports whether what happened since the cursor is not known any more.
+	Resync() bool
+	// Close ends the feed.
+	Close()
 }
 
 // Hosted returns this node's replica of a partition, or an error that matches region.ErrNotHosted.
@@ -41,8 +55,20 @@ func HostedBy(n *region.Node) Hosted {
 		if err != nil {
 			return nil, err // not p: a nil *region.Partition is no nil Partition
 		}
-		return p, nil
+		return hosted{p}, nil
 	}
+}
+
+// hosted makes a *region.Partition a Partition.
+type hosted struct{ *region.Partition }
+
+// Watch follows the partition's changes.
+func (h hosted) Watch(cursor []byte) (Feed, error) {
+	feed, err := h.Partition.Watch(cursor)
+	if err != nil {
+		return nil, err // not feed: a nil *region.Feed is no nil Feed
+	}
+	return feed, nil
 }
 
 // Replication tells how far regions are apart.

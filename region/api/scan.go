@@ -263,27 +263,40 @@ func (s *Server) scanPage(ctx context.Context, r *peerv1.ScanPartitionRequest, h
 	})
 }
 
+// fillPage adds the keys of a range to a page until it is full.
 func fillPage(r *replica.Replica, now hlc.Time, req *peerv1.ScanPartitionRequest, page *peerv1.ScanPartitionResponse) error {
+	var found []replica.Object
 	size := 0
-	return r.Walk(req.GetNamespace(), req.GetStart(), req.GetEnd(), now, func(o replica.Object) (bool, error) {
-		if len(page.Entries) == int(req.GetLimit()) {
-			page.More = true
+	err := r.Walk(req.GetNamespace(), req.GetStart(), req.GetEnd(), now, func(o replica.Object) (bool, error) {
+		if page.More = len(found) == int(req.GetLimit()) || size > int(req.GetMaxBytes()); page.More {
 			return false, nil
 		}
-		entry := &atollv1.Entry{Key: o.Key, Type: atollv1.Type(o.Type), Version: o.Version, Ttl: timeLeft(&o, now)}
+		size += len(o.Key)
 		if !req.GetKeysOnly() {
-			typed, err := typedValue(r, &o)
-			if err != nil {
-				return false, err
+			size += len(o.Value)
+		}
+		found = append(found, o)
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	size = 0
+	for i := range found {
+		o := &found[i]
+		entry := &atollv1.Entry{Key: o.Key, Type: atollv1.Type(o.Type), Version: o.Version, Ttl: timeLeft(o, now)}
+		if !req.GetKeysOnly() {
+			entry.Value = o.Value
+			if entry.Typed, err = typedValue(r, o); err != nil {
+				return err
 			}
-			entry.Value, entry.Typed = o.Value, typed
 		}
 		size += proto.Size(entry)
 		if size > int(req.GetMaxBytes()) && len(page.Entries) > 0 {
 			page.More = true
-			return false, nil
+			return nil
 		}
 		page.Entries = append(page.Entries, entry)
-		return true, nil
-	})
+	}
+	return nil
 }

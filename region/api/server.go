@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,6 +46,8 @@ type Config struct {
 	// Ready returns why this node should get no requests for now, besides what the server sees
 	// itself; nil if it should. Optional.
 	Ready func() error
+	// MaxWatchers bounds how many watches this node serves at a time; 0 means 1000.
+	MaxWatchers int
 	// Transport carries requests to the region's other nodes. Optional.
 	Transport http.RoundTripper
 	Logger    *slog.Logger
@@ -63,11 +66,14 @@ type Server struct {
 	logger      *slog.Logger
 	clock       func() time.Time
 
+	maxWatchers int
+
 	placement [][]topology.NodeID
 	peers     map[topology.NodeID]*peer
 	leaders   []atomic.Pointer[peer] // who served last, of partitions that another node leads
 	infos     []*atollv1.ReplyInfo   // what every answer to a write of a partition says; never changed
 	topology  topologyCache
+	watching  watching
 	pipelined atomic.Int64 // bytes that the streams of pipelines have under way
 	closeIdle func()
 
@@ -91,9 +97,10 @@ func New(c Config) (*Server, error) {
 		cluster: c.Cluster, region: r, self: c.Self,
 		hosted: c.Hosted, replication: c.Replication, readyCheck: c.Ready,
 		logger: c.Logger, clock: c.Clock,
-		placement: c.Cluster.Placement(r),
-		leaders:   make([]atomic.Pointer[peer], c.Cluster.Partitions),
-		draining:  make(chan struct{}),
+		maxWatchers: cmp.Or(c.MaxWatchers, defaultWatchers),
+		placement:   c.Cluster.Placement(r),
+		leaders:     make([]atomic.Pointer[peer], c.Cluster.Partitions),
+		draining:    make(chan struct{}),
 	}
 	for i := range c.Cluster.Partitions {
 		s.infos = append(s.infos, s.replyInfo(topology.PartitionID(i)))

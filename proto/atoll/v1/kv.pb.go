@@ -3157,7 +3157,9 @@ type WatchResponse struct {
 	//	*WatchResponse_Heartbeat
 	//	*WatchResponse_Resync
 	Message isWatchResponse_Message `protobuf_oneof:"message"`
-	// Pass it on to go on behind this message. It covers all partitions.
+	// Pass it on to go on behind this message; a few events before it may come again. It covers all
+	// partitions. Empty where it would be large, and until the watch follows every partition: the last
+	// one holds.
 	Cursor        []byte `protobuf:"bytes,4,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3257,7 +3259,7 @@ func (*WatchResponse_Heartbeat) isWatchResponse_Message() {}
 
 func (*WatchResponse_Resync) isWatchResponse_Message() {}
 
-// Heartbeat says that the watch lives.
+// Heartbeat says that the watch lives. The first one says that it follows every partition.
 type Heartbeat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
