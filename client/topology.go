@@ -54,7 +54,12 @@ func (s *shared) learn(ctx context.Context) {
 		s.answerWants(ctx)
 	}()
 	for n := 0; ctx.Err() == nil; n++ {
-		told, err := s.followTopology(ctx, s.teacher(n))
+		told := false
+		err := followTopology(ctx, s.teacher(n), func(t *atollv1.Topology) bool {
+			told = true
+			s.install(t)
+			return true
+		})
 		wait := backoff(n+1, 0)
 		switch {
 		case told:
@@ -103,20 +108,22 @@ func (s *shared) answerWants(ctx context.Context) {
 	}
 }
 
-// followTopology learns from one node until its stream ends, and reports whether it told anything.
-func (s *shared) followTopology(ctx context.Context, e *endpoint) (told bool, err error) {
+// followTopology hands on what one node tells until its stream ends, which it returns the reason of, or
+// nil if the caller wants no more.
+func followTopology(ctx context.Context, e *endpoint, each func(*atollv1.Topology) bool) error {
 	stream, err := e.cluster.WatchTopology(ctx, &atollv1.WatchTopologyRequest{})
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer func() { _ = stream.Close() }()
 	for {
 		msg, err := stream.Receive()
 		if err != nil {
-			return told, err
+			return err
 		}
-		told = true
-		s.install(msg.GetTopology())
+		if !each(msg.GetTopology()) {
+			return nil
+		}
 	}
 }
 

@@ -271,6 +271,27 @@ func TestRefreshesAreLimited(t *testing.T) {
 	}
 }
 
+func TestTopologyIsReadAndWatched(t *testing.T) {
+	f := region(t, true)
+	c := newClient(t, []string{f.nodes[0].address})
+	now, err := c.Topology(testContext(t))
+	noError(t, err)
+	equal(t, "leader", now.GetPartitions()[3].GetLeader(), "n0")
+	var seen []string
+	for now, err := range c.WatchTopology(testContext(t)) {
+		noError(t, err)
+		if seen = append(seen, now.GetPartitions()[0].GetLeader()); len(seen) == 2 {
+			break
+		}
+		f.lead(1, 2)
+	}
+	equal(t, "leaders", strings.Join(seen, " "), "n0 n1")
+	old := newClient(t, []string{serve(t, &fakeServer{})})
+	for _, err := range old.WatchTopology(testContext(t)) {
+		equal(t, "refused by an older server", errors.Is(err, ErrInvalidArgument), true)
+	}
+}
+
 func TestPartitionOfIsTheServers(t *testing.T) {
 	// The vector that package topology's tests hold too.
 	if got := partitionOf("default", "hello", 4096); got != 3375 {
