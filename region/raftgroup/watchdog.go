@@ -43,11 +43,13 @@ type watchdog struct {
 	}
 	mu struct {
 		sync.Mutex
-		doubting bool   // the transfer timer is set
-		refusals int    // since the timer was set; 0 if it is not
-		progress bool   // since then
-		lowest   uint64 // one more than the lowest entry that the leader began after, since the last success
-		count    int    // of restarts
+		doubting bool // the transfer timer is set
+		watching bool // the append timer is set
+		moved    bool // since it was set
+		refusals int  // since anything moved
+		// lowest is one more than the lowest entry that the leader began after, since the last success.
+		lowest uint64
+		count  int // of restarts
 	}
 }
 
@@ -115,6 +117,7 @@ func (d *watchdog) restart(ctx context.Context, why string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.mu.count++
+	d.mu.refusals, d.mu.lowest = 0, 0
 	return nil
 }
 
@@ -125,7 +128,7 @@ func (d *watchdog) retire() *instance {
 	d.swap.closing = true
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.mu.doubting, d.mu.refusals = true, 1 // no timer is set any more
+	d.mu.doubting, d.mu.watching = true, true // no timer is set any more
 	d.transfer.Stop()
 	d.append.Stop()
 	return d.group.current.Load()
@@ -162,26 +165,28 @@ func (d *watchdog) appended(request *raft.AppendEntriesRequest, answer *raft.App
 	defer d.mu.Unlock()
 	switch {
 	case answer.Success:
-		d.mu.progress, d.mu.lowest = true, 0
+		d.mu.moved, d.mu.refusals, d.mu.lowest = true, 0, 0
 	case answer.Term != request.Term: // not its leader
 	case answer.NoRetryBackoff && (d.mu.lowest == 0 || request.PrevLogEntry+1 < d.mu.lowest):
 		// The leader looks for where the logs agree, an entry at a time.
-		d.mu.progress, d.mu.lowest = true, request.PrevLogEntry+1
-		fallthrough
+		d.mu.moved, d.mu.refusals, d.mu.lowest = true, 0, request.PrevLogEntry+1
 	default:
-		if d.mu.refusals++; d.mu.refusals == 1 {
-			d.mu.progress = false
+		d.mu.refusals++
+		if !d.mu.watching {
+			d.mu.watching, d.mu.moved = true, false
 			d.append.Reset(d.patience)
 		}
 	}
 }
 
-// checkAppend looks whether anything has moved since a refusal.
+// checkAppend looks whether anything has moved since a refusal. The leader tries ever more rarely, so
+// refusals count from long before.
 func (d *watchdog) checkAppend() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.mu.progress && d.mu.refusals >= stuckRefusals {
+	d.mu.watching = false
+	if !d.mu.moved && d.mu.refusals >= stuckRefusals {
+		d.mu.refusals = 0
 		d.want("it refuses what the leader sends")
 	}
-	d.mu.refusals = 0
 }
