@@ -46,8 +46,9 @@ type Machine struct {
 	clock   *hlc.Clock
 	view    atomic.Pointer[MachineView]
 	durable atomic.Pointer[Position]
-	flush   sync.Mutex // held by Flush, over its write
-	memory  *memory    // the applying goroutine's
+	flush   sync.Mutex       // held by Flush, over its write
+	memory  *memory          // the applying goroutine's
+	headers *replica.Headers // the same
 	feed    *changes
 
 	// waiting holds this node's own proposals that are not yet applied.
@@ -57,6 +58,9 @@ type Machine struct {
 	}
 	outboxChanged *broadcast
 }
+
+// headersKept is of how many user keys a partition keeps in memory what they hold, at least.
+const headersKept = 8192
 
 type proposalID struct{ proposer, proposal uint64 }
 
@@ -143,6 +147,7 @@ func (m *Machine) Apply(entries []Entry) error {
 		if err != nil {
 			return err
 		}
+		r.UseHeaders(m.headers)
 		s, err := loadMachineState(kv)
 		if err != nil {
 			return err
@@ -216,6 +221,7 @@ func (m *Machine) refresh() error {
 		if m.memory, err = loadMemory(kv); err != nil {
 			return err
 		}
+		m.headers = replica.NewHeaders(headersKept)
 		view := viewOf(r, &s)
 		m.publish(view)
 		m.durable.Store(&view.Position)

@@ -81,7 +81,7 @@ func (w *work) execute(now hlc.Time, op *Op) (Outcome, []Effect, error) {
 		return Outcome{}, nil, refuse(fmt.Errorf("%w: %w", ErrInvalidOperation, err))
 	}
 	needsValue := op.Condition.Kind == CondValue || op.Kind == OpExpire || op.Kind == OpPersist
-	held, err := readHoldings(w.kv, op.Namespace, op.Key, needsValue)
+	held, err := w.hold(op.Namespace, op.Key, needsValue)
 	if err != nil {
 		return Outcome{}, nil, err
 	}

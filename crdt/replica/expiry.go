@@ -32,6 +32,7 @@ func (w *work) putRegister(namespace, key string, old, reg *crdt.LWWRegister) er
 	if err != nil {
 		return err
 	}
+	w.wrote(object, reg)
 	return w.kv.Put(object, reg.Append(make([]byte, 0, len(reg.Value)+32)))
 }
 
@@ -97,6 +98,7 @@ func (r *Replica) Expire(now, cut hlc.Time, limit int) ([]Name, error) {
 		if err := w.kv.Delete(s.key); err != nil {
 			return nil, err
 		}
+		w.wrote(s.object, nil)
 		if err := w.kv.Delete(s.object); err != nil {
 			return nil, err
 		}

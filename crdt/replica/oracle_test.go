@@ -63,6 +63,9 @@ type site struct {
 type node struct {
 	kv *Memory
 	r  *Replica
+	// headers is kept over reopening; only leaders have one, so that a wrong one makes them differ from
+	// their followers.
+	headers *Headers
 }
 
 func (n *node) reopen(self crdt.Actor) error {
@@ -70,6 +73,9 @@ func (n *node) reopen(self crdt.Actor) error {
 		return err
 	}
 	r, err := Open(n.kv, self)
+	if err == nil {
+		r.UseHeaders(n.headers)
+	}
 	n.r = r
 	return err
 }
@@ -79,6 +85,8 @@ func newWorld(seed uint64, regions int, causal bool) *world {
 	for i := range regions {
 		s := &site{actor: crdt.Actor(i + 1), clock: 1000 + w.rng.Int64N(50)}
 		s.leader, s.follower = newNode(s.actor), newNode(s.actor)
+		s.leader.headers = NewHeaders(2)
+		s.leader.r.UseHeaders(s.leader.headers)
 		w.regions = append(w.regions, s)
 	}
 	return w
@@ -90,7 +98,7 @@ func newNode(self crdt.Actor) *node {
 	if err != nil {
 		panic(err)
 	}
-	return &node{kv, r}
+	return &node{kv: kv, r: r}
 }
 
 func (w *world) note(format string, args ...any) {

@@ -11,9 +11,10 @@ import (
 // is used by one goroutine at a time. After an error that is not a refusal it must not be used any
 // more, and the transaction must not be committed.
 type Replica struct {
-	kv    KV
-	meta  *meta
-	dirty bool
+	kv      KV
+	meta    *meta
+	dirty   bool
+	headers *Headers
 }
 
 // Open reads the replica that kv holds; an empty kv becomes a new replica of self. If kv holds a
@@ -74,16 +75,19 @@ type work struct {
 	kv   KV
 	meta *meta
 	over *overlay // nil if kv is the replica's own
+	// headers is the replica's; touched names what a staged work wrote.
+	headers *Headers
+	touched [][]byte
 }
 
 // begin starts a work. A staged one changes nothing until commit. One that is not staged writes at
 // once, and so must find all reasons to refuse before its first write.
 func (r *Replica) begin(staged bool) *work {
 	if !staged {
-		return &work{kv: r.kv, meta: r.meta}
+		return &work{kv: r.kv, meta: r.meta, headers: r.headers}
 	}
 	over := &overlay{base: r.kv}
-	return &work{kv: over, meta: r.meta.clone(), over: over}
+	return &work{kv: over, meta: r.meta.clone(), over: over, headers: r.headers}
 }
 
 // commit makes a work's changes the replica's.
@@ -94,6 +98,11 @@ func (r *Replica) commit(w *work) error {
 	if w.over != nil {
 		if err := w.over.apply(); err != nil {
 			return err
+		}
+		for _, prefix := range w.touched {
+			if r.headers != nil {
+				r.headers.forget(prefix)
+			}
 		}
 	}
 	r.meta, r.dirty = w.meta, true
@@ -166,6 +175,7 @@ func (w *work) dots(kid uint64, element []byte) (crdt.DotSet, error) {
 
 // putSet writes a set's header, or deletes it if the set has no elements left.
 func (w *work) putSet(objectKey []byte, h setHeader) error {
+	w.wrote(objectKey, nil)
 	if h.count == 0 {
 		return w.kv.Delete(objectKey)
 	}
@@ -174,6 +184,7 @@ func (w *work) putSet(objectKey []byte, h setHeader) error {
 
 // putCounter writes a counter, or deletes it if it has no rows left.
 func (w *work) putCounter(objectKey []byte, c counterState) error {
+	w.wrote(objectKey, nil)
 	if c.rows.Len() == 0 {
 		return w.kv.Delete(objectKey)
 	}
