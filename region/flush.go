@@ -11,7 +11,7 @@ import (
 // What is applied waits in memory to be written to the state file: so long, unless it is much. The log
 // has it meanwhile, and a restart applies it anew.
 const (
-	flushEvery = 2 * time.Second
+	flushEvery = 5 * time.Second
 	// flushesAtOnce bounds how many partitions of a node write at once, so that the log's own writes
 	// need not wait for many.
 	flushesAtOnce = 1

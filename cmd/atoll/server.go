@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
@@ -14,6 +15,10 @@ import (
 	"github.com/atolldb/atoll/region/store"
 	"github.com/atolldb/atoll/region/transport"
 )
+
+// collectAt lets the heap grow to four times what is live before it is collected. Little of a server is
+// live, and it allocates with every request.
+const collectAt = 300
 
 func newServer(a *app) *cobra.Command {
 	var path string
@@ -67,6 +72,9 @@ func (a *app) printConfig(path string, cfg *config.Config) error {
 
 func (a *app) serve(ctx context.Context, cfg *config.Config) error {
 	runtime.GOMAXPROCS(cfg.MaxProcs)
+	if a.getenv("GOGC") == "" {
+		debug.SetGCPercent(collectAt)
+	}
 	logger := slog.New(slog.NewJSONHandler(a.stderr, &slog.HandlerOptions{Level: cfg.LogLevel}))
 	if effective, err := cfg.Effective(); err == nil {
 		logger.Info("configuration", "version", buildInfo().Version, "effective", string(effective))
