@@ -69,39 +69,26 @@ func (a *application) addAll(now hlc.Time, commands []*logv1.Command, members []
 	if err != nil {
 		return false, err
 	}
-	value := start
-	var fresh []int
-	for _, i := range members {
-		w := commands[i].GetWrite()
-		if w.GetOpId() != "" {
-			outcomes, ok, err := a.recall(w)
-			if refused, other := refusal(err); other != nil {
-				return false, other
-			} else if err != nil || ok {
-				results[i] = result{outcomes: outcomes, repeated: ok, err: refused.err}
-				continue
-			}
-		}
-		delta := w.GetOperations()[0].GetDelta()
-		next := value + delta
-		if (next > value) != (delta > 0) && delta != 0 || twice(commands, fresh, w) {
-			return false, nil
-		}
-		value = next
-		fresh = append(fresh, i)
+	fresh, err := a.unknown(commands, members, results)
+	if err != nil {
+		return false, err
+	}
+	end, ok := addUp(start, commands, fresh)
+	if !ok {
+		return false, nil
 	}
 	if len(fresh) == 0 {
 		return true, nil
 	}
 	op := decodeOperations(commands[fresh[0]].GetWrite().GetOperations())
-	op[0].Delta = value - start
+	op[0].Delta = end - start
 	outcomes, err := a.execute(now, op)
 	if refused, other := refusal(err); other != nil {
 		return false, other
 	} else if refused.err != nil {
 		return false, nil // one by one, each has its own reason
 	}
-	value = start
+	value := start
 	for n, i := range fresh {
 		w := commands[i].GetWrite()
 		value += w.GetOperations()[0].GetDelta()
@@ -114,6 +101,44 @@ func (a *application) addAll(now hlc.Time, commands []*logv1.Command, members []
 		}
 	}
 	return true, nil
+}
+
+// unknown returns the commands whose op_id is not remembered, and answers the others.
+func (a *application) unknown(commands []*logv1.Command, members []int, results []result) ([]int, error) {
+	var fresh []int
+	for _, i := range members {
+		w := commands[i].GetWrite()
+		if w.GetOpId() == "" {
+			fresh = append(fresh, i)
+			continue
+		}
+		outcomes, ok, err := a.recall(w)
+		refused, other := refusal(err)
+		switch {
+		case other != nil:
+			return nil, other
+		case refused.err != nil || ok:
+			results[i] = result{outcomes: outcomes, repeated: ok, err: refused.err}
+		default:
+			fresh = append(fresh, i)
+		}
+	}
+	return fresh, nil
+}
+
+// addUp returns what a counter would be after the additions. It reports false if one would overflow,
+// or an op_id is there twice.
+func addUp(value int64, commands []*logv1.Command, members []int) (int64, bool) {
+	for n, i := range members {
+		w := commands[i].GetWrite()
+		delta := w.GetOperations()[0].GetDelta()
+		next := value + delta
+		if delta != 0 && (next > value) != (delta > 0) || twice(commands, members[:n], w) {
+			return 0, false
+		}
+		value = next
+	}
+	return value, true
 }
 
 // counter returns a counter's value, 0 if there is none.

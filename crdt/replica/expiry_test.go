@@ -195,11 +195,15 @@ func TestExpireAndPersist(t *testing.T) {
 	if o, found, err := e.r.Lookup(expiryNS, "a", at(9999)); err != nil || !found || o.Expires != 0 || string(o.Value) != "1" {
 		t.Fatalf("%+v, %v, %v", o, found, err)
 	}
-	e.do(10000, Op{Kind: OpExpire, Key: "a", Expires: at(10001)})
+}
+
+func TestExpireAndPersistAreRefused(t *testing.T) {
+	e := newExpiring(t)
+	e.do(10000, Op{Kind: OpPut, Key: "a", Value: []byte("1"), Expires: at(10001)})
 	if out := e.do(10002, Op{Kind: OpPersist, Key: "a"}); out.Existed {
 		t.Fatalf("persisted what had expired: %+v", out)
 	}
-	_, _, err = e.r.Execute(at(10003), []Op{{Kind: OpExpire, Namespace: expiryNS, Key: "a"}})
+	_, _, err := e.r.Execute(at(10003), []Op{{Kind: OpExpire, Namespace: expiryNS, Key: "a"}})
 	var refused *OpError
 	if !errors.As(err, &refused) {
 		t.Fatalf("an expiry without an instant: %v", err)
