@@ -3,6 +3,7 @@ package raftgroup
 import (
 	"fmt"
 	"io"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 
@@ -18,6 +19,7 @@ type fsm struct {
 	machine   region.StateMachine
 	log       *raftlog.Group
 	onFailure func(error)
+	logger    *slog.Logger
 	mu        sync.Mutex // Raft applies and persists in different goroutines
 	failed    atomic.Bool
 	applied   signal // after every change of the machine's position
@@ -99,6 +101,7 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 	}
 	f.log.SetDurable(f.machine.Durable().Index)
 	f.applied.notify()
+	f.logger.Info("installed a snapshot", "index", f.machine.Position().Index, "bytes", received.meta.Size)
 	return nil
 }
 

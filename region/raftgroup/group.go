@@ -44,7 +44,7 @@ const (
 	leadershipQueue    = 16
 )
 
-// Config is what a group needs; all fields are required but the timeout.
+// Config is what a group needs; all fields are required but the timeout and the budget.
 type Config struct {
 	// Group numbers the group among the node's: its partition.
 	Group uint32
@@ -57,6 +57,8 @@ type Config struct {
 	// Dir takes snapshots on their way in. It is on the same file system as the state.
 	Dir    string
 	Logger *slog.Logger
+	// Budget bounds what this node's groups spend on sending snapshots; nil means one for this group.
+	Budget *Budget
 	// OnFailure is called when the state machine's storage fails: the process must end.
 	OnFailure func(error)
 	// ElectionTimeout is how long a leader may be silent; 0 means 800 ms and more by the member's place
@@ -71,6 +73,7 @@ type Group struct {
 	logs      logStore
 	log       *raftlog.Group
 	snapshots *snapshotStore
+	sends     *sends
 	layer     *transport.Layer
 	logger    *slog.Logger
 	self      topology.NodeID
@@ -98,11 +101,15 @@ var errLogLost = errors.New("the log was lost")
 // Run has ended or Close is called.
 func New(c Config) (*Group, error) {
 	logger := c.Logger.With("partition", c.Group)
+	if c.Budget == nil {
+		c.Budget = NewBudget(0)
+	}
 	g := &Group{
 		conf:      configuration(&c, logger),
-		fsm:       &fsm{machine: c.Machine, log: c.Log, onFailure: c.OnFailure},
+		fsm:       &fsm{machine: c.Machine, log: c.Log, onFailure: c.OnFailure, logger: logger},
 		log:       c.Log,
-		snapshots: &snapshotStore{machine: c.Machine, dir: c.Dir},
+		snapshots: &snapshotStore{machine: c.Machine, dir: c.Dir, budget: c.Budget},
+		sends:     &sends{budget: c.Budget, logger: logger},
 		layer:     c.Layer,
 		logger:    logger,
 		self:      c.Self, id: raft.ServerID(c.Self), members: c.Members,

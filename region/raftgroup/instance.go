@@ -27,6 +27,7 @@ type instance struct {
 func (g *Group) start() (*instance, error) {
 	i := &instance{trans: newNetwork(g.layer, g.self, g.logger), ended: make(chan struct{})}
 	i.trans.inbox.appended = g.dog.appended
+	i.trans.sends = g.sends
 	logs := g.logs
 	logs.onConflict = func() {
 		// What Raft would say of entries that are gone must not be heard: it might vote for somebody

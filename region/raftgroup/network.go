@@ -43,6 +43,7 @@ type network struct {
 	leader  atomic.Pointer[raft.ServerAddress] // the last address decoded; they are nearly all the same
 	waiters sync.Pool
 	transfers
+	sends *sends
 	// stall is how long a transfer may stand still; tests are in a hurry.
 	stall time.Duration
 	once  sync.Once
@@ -58,6 +59,7 @@ type beat struct {
 func newNetwork(layer *transport.Layer, self topology.NodeID, logger *slog.Logger) *network {
 	n := &network{
 		layer: layer, self: raft.ServerAddress(self), selfBytes: []byte(self), logger: logger,
+		sends: &sends{budget: NewBudget(0), logger: logger},
 		stall: transferStall, done: make(chan struct{}),
 	}
 	n.waiters.New = func() any { return newWaiter() }

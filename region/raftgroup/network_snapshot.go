@@ -139,7 +139,9 @@ func (g *guarded) Write(b []byte) (int, error) {
 }
 
 // InstallSnapshot implements raft.Transport.
-func (n *network) InstallSnapshot(_ raft.ServerID, to raft.ServerAddress, s *raft.InstallSnapshotRequest, answer *raft.InstallSnapshotResponse, data io.Reader) error {
+func (n *network) InstallSnapshot(_ raft.ServerID, to raft.ServerAddress, s *raft.InstallSnapshotRequest, answer *raft.InstallSnapshotResponse, data io.Reader) (err error) {
+	sending := n.sends.begin(topology.NodeID(to), s.Size, data)
+	defer func() { sending.end(err) }()
 	header, err := encodeSnapshot(s)
 	if err != nil {
 		return err
@@ -155,7 +157,7 @@ func (n *network) InstallSnapshot(_ raft.ServerID, to raft.ServerAddress, s *raf
 	defer n.remove(c)
 	conn := guard(c, n.stall)
 	// Neither end's own shortcuts: every chunk has its deadline.
-	if _, err := io.CopyBuffer(struct{ io.Writer }{conn}, struct{ io.Reader }{data}, make([]byte, transferChunk)); err != nil {
+	if _, err := io.CopyBuffer(struct{ io.Writer }{conn}, struct{ io.Reader }{sending}, make([]byte, transferChunk)); err != nil {
 		return fmt.Errorf("send snapshot: %w", err)
 	}
 	end := time.AfterFunc(installTimeout, conn.expire)

@@ -27,6 +27,7 @@ const receivedPrefix = "received-"
 type snapshotStore struct {
 	machine region.StateMachine
 	dir     string
+	budget  *Budget
 	mu      struct {
 		sync.Mutex
 		received map[string]*receivedSnapshot
@@ -68,12 +69,24 @@ func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, erro
 		delete(s.mu.received, id)
 		return &r.meta, r, nil
 	}
+	snapshot, err := s.openOutgoing()
+	if err != nil {
+		return nil, nil, err
+	}
+	return metaOf(snapshot.position, snapshot.size), snapshot, nil
+}
+
+// openOutgoing opens the state as of now for sending, within the node's budget.
+func (s *snapshotStore) openOutgoing() (*snapshotReader, error) {
+	if err := s.budget.begin(); err != nil {
+		return nil, err
+	}
 	snapshot, err := s.machine.OpenSnapshot()
 	if err != nil {
-		return nil, nil, fmt.Errorf("open snapshot: %w", err)
+		s.budget.end()
+		return nil, fmt.Errorf("open snapshot: %w", err)
 	}
-	meta := metaOf(snapshot.Position(), snapshot.Size())
-	return meta, newSnapshotReader(snapshot), nil
+	return newSnapshotReader(snapshot, s.budget.end), nil
 }
 
 // Create implements raft.SnapshotStore. Raft calls it for two ends: to witness the state machine's own
@@ -170,13 +183,22 @@ func (r *receivedSnapshot) Close() error {
 // snapshotReader turns a snapshot that writes itself into one that is read.
 type snapshotReader struct {
 	*io.PipeReader
-	snapshot region.Snapshot
+	position region.Position
+	size     int64
 	done     chan struct{}
+	close    func() error
 }
 
-func newSnapshotReader(s region.Snapshot) *snapshotReader {
+// newSnapshotReader calls onClosed once it is closed.
+func newSnapshotReader(s region.Snapshot, onClosed func()) *snapshotReader {
 	read, write := io.Pipe()
-	r := &snapshotReader{PipeReader: read, snapshot: s, done: make(chan struct{})}
+	r := &snapshotReader{PipeReader: read, position: s.Position(), size: s.Size(), done: make(chan struct{})}
+	r.close = sync.OnceValue(func() error {
+		defer onClosed()
+		err := read.Close()
+		<-r.done
+		return errors.Join(err, s.Close())
+	})
 	go func() {
 		defer close(r.done)
 		_, err := s.WriteTo(write)
@@ -185,9 +207,5 @@ func newSnapshotReader(s region.Snapshot) *snapshotReader {
 	return r
 }
 
-// Close implements io.Closer.
-func (r *snapshotReader) Close() error {
-	err := r.PipeReader.Close()
-	<-r.done
-	return errors.Join(err, r.snapshot.Close())
-}
+// Close implements io.Closer. More calls do nothing.
+func (r *snapshotReader) Close() error { return r.close() }
