@@ -223,6 +223,9 @@ func TestViewsSeeWholeUpdates(t *testing.T) {
 	}
 }
 
+// wholeBytes is how long a key's value is: some are kept among the small ones, some apart.
+func wholeBytes(round, key int) int { return round * (key + 1) * 37 % 1500 }
+
 // updateWhole writes update number round: every key gets it, but every seventh is deleted.
 func updateWhole(s *Store, keys, round int) error {
 	return s.Update(func(kv replica.KV) error {
@@ -232,7 +235,7 @@ func updateWhole(s *Store, keys, round int) error {
 			if (i+round)%7 == 0 {
 				err = kv.Delete(key)
 			} else {
-				err = kv.Put(key, fmt.Appendf(nil, "%06d%s", round, strings.Repeat("x", round%50)))
+				err = kv.Put(key, fmt.Appendf(nil, "%06d%s", round, strings.Repeat("x", wholeBytes(round, i))))
 			}
 			if err != nil {
 				return err
@@ -242,19 +245,19 @@ func updateWhole(s *Store, keys, round int) error {
 	})
 }
 
-// wholeUpdate returns which update of updateWhole a view shows.
+// wholeUpdate returns which update of updateWhole a view shows, 0 if none.
 func wholeUpdate(s *Store, keys int) (round int, err error) {
 	err = s.View(func(kv replica.KV) error {
 		seen := map[string]bool{}
 		err := kv.Scan(nil, nil, func(key, value []byte) (bool, error) {
-			var r int
-			if _, err := fmt.Sscanf(string(value[:6]), "%d", &r); err != nil {
+			var r, i int
+			if _, err := fmt.Sscanf(string(key)+" "+string(value[:6]), "k%d %d", &i, &r); err != nil {
 				return false, err
 			}
 			if round == 0 {
 				round = r
 			}
-			if r != round || len(value) != 6+round%50 {
+			if r != round || len(value) != 6+wholeBytes(round, i) {
 				return false, fmt.Errorf("key of update %d among those of %d", r, round)
 			}
 			seen[string(key)] = true
@@ -262,6 +265,9 @@ func wholeUpdate(s *Store, keys int) (round int, err error) {
 		})
 		if err != nil {
 			return err
+		}
+		if len(seen) == 0 {
+			return nil
 		}
 		for i := range keys {
 			key := fmt.Sprintf("k%02d", i)

@@ -96,7 +96,7 @@ func TestMismatchedLargeValuesAreCorrupt(t *testing.T) {
 		}
 		rewrite(t, path, change)
 		if _, err := Open(path, Options{}); !corrupt(err) {
-			t.Errorf("%s: opened with %v", name, err)
+			t.Fatalf("%s: opened with %v", name, err)
 		}
 		if name == "unreferenced" {
 			continue
