@@ -60,6 +60,11 @@ const benchKeys = 1000
 
 // benchServer serves partitions that cost nothing, and returns a client's connection to it.
 func benchServer(b *testing.B) *connect.Client {
+	_, conn := benchNode(b)
+	return conn
+}
+
+func benchNode(b *testing.B) (*Server, *connect.Client) {
 	cluster := &topology.Cluster{Name: "bench", Partitions: 16, ReplicationFactor: 1, Regions: []topology.Region{{
 		ID: 1, Name: "eu", Nodes: []topology.Node{{ID: "eu-0", API: "127.0.0.1:0"}},
 	}}}
@@ -87,7 +92,7 @@ func benchServer(b *testing.B) *connect.Client {
 	web.Config.Protocols.SetUnencryptedHTTP2(true)
 	web.Start()
 	b.Cleanup(web.Close)
-	return connect.NewClient(connecthttp.NewTransport(h2c(b), web.URL))
+	return s, connect.NewClient(connecthttp.NewTransport(h2c(b), web.URL))
 }
 
 func benchKey(i int) string { return fmt.Sprintf("user:%08d", i%benchKeys) }
@@ -128,8 +133,13 @@ func BenchmarkPipeline(b *testing.B) {
 	}
 }
 
-func benchPipeline(b *testing.B, s stream, callers int, request func(int) *demand) {
-	// More than one pack, so that the stream is one that packs.
+// pipelineStream is a client's stream over any transport.
+type pipelineStream interface {
+	Send(*demand) error
+	Receive() (*reply, error)
+}
+
+func benchPipeline(b *testing.B, s pipelineStream, callers int, request func(int) *demand) {
 	free := make(chan struct{}, callers)
 	for range callers {
 		free <- struct{}{}

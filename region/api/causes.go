@@ -93,16 +93,20 @@ func failureOf(err error) *failure {
 	return internalFault(err).because(err)
 }
 
+// refusals are errors of a proposed write that mean that nothing was done.
+var refusals = [...]error{
+	region.ErrNotLeader, region.ErrNotHosted, region.ErrShuttingDown, region.ErrOverloaded, region.ErrOpIDReused,
+	region.ErrBadCommand, region.ErrNotMergeable, region.ErrDiskFull, localqueue.ErrQueueFull, localqueue.ErrTooLarge,
+}
+
 // failureOfWrite returns the failure that an error of a proposed write is. What is not known to mean
 // that nothing was done may have been done.
 func failureOfWrite(ctx context.Context, err error) *failure {
 	ended := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
-	refused := errors.Is(err, region.ErrNotLeader) || errors.Is(err, region.ErrNotHosted) ||
-		errors.Is(err, region.ErrShuttingDown) || errors.Is(err, region.ErrOverloaded) ||
-		errors.Is(err, region.ErrOpIDReused) || errors.Is(err, region.ErrBadCommand) ||
-		errors.Is(err, localqueue.ErrQueueFull) || errors.Is(err, localqueue.ErrTooLarge) ||
-		errors.Is(err, region.ErrNotMergeable) || errors.Is(err, region.ErrDiskFull) ||
-		as[*replica.OpError](err) || as[*failure](err) || ended && ctx.Err() != nil
+	refused := as[*replica.OpError](err) || as[*failure](err) || ended && ctx.Err() != nil
+	for _, r := range refusals {
+		refused = refused || errors.Is(err, r)
+	}
 	if errors.Is(err, region.ErrOutcomeUnknown) || !refused {
 		return fail(reasonOutcomeUnknown, outcomeUnknownText).because(err)
 	}

@@ -249,6 +249,40 @@ func TestSetMembersPagesAndGetIsBounded(t *testing.T) {
 	}
 }
 
+type refusedCase struct {
+	field  string
+	reason reason
+	do     func() error
+}
+
+func mustRefuse(t *testing.T, cases []refusedCase) {
+	t.Helper()
+	for i, tc := range cases {
+		f := wantReason(t, tc.do(), tc.reason)
+		if f.metadata["field"] != tc.field || !strings.Contains(f.message, tc.field) {
+			t.Errorf("case %d: field is %q (%s), want %s", i, f.metadata["field"], f.message, tc.field)
+		}
+	}
+}
+
+func TestRefusedReadOptions(t *testing.T) {
+	ctx := testContext(t)
+	kv := setup(t, 1, 1, 0).kv("eu-0")
+	get := func(o *atollv1.ReadOptions) func() error {
+		return func() error { _, err := kv.Get(ctx, &atollv1.GetRequest{Key: "k", Options: o}); return err }
+	}
+	mustRefuse(t, []refusedCase{
+		{"options.consistency", reasonInvalidArgument, get(&atollv1.ReadOptions{Consistency: atollv1.Consistency_CONSISTENCY_SESSION})},
+		{"options.max_staleness", reasonInvalidArgument, get(&atollv1.ReadOptions{Consistency: atollv1.Consistency_CONSISTENCY_BOUNDED})},
+		{"options.max_staleness", reasonInvalidArgument, get(&atollv1.ReadOptions{Consistency: atollv1.Consistency_CONSISTENCY_BOUNDED, MaxStaleness: durationpb.New(-1)})},
+		{"options.max_staleness", reasonInvalidArgument, get(&atollv1.ReadOptions{Consistency: atollv1.Consistency_CONSISTENCY_BOUNDED, MaxStaleness: durationpb.New(25 * time.Hour)})},
+		{"options.max_staleness", reasonInvalidArgument, get(&atollv1.ReadOptions{MaxStaleness: durationpb.New(1)})},
+		{"options.strategy", reasonInvalidArgument, get(&atollv1.ReadOptions{Strategy: 99})},
+		{"options.on_stale", reasonInvalidArgument, get(&atollv1.ReadOptions{OnStale: 99})},
+		{"options.session", reasonInvalidArgument, get(&atollv1.ReadOptions{Session: []byte("s")})},
+	})
+}
+
 func TestRefusedRequests(t *testing.T) {
 	ctx := testContext(t)
 	r := setup(t, 1, 1, 0)
@@ -258,17 +292,10 @@ func TestRefusedRequests(t *testing.T) {
 	put := func(p *atollv1.PutRequest) func() error {
 		return func() error { _, err := kv.Put(ctx, p); return err }
 	}
-	get := func(o *atollv1.ReadOptions) func() error {
-		return func() error { _, err := kv.Get(ctx, &atollv1.GetRequest{Key: "k", Options: o}); return err }
-	}
 	update := func(u *atollv1.UpdateRequest) func() error {
 		return func() error { _, err := kv.Update(ctx, u); return err }
 	}
-	cases := []struct {
-		field  string
-		reason reason
-		do     func() error
-	}{
+	cases := []refusedCase{
 		{"key", reasonInvalidKey, put(&atollv1.PutRequest{})},
 		{"key", reasonInvalidKey, put(&atollv1.PutRequest{Key: long})},
 		{"namespace", reasonInvalidArgument, put(&atollv1.PutRequest{Key: "k", Namespace: long})},
@@ -282,14 +309,6 @@ func TestRefusedRequests(t *testing.T) {
 		{"condition.scope", reasonInvalidArgument, put(&atollv1.PutRequest{Key: "k", Condition: &atollv1.Condition{Scope: atollv1.Scope_SCOPE_HOME}})},
 		{"condition.if_absent", reasonInvalidArgument, put(&atollv1.PutRequest{Key: "k", Condition: &atollv1.Condition{Test: &atollv1.Condition_IfAbsent{}}})},
 		{"condition.if_value", reasonValueTooLarge, put(&atollv1.PutRequest{Key: "k", Condition: &atollv1.Condition{Test: &atollv1.Condition_IfValue{IfValue: big}}})},
-		{"options.consistency", reasonInvalidArgument, get(&atollv1.ReadOptions{Consistency: atollv1.Consistency_CONSISTENCY_SESSION})},
-		{"options.max_staleness", reasonInvalidArgument, get(&atollv1.ReadOptions{Consistency: atollv1.Consistency_CONSISTENCY_BOUNDED})},
-		{"options.max_staleness", reasonInvalidArgument, get(&atollv1.ReadOptions{Consistency: atollv1.Consistency_CONSISTENCY_BOUNDED, MaxStaleness: durationpb.New(-1)})},
-		{"options.max_staleness", reasonInvalidArgument, get(&atollv1.ReadOptions{Consistency: atollv1.Consistency_CONSISTENCY_BOUNDED, MaxStaleness: durationpb.New(25 * time.Hour)})},
-		{"options.max_staleness", reasonInvalidArgument, get(&atollv1.ReadOptions{MaxStaleness: durationpb.New(1)})},
-		{"options.strategy", reasonInvalidArgument, get(&atollv1.ReadOptions{Strategy: 99})},
-		{"options.on_stale", reasonInvalidArgument, get(&atollv1.ReadOptions{OnStale: 99})},
-		{"options.session", reasonInvalidArgument, get(&atollv1.ReadOptions{Session: []byte("s")})},
 		{"op", reasonInvalidArgument, update(&atollv1.UpdateRequest{Key: "k"})},
 		{"ttl", reasonInvalidArgument, update(&atollv1.UpdateRequest{Key: "k", Op: counterAdd(1), Ttl: durationpb.New(1)})},
 		{"condition.if_value", reasonInvalidArgument, update(&atollv1.UpdateRequest{
@@ -312,12 +331,7 @@ func TestRefusedRequests(t *testing.T) {
 			return err
 		}},
 	}
-	for i, tc := range cases {
-		f := wantReason(t, tc.do(), tc.reason)
-		if f.metadata["field"] != tc.field || !strings.Contains(f.message, tc.field) {
-			t.Errorf("case %d: field is %q (%s), want %s", i, f.metadata["field"], f.message, tc.field)
-		}
-	}
+	mustRefuse(t, cases)
 	if r.groups[0].writes+r.groups[0].reads > 0 {
 		t.Error("a refused request reached the partition")
 	}

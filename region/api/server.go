@@ -113,6 +113,19 @@ func New(c Config) (*Server, error) {
 // health and reflection. Serve it with HTTP/1.1 and unencrypted HTTP/2, and without a WriteTimeout,
 // which would cut scans short.
 func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	connecthttp.Mount(mux, s.newRPC(), connecthttp.WithReadMaxBytes(readMaxBytes), connecthttp.WithCompressMinBytes(compressMinBytes),
+		connecthttp.WithConditionalOptions(compressNoPipeline))
+	reflector := grpcreflect.NewStaticReflector(servedNames()...)
+	mux.Handle(grpcreflect.NewHandlerV1(reflector))
+	mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector))
+	mux.HandleFunc("/healthz", s.serveHealthz)
+	mux.HandleFunc("/readyz", s.serveReadyz)
+	return mux
+}
+
+// newRPC returns what serves every service, over whatever transport.
+func (s *Server) newRPC() *connect.Server {
 	rpc := connect.NewServer(s.surround)
 	rpc.SetUnknownHandler(func(_ context.Context, spec connect.Spec, _ connect.ServerStream) error {
 		return fail(reasonUnimplemented, "there is no procedure "+spec.Procedure)
@@ -122,16 +135,7 @@ func (s *Server) Handler() http.Handler {
 	atollv1connect.RegisterClusterHandler(rpc, (*clusterService)(s))
 	peerv1connect.RegisterPeerHandler(rpc, (*peerService)(s))
 	s.registerHealth(rpc)
-
-	mux := http.NewServeMux()
-	connecthttp.Mount(mux, rpc, connecthttp.WithReadMaxBytes(readMaxBytes), connecthttp.WithCompressMinBytes(compressMinBytes),
-		connecthttp.WithConditionalOptions(compressNoPipeline))
-	reflector := grpcreflect.NewStaticReflector(servedNames()...)
-	mux.Handle(grpcreflect.NewHandlerV1(reflector))
-	mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector))
-	mux.HandleFunc("/healthz", s.serveHealthz)
-	mux.HandleFunc("/readyz", s.serveReadyz)
-	return mux
+	return rpc
 }
 
 // compressNoPipeline leaves packed answers as they are: to compress them would cost many times what
