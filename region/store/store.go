@@ -16,7 +16,7 @@ import (
 const (
 	// mapBytes is mapped at once, however small the file: growing the map waits for every open read
 	// transaction, a snapshot on its way to a slow peer included. It is address space, not memory.
-	mapBytes = 1 << 30
+	mapBytes = 16 << 30
 	// growBytes is by how much the file grows at once: each growth costs a sync.
 	growBytes = 4 << 20
 	// lockWait is how long Open waits for the file's lock by default.
@@ -41,7 +41,8 @@ type Options struct {
 	FlushBytes int64
 	// MaxBuffered is how many bytes may be buffered before Update waits for a Flush; 0 means 32 MiB.
 	MaxBuffered int64
-	// OnFailure is called once, with the cause, when a commit fails: the process should end.
+	// OnFailure is called once, with the cause, when a commit fails or Scrub finds damage: the process
+	// should end. It must not call the store.
 	OnFailure func(error)
 	// LockWait bounds the wait for the file's lock; 0 means one second.
 	LockWait time.Duration
