@@ -39,7 +39,7 @@ type app struct {
 
 func (a *app) close() {
 	for _, c := range a.clients {
-		_ = c.Close() // only drops idle connections
+		_ = c.Close() // has no error
 	}
 }
 
@@ -55,11 +55,12 @@ func (a *app) servers() []string {
 	return servers
 }
 
-func (a *app) dial(servers []string) (*client.Client, error) {
+func (a *app) dial(servers []string, opts ...client.Option) (*client.Client, error) {
 	if a.flags.timeout <= 0 {
 		return nil, usagef("--timeout must be positive")
 	}
-	c, err := client.New(servers, client.WithNamespace(a.flags.namespace), client.WithTimeout(a.flags.timeout))
+	opts = append(opts, client.WithNamespace(a.flags.namespace), client.WithTimeout(a.flags.timeout))
+	c, err := client.New(servers, opts...)
 	if err != nil {
 		return nil, &usageError{err: err}
 	}
@@ -69,16 +70,16 @@ func (a *app) dial(servers []string) (*client.Client, error) {
 
 // client returns a client of the region that the flags ask for. It fails at once if nobody listens at
 // any of the addresses: a person who mistyped one should not wait for all the retries.
-func (a *app) client(ctx context.Context) (*client.Client, error) {
+func (a *app) client(ctx context.Context, opts ...client.Option) (*client.Client, error) {
 	if err := probe(ctx, a.servers()); err != nil {
 		return nil, err
 	}
-	return a.patientClient(ctx)
+	return a.patientClient(ctx, opts...)
 }
 
 // patientClient is client without the impatience.
-func (a *app) patientClient(ctx context.Context) (*client.Client, error) {
-	c, err := a.dial(a.servers())
+func (a *app) patientClient(ctx context.Context, opts ...client.Option) (*client.Client, error) {
+	c, err := a.dial(a.servers(), opts...)
 	if err != nil || a.flags.region == "" {
 		return c, err
 	}
@@ -89,7 +90,7 @@ func (a *app) patientClient(ctx context.Context) (*client.Client, error) {
 	var names []string
 	for _, r := range status.GetRegions() {
 		if r.GetName() == a.flags.region {
-			return a.regionClient(r)
+			return a.regionClient(r, opts...)
 		}
 		names = append(names, r.GetName())
 	}
@@ -131,7 +132,7 @@ func probe(ctx context.Context, servers []string) error {
 }
 
 // regionClient returns a client of a region's nodes. They are taken to speak as --server does.
-func (a *app) regionClient(r *atollv1.Region) (*client.Client, error) {
+func (a *app) regionClient(r *atollv1.Region, opts ...client.Option) (*client.Client, error) {
 	scheme := "http"
 	if u, err := url.Parse(a.servers()[0]); err == nil && u.Scheme == "https" {
 		scheme = "https"
@@ -143,7 +144,7 @@ func (a *app) regionClient(r *atollv1.Region) (*client.Client, error) {
 	if len(servers) == 0 {
 		return nil, fmt.Errorf("region %s has no nodes", r.GetName())
 	}
-	return a.dial(servers)
+	return a.dial(servers, opts...)
 }
 
 // format returns how results are printed.

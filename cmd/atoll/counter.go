@@ -10,6 +10,7 @@ import (
 
 func newIncr(a *app) *cobra.Command {
 	var by int64
+	var w writes
 	c := &cobra.Command{
 		Use:   "incr KEY [N]",
 		Short: "Add to a counter",
@@ -17,7 +18,8 @@ func newIncr(a *app) *cobra.Command {
 			"once all count. An outcome that stays unknown is not repeated by itself: see exit code 5.",
 		Example: `  atoll incr visits
   atoll incr visits 10 --region ap
-  atoll incr stock --by -3`,
+  atoll incr stock --by -3
+  atoll incr visits --durability local`,
 		Args:              wants(1, 2, "KEY [N]"),
 		ValidArgsFunction: a.completeKeys(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -31,14 +33,21 @@ func newIncr(a *app) *cobra.Command {
 				}
 				by = n
 			}
+			opts, err := w.options()
+			if err != nil {
+				return err
+			}
 			kv, err := a.client(cmd.Context())
 			if err != nil {
 				return err
 			}
 			var info client.Info
-			value, err := kv.Counter(args[0]).Add(cmd.Context(), by, client.WithInfo(&info))
+			value, err := kv.Counter(args[0]).Add(cmd.Context(), by, append(opts, client.WithInfo(&info))...)
 			if err != nil {
 				return err
+			}
+			if w.local() {
+				return a.written(args[0], "", info)
 			}
 			it := item{Key: args[0], Type: "counter", Counter: &value}.answeredBy(info)
 			return a.result(it, strconv.FormatInt(value, 10)+"\n", append([]field{
@@ -46,6 +55,7 @@ func newIncr(a *app) *cobra.Command {
 			}, whereFields(info)...))
 		},
 	}
+	w.flags(c)
 	c.Flags().Int64Var(&by, "by", 1, "how much to add; may be negative")
 	return c
 }

@@ -145,6 +145,14 @@ func hintOfReason(e *client.Error) string {
 		return "use the command for that type, or atoll del KEY first"
 	case errors.Is(e, client.ErrOutcomeUnknown):
 		return "read the key to see whether the write took effect"
+	case e.Reason == client.ReasonDiskFull:
+		return "make room on the disk of the node; reads go on meanwhile"
+	case e.Reason == client.ReasonTooManyWatchers:
+		return "watch at another node (--server), or fewer and wider prefixes"
+	case e.Reason == client.ReasonNoQuorum:
+		return "atoll topology; --consistency eventual reads without a quorum, --durability local writes without one"
+	case errors.Is(e, client.ErrStale):
+		return "a larger --max-staleness, or leave it out"
 	case e.Reason == client.ReasonUnreachable:
 		return "check --server; atoll status --server ADDRESS shows who runs"
 	case errors.Is(e, client.ErrUnavailable), errors.Is(e, client.ErrDeadline), errors.Is(e, client.ErrOverloaded):

@@ -64,6 +64,7 @@ func deployment(t interface{ Cleanup(func()) }, stores map[string]*fakeStore, re
 		rpc := connect.NewServer()
 		atollv1connect.RegisterKVHandler(rpc, f)
 		atollv1connect.RegisterRegionsHandler(rpc, f)
+		atollv1connect.RegisterClusterHandler(rpc, f)
 		mux := http.NewServeMux()
 		connecthttp.Mount(mux, rpc, connecthttp.WithReadMaxBytes(8<<20))
 		s := httptest.NewUnstartedServer(mux)
@@ -125,7 +126,11 @@ func (f *fakeRegion) Get(_ context.Context, r *atollv1.GetRequest) (*atollv1.Get
 		return &atollv1.GetResponse{Info: f.info()}, nil
 	}
 	e := entryOf(r.GetKey(), o, 3)
-	return &atollv1.GetResponse{Found: true, Value: e.GetValue(), Type: e.GetType(), Version: e.GetVersion(), Ttl: e.GetTtl(), Typed: e.GetTyped(), Info: f.info()}, nil
+	info := f.info()
+	if info.Served = r.GetOptions().GetConsistency(); info.Served == atollv1.Consistency_CONSISTENCY_BOUNDED {
+		info.Staleness = durationpb.New(1500 * time.Microsecond)
+	}
+	return &atollv1.GetResponse{Found: true, Value: e.GetValue(), Type: e.GetType(), Version: e.GetVersion(), Ttl: e.GetTtl(), Typed: e.GetTyped(), Info: info}, nil
 }
 
 // entryOf shows at most `members` members, as a server shows at most 1000.
@@ -204,6 +209,9 @@ func (f *fakeRegion) put(r *atollv1.PutRequest) (*atollv1.PutResponse, error) {
 	f.store.seq++
 	o.value, o.ttl, o.seq = r.GetValue(), r.GetTtl(), f.store.seq
 	f.store.objects[at] = o
+	if r.GetOptions().GetDurability() == atollv1.Durability_DURABILITY_LOCAL {
+		return &atollv1.PutResponse{Info: f.info()}, nil
+	}
 	return &atollv1.PutResponse{Version: fmt.Sprint("v", o.seq), Info: f.info()}, nil
 }
 
@@ -227,6 +235,9 @@ func (f *fakeRegion) Update(_ context.Context, r *atollv1.UpdateRequest) (*atoll
 
 func (f *fakeRegion) update(r *atollv1.UpdateRequest) (*atollv1.UpdateResponse, error) {
 	at := place(r.GetNamespace(), r.GetKey())
+	if r.GetOp().GetExpire() != nil || r.GetOp().GetPersist() != nil {
+		return f.changeExpiry(at, r.GetOp())
+	}
 	t := atollv1.Type_TYPE_AW_SET
 	if r.GetOp().GetCounterAdd() != nil || r.GetOp().GetCounterSet() != nil {
 		t = atollv1.Type_TYPE_COUNTER
@@ -261,6 +272,16 @@ func (f *fakeRegion) update(r *atollv1.UpdateRequest) (*atollv1.UpdateResponse, 
 		res.Result = &atollv1.UpdateResult{Result: &atollv1.UpdateResult_Set{Set: &atollv1.SetChange{Size: uint64(len(o.members)), Changed: uint64(changed)}}}
 	}
 	return res, nil
+}
+
+func (f *fakeRegion) changeExpiry(at string, op *atollv1.Op) (*atollv1.UpdateResponse, error) {
+	o := f.store.objects[at]
+	if o == nil {
+		return &atollv1.UpdateResponse{Info: f.info()}, nil
+	}
+	f.store.seq++
+	o.seq, o.ttl = f.store.seq, op.GetExpire().GetTtl()
+	return &atollv1.UpdateResponse{Version: fmt.Sprint("v", o.seq), Info: f.info()}, nil
 }
 
 // Query serves set members only, two to a page.

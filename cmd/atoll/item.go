@@ -26,6 +26,8 @@ type item struct {
 	Region        string   `json:"region,omitempty"`
 	Node          string   `json:"node,omitempty"`
 	Partition     *uint32  `json:"partition,omitempty"`
+	Consistency   string   `json:"consistency,omitempty"`  // of a read that is not linearizable
+	StalenessMS   *float64 `json:"staleness_ms,omitempty"` // if it is known
 }
 
 // itemOf describes a value; without its content if keysOnly.
@@ -62,6 +64,10 @@ func itemOf(key string, v client.Value, keysOnly bool) item {
 
 func (it item) answeredBy(info client.Info) item {
 	it.Region, it.Node, it.Partition = info.Region, info.Node, &info.Partition
+	if info.Served != client.ConsistencyLinearizable {
+		it.Consistency = info.Served.String()
+		it.StalenessMS = millisIf(info.StalenessKnown, info.Staleness)
+	}
 	return it
 }
 
@@ -99,5 +105,13 @@ func rawValue(v client.Value) string {
 }
 
 func whereFields(info client.Info) []field {
-	return []field{{"region", info.Region}, {"node", info.Node}, {"partition", strconv.Itoa(int(info.Partition))}}
+	fields := []field{{"region", info.Region}, {"node", info.Node}, {"partition", strconv.Itoa(int(info.Partition))}}
+	if info.Served == client.ConsistencyLinearizable {
+		return fields
+	}
+	age := "unknown"
+	if info.StalenessKnown {
+		age = "at most " + info.Staleness.String()
+	}
+	return append(fields, field{"consistency", info.Served.String()}, field{"age", age})
 }

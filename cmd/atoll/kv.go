@@ -10,7 +10,7 @@ import (
 )
 
 func newGet(a *app) *cobra.Command {
-	var eventual bool
+	var r reads
 	c := &cobra.Command{
 		Use:   "get KEY",
 		Short: "Print a key's value",
@@ -18,20 +18,22 @@ func newGet(a *app) *cobra.Command {
 			"they went in, a set line by line. Exit code 3 if the key does not exist.",
 		Example: `  atoll get greeting
   atoll get greeting --region us -o json
+  atoll get greeting --max-staleness 500ms
+  atoll get greeting --consistency eventual
   atoll get picture > picture.png`,
 		Args:              wants(1, 1, "KEY"),
 		ValidArgsFunction: a.completeKeys(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			opts, err := r.options()
+			if err != nil {
+				return err
+			}
 			kv, err := a.client(cmd.Context())
 			if err != nil {
 				return err
 			}
 			var info client.Info
-			opts := []client.ReadOption{client.WithInfo(&info)}
-			if eventual {
-				opts = append(opts, client.Eventual())
-			}
-			v, err := kv.Get(cmd.Context(), args[0], opts...)
+			v, err := kv.Get(cmd.Context(), args[0], append(opts, client.WithInfo(&info))...)
 			if err != nil {
 				return err
 			}
@@ -44,14 +46,18 @@ func newGet(a *app) *cobra.Command {
 			}, whereFields(info)...))
 		},
 	}
-	c.Flags().BoolVar(&eventual, "eventual", false, "take any replica's answer, which may be old; works without a quorum")
+	r.flags(c)
 	return c
 }
 
-// written prints the outcome of a write that made a version.
+// written prints the outcome of a write that made a version. One of local durability has none yet.
 func (a *app) written(key, version string, info client.Info) error {
 	it := item{Key: key, Version: version}.answeredBy(info)
-	return a.result(it, version+"\n", append([]field{
+	raw := ""
+	if version != "" {
+		raw = version + "\n"
+	}
+	return a.result(it, raw, append([]field{
 		{"key", printable([]byte(key), 200)}, {"version", version},
 	}, whereFields(info)...))
 }
@@ -87,6 +93,7 @@ func (c *conditions) options(cmd *cobra.Command) ([]client.WriteOption, error) {
 
 func newPut(a *app) *cobra.Command {
 	var cond conditions
+	var w writes
 	var ttl time.Duration
 	c := &cobra.Command{
 		Use:   "put KEY VALUE|-|@FILE",
@@ -96,6 +103,7 @@ func newPut(a *app) *cobra.Command {
 		Example: `  atoll put greeting 'hello world'
   atoll put picture @picture.png
   date | atoll put now - --ttl 1h
+  atoll put reading 21.5 --durability local
   atoll put lock me --if-absent`,
 		Args:              wants(2, 2, "KEY and VALUE"),
 		ValidArgsFunction: a.completeKeys(1),
@@ -104,6 +112,11 @@ func newPut(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			durable, err := w.options()
+			if err != nil {
+				return err
+			}
+			opts = append(opts, durable...)
 			if ttl < 0 {
 				return usagef("--ttl must be positive")
 			}
@@ -118,6 +131,7 @@ func newPut(a *app) *cobra.Command {
 		},
 	}
 	cond.flags(c)
+	w.flags(c)
 	c.Flags().BoolVar(&cond.absent, "if-absent", false, "only if the key does not exist")
 	c.Flags().DurationVar(&ttl, "ttl", 0, "let the value expire after this time")
 	return c
@@ -173,6 +187,7 @@ func newCAS(a *app) *cobra.Command {
 
 func newDel(a *app) *cobra.Command {
 	var cond conditions
+	var w writes
 	var typ string
 	c := &cobra.Command{
 		Use:   "del KEY",
@@ -188,6 +203,11 @@ func newDel(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			durable, err := w.options()
+			if err != nil {
+				return err
+			}
+			opts = append(opts, durable...)
 			if typ != "" {
 				t, ok := map[string]client.Type{"register": client.TypeRegister, "counter": client.TypeCounter, "set": client.TypeSet}[typ]
 				if !ok {
@@ -204,6 +224,9 @@ func newDel(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if w.local() {
+				return a.written(args[0], "", info)
+			}
 			out := struct {
 				item
 				Existed bool `json:"existed"`
@@ -214,6 +237,7 @@ func newDel(a *app) *cobra.Command {
 		},
 	}
 	cond.flags(c)
+	w.flags(c)
 	c.Flags().StringVar(&typ, "type", "", "remove only this type: register, counter or set")
 	noError(c.RegisterFlagCompletionFunc("type", cobra.FixedCompletions([]string{"register", "counter", "set"}, cobra.ShellCompDirectiveNoFileComp)))
 	return c

@@ -17,6 +17,7 @@ const (
 	groupData    = "data"
 	groupBulk    = "bulk"
 	groupRegions = "regions"
+	groupCluster = "cluster"
 	groupServe   = "serve"
 )
 
@@ -48,6 +49,7 @@ func newRoot(a *app) *cobra.Command {
 		&cobra.Group{ID: groupData, Title: "Read and write"},
 		&cobra.Group{ID: groupBulk, Title: "Move data"},
 		&cobra.Group{ID: groupRegions, Title: "Compare regions"},
+		&cobra.Group{ID: groupCluster, Title: "Look into a region"},
 	)
 	f := root.PersistentFlags()
 	f.StringSliceVarP(&a.flags.servers, "server", "s", nil, "address of a node; repeat or separate by commas for several of one region (env ATOLL_SERVER, default "+defaultServer+")")
@@ -66,9 +68,11 @@ func newRoot(a *app) *cobra.Command {
 		}
 	}
 	add(groupServe, newServer(a), newDemo(a))
-	add(groupData, newGet(a), newPut(a), newDel(a), newCAS(a), newIncr(a), newSetAdd(a), newSetRem(a), newSetMembers(a), newLs(a))
+	add(groupData, newGet(a), newPut(a), newDel(a), newCAS(a), newIncr(a), newSetAdd(a), newSetRem(a), newSetMembers(a), newLs(a),
+		newExpire(a), newPersist(a), newWatch(a))
 	add(groupBulk, newImport(a), newExport(a))
 	add(groupRegions, newStatus(a), newExplain(a), newDigest(a))
+	add(groupCluster, newTopology(a), newBench(a))
 	root.AddCommand(newVersion(a), newExitCodes())
 	a.noteStart(root)
 	return root

@@ -17,7 +17,7 @@ const (
 	maxElementBytes    = 1 << 10
 )
 
-type setChange func(*client.Set, *cobra.Command, [][]byte, *client.Info) (client.SetChange, error)
+type setChange func(*client.Set, *cobra.Command, [][]byte, []client.WriteOption) (client.SetChange, error)
 
 func newSetAdd(a *app) *cobra.Command {
 	return newSetChange(a, &cobra.Command{
@@ -28,8 +28,8 @@ func newSetAdd(a *app) *cobra.Command {
 		Example: `  atoll set-add fruit apple pear
   cut -d, -f1 names.csv | atoll set-add names -
   atoll set-add fruit plum -o json`,
-	}, "added", func(s *client.Set, cmd *cobra.Command, members [][]byte, info *client.Info) (client.SetChange, error) {
-		return s.Add(cmd.Context(), members, client.WithInfo(info))
+	}, "added", func(s *client.Set, cmd *cobra.Command, members [][]byte, opts []client.WriteOption) (client.SetChange, error) {
+		return s.Add(cmd.Context(), members, opts...)
 	})
 }
 
@@ -41,23 +41,30 @@ func newSetRem(a *app) *cobra.Command {
 			"come from stdin, one per line (-).",
 		Example: `  atoll set-rem fruit pear
   atoll set-members old | atoll set-rem fruit -`,
-	}, "removed", func(s *client.Set, cmd *cobra.Command, members [][]byte, info *client.Info) (client.SetChange, error) {
-		return s.Remove(cmd.Context(), members, client.WithInfo(info))
+	}, "removed", func(s *client.Set, cmd *cobra.Command, members [][]byte, opts []client.WriteOption) (client.SetChange, error) {
+		return s.Remove(cmd.Context(), members, opts...)
 	})
 }
 
 func newSetChange(a *app, c *cobra.Command, verb string, change setChange) *cobra.Command {
 	c.Args = wants(2, -1, "KEY and at least one MEMBER")
 	c.ValidArgsFunction = a.completeKeys(1)
+	var w writes
+	w.flags(c)
 	c.RunE = func(cmd *cobra.Command, args []string) error {
+		opts, err := w.options()
+		if err != nil {
+			return err
+		}
 		kv, err := a.client(cmd.Context())
 		if err != nil {
 			return err
 		}
 		var info client.Info
 		var total client.SetChange
+		opts = append(opts, client.WithInfo(&info))
 		err = a.members(args[1:], func(members [][]byte) error {
-			done, err := change(kv.Set(args[0]), cmd, members, &info)
+			done, err := change(kv.Set(args[0]), cmd, members, opts)
 			if err != nil {
 				return err
 			}
@@ -66,6 +73,9 @@ func newSetChange(a *app, c *cobra.Command, verb string, change setChange) *cobr
 		})
 		if err != nil {
 			return err
+		}
+		if w.local() {
+			return a.written(args[0], "", info)
 		}
 		out := map[string]any{"key": args[0], verb: total.Changed, "size": total.Size, "region": info.Region, "node": info.Node, "partition": info.Partition}
 		return a.result(out, fmt.Sprintf("%d\n", total.Changed), append([]field{
@@ -118,23 +128,29 @@ func (a *app) members(args []string, do func([][]byte) error) error {
 
 func newSetMembers(a *app) *cobra.Command {
 	var limit int
+	var r reads
 	c := &cobra.Command{
 		Use:   "set-members KEY",
 		Short: "Print the members of a set",
 		Long: "Print the members of a set in byte order, one per line; with -o json each line is a JSON string,\n" +
 			"or {\"base64\": ...} for a member that is not UTF-8. An absent set has no members.",
 		Example: `  atoll set-members fruit
-  atoll set-members fruit --limit 10 -o json`,
+  atoll set-members fruit --limit 10 -o json
+  atoll set-members fruit --consistency eventual`,
 		Args:              wants(1, 1, "KEY"),
 		ValidArgsFunction: a.completeKeys(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			opts, err := r.options()
+			if err != nil {
+				return err
+			}
 			kv, err := a.client(cmd.Context())
 			if err != nil {
 				return err
 			}
 			return a.stream(func(out *bufio.Writer, format string) error {
 				n := 0
-				for member, err := range kv.Set(args[0]).Members(cmd.Context()) {
+				for member, err := range kv.Set(args[0]).Members(cmd.Context(), opts...) {
 					if err != nil {
 						return err
 					}
@@ -149,6 +165,7 @@ func newSetMembers(a *app) *cobra.Command {
 			})
 		},
 	}
+	r.flags(c)
 	c.Flags().IntVar(&limit, "limit", 0, "print at most this many; 0 means all")
 	return c
 }

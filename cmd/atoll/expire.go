@@ -1,0 +1,71 @@
+package main
+
+import (
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/atolldb/atoll/client"
+)
+
+func newExpire(a *app) *cobra.Command {
+	var w writes
+	c := &cobra.Command{
+		Use:   "expire KEY TTL",
+		Short: "Let a register expire after a time",
+		Long: "Let a register expire after TTL in every region. Its value stays until then. A key that does not\n" +
+			"exist stays absent, which is no error.",
+		Example: `  atoll expire session/42 30m
+  atoll expire session/42 1h30m --region us`,
+		Args:              wants(2, 2, "KEY and TTL"),
+		ValidArgsFunction: a.completeKeys(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ttl, err := time.ParseDuration(args[1])
+			if err != nil || ttl <= 0 {
+				return usagef("%q is no time to live: want a positive duration such as 90s or 1h30m", args[1])
+			}
+			return a.changeExpiry(cmd, args[0], &w, func(kv *client.Client, opts []client.WriteOption) (string, error) {
+				return kv.Expire(cmd.Context(), args[0], ttl, opts...)
+			})
+		},
+	}
+	w.flags(c)
+	return c
+}
+
+func newPersist(a *app) *cobra.Command {
+	var w writes
+	c := &cobra.Command{
+		Use:   "persist KEY",
+		Short: "Let a register not expire",
+		Long:  "Take a register's time to live away. A key that does not exist stays absent, which is no error.",
+		Example: `  atoll persist session/42
+  atoll put note hello --ttl 1h && atoll persist note`,
+		Args:              wants(1, 1, "KEY"),
+		ValidArgsFunction: a.completeKeys(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.changeExpiry(cmd, args[0], &w, func(kv *client.Client, opts []client.WriteOption) (string, error) {
+				return kv.Persist(cmd.Context(), args[0], opts...)
+			})
+		},
+	}
+	w.flags(c)
+	return c
+}
+
+func (a *app) changeExpiry(cmd *cobra.Command, key string, w *writes, change func(*client.Client, []client.WriteOption) (string, error)) error {
+	opts, err := w.options()
+	if err != nil {
+		return err
+	}
+	kv, err := a.client(cmd.Context())
+	if err != nil {
+		return err
+	}
+	var info client.Info
+	version, err := change(kv, append(opts, client.WithInfo(&info)))
+	if err != nil {
+		return err
+	}
+	return a.written(key, version, info)
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/atolldb/atoll/client"
+)
+
+// reads are the flags of reads.
+type reads struct {
+	eventual     bool
+	consistency  string
+	maxStaleness time.Duration
+	strategy     string
+}
+
+func (r *reads) flags(c *cobra.Command) {
+	f := c.Flags()
+	f.BoolVar(&r.eventual, "eventual", false, "short for --consistency eventual")
+	f.StringVar(&r.consistency, "consistency", "", "linearizable (the default), bounded (see --max-staleness), or eventual: any replica's answer, which may be old; works without a quorum")
+	f.DurationVar(&r.maxStaleness, "max-staleness", 0, "how old a bounded read may be; implies --consistency bounded")
+	f.StringVar(&r.strategy, "strategy", "", "how a linearizable or bounded read is confirmed: auto, leader, follower or majority (needs no leader)")
+	noError(c.RegisterFlagCompletionFunc("consistency", cobra.FixedCompletions([]string{"linearizable", "bounded", "eventual"}, cobra.ShellCompDirectiveNoFileComp)))
+	noError(c.RegisterFlagCompletionFunc("strategy", cobra.FixedCompletions([]string{"auto", "leader", "follower", "majority"}, cobra.ShellCompDirectiveNoFileComp)))
+}
+
+// options returns the read options that the flags ask for.
+func (r *reads) options() ([]client.ReadOption, error) {
+	level := r.consistency
+	if level == "" && r.maxStaleness != 0 {
+		level = "bounded"
+	}
+	if r.eventual {
+		if level != "" && level != "eventual" {
+			return nil, usagef("--eventual and --consistency %s contradict each other", level)
+		}
+		level = "eventual"
+	}
+	var opts []client.ReadOption
+	switch level {
+	case "", "linearizable":
+	case "bounded":
+		if r.maxStaleness <= 0 {
+			return nil, usagef("a bounded read needs a positive --max-staleness")
+		}
+		opts = append(opts, client.ReadBounded(r.maxStaleness))
+	case "eventual":
+		opts = append(opts, client.Eventual())
+	default:
+		return nil, usagef("unknown consistency %q: want linearizable, bounded or eventual", level)
+	}
+	if level != "bounded" && r.maxStaleness != 0 {
+		return nil, usagef("--max-staleness is for bounded reads")
+	}
+	strategy, err := r.confirmedBy()
+	if err != nil {
+		return nil, err
+	}
+	return append(opts, client.WithStrategy(strategy)), nil
+}
+
+func (r *reads) confirmedBy() (client.Strategy, error) {
+	switch r.strategy {
+	case "", "auto":
+		return client.StrategyAuto, nil
+	case "leader":
+		return client.StrategyLeader, nil
+	case "follower":
+		return client.StrategyFollower, nil
+	case "majority":
+		return client.StrategyMajority, nil
+	default:
+		return 0, usagef("unknown strategy %q: want auto, leader, follower or majority", r.strategy)
+	}
+}
+
+// writes are the flags of writes.
+type writes struct{ durability string }
+
+func (w *writes) flags(c *cobra.Command) {
+	c.Flags().StringVar(&w.durability, "durability", "quorum", "quorum: on disk on a majority of replicas when acknowledged; local: on one node's disk, without a result, works without a quorum")
+	noError(c.RegisterFlagCompletionFunc("durability", cobra.FixedCompletions([]string{"quorum", "local"}, cobra.ShellCompDirectiveNoFileComp)))
+}
+
+func (w *writes) local() bool { return w.durability == "local" }
+
+func (w *writes) options() ([]client.WriteOption, error) {
+	switch w.durability {
+	case "quorum":
+		return nil, nil
+	case "local":
+		return []client.WriteOption{client.WithLocalDurability()}, nil
+	default:
+		return nil, usagef("unknown durability %q: want quorum or local", w.durability)
+	}
+}
