@@ -32,6 +32,7 @@ type fakeGroup struct {
 	onRead    func() error
 	age       map[topology.NodeID]time.Duration // how old a node's replica may be
 	noQuorum  bool
+	cutOff    bool                        // the leader reaches nobody
 	onLocal   func(context.Context) error // instead of a local write
 	locals    []string                    // op_ids of local writes
 	submitted [][]byte
@@ -218,6 +219,9 @@ func (r *fakeReplica) promiseLocked(o region.ReadOptions) (region.ReadInfo, erro
 		info.Strategy = region.StrategyLeader
 		if leader != r.self {
 			return info, &region.NotLeaderError{Leader: leader}
+		}
+		if r.cutOff {
+			return info, region.ErrNoQuorum
 		}
 	}
 	return info, nil

@@ -103,6 +103,18 @@ func TestUnreachableLeaderIsDoneWithout(t *testing.T) {
 	equal(t, "strategy", got.GetInfo().GetStrategy(), byMajority)
 }
 
+func TestCutOffLeaderIsDoneWithout(t *testing.T) {
+	r := setup(t, 3, 1, 0)
+	mustPut(t, r.kv("eu-0"), "k", "x")
+	r.groups[0].cutOff = true
+	got, err := r.getWith(testContext(t), "eu-1", "k", nil)
+	noError(t, err)
+	equal(t, "node", got.GetInfo().GetNode(), "eu-1")
+	equal(t, "strategy", got.GetInfo().GetStrategy(), byMajority)
+	_, err = r.getWith(testContext(t), "eu-0", "k", nil)
+	wantReason(t, err, reasonNoQuorum) // it would find no majority either
+}
+
 func TestBoundedReads(t *testing.T) {
 	ctx := testContext(t)
 	r := setup(t, 3, 1, 0)
