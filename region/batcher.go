@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	"google.golang.org/protobuf/proto"
@@ -64,14 +66,20 @@ type batcher struct {
 		sync.Mutex
 		queue  []*request
 		bytes  int
+		flying map[proposalID][]*request
 		closed bool
 	}
-	proposal uint64 // the last one's number; Run's alone
-	flying   sync.WaitGroup
+	proposal uint64        // the last one's number; Run's alone
+	places   chan struct{} // holds one for each proposal on its way
 }
 
 func newBatcher(proposer uint64, machine *Machine, group Group, clock *hlc.Clock) *batcher {
-	return &batcher{proposer: proposer, machine: machine, group: group, clock: clock, work: make(chan struct{}, 1)}
+	b := &batcher{
+		proposer: proposer, machine: machine, group: group, clock: clock,
+		work: make(chan struct{}, 1), places: make(chan struct{}, proposalsInFlight),
+	}
+	b.mu.flying = map[proposalID][]*request{}
+	return b
 }
 
 // do proposes a command and waits for its result. The error is ErrOverloaded, ErrShuttingDown,
@@ -165,16 +173,15 @@ func (b *batcher) take() (batch, late []*request) {
 	return batch, late
 }
 
-// Run proposes batches until ctx ends. What waits then is refused.
+// Run proposes batches until ctx ends. What waits then is refused, and what is on its way has an
+// unknown outcome.
 func (b *batcher) Run(ctx context.Context) error {
-	defer b.flying.Wait()
 	defer b.close()
-	places := make(chan struct{}, proposalsInFlight)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case places <- struct{}{}:
+		case b.places <- struct{}{}:
 		}
 		select {
 		case <-ctx.Done():
@@ -186,15 +193,10 @@ func (b *batcher) Run(ctx context.Context) error {
 			r.done(answer{err: r.given()})
 		}
 		if len(batch) == 0 {
-			<-places
+			<-b.places
 			continue
 		}
-		b.proposal++
-		id := proposalID{b.proposer, b.proposal}
-		b.flying.Go(func() {
-			defer func() { <-places }()
-			b.propose(ctx, id, batch)
-		})
+		b.propose(batch)
 	}
 }
 
@@ -210,15 +212,21 @@ func (b *batcher) close() {
 			waiting = append(waiting, r)
 		}
 	}
+	flying := slices.Collect(maps.Keys(b.mu.flying))
 	b.mu.Unlock()
 	for _, r := range waiting {
 		r.done(answer{err: ErrShuttingDown})
 	}
+	for _, id := range flying {
+		b.fail(id, ErrOutcomeUnknown)
+	}
 }
 
-// propose has one batch committed and applied, and answers every request in it. The answers come from
-// the state machine, which has them sooner than Raft tells that the entry is applied.
-func (b *batcher) propose(ctx context.Context, id proposalID, batch []*request) {
+// propose has one batch committed and applied. The answers come from the state machine, which has them
+// sooner than Raft tells that the entry is applied.
+func (b *batcher) propose(batch []*request) {
+	b.proposal++
+	id := proposalID{b.proposer, b.proposal}
 	entry := &logv1.LogEntry{
 		Proposer: id.proposer, Proposal: id.proposal, Hlc: uint64(b.clock.Now()), ShipsNowhere: b.shipsNowhere,
 		Commands: make([]*logv1.Command, len(batch)),
@@ -227,26 +235,41 @@ func (b *batcher) propose(ctx context.Context, id proposalID, batch []*request) 
 		entry.Commands[i] = r.command
 	}
 	data, err := proto.Marshal(entry)
+	b.mu.Lock()
+	b.mu.flying[id] = batch
+	b.mu.Unlock()
+	b.machine.expect(id, func(results []result) { b.land(id, results, nil) })
 	if err != nil {
-		answerAll(batch, nil, fmt.Errorf("%w: %w", ErrBadCommand, err))
+		b.fail(id, fmt.Errorf("%w: %w", ErrBadCommand, err))
 		return
 	}
-	results := make(chan []result, 1)
-	b.machine.expect(id, results)
-	defer b.machine.forsake(id)
-	proposed := make(chan error, 1)
-	b.flying.Go(func() { proposed <- b.group.Propose(ctx, data) })
-	select {
-	case r := <-results:
-		answerAll(batch, r, nil)
-		return
-	case err = <-proposed:
+	b.group.ProposeAsync(data, func(err error) { b.fail(id, b.outcome(err)) })
+}
+
+// fail answers a proposal that the state machine has not answered, and will not.
+func (b *batcher) fail(id proposalID, err error) {
+	if b.machine.claim(id) != nil {
+		b.land(id, nil, err)
 	}
-	select {
-	case r := <-results: // applied, whatever Propose says
-		answerAll(batch, r, nil)
-	default:
-		answerAll(batch, nil, b.outcome(err))
+}
+
+// land answers every request of a proposal, and makes room for the next. Only who has claimed the
+// proposal may call it.
+func (b *batcher) land(id proposalID, results []result, err error) {
+	b.mu.Lock()
+	batch := b.mu.flying[id]
+	delete(b.mu.flying, id)
+	b.mu.Unlock()
+	<-b.places
+	for i, r := range batch {
+		switch {
+		case err != nil:
+			r.done(answer{err: err})
+		case i < len(results):
+			r.done(answer{result: results[i], err: results[i].err})
+		default:
+			r.done(answer{err: ErrOutcomeUnknown})
+		}
 	}
 }
 
@@ -263,18 +286,5 @@ func (b *batcher) outcome(err error) error {
 		return ErrOutcomeUnknown
 	default:
 		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
-	}
-}
-
-func answerAll(batch []*request, results []result, err error) {
-	for i, r := range batch {
-		switch {
-		case err != nil:
-			r.done(answer{err: err})
-		case i < len(results):
-			r.done(answer{result: results[i], err: results[i].err})
-		default:
-			r.done(answer{err: ErrOutcomeUnknown})
-		}
 	}
 }

@@ -86,7 +86,11 @@ func (g *fakeGroup) wait() {
 	}
 }
 
-func (g *fakeGroup) Propose(_ context.Context, data []byte) error {
+func (g *fakeGroup) ProposeAsync(data []byte, done func(error)) {
+	go func() { done(g.propose(data)) }()
+}
+
+func (g *fakeGroup) propose(data []byte) error {
 	g.wait()
 	g.mu.Lock()
 	defer g.mu.Unlock()

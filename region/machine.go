@@ -54,7 +54,7 @@ type Machine struct {
 	// waiting holds this node's own proposals that are not yet applied.
 	waiting struct {
 		sync.Mutex
-		proposals map[proposalID]chan<- []result
+		proposals map[proposalID]func([]result)
 	}
 	outboxChanged *broadcast
 }
@@ -87,7 +87,7 @@ type MachineView struct {
 // clock observes every clock that is applied.
 func NewMachine(self crdt.Actor, store Store, clock *hlc.Clock) (*Machine, error) {
 	m := &Machine{self: self, store: store, clock: clock, outboxChanged: newBroadcast(), feed: newChanges(self)}
-	m.waiting.proposals = map[proposalID]chan<- []result{}
+	m.waiting.proposals = map[proposalID]func([]result){}
 	return m, m.refresh()
 }
 
@@ -183,28 +183,27 @@ func (m *Machine) publish(view *MachineView) {
 
 // answer hands the results of this node's own proposals to whoever waits for them.
 func (m *Machine) answer(answers map[proposalID][]result) {
-	m.waiting.Lock()
-	defer m.waiting.Unlock()
 	for id, results := range answers {
-		if reply, ok := m.waiting.proposals[id]; ok {
-			delete(m.waiting.proposals, id)
-			reply <- results // buffered: one send per proposal
+		if reply := m.claim(id); reply != nil {
+			reply(results)
 		}
 	}
 }
 
-// expect says that a proposal's results go to reply, which must have room for them.
-func (m *Machine) expect(id proposalID, reply chan<- []result) {
+// expect has reply called with a proposal's results, by the applying goroutine: it must not block.
+func (m *Machine) expect(id proposalID, reply func([]result)) {
 	m.waiting.Lock()
 	defer m.waiting.Unlock()
 	m.waiting.proposals[id] = reply
 }
 
-// forsake takes back expect.
-func (m *Machine) forsake(id proposalID) {
+// claim takes back expect. It returns nil if the results were handed over, or are about to be.
+func (m *Machine) claim(id proposalID) func([]result) {
 	m.waiting.Lock()
 	defer m.waiting.Unlock()
+	reply := m.waiting.proposals[id]
 	delete(m.waiting.proposals, id)
+	return reply
 }
 
 // refresh reads the summary from the store.

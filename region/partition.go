@@ -19,9 +19,10 @@ import (
 
 // Group is one partition's Raft group as the data plane uses it.
 type Group interface {
-	// Propose has data committed and applied by this node's state machine. ErrNotLeader and
-	// ErrShuttingDown mean that nothing was done, any other error that it may have been.
-	Propose(ctx context.Context, data []byte) error
+	// ProposeAsync has data committed and applied by this node's state machine, and calls done once it
+	// is, or with why not: ErrNotLeader, ErrOverloaded and ErrShuttingDown mean that nothing was done,
+	// any other error that it may have been.
+	ProposeAsync(data []byte, done func(error))
 	// ConfirmLeader returns nil once this node has proved that it led the group after the call began,
 	// and has applied everything that was acknowledged before.
 	ConfirmLeader(ctx context.Context) error

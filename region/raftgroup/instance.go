@@ -19,6 +19,8 @@ type instance struct {
 	raft  *raft.Raft
 	trans *network
 	ended chan struct{} // closed when it answers nothing any more
+	// flying are the proposals that are not answered yet.
+	flying proposals
 	// retired is set before the next instance begins.
 	retired atomic.Bool
 }
@@ -82,5 +84,6 @@ func (i *instance) stop() error {
 	closed := i.deafen()
 	err := shutdown.Error()
 	close(i.ended)
+	i.flying.end()
 	return errors.Join(err, closed)
 }
