@@ -83,6 +83,7 @@ type Node struct {
 	partitions []*region.Partition
 	data       *region.Node
 	listener   net.Listener
+	grpc       net.Listener // nil without a second port
 	api        *api.Server
 	nats       *jetstream.Server
 	link       *jetstream.Link

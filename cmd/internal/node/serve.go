@@ -20,6 +20,9 @@ const (
 	drainTimeout      = 5 * time.Second
 	readHeaderTimeout = 5 * time.Second
 	maxStreams        = 1000 // per HTTP/2 connection
+	// The state files are scrubbed one after another, at this speed, with a pause after each.
+	scrubBytesPerSecond = 4 << 20
+	scrubPause          = time.Minute
 )
 
 // Run serves until ctx ends or a disk fails, and returns nil or why it had to end.
@@ -33,7 +36,7 @@ func (n *Node) Run(ctx context.Context) error {
 	// Each layer lives until the ones above it have ended.
 	below := context.WithoutCancel(ctx)
 	var layers []*layer
-	for _, run := range [][]func(context.Context) error{{n.mux.Run}, n.dataPlane(), n.replicationPlane(), {n.serveAPI}} {
+	for _, run := range [][]func(context.Context) error{{n.mux.Run}, n.dataPlane(), n.replicationPlane(), {n.serveAPI, n.serveGRPC}} {
 		l := startLayer(below, stop, run)
 		layers = append(layers, l)
 	}
@@ -83,7 +86,7 @@ func startLayer(ctx context.Context, fail context.CancelCauseFunc, loops []func(
 }
 
 func (n *Node) dataPlane() []func(context.Context) error {
-	loops := []func(context.Context) error{n.data.Run, n.disk.Run}
+	loops := []func(context.Context) error{n.data.Run, n.disk.Run, n.scrub}
 	for _, g := range n.groups {
 		loops = append(loops, g.Run)
 	}
@@ -91,6 +94,25 @@ func (n *Node) dataPlane() []func(context.Context) error {
 		loops = append(loops, q.Run)
 	}
 	return loops
+}
+
+// scrub reads the state files over and over, slowly, to find damage before somebody asks for what is
+// damaged. A file that is ends the node, by fail.
+func (n *Node) scrub(ctx context.Context) error {
+	pause := time.NewTicker(scrubPause)
+	defer pause.Stop()
+	for {
+		for _, s := range n.stores {
+			if err := s.Scrub(ctx, scrubBytesPerSecond); err != nil && ctx.Err() == nil {
+				return fmt.Errorf("scrub: %w", err)
+			}
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-pause.C:
+			}
+		}
+	}
 }
 
 func (n *Node) openAPI(ctx context.Context) error {
@@ -111,6 +133,34 @@ func (n *Node) openAPI(ctx context.Context) error {
 	if n.listener, err = listen.Listen(ctx, "tcp", n.self.API); err != nil {
 		return fmt.Errorf("listen for the API on %s: %w", n.self.API, err)
 	}
+	if n.self.GRPC == "" {
+		return nil
+	}
+	if n.grpc, err = listen.Listen(ctx, "tcp", n.self.GRPC); err != nil {
+		return fmt.Errorf("listen for gRPC on %s: %w", n.self.GRPC, err)
+	}
+	return nil
+}
+
+// serveGRPC serves the second port until ctx ends, and then drains.
+func (n *Node) serveGRPC(ctx context.Context) error {
+	if n.grpc == nil {
+		return nil
+	}
+	server := n.api.GRPC()
+	n.cfg.Logger.Info("serving", "grpc", n.grpc.Addr().String())
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(n.grpc) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve gRPC: %w", err)
+	case <-ctx.Done():
+	}
+	n.api.Drain()
+	late := time.AfterFunc(drainTimeout, server.Stop)
+	defer late.Stop()
+	server.GracefulStop()
+	<-served // nil, after a stop
 	return nil
 }
 
@@ -154,6 +204,9 @@ func (n *Node) Close() error {
 	}
 	if n.listener != nil {
 		errs = append(errs, ignoreClosed(n.listener.Close()))
+	}
+	if n.grpc != nil {
+		errs = append(errs, ignoreClosed(n.grpc.Close()))
 	}
 	errs = append(errs, n.closeReplication())
 	for _, g := range n.groups {
