@@ -20,7 +20,8 @@
 //	grpc.go      the same handlers behind grpc-go's transport, for a port of its own
 //	errors.go    the table of errors; causes.go: which error of other packages is which of them
 //	limits.go    what is refused before anything is done
-//	route.go     to whom a request goes; peers.go: the other nodes of the region
+//	route.go     to whom a request goes; peers.go: the other nodes of the region; trunk.go: the
+//	             pipeline to each of them, over which clients' requests are sent on
 //	levels.go    what a read can ask for, and where it is served
 //	reads.go, writes.go, batch.go, scan.go    the KV service's calls
 //	pipeline.go  a stream of requests; pipeline_serve.go: how they are served; pipeline_send.go: answers

@@ -177,6 +177,15 @@ func (f *failure) item() *atollv1.Error {
 	return e
 }
 
+// failureOfItem is the reverse of item: the verdict of another node, to be authored anew.
+func failureOfItem(e *atollv1.Error) *failure {
+	f := &failure{reason: reason(e.GetReason()), message: e.GetMessage(), metadata: e.GetMetadata(), retry: e.GetRetryAfter().AsDuration()}
+	if err := f.code.UnmarshalText([]byte(e.GetCode())); err != nil {
+		f.code = connect.CodeInternal // of a newer version
+	}
+	return f
+}
+
 // failureOfPeer reads the verdict of another node, so that it can be authored anew: its code, reason,
 // message and metadata are kept. It is nil if the error carries no verdict.
 func failureOfPeer(e *connect.Error) *failure {

@@ -24,7 +24,7 @@ const (
 	// requestBytes is what a request takes in memory besides what it names and carries.
 	requestOverhead = 256
 	// pipelineDetours bounds how many requests of a stream are under way to other nodes.
-	pipelineDetours = 64
+	pipelineDetours = 1024
 )
 
 // Pipeline runs many requests over one stream.

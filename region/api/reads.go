@@ -39,7 +39,7 @@ func (k *kvService) Get(ctx context.Context, r *atollv1.GetRequest) (*atollv1.Ge
 			return res, err
 		},
 		remote: func(ctx context.Context, p *peer, o *atollv1.ReadOptions) (*atollv1.GetResponse, error) {
-			return p.kv.Get(ctx, &atollv1.GetRequest{Key: r.GetKey(), Namespace: namespace, Options: o})
+			return p.get(ctx, &atollv1.GetRequest{Key: r.GetKey(), Namespace: namespace, Options: o})
 		},
 	})
 }
@@ -90,7 +90,7 @@ func (k *kvService) Query(ctx context.Context, r *atollv1.QueryRequest) (*atollv
 			})
 		},
 		remote: func(ctx context.Context, p *peer, o *atollv1.ReadOptions) (*atollv1.QueryResponse, error) {
-			return p.kv.Query(ctx, &atollv1.QueryRequest{Key: r.GetKey(), Namespace: namespace, Query: r.GetQuery(), Options: o})
+			return p.query(ctx, &atollv1.QueryRequest{Key: r.GetKey(), Namespace: namespace, Query: r.GetQuery(), Options: o})
 		},
 	})
 }

@@ -166,7 +166,10 @@ func (s *Server) guess(p topology.PartitionID, anyReplica bool, attempt int) top
 // failureOfAsking returns the failure of a call at another node: its own verdict, or, if there is
 // none, what the silence means.
 func (s *Server) failureOfAsking(ctx context.Context, p *peer, err error, maybeDone bool) *failure {
-	if e, ok := errors.AsType[*connect.Error](err); ok {
+	if f, ok := errors.AsType[*failure](err); ok {
+		return f
+	}
+	if e, ok := errors.AsType[*connect.Error](err); ok && !as[*lostError](err) {
 		if f := failureOfPeer(e); f != nil {
 			return f
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"connectrpc.com/connect/v2"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -217,9 +216,7 @@ func (w *watch) followAt(ctx context.Context, p *peer, id topology.PartitionID, 
 	defer cancel()
 	silence := time.AfterFunc(relaySilence, cancel)
 	defer silence.Stop()
-	ctx, info := connect.NewClientContext(ctx)
-	info.RequestHeader().Set(hopsHeader, "1")
-	stream, err := p.nodes.WatchPartition(ctx, &peerv1.WatchPartitionRequest{Partition: uint32(id), Watch: &atollv1.WatchRequest{
+	stream, err := p.nodes.WatchPartition(hop(ctx), &peerv1.WatchPartitionRequest{Partition: uint32(id), Watch: &atollv1.WatchRequest{
 		Namespace: w.namespace, Key: w.key, Prefix: w.prefix, IncludeValue: w.withValue,
 		Cursor: cursor, HeartbeatInterval: durationpb.New(relayHeartbeat),
 	}})

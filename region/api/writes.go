@@ -21,7 +21,7 @@ func (k *kvService) Put(ctx context.Context, r *atollv1.PutRequest) (*atollv1.Pu
 		func(out *replica.Outcome, info *atollv1.ReplyInfo) *atollv1.PutResponse {
 			return &atollv1.PutResponse{Version: out.Version, Info: info}
 		},
-		func(ctx context.Context, p *peer) (*atollv1.PutResponse, error) { return p.kv.Put(ctx, r) })
+		func(ctx context.Context, p *peer) (*atollv1.PutResponse, error) { return p.put(ctx, r) })
 }
 
 // Delete removes a key.
@@ -34,7 +34,7 @@ func (k *kvService) Delete(ctx context.Context, r *atollv1.DeleteRequest) (*atol
 		func(out *replica.Outcome, info *atollv1.ReplyInfo) *atollv1.DeleteResponse {
 			return &atollv1.DeleteResponse{Existed: out.Existed, Version: out.Version, Info: info}
 		},
-		func(ctx context.Context, p *peer) (*atollv1.DeleteResponse, error) { return p.kv.Delete(ctx, r) })
+		func(ctx context.Context, p *peer) (*atollv1.DeleteResponse, error) { return p.delete(ctx, r) })
 }
 
 // Update runs one operation of a typed value.
@@ -50,7 +50,7 @@ func (k *kvService) Update(ctx context.Context, r *atollv1.UpdateRequest) (*atol
 			}
 			return &atollv1.UpdateResponse{Result: updateResult(&op, out), Version: out.Version, Info: info}
 		},
-		func(ctx context.Context, p *peer) (*atollv1.UpdateResponse, error) { return p.kv.Update(ctx, r) })
+		func(ctx context.Context, p *peer) (*atollv1.UpdateResponse, error) { return p.update(ctx, r) })
 }
 
 // write routes one write to its partition.
