@@ -3,8 +3,12 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -310,4 +314,40 @@ type silentServer struct{ fakeServer }
 func (s *silentServer) Pipeline(ctx context.Context, _ atollv1connect.KVPipelineServerStream) error {
 	<-ctx.Done()
 	return nil
+}
+
+// Every write is done once, and every answer reaches who asked, although streams break before and
+// after writes are done.
+func TestBrokenStreamsLoseAndMixNothing(t *testing.T) {
+	var mu sync.Mutex
+	done := map[string]int{}
+	random := rand.New(rand.NewPCG(1, 2))
+	f := &fakeServer{put: func(_ context.Context, r *atollv1.PutRequest) (*atollv1.PutResponse, error) {
+		id := r.GetOptions().GetOpId()
+		mu.Lock()
+		chance := random.IntN(80)
+		if chance != 0 && done[id] == 0 { // a server knows the ids of what it has done
+			done[id]++
+		}
+		mu.Unlock()
+		if chance < 2 {
+			dropConnection()
+		}
+		return &atollv1.PutResponse{Version: id + string(r.GetValue())}, nil
+	}}
+	c := newClient(t, []string{serve(t, f), serve(t, f)})
+	var callers sync.WaitGroup
+	for caller := range 16 {
+		callers.Go(func() {
+			for i := range 50 {
+				id, value := fmt.Sprintf("%d-%d", caller, i), []byte(strings.Repeat("x", i))
+				got, err := c.Put(testContext(t), "k", value, WithOpID(id))
+				if err != nil || got != id+string(value) {
+					t.Errorf("%s: got %q, %v", id, got, err)
+				}
+			}
+		})
+	}
+	callers.Wait()
+	equal(t, "writes done", len(done), 800)
 }

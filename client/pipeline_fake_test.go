@@ -19,11 +19,17 @@ import (
 func (f *fakeServer) Pipeline(ctx context.Context, s atollv1connect.KVPipelineServerStream) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	var sending sync.Mutex
+	var sending, starting sync.Mutex
 	var running sync.WaitGroup
+	over := false
 	stopped := make(chan error, 1)
 	go func() {
 		stopped <- receiveEach(s, func(r *atollv1.PipelineRequest) {
+			starting.Lock()
+			defer starting.Unlock()
+			if over {
+				return
+			}
 			running.Go(func() {
 				defer func() {
 					if p := recover(); p != nil {
@@ -45,6 +51,9 @@ func (f *fakeServer) Pipeline(ctx context.Context, s atollv1connect.KVPipelineSe
 	case <-ctx.Done():
 	}
 	cancel(nil)
+	starting.Lock()
+	over = true
+	starting.Unlock()
 	running.Wait()
 	if errors.Is(context.Cause(ctx), http.ErrAbortHandler) {
 		panic(http.ErrAbortHandler)

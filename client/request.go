@@ -44,18 +44,18 @@ func (s *shared) send(ctx context.Context, e *endpoint, r *request, a attempt) (
 			break
 		}
 		sent, err = p.do(ctx, r, a.now, a.patience)
-		if !errors.Is(err, errNoStream) && (sent || !errors.Is(err, errPipeEnded)) {
+		if unsuited := errors.Is(err, errNoStream) || errors.Is(err, errPipeEnded); sent || !unsuited {
 			return sent, err
 		}
 	}
-	connected, err := single(ctx, a, func(ctx context.Context) (err error) {
+	sent, err = single(ctx, a, func(ctx context.Context) (err error) {
 		r.reply, err = e.call(ctx, r.msg)
 		return err
 	})
 	if told, ok := r.reply.(informed); ok && err == nil {
 		r.answeredBy([]byte(told.GetInfo().GetNode()))
 	}
-	return sent || connected, err
+	return sent, err
 }
 
 // do runs a request, and returns its reply.

@@ -126,6 +126,14 @@ func TestFillWritesEveryKey(t *testing.T) {
 	}
 }
 
+func TestKeysAreInOrder(t *testing.T) {
+	for n, want := range map[int]string{0: "bench/00000000", 1234: "bench/00001234", 99999999: "bench/99999999", 100000000: "bench/100000000"} {
+		if got := Key(n); got != want {
+			t.Errorf("key %d is %s", n, got)
+		}
+	}
+}
+
 func TestParseMixRefusesNonsense(t *testing.T) {
 	for _, text := range []string{"", "read", "80", "80/30", "-1/101", "a/b", "80/20/0"} {
 		if _, err := ParseMix(text); err == nil {
