@@ -36,7 +36,7 @@ type network struct {
 	selfBytes []byte
 	logger    *slog.Logger
 	inbox     inbox
-	// heartbeat takes heartbeats past Raft's main loop, which may be waiting for the disk.
+	// heartbeat takes requests past Raft's main loop, which may be waiting for the disk.
 	heartbeat atomic.Pointer[func(raft.RPC)]
 	// beat is the last heartbeat sent: they are all the same within a term.
 	beat    atomic.Pointer[beat]
@@ -112,11 +112,20 @@ func (n *network) AppendEntries(_ raft.ServerID, to raft.ServerAddress, a *raft.
 	if err != nil {
 		return err
 	}
-	b, err := n.call(to, transport.Bulk, kindAppend, body)
+	b, err := n.call(to, laneOf(a, true), kindAppend, body)
 	if err != nil {
 		return err
 	}
 	return decodeAppended(b, answer)
+}
+
+// laneOf returns how a request travels. One without entries, by which an idle leader tells what is
+// committed, waits for those of other groups, unless it could overtake entries sent before it.
+func laneOf(a *raft.AppendEntriesRequest, alone bool) transport.Lane {
+	if len(a.Entries) == 0 && alone {
+		return transport.Patient
+	}
+	return transport.Bulk
 }
 
 // shorten cuts a request to about what may be sent at once. What it says of commitment holds for what
@@ -242,7 +251,7 @@ func (n *network) receive(from topology.NodeID, kind uint8, body []byte, reply f
 	var err error
 	switch kind {
 	case kindAppend:
-		if n.receiveHeartbeat(body, reply) {
+		if n.receiveEmpty(body, reply) {
 			return
 		}
 		a := new(raft.AppendEntriesRequest)
@@ -277,9 +286,10 @@ func voteCommand(kind uint8, v vote) any {
 	}
 }
 
-// receiveHeartbeat answers a heartbeat on the spot, past Raft's main loop. The first one of a term goes
-// the long way, unless other messages of the term went before it: it makes Raft write the term to disk.
-func (n *network) receiveHeartbeat(body []byte, reply func([]byte, error)) bool {
+// receiveEmpty answers on the spot, past Raft's main loop, what a leader says all the time: that it leads,
+// and nothing new. What is new goes the long way: the first request of a term makes Raft write the term
+// to disk, and one that commits entries makes it apply them.
+func (n *network) receiveEmpty(body []byte, reply func([]byte, error)) bool {
 	handler := n.heartbeat.Load()
 	if handler == nil || len(body) > maxHeartbeat {
 		return false
@@ -289,10 +299,11 @@ func (n *network) receiveHeartbeat(body []byte, reply func([]byte, error)) bool 
 		s = newScratch()
 	}
 	defer n.inbox.scratches.Put(s)
-	if decodeAppend(body, &s.request) != nil || !isHeartbeat(&s.request) || s.request.Term != n.inbox.adopted.Load() {
+	a := &s.request
+	if decodeAppend(body, a) != nil || len(a.Entries) > 0 || !n.inbox.knows(a) {
 		return false
 	}
-	(*handler)(raft.RPC{Command: &s.request, RespChan: s.answered})
+	(*handler)(raft.RPC{Command: a, RespChan: s.answered})
 	select {
 	case r := <-s.answered:
 		reply(encodeResponse(r))

@@ -26,6 +26,8 @@ type inbox struct {
 	scratches sync.Pool
 	// adopted is the last term of which Raft has answered a leader's request.
 	adopted atomic.Uint64
+	// committed is up to where Raft was told, and has understood, that entries are committed.
+	committed atomic.Uint64
 	// appended hears how Raft answered what its leader sent, if it is set.
 	appended func(*raft.AppendEntriesRequest, *raft.AppendEntriesResponse)
 	running  sync.WaitGroup
@@ -115,6 +117,7 @@ func (b *inbox) drain() {
 	}
 }
 
+// adopt notes what Raft has understood.
 func (b *inbox) adopt(in *inbound, r raft.RPCResponse) {
 	request, ok := in.command.(*raft.AppendEntriesRequest)
 	if !ok {
@@ -127,9 +130,17 @@ func (b *inbox) adopt(in *inbound, r raft.RPCResponse) {
 	if answer.Term == request.Term {
 		b.adopted.Store(request.Term)
 	}
+	if answer.Success { // nothing else writes it
+		b.committed.Store(max(b.committed.Load(), request.LeaderCommitIndex))
+	}
 	if b.appended != nil {
 		b.appended(request, answer)
 	}
+}
+
+// knows reports whether a request would tell Raft no term and no commitment that it has not understood.
+func (b *inbox) knows(a *raft.AppendEntriesRequest) bool {
+	return a.Term == b.adopted.Load() && a.LeaderCommitIndex <= b.committed.Load()
 }
 
 func (b *inbox) close() {

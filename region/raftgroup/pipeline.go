@@ -62,18 +62,19 @@ func (p *pipeline) AppendEntries(a *raft.AppendEntriesRequest, answer *raft.Appe
 	if err != nil {
 		return nil, err
 	}
-	if err := p.reserve(len(body)); err != nil {
+	alone, err := p.reserve(len(body))
+	if err != nil {
 		return nil, err
 	}
 	f := &appendFuture{request: a, answer: answer, done: make(chan struct{})}
-	p.network.layer.Go(p.to, transport.Bulk, kindAppend, body, func(reply []byte, err error) { p.answered(f, len(body), reply, err) })
+	p.network.layer.Go(p.to, laneOf(a, alone), kindAppend, body, func(reply []byte, err error) { p.answered(f, len(body), reply, err) })
 	return f, nil
 }
 
-// reserve waits until a request of a size may be sent.
-func (p *pipeline) reserve(size int) error {
-	if ok, err := p.tryReserve(size); ok || err != nil {
-		return err
+// reserve waits until a request of a size may be sent. It returns whether it is the only one.
+func (p *pipeline) reserve(size int) (alone bool, err error) {
+	if count, err := p.tryReserve(size); count > 0 || err != nil {
+		return count == 1, err
 	}
 	timer := time.NewTimer(p.wait)
 	defer timer.Stop()
@@ -86,24 +87,25 @@ func (p *pipeline) reserve(size int) error {
 		case <-timer.C:
 			p.close(fmt.Errorf("%w: node %s", transport.ErrTimeout, p.to))
 		}
-		if ok, err := p.tryReserve(size); ok || err != nil {
-			return err
+		if count, err := p.tryReserve(size); count > 0 || err != nil {
+			return count == 1, err
 		}
 	}
 }
 
-func (p *pipeline) tryReserve(size int) (bool, error) {
+// tryReserve returns how many requests are under way with this one, or 0 if there is no room.
+func (p *pipeline) tryReserve(size int) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.mu.closed {
-		return false, p.mu.err
+		return 0, p.mu.err
 	}
 	if p.mu.count > 0 && (p.mu.count >= pipelineCount || p.mu.bytes+size > pipelineBytes) {
-		return false, nil
+		return 0, nil
 	}
 	p.mu.count++
 	p.mu.bytes += size
-	return true, nil
+	return p.mu.count, nil
 }
 
 // answered takes a request's answer, in the order of the requests.

@@ -48,9 +48,9 @@ func success(a *raft.AppendEntriesRequest) []byte {
 
 // push sends the request with a number.
 func push(p *pipeline, number uint64, size int) error {
-	a := &raft.AppendEntriesRequest{RPCHeader: testHeader(), Term: 1, PrevLogEntry: number, PrevLogTerm: 1}
-	if size > 0 {
-		a.Entries = []*raft.Log{{Index: number + 1, Term: 1, Data: make([]byte, size)}}
+	a := &raft.AppendEntriesRequest{
+		RPCHeader: testHeader(), Term: 1, PrevLogEntry: number, PrevLogTerm: 1,
+		Entries: []*raft.Log{{Index: number + 1, Term: 1, Data: make([]byte, size)}},
 	}
 	_, err := p.AppendEntries(a, new(raft.AppendEntriesResponse))
 	return err
@@ -157,6 +157,26 @@ func TestPipelineWhoseAnswersNobodyTakesCloses(t *testing.T) {
 	}
 }
 
+// Only what can overtake nothing leaves the order.
+func TestOnlyEmptyRequestsThatAreAloneWaitForOthers(t *testing.T) {
+	entries := []*raft.Log{{Index: 1}}
+	for _, c := range []struct {
+		entries []*raft.Log
+		alone   bool
+		want    transport.Lane
+	}{{nil, true, transport.Patient}, {nil, false, transport.Bulk}, {entries, true, transport.Bulk}, {entries, false, transport.Bulk}} {
+		if got := laneOf(&raft.AppendEntriesRequest{Entries: c.entries}, c.alone); got != c.want {
+			t.Errorf("%d entries, alone %v: lane %d", len(c.entries), c.alone, got)
+		}
+	}
+	p := piped(t, func(*raft.AppendEntriesRequest, func([]byte, error)) {})
+	for i, want := range []bool{true, false} {
+		if alone, err := p.reserve(1); err != nil || alone != want {
+			t.Errorf("request %d: alone %v, %v", i, alone, err)
+		}
+	}
+}
+
 func TestPipelineEndsWithTheNetwork(t *testing.T) {
 	p := piped(t, func(*raft.AppendEntriesRequest, func([]byte, error)) {})
 	for i := range uint64(pipelineCount) {
@@ -172,4 +192,35 @@ func TestPipelineEndsWithTheNetwork(t *testing.T) {
 	if err := <-blocked; !errors.Is(err, raft.ErrTransportShutdown) {
 		t.Error(err)
 	}
+}
+
+// Past Raft's main loop goes only what makes Raft do nothing.
+func TestWhatIsNewGoesThroughRaftsMainLoop(t *testing.T) {
+	var b inbox
+	request := func(term, commit uint64) *raft.AppendEntriesRequest {
+		return &raft.AppendEntriesRequest{Term: term, LeaderCommitIndex: commit}
+	}
+	answer := func(term uint64, success bool) raft.RPCResponse {
+		return raft.RPCResponse{Response: &raft.AppendEntriesResponse{Term: term, Success: success}}
+	}
+	expect := func(what string, a *raft.AppendEntriesRequest, want bool) {
+		t.Helper()
+		if b.knows(a) != want {
+			t.Errorf("%s: known %v", what, !want)
+		}
+	}
+	expect("a term at the start", request(3, 0), false)
+	b.adopt(&inbound{command: request(3, 7)}, answer(3, false))
+	expect("a heartbeat of the term", request(3, 0), true)
+	expect("commitment that was refused", request(3, 7), false)
+	b.adopt(&inbound{command: request(3, 7)}, answer(3, true))
+	expect("commitment that was understood", request(3, 7), true)
+	expect("more commitment", request(3, 8), false)
+	b.adopt(&inbound{command: request(4, 9)}, answer(5, false))
+	expect("a term that was outbid", request(4, 0), false)
+	b.adopt(&inbound{command: request(4, 9)}, raft.RPCResponse{Error: errDisk})
+	expect("a term that failed", request(4, 0), false)
+	b.adopt(&inbound{command: request(4, 5)}, answer(4, true))
+	expect("a new term", request(4, 7), true)
+	expect("the old term", request(3, 0), false)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -20,7 +21,7 @@ const (
 	controlPatience = 5  // looks until a call on the control connection is given up
 	bulkPatience    = 20 // and on a bulk connection, where an answer waits for a disk
 	writePatience   = 20 // looks until a peer that takes nothing is given up
-	patientDelay    = 40 * time.Millisecond
+	patientDelay    = 50 * time.Millisecond
 
 	controlQueueBytes = 4 << 20
 	bulkQueueBytes    = 64 << 20
@@ -59,6 +60,10 @@ type wire struct {
 	}
 	patience *time.Timer
 	looker   *time.Timer
+
+	sending sync.Mutex // held while frames are written, and of what follows
+	frames  framer
+	spare   []message // an old queue's memory
 }
 
 // call is a request that has not been answered.
@@ -180,37 +185,47 @@ func (w *wire) attach(raw net.Conn) bool {
 func (w *wire) run(c *conn) {
 	var writer sync.WaitGroup
 	writer.Go(func() { w.write(c.Conn) }) // itself, which takes many parts in one call
-	err := w.read(c)
+	err := w.read(c.Conn)
 	w.fail(err)
 	writer.Wait()
 }
 
 // write is the writer: it sends all that is queued, again and again.
 func (w *wire) write(raw net.Conn) {
-	var frames framer
-	var spare []message
 	for {
 		select {
 		case <-w.wake:
 		case <-w.gone:
 			return
 		}
-		for {
-			batch := w.take(spare)
-			if spare = nil; len(batch) == 0 { // what it was is the queue now
-				break
-			}
-			if err := w.send(&frames, raw, batch); err != nil {
-				w.fail(err)
-				return
-			}
-			clear(batch)
-			spare = batch[:0]
-		}
-		if cap(frames.head) > 2*bulkFrameBytes {
-			frames.head = nil
+		runtime.Gosched() // who is about to queue something goes first, and it leaves in the same frame
+		w.sending.Lock()
+		err := w.flush(raw)
+		w.sending.Unlock()
+		if err != nil {
+			w.fail(err)
+			return
 		}
 	}
+}
+
+// flush sends all that is queued. Its caller holds sending.
+func (w *wire) flush(raw net.Conn) error {
+	for {
+		batch := w.take(w.spare)
+		if w.spare = nil; len(batch) == 0 { // what it was is the queue now
+			break
+		}
+		if err := w.send(&w.frames, raw, batch); err != nil {
+			return err
+		}
+		clear(batch)
+		w.spare = batch[:0]
+	}
+	if cap(w.frames.head) > 2*bulkFrameBytes {
+		w.frames.head = nil
+	}
+	return nil
 }
 
 // take returns all that is queued. The queue goes on in spare's memory.
@@ -262,7 +277,9 @@ func (w *wire) read(raw net.Conn) error {
 		}
 		w.cork()
 		err = w.handle(payload)
-		w.pull()
+		if w.pull() && err == nil {
+			err = w.flushNow(raw)
+		}
 		if err != nil {
 			return err
 		}
@@ -276,15 +293,24 @@ func (w *wire) cork() {
 	w.mu.heard = w.mu.looks
 }
 
-// pull takes the cork out.
-func (w *wire) pull() {
+// pull takes the cork out. It returns whether something urgent was queued.
+func (w *wire) pull() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.mu.corked = false
-	if w.mu.uncork {
-		w.mu.uncork = false
+	urgent := w.mu.uncork
+	w.mu.corked, w.mu.uncork = false, false
+	return urgent
+}
+
+// flushNow sends what is queued without waking the writer, if it is not at work. Who asks does not: two
+// readers that each wait until the other reads would wait for ever.
+func (w *wire) flushNow(raw net.Conn) error {
+	if w.link != nil || !w.sending.TryLock() {
 		w.wakeWriter()
+		return nil
 	}
+	defer w.sending.Unlock()
+	return w.flush(raw)
 }
 
 func (w *wire) handle(payload []byte) error {
