@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"sync"
 
@@ -188,6 +189,7 @@ func (b *batcher) Run(ctx context.Context) error {
 			return nil
 		case <-b.work:
 		}
+		runtime.Gosched() // who is about to queue something goes first, and shares the entry
 		batch, late := b.take()
 		for _, r := range late {
 			r.done(answer{err: r.given()})

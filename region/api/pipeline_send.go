@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"runtime"
 
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
 )
@@ -51,6 +52,7 @@ func (p *pipeline) send(ctx context.Context, send func(*atollv1.PipelineResponse
 			return nil
 		case <-p.wake:
 		}
+		runtime.Gosched() // what is about to be answered goes into the same message
 		batch, packs := p.take(spare)
 		spare = batch[:0]
 		for len(batch) > 0 {
