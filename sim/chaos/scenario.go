@@ -40,7 +40,7 @@ func scenarios() []scenario {
 		{name: "netsplit", play: (*stage).netsplit, prepare: (*deployment).addLinks},
 		{
 			name: "stale", play: (*stage).stale, inside: true, prepare: (*deployment).addLinksInside, canFail: true,
-			full: size{partitions: 8, cycles: 60, clients: 48, replyDelay: answersLate}, quick: size{partitions: 8, cycles: 4, clients: 48, replyDelay: answersLate},
+			full: size{partitions: 16, cycles: 60, clients: 48, replyDelay: answersLate}, quick: size{partitions: 16, cycles: 4, clients: 48, replyDelay: answersLate},
 		},
 		{
 			name: "kill", play: (*stage).kill, inside: true,

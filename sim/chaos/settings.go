@@ -16,7 +16,7 @@ import (
 // mustFailTag builds servers whose linearizable reads trust the library's VerifyLeader.
 const mustFailTag = "verifyleader"
 
-// mostToFind is how many cycles a short run may take to find what must not be. About every third finds
+// mostToFind is how many cycles a short run may take to find what must not be. About every second finds
 // it; the run ends with the first that does.
 const mostToFind = 25
 

@@ -23,6 +23,8 @@ const (
 	// readPatience bounds a read; one that a stopped node keeps waiting is given up and made anew.
 	readPatience = 1500 * time.Millisecond
 	attemptTime  = 700 * time.Millisecond
+	// writeAttempt is how long a writer waits for a node that may be the stopped one.
+	writeAttempt = 250 * time.Millisecond
 	// readPause is how long a reader waits between reads, so that readers leave the nodes time to work.
 	readPause = 2 * time.Millisecond
 	// takeoverPatience bounds how long other nodes may take to replace a stopped leader.
@@ -81,7 +83,7 @@ func (s *stage) stale(ctx context.Context) error {
 		r.nodes = append(r.nodes, d)
 	}
 	// A writer must not wait long for a node that is stopped.
-	writer, err := client.New(s.deployment.endpoints(), client.WithAttemptTimeout(attemptTime))
+	writer, err := client.New(s.deployment.endpoints(), client.WithAttemptTimeout(writeAttempt))
 	if err != nil {
 		return err
 	}
@@ -248,15 +250,21 @@ func (r *staleRun) cycle(ctx context.Context, n int) error {
 	if err := m.process.signal(syscall.SIGSTOP); err != nil {
 		return err
 	}
-	taken := r.awaitTakeover(ctx, led)
-	stopped := time.Since(began)
-	r.restart()
+	// Some go on as soon as one of their partitions has another leader: then they may not even know how
+	// long they slept.
+	atLeast := len(led)
+	if r.random.IntN(4) == 0 {
+		atLeast = 1
+	}
+	taken, takeoverErr := r.awaitTakeover(ctx, led, atLeast)
+	r.restart(taken)
 	err = pause(ctx, enqueueTime)
+	stopped := time.Since(began)
 	err = errors.Join(err, m.process.signal(syscall.SIGCONT), pause(ctx, hold))
 	for _, other := range late {
 		r.deployment.way(m.name, other, wan.Back, false)
 	}
-	err = errors.Join(err, taken, pause(ctx, 3*r.settings.replyDelay))
+	err = errors.Join(err, takeoverErr, pause(ctx, 3*r.settings.replyDelay))
 	r.deployment.heal()
 	if err != nil {
 		return err
@@ -264,8 +272,8 @@ func (r *staleRun) cycle(ctx context.Context, n int) error {
 	if err := pause(ctx, afterTime); err != nil {
 		return err
 	}
-	r.out.note("cycle %d: %s stopped for %s, leader of %d; answers of %v held for %v: %d stale reads",
-		n, m.name, ms(stopped), len(led), late, hold, r.staleIn(n))
+	r.out.note("cycle %d: %s stopped for %s, leader of %d, %d taken over; answers of %v held for %v: %d stale reads",
+		n, m.name, ms(stopped), len(led), len(taken), late, hold, r.staleIn(n))
 	return nil
 }
 
@@ -301,33 +309,40 @@ func (r *staleRun) others(name string) []string {
 	return others
 }
 
-// awaitTakeover waits until each of the keys has acknowledged writes that its stopped leader cannot
-// have acknowledged: one may have been on its way, and so was the one after an unknown outcome.
-func (r *staleRun) awaitTakeover(ctx context.Context, led []int) error {
+// awaitTakeover waits until at least so many of the keys have acknowledged writes that their stopped
+// leader cannot have acknowledged, and returns these keys. One write may have been on its way, and so
+// was the one after an unknown outcome.
+func (r *staleRun) awaitTakeover(ctx context.Context, led []int, atLeast int) ([]int, error) {
 	ctx, cancel := context.WithTimeout(ctx, takeoverPatience)
 	defer cancel()
 	want := make([]uint64, len(led))
 	for i, key := range led {
 		want[i] = r.marks[key].Floor() + 3
 	}
-	err := until(ctx, 10*time.Millisecond, func(context.Context) (bool, error) {
+	var taken []int
+	err := until(ctx, 5*time.Millisecond, func(context.Context) (bool, error) {
+		taken = taken[:0]
 		for i, key := range led {
-			if r.marks[key].Floor() < want[i] {
-				return false, nil
+			if r.marks[key].Floor() >= want[i] {
+				taken = append(taken, key)
 			}
 		}
-		return true, nil
+		return len(taken) >= atLeast, nil
 	})
 	if err != nil {
-		return fmt.Errorf("the other nodes do not take over: %w", err)
+		return nil, fmt.Errorf("the other nodes do not take over: %w", err)
 	}
-	return nil
+	return taken, nil
 }
 
-// restart has the victim's readers begin anew, so that their reads begin after what is acknowledged.
-func (r *staleRun) restart() {
+// restart has the victim's readers begin anew, so that their reads begin after what is acknowledged,
+// and read what others lead now.
+func (r *staleRun) restart(taken []int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if len(taken) > 0 {
+		r.mu.led = taken
+	}
 	close(r.mu.fresh)
 	r.mu.fresh = make(chan struct{})
 }
