@@ -6,6 +6,12 @@ import (
 	"github.com/hashicorp/raft"
 )
 
+// The library's names for what it keeps besides the log.
+const (
+	keyTerm     = "CurrentTerm"
+	keyVoteTerm = "LastVoteTerm"
+)
+
 // bootstrap makes the first configuration, the same on every member, if the member has no state.
 func (g *Group) bootstrap(c *Config) error {
 	stable := stableStore{c.Log}
@@ -33,11 +39,11 @@ func (g *Group) bootstrap(c *Config) error {
 // the configuration: after a crash between the two, it would never do anything again. A later term, or
 // a vote, means that there was a log once.
 func finishBootstrap(stable stableStore, logs logStore, servers raft.Configuration) error {
-	term, err := stable.GetUint64([]byte("CurrentTerm"))
+	term, err := stable.GetUint64([]byte(keyTerm))
 	if err != nil {
 		return err
 	}
-	vote, err := stable.GetUint64([]byte("LastVoteTerm"))
+	vote, err := stable.GetUint64([]byte(keyVoteTerm))
 	if err != nil {
 		return err
 	}

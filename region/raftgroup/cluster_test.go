@@ -35,6 +35,7 @@ type node struct {
 	machines []*testMachine
 	groups   []*Group
 	failures chan error
+	lost     bool   // the state files are to be fetched
 	quit     func() // ends the groups, but neither the log nor the listener
 	stop     func()
 }
@@ -210,6 +211,9 @@ func (c *cluster) open(n *node) {
 		c.must(err)
 		log, err := n.log.Group(id)
 		c.must(err)
+		if n.lost {
+			c.fetch(n, id, m, log)
+		}
 		g, err := New(Config{
 			Group: id, Self: n.id, Members: c.members(), Log: log, Layer: n.mux.Group(id), Machine: m,
 			Dir: temp, Logger: logger, OnFailure: func(err error) { n.failures <- err },

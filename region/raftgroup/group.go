@@ -177,7 +177,7 @@ func configuration(c *Config, logger *slog.Logger) *raft.Config {
 func (g *Group) Run(ctx context.Context) error {
 	loops, watching := errgroup.WithContext(ctx)
 	for _, loop := range []func(context.Context){
-		g.watchLeadership, g.takeSnapshots, g.watchLeader, g.serveConfirms, g.dog.run,
+		g.watchLeadership, g.takeSnapshots, g.watchLeader, g.serveConfirms, g.serveState, g.dog.run,
 	} {
 		loops.Go(func() error { loop(watching); return nil })
 	}
