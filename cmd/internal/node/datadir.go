@@ -115,11 +115,10 @@ func (d *dataDir) writeIdentity(want identity) error {
 	if err := os.Rename(temp, d.file("identity.json")); err != nil {
 		return fmt.Errorf("write identity: %w", err)
 	}
-	dir, err := os.Open(d.path)
-	if err != nil {
+	if err := syncDir(d.path); err != nil {
 		return fmt.Errorf("write identity: %w", err)
 	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return nil
 }
 
 // emptyTemp removes what a crash left of snapshots on their way in.

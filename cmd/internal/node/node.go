@@ -157,7 +157,7 @@ func (n *Node) raftAddress(peer topology.NodeID) (address string, known bool) {
 	return p.Raft, true
 }
 
-func (n *Node) openPartitions(context.Context) error {
+func (n *Node) openPartitions(ctx context.Context) error {
 	var seed [8]byte
 	if _, err := rand.Read(seed[:]); err != nil {
 		return fmt.Errorf("draw a process number: %w", err)
@@ -167,7 +167,7 @@ func (n *Node) openPartitions(context.Context) error {
 		if !slices.Contains(replicas, n.cfg.Node) {
 			continue
 		}
-		if err := n.openPartition(topology.PartitionID(p), replicas, proposer); err != nil {
+		if err := n.openPartition(ctx, topology.PartitionID(p), replicas, proposer); err != nil {
 			return fmt.Errorf("open partition %d: %w", p, err)
 		}
 	}
@@ -175,17 +175,19 @@ func (n *Node) openPartitions(context.Context) error {
 	return nil
 }
 
-func (n *Node) openPartition(p topology.PartitionID, replicas []topology.NodeID, proposer uint64) error {
-	s, err := store.Open(n.dir.partitionFile(p), n.storeOptions())
+func (n *Node) openPartition(
+	ctx context.Context, p topology.PartitionID, replicas []topology.NodeID, proposer uint64,
+) error {
+	log, err := n.log.Group(uint32(p))
+	if err != nil {
+		return err
+	}
+	s, err := n.openStore(ctx, p, replicas, log)
 	if err != nil {
 		return err
 	}
 	n.stores = append(n.stores, s)
 	machine, err := region.NewMachine(n.region.Actor(), partitionStore{s}, n.clock)
-	if err != nil {
-		return err
-	}
-	log, err := n.log.Group(uint32(p))
 	if err != nil {
 		return err
 	}
@@ -255,8 +257,8 @@ func (n *Node) destinations() []topology.RegionID {
 // checkLogFitsState refuses a log that does not lead up to the state, or that has forgotten its term:
 // some of it was deleted, and with it perhaps votes that this node gave.
 func checkLogFitsState(log *raftlog.Group, p region.Position) error {
-	if p.Index == 0 {
-		return nil
+	if p.Index == 0 && log.FirstIndex() <= 1 {
+		return nil // nothing was flushed yet: the log has it all
 	}
 	term, err := log.GetUint64([]byte("CurrentTerm"))
 	if err != nil {
