@@ -17,8 +17,11 @@ import (
 )
 
 // collectAt lets the heap grow to four times what is live before it is collected. Little of a server is
-// live, and it allocates with every request.
-const collectAt = 300
+// live, and it allocates with every request. Past heapLimit memory is worth more than the time.
+const (
+	collectAt = 300
+	heapLimit = 2 << 30
+)
 
 func newServer(a *app) *cobra.Command {
 	var path string
@@ -74,6 +77,9 @@ func (a *app) serve(ctx context.Context, cfg *config.Config) error {
 	runtime.GOMAXPROCS(cfg.MaxProcs)
 	if a.getenv("GOGC") == "" {
 		debug.SetGCPercent(collectAt)
+	}
+	if a.getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(heapLimit)
 	}
 	logger := slog.New(slog.NewJSONHandler(a.stderr, &slog.HandlerOptions{Level: cfg.LogLevel}))
 	if effective, err := cfg.Effective(); err == nil {
