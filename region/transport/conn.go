@@ -92,6 +92,9 @@ func (m *Mux) wireEnded(w *wire, err error) {
 	} else {
 		m.cfg.Logger.Debug("connection lost", "peer", w.peer, "lane", w.lane, "err", err)
 	}
+	if w.link != nil && w.lane == Control && errors.Is(err, ErrTimeout) {
+		m.giveUp(w.peer, err)
+	}
 	if w.link != nil || w.lane != Control || !ended(err) {
 		return
 	}
@@ -100,6 +103,20 @@ func (m *Mux) wireEnded(w *wire, err error) {
 		case l.lost <- w.peer:
 		default:
 		}
+	}
+}
+
+// giveUp ends the bulk connections to a node whose control connection is silent. They would notice only
+// later, and what they have sent would wait for TCP, which tries again ever more rarely.
+func (m *Mux) giveUp(node topology.NodeID, err error) {
+	m.mu.Lock()
+	l := m.mu.links[node]
+	m.mu.Unlock()
+	if l == nil {
+		return
+	}
+	for _, bulk := range l.bulk {
+		bulk.end(err)
 	}
 }
 

@@ -30,11 +30,16 @@ func ReadFrame(data []byte) (bodies int, err error) {
 	return bodies, err
 }
 
-// Frame returns one frame of bodies.
-func Frame(bodies ...[]byte) []byte {
+// Frame returns one frame of requests.
+func Frame(bodies ...[]byte) []byte { return frameOf(0, bodies) }
+
+// AnswerFrame returns one frame of answers.
+func AnswerFrame(bodies ...[]byte) []byte { return frameOf(flagAnswer, bodies) }
+
+func frameOf(flags uint8, bodies [][]byte) []byte {
 	var messages []message
 	for i, b := range bodies {
-		messages = append(messages, message{group: 1, kind: 2, id: uint64(i + 1), body: b})
+		messages = append(messages, message{group: 1, kind: 2, flags: flags, id: uint64(i + 1), body: b})
 	}
 	var w bytes.Buffer
 	var f framer

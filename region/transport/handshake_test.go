@@ -146,19 +146,17 @@ func TestMalformedFramesCloseTheConnection(t *testing.T) {
 	good := transport.Frame([]byte("x"))
 	flipped := bytes.Clone(good)
 	flipped[len(flipped)-1] ^= 1
-	answer := bytes.Clone(transport.Frame(nil))
-	answer[8+5] = 1 // an answer, to a node that has asked nothing; and a wrong checksum
 	for what, frame := range map[string][]byte{
-		"more than control takes": binary.BigEndian.AppendUint32(nil, 1<<20+1),
-		"four gigabytes":          binary.BigEndian.AppendUint32(nil, 1<<32-1),
+		"more than control takes": binary.BigEndian.AppendUint64(nil, (1<<20+1)<<32),
+		"four gigabytes":          binary.BigEndian.AppendUint64(nil, 1<<64-1),
 		"a flipped bit":           flipped,
-		"a wrong direction":       answer,
+		"a wrong direction":       transport.AnswerFrame(nil), // to a node that has asked nothing
 	} {
 		c, verdict := introduced(t, b, transport.Control)
 		if verdict != 0 {
 			t.Fatalf("refused: %d", verdict)
 		}
-		if _, err := c.Write(append(append(bytes.Clone(good), frame...), make([]byte, 8)...)); err != nil {
+		if _, err := c.Write(append(bytes.Clone(good), frame...)); err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
 		closed(t, c)
@@ -197,6 +195,27 @@ func TestOneNodeHasFewConnections(t *testing.T) {
 	} else {
 		closed(t, c)
 	}
+}
+
+// Who asks and does not take the answers loses the connection.
+func TestAnswersThatNobodyTakesEndTheConnection(t *testing.T) {
+	n := newNodes()
+	b := n.start(t, "b", "c")
+	transport.Hurry(b)
+	n.set("a", "127.0.0.1:1")
+	b.Group(1).Handle(2, 2, func(_ topology.NodeID, _ uint8, _ []byte, reply func([]byte, error)) {
+		reply(make([]byte, 30<<20), nil) // more than the system holds for us
+	})
+	c, _ := introduced(t, b, transport.Bulk)
+	if _, err := c.Write(transport.Frame(nil)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() error {
+		if _, err := c.Write([]byte{0}); err == nil { // the rest of a frame is always to come
+			return errors.New("the connection is open")
+		}
+		return nil
+	})
 }
 
 func TestCloseEndsCalls(t *testing.T) {

@@ -122,14 +122,19 @@ func (l *link) lose(w *wire) {
 	}
 }
 
-// close ends the link's wire.
+// close ends the link.
 func (l *link) close() {
 	l.again.Stop()
+	l.end(ErrClosed)
+}
+
+// end ends the link's wire.
+func (l *link) end(err error) {
 	l.mu.Lock()
 	w := l.mu.wire
 	l.mu.Unlock()
 	if w != nil {
-		w.fail(ErrClosed)
+		w.fail(err)
 	}
 }
 

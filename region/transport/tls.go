@@ -10,7 +10,10 @@ import (
 	"github.com/atolldb/atoll/topology"
 )
 
-var errCertificates = errors.New("no certificate in the file")
+var (
+	errCertificates = errors.New("no certificate in the file")
+	errAnonymous    = errors.New("tls: the peer has no certificate")
+)
 
 // LoadTLS returns what Config.TLS takes: TLS 1.3, and a certificate at both ends that the authority in
 // the file ca has signed. A node's certificate carries the node's name as its DNS name. The node's own
@@ -52,9 +55,11 @@ func (m *Mux) secureAccepted(c *conn) (func(topology.NodeID) error, error) {
 		return nil, fmt.Errorf("tls: %w", err)
 	}
 	c.Conn = server
-	return func(node topology.NodeID) error {
-		return server.ConnectionState().PeerCertificates[0].VerifyHostname(string(node))
-	}, nil
+	certificates := server.ConnectionState().PeerCertificates
+	if len(certificates) == 0 {
+		return nil, errAnonymous
+	}
+	return func(node topology.NodeID) error { return certificates[0].VerifyHostname(string(node)) }, nil
 }
 
 // secureDialed encrypts a dialed connection, if the mux is so configured, and checks its peer's name.

@@ -233,6 +233,30 @@ func TestSilentNodeIsGivenUpAndFoundAgain(t *testing.T) {
 	}
 }
 
+// The control connection notices first, for all.
+func TestSilenceEndsTheBulkConnectionsToo(t *testing.T) {
+	n := newNodes()
+	a, b := n.start(t, "a", "c"), n.start(t, "b", "c")
+	transport.Hurry(a)
+	r := newRelay(t, b.Addr().String())
+	n.set("b", r.listener.Addr().String())
+	b.Group(1).Handle(1, 1, echo("b"))
+	for _, lane := range []transport.Lane{transport.Control, transport.Bulk} {
+		if _, err := a.Group(1).Call(within(t), "b", lane, 1, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.silent.Store(true)
+	bulk := make(chan error, 1)
+	a.Group(1).Go("b", transport.Bulk, 1, nil, func(_ []byte, err error) { bulk <- err })
+	if _, err := a.Group(1).Call(within(t), "b", transport.Control, 1, nil); !errors.Is(err, transport.ErrTimeout) {
+		t.Errorf("on the control connection: %v", err)
+	}
+	if err := <-bulk; !errors.Is(err, transport.ErrUnreachable) {
+		t.Errorf("on the bulk connection: %v", err)
+	}
+}
+
 func eventually(t *testing.T, check func() error) {
 	t.Helper()
 	deadline, ticker := time.NewTimer(20*time.Second), time.NewTicker(5*time.Millisecond)
@@ -344,6 +368,40 @@ func TestDeadNodeFailsFastAndIsFoundAgain(t *testing.T) {
 		_, err := a.Group(1).Call(within(t), "b", transport.Control, 1, nil)
 		return err
 	})
+}
+
+// Calls that fail fast do not each try to connect.
+func TestRedialingHasPauses(t *testing.T) {
+	n := newNodes()
+	a := n.start(t, "a", "c")
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var dialed atomic.Int64
+	var accepting sync.WaitGroup
+	accepting.Go(func() {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			dialed.Add(1)
+			_ = c.Close()
+		}
+	})
+	n.set("b", listener.Addr().String())
+	calls := int64(0)
+	for end := time.Now().Add(200 * time.Millisecond); time.Now().Before(end); calls++ {
+		if _, err := a.Group(1).Call(within(t), "b", transport.Control, 1, nil); !errors.Is(err, transport.ErrUnreachable) {
+			t.Fatal(err)
+		}
+	}
+	_ = listener.Close()
+	accepting.Wait()
+	if got := dialed.Load(); got == 0 || got > 5 {
+		t.Errorf("%d calls in 200 ms dialed %d times", calls, got)
+	}
 }
 
 func TestTheEndOfANodeIsToldToEveryGroup(t *testing.T) {
