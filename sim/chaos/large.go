@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,7 +29,9 @@ const (
 	// log keeps for it, so that it must catch up by snapshot.
 	downWrites   = 400
 	downPatience = 15 * time.Minute
-	mark         = 16 // bytes by which a value is told
+	// snapshotInstalled is what a node's log says when it has caught up by snapshot.
+	snapshotInstalled = "installed a snapshot"
+	mark              = 16 // bytes by which a value is told
 )
 
 // largeRun writes values as large as they may be from many clients at once, half of them the SDK's
@@ -41,6 +44,8 @@ type largeRun struct {
 	bytes  atomic.Int64 // acknowledged
 	nodes  []*direct
 	memory *memoryWatch
+	// catchUp returns how many snapshots the killed node has installed since.
+	catchUp func() int
 
 	mu struct {
 		sync.Mutex
@@ -246,19 +251,28 @@ func (r *largeRun) killAndCatchUp(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("write %d MiB without %s: %w", enough>>20, victim.name, err)
 	}
-	began := time.Now()
+	began, logged := time.Now(), len(textOf(victim.log))
 	if err := r.deployment.startAll(ctx, []*member{victim}); err != nil {
 		return err
 	}
 	r.memory.follow(victim)
 	r.out.note("%s is ready again after %s", victim.name, ms(time.Since(began)))
-	return pause(ctx, r.settings.duration/2)
+	if err := pause(ctx, r.settings.duration/2); err != nil {
+		return err
+	}
+	r.catchUp = func() int { return strings.Count(textOf(victim.log)[logged:], snapshotInstalled) }
+	return nil
 }
 
 func (r *largeRun) judge(ctx context.Context, sdk *client.Client, took time.Duration) {
 	began := time.Now()
 	r.out.check("all nodes have equal vectors and digests", r.nodesEqual(ctx, downPatience))
 	r.out.figure("equal after the last write", "%s", ms(time.Since(began)))
+	snapshots := r.catchUp()
+	r.out.figure("caught up", "with %d snapshots", snapshots)
+	if !r.settings.quick && snapshots == 0 {
+		r.out.check("the killed node catches up by snapshot", errors.New("it installed none"))
+	}
 	r.out.check("a scan of everything succeeds", r.scan(ctx, sdk, client.ScanOptions{Prefix: largePrefix}))
 	var f faults
 	for n := range largeKeys {
