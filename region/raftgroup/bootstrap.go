@@ -13,7 +13,11 @@ const (
 )
 
 // bootstrap makes the first configuration, the same on every member, if the member has no state.
+// A later incarnation never does.
 func (g *Group) bootstrap(c *Config) error {
+	if c.Incarnation > 0 { // others tell it who the members are
+		return nil
+	}
 	stable := stableStore{c.Log}
 	servers := raft.Configuration{}
 	for _, m := range c.Members {

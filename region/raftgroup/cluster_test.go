@@ -35,9 +35,11 @@ type node struct {
 	machines []*testMachine
 	groups   []*Group
 	failures chan error
-	lost     bool   // the state files are to be fetched
-	quit     func() // ends the groups, but neither the log nor the listener
-	stop     func()
+	// incarnation is how often it has lost its log.
+	incarnation uint32
+	lost        bool   // the state files are to be fetched
+	quit        func() // ends the groups, but neither the log nor the listener
+	stop        func()
 }
 
 // cluster is a few nodes in this process, each with a few groups, on loopback.
@@ -215,7 +217,7 @@ func (c *cluster) open(n *node) {
 			c.fetch(n, id, m, log)
 		}
 		g, err := New(Config{
-			Group: id, Self: n.id, Members: c.members(), Log: log, Layer: n.mux.Group(id), Machine: m,
+			Group: id, Self: n.id, Incarnation: n.incarnation, Members: c.members(), Log: log, Layer: n.mux.Group(id), Machine: m,
 			Dir: temp, Logger: logger, OnFailure: func(err error) { n.failures <- err },
 			ElectionTimeout: c.election,
 		})

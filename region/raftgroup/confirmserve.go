@@ -9,7 +9,6 @@ import (
 
 	"github.com/hashicorp/raft"
 
-	"github.com/atolldb/atoll/region"
 	"github.com/atolldb/atoll/topology"
 )
 
@@ -98,34 +97,21 @@ func decodeTerm(b []byte) (uint64, error) {
 
 // serveConfirms answers other members until ctx ends and what has begun is done.
 func (g *Group) serveConfirms(ctx context.Context) {
-	var serving tasks
-	places := make(chan struct{}, maxServing)
-	g.layer.Handle(kindTerm, kindAccepted, func(_ topology.NodeID, kind uint8, body []byte, reply func([]byte, error)) {
-		if kind != kindReached && raft.ServerID(body) != g.id {
+	g.layer.Handle(kindTerm, kindTerm, func(_ topology.NodeID, _ uint8, body []byte, reply func([]byte, error)) {
+		if raft.ServerID(body) != g.id {
 			reply(nil, errOtherServer)
 			return
 		}
-		if kind == kindTerm { // at once: readers wait for it
-			term, err := g.current.Load().term()
-			reply(binary.BigEndian.AppendUint64(nil, term), err)
-			return
-		}
-		select {
-		case places <- struct{}{}:
-		default:
-			reply(nil, region.ErrOverloaded)
-			return
-		}
-		if !serving.start(func() {
-			defer func() { <-places }()
-			reply(g.answer(ctx, kind))
-		}) {
-			reply(nil, region.ErrShuttingDown)
-		}
+		term, err := g.current.Load().term() // at once: readers wait for it
+		reply(binary.BigEndian.AppendUint64(nil, term), err)
 	})
-	<-ctx.Done()
-	g.layer.Handle(kindTerm, kindAccepted, nil)
-	serving.end()
+	g.serve(ctx, kindReached, kindAccepted, func(_ topology.NodeID, kind uint8, body []byte) ([]byte, error) {
+		if kind == kindAccepted && raft.ServerID(body) != g.id {
+			return nil, errOtherServer
+		}
+		return g.answer(ctx, kind)
+	})
+	g.layer.Handle(kindTerm, kindTerm, nil)
 }
 
 // answer answers what takes a moment.

@@ -99,6 +99,19 @@ func TestFetchedStateIsFarEnough(t *testing.T) {
 	}
 }
 
+// receive reads what a member sends whose state is at entry 7 of term 3.
+func receive(b []byte) ([]byte, error) {
+	r, got, fetched := bytes.NewReader(b), bytes.Buffer{}, Fetched{}
+	size, err := readStateHeader(r, &fetched)
+	if err == nil {
+		err = receiveState(&got, r, size)
+	}
+	if err == nil && (fetched.Index != 7 || fetched.Term != 3) {
+		err = fmt.Errorf("received %+v", fetched)
+	}
+	return got.Bytes(), err
+}
+
 func TestDamagedTransferOfAStateIsNoticed(t *testing.T) {
 	f := newLogFixture(t, 1, region.Position{Index: 7, Term: 3})
 	s := &snapshotStore{machine: f.machine, budget: NewBudget(0)}
@@ -109,17 +122,6 @@ func TestDamagedTransferOfAStateIsNoticed(t *testing.T) {
 	var sent bytes.Buffer
 	if err := errors.Join(sendState(&sent, state, state), state.Close()); err != nil {
 		t.Fatal(err)
-	}
-	receive := func(b []byte) ([]byte, error) {
-		r, got, fetched := bytes.NewReader(b), bytes.Buffer{}, Fetched{}
-		size, err := readStateHeader(r, &fetched)
-		if err == nil {
-			err = receiveState(&got, r, size)
-		}
-		if err == nil && (fetched.Index != 7 || fetched.Term != 3) {
-			t.Errorf("received %+v", fetched)
-		}
-		return got.Bytes(), err
 	}
 	whole := sent.Bytes()
 	got, err := receive(whole)

@@ -44,11 +44,14 @@ const (
 	leadershipQueue    = 16
 )
 
-// Config is what a group needs; all fields are required but the timeout and the budget.
+// Config is what a group needs; all fields are required but Incarnation, Budget and ElectionTimeout.
 type Config struct {
 	// Group numbers the group among the node's: its partition.
 	Group uint32
 	Self  topology.NodeID
+	// Incarnation is how often this node has lost its logs: it is another member each time. From the
+	// first time on, it asks the others for the place of the one that it was.
+	Incarnation uint32
 	// Members are the group's first members. They count only if the group has no state yet.
 	Members []topology.NodeID
 	Log     *raftlog.Group
@@ -78,6 +81,8 @@ type Group struct {
 	logger    *slog.Logger
 	self      topology.NodeID
 	id        raft.ServerID
+	// incarnation is the number in id.
+	incarnation uint32
 	// members are the first members, in the same order on every node.
 	members []topology.NodeID
 
@@ -112,7 +117,7 @@ func New(c Config) (*Group, error) {
 		sends:     &sends{budget: c.Budget, logger: logger},
 		layer:     c.Layer,
 		logger:    logger,
-		self:      c.Self, id: raft.ServerID(c.Self), members: c.Members,
+		self:      c.Self, id: serverID(c.Self, c.Incarnation), incarnation: c.Incarnation, members: c.Members,
 		notify: make(chan bool, leadershipQueue),
 		ended:  make(chan struct{}),
 	}
@@ -127,6 +132,9 @@ func New(c Config) (*Group, error) {
 	// A crash can come between installing a snapshot and Raft's forgetting the log before it.
 	if _, err := g.logs.discardStale(c.Machine.Durable()); err != nil {
 		return nil, fmt.Errorf("compare log and state: %w", err)
+	}
+	if err := claimLog(c.Log, c.Incarnation); err != nil {
+		return nil, err
 	}
 	if err := g.bootstrap(&c); err != nil {
 		return nil, err
@@ -147,7 +155,7 @@ func (g *Group) trans() *network { return g.current.Load().trans }
 
 func configuration(c *Config, logger *slog.Logger) *raft.Config {
 	conf := raft.DefaultConfig()
-	conf.LocalID = raft.ServerID(c.Self)
+	conf.LocalID = serverID(c.Self, c.Incarnation)
 	timeout := c.ElectionTimeout
 	switch {
 	case timeout > 0:
@@ -177,7 +185,7 @@ func configuration(c *Config, logger *slog.Logger) *raft.Config {
 func (g *Group) Run(ctx context.Context) error {
 	loops, watching := errgroup.WithContext(ctx)
 	for _, loop := range []func(context.Context){
-		g.watchLeadership, g.takeSnapshots, g.watchLeader, g.serveConfirms, g.serveState, g.dog.run,
+		g.watchLeadership, g.takeSnapshots, g.watchLeader, g.serveConfirms, g.serveState, g.serveJoins, g.join, g.dog.run,
 	} {
 		loops.Go(func() error { loop(watching); return nil })
 	}

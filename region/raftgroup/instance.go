@@ -30,6 +30,7 @@ func (g *Group) start() (*instance, error) {
 	i := &instance{trans: newNetwork(g.layer, g.self, g.logger), ended: make(chan struct{})}
 	i.trans.inbox.appended = g.dog.appended
 	i.trans.sends = g.sends
+	i.trans.incarnation.Store(g.incarnation)
 	logs := g.logs
 	logs.onConflict = func() {
 		// What Raft would say of entries that are gone must not be heard: it might vote for somebody

@@ -44,6 +44,8 @@ type network struct {
 	waiters sync.Pool
 	transfers
 	sends *sends
+	// incarnation is this server's.
+	incarnation atomic.Uint32
 	// stall is how long a transfer may stand still; tests are in a hurry.
 	stall time.Duration
 	once  sync.Once
@@ -103,16 +105,16 @@ func isHeartbeat(a *raft.AppendEntriesRequest) bool {
 
 // AppendEntries implements raft.Transport. Of too much to be sent at once, it sends the beginning, and
 // shortens the request to what was sent, which is what Raft goes on from.
-func (n *network) AppendEntries(_ raft.ServerID, to raft.ServerAddress, a *raft.AppendEntriesRequest, answer *raft.AppendEntriesResponse) error {
+func (n *network) AppendEntries(id raft.ServerID, to raft.ServerAddress, a *raft.AppendEntriesRequest, answer *raft.AppendEntriesResponse) error {
 	if isHeartbeat(a) {
-		return n.sendHeartbeat(to, a, answer)
+		return n.sendHeartbeat(id, to, a, answer)
 	}
 	shorten(a)
 	body, err := encodeAppend(a)
 	if err != nil {
 		return err
 	}
-	b, err := n.call(to, laneOf(a, true), kindAppend, body)
+	b, err := n.call(id, to, laneOf(a, true), kindAppend, body)
 	if err != nil {
 		return err
 	}
@@ -142,7 +144,7 @@ func shorten(a *raft.AppendEntriesRequest) {
 	a.LeaderCommitIndex = min(a.LeaderCommitIndex, a.PrevLogEntry+uint64(len(a.Entries)))
 }
 
-func (n *network) sendHeartbeat(to raft.ServerAddress, a *raft.AppendEntriesRequest, answer *raft.AppendEntriesResponse) error {
+func (n *network) sendHeartbeat(id raft.ServerID, to raft.ServerAddress, a *raft.AppendEntriesRequest, answer *raft.AppendEntriesResponse) error {
 	last := n.beat.Load()
 	if last == nil || last.term != a.Term {
 		body, err := encodeAppend(a)
@@ -152,7 +154,7 @@ func (n *network) sendHeartbeat(to raft.ServerAddress, a *raft.AppendEntriesRequ
 		last = &beat{term: a.Term, body: body}
 		n.beat.Store(last)
 	}
-	b, err := n.call(to, transport.Patient, kindAppend, last.body)
+	b, err := n.call(id, to, transport.Patient, kindAppend, last.body)
 	if err != nil {
 		return err
 	}
@@ -160,25 +162,25 @@ func (n *network) sendHeartbeat(to raft.ServerAddress, a *raft.AppendEntriesRequ
 }
 
 // RequestVote implements raft.Transport.
-func (n *network) RequestVote(_ raft.ServerID, to raft.ServerAddress, v *raft.RequestVoteRequest, answer *raft.RequestVoteResponse) error {
-	term, granted, err := n.requestVote(to, kindVote, vote{v.RPCHeader, v.Term, v.LastLogIndex, v.LastLogTerm, v.LeadershipTransfer})
+func (n *network) RequestVote(id raft.ServerID, to raft.ServerAddress, v *raft.RequestVoteRequest, answer *raft.RequestVoteResponse) error {
+	term, granted, err := n.requestVote(id, to, kindVote, vote{v.RPCHeader, v.Term, v.LastLogIndex, v.LastLogTerm, v.LeadershipTransfer})
 	answer.Term, answer.Granted = term, granted
 	return err
 }
 
 // RequestPreVote implements raft.WithPreVote.
-func (n *network) RequestPreVote(_ raft.ServerID, to raft.ServerAddress, v *raft.RequestPreVoteRequest, answer *raft.RequestPreVoteResponse) error {
-	term, granted, err := n.requestVote(to, kindPreVote, vote{v.RPCHeader, v.Term, v.LastLogIndex, v.LastLogTerm, false})
+func (n *network) RequestPreVote(id raft.ServerID, to raft.ServerAddress, v *raft.RequestPreVoteRequest, answer *raft.RequestPreVoteResponse) error {
+	term, granted, err := n.requestVote(id, to, kindPreVote, vote{v.RPCHeader, v.Term, v.LastLogIndex, v.LastLogTerm, false})
 	answer.Term, answer.Granted = term, granted
 	return err
 }
 
-func (n *network) requestVote(to raft.ServerAddress, kind uint8, v vote) (term uint64, granted bool, err error) {
+func (n *network) requestVote(id raft.ServerID, to raft.ServerAddress, kind uint8, v vote) (term uint64, granted bool, err error) {
 	body, err := encodeVote(v)
 	if err != nil {
 		return 0, false, err
 	}
-	b, err := n.call(to, transport.Control, kind, body)
+	b, err := n.call(id, to, transport.Control, kind, body)
 	if err != nil {
 		return 0, false, err
 	}
@@ -186,12 +188,12 @@ func (n *network) requestVote(to raft.ServerAddress, kind uint8, v vote) (term u
 }
 
 // TimeoutNow implements raft.Transport.
-func (n *network) TimeoutNow(_ raft.ServerID, to raft.ServerAddress, t *raft.TimeoutNowRequest, _ *raft.TimeoutNowResponse) error {
+func (n *network) TimeoutNow(id raft.ServerID, to raft.ServerAddress, t *raft.TimeoutNowRequest, _ *raft.TimeoutNowResponse) error {
 	body, err := encodeTimeoutNow(t)
 	if err != nil {
 		return err
 	}
-	b, err := n.call(to, transport.Control, kindTimeoutNow, body)
+	b, err := n.call(id, to, transport.Control, kindTimeoutNow, body)
 	if err != nil {
 		return err
 	}
@@ -217,7 +219,7 @@ func newWaiter() *waiter {
 }
 
 // call sends a request and waits for the answer, which comes within seconds or never.
-func (n *network) call(to raft.ServerAddress, lane transport.Lane, kind uint8, body []byte) ([]byte, error) {
+func (n *network) call(id raft.ServerID, to raft.ServerAddress, lane transport.Lane, kind uint8, body []byte) ([]byte, error) {
 	w, ok := n.waiters.Get().(*waiter)
 	if !ok {
 		w = newWaiter()
@@ -226,7 +228,10 @@ func (n *network) call(to raft.ServerAddress, lane transport.Lane, kind uint8, b
 	select {
 	case r := <-w.answered:
 		n.waiters.Put(w)
-		return r.body, r.err
+		if r.err != nil {
+			return nil, r.err
+		}
+		return unsign(r.body, id, to)
 	case <-n.done:
 		return nil, raft.ErrTransportShutdown
 	}
@@ -247,6 +252,7 @@ func (n *network) Close() error {
 
 // receive takes another member's request.
 func (n *network) receive(from topology.NodeID, kind uint8, body []byte, reply func([]byte, error)) {
+	reply = signed(reply, n.incarnation.Load())
 	in := &inbound{reply: reply, bytes: len(body)}
 	var err error
 	switch kind {

@@ -139,7 +139,7 @@ func (g *guarded) Write(b []byte) (int, error) {
 }
 
 // InstallSnapshot implements raft.Transport.
-func (n *network) InstallSnapshot(_ raft.ServerID, to raft.ServerAddress, s *raft.InstallSnapshotRequest, answer *raft.InstallSnapshotResponse, data io.Reader) (err error) {
+func (n *network) InstallSnapshot(id raft.ServerID, to raft.ServerAddress, s *raft.InstallSnapshotRequest, answer *raft.InstallSnapshotResponse, data io.Reader) (err error) {
 	sending := n.sends.begin(topology.NodeID(to), s.Size, data)
 	defer func() { sending.end(err) }()
 	header, err := encodeSnapshot(s)
@@ -165,6 +165,9 @@ func (n *network) InstallSnapshot(_ raft.ServerID, to raft.ServerAddress, s *raf
 	body, err := readInstalled(conn)
 	if err != nil {
 		return fmt.Errorf("snapshot sent: %w", err)
+	}
+	if body, err = unsign(body, id, to); err != nil {
+		return err
 	}
 	answer.Term, answer.Success, err = decodeVerdict(body)
 	return err
@@ -220,7 +223,7 @@ func (n *network) receiveSnapshot(from topology.NodeID, header []byte, c net.Con
 		return
 	}
 	answered := make(chan result, 1)
-	in := &inbound{command: s, reply: func(body []byte, err error) { answered <- result{body, err} }}
+	in := &inbound{command: s, reply: signed(func(body []byte, err error) { answered <- result{body, err} }, n.incarnation.Load())}
 	in.rpc.Reader = io.LimitReader(conn, s.Size)
 	if err := n.inbox.put(in); err != nil {
 		_ = writeInstalled(conn, nil, err) // best effort: it is refused either way

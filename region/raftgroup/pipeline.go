@@ -27,6 +27,7 @@ var errPipelineClosed = errors.New("the pipeline is closed")
 // because the goroutine that takes answers has ended, and the one that sends waits for it.
 type pipeline struct {
 	network *network
+	id      raft.ServerID
 	to      topology.NodeID
 	replies chan raft.AppendFuture
 	wait    time.Duration // how long there may be no room
@@ -42,13 +43,13 @@ type pipeline struct {
 }
 
 // AppendEntriesPipeline implements raft.Transport.
-func (n *network) AppendEntriesPipeline(_ raft.ServerID, to raft.ServerAddress) (raft.AppendPipeline, error) {
-	return newPipeline(n, topology.NodeID(to)), nil
+func (n *network) AppendEntriesPipeline(id raft.ServerID, to raft.ServerAddress) (raft.AppendPipeline, error) {
+	return newPipeline(n, id, topology.NodeID(to)), nil
 }
 
-func newPipeline(n *network, to topology.NodeID) *pipeline {
+func newPipeline(n *network, id raft.ServerID, to topology.NodeID) *pipeline {
 	return &pipeline{
-		network: n, to: to, wait: pipelineWait,
+		network: n, id: id, to: to, wait: pipelineWait,
 		replies: make(chan raft.AppendFuture, pipelineUnread),
 		room:    make(chan struct{}, 1),
 		done:    make(chan struct{}),
@@ -110,6 +111,9 @@ func (p *pipeline) tryReserve(size int) (int, error) {
 
 // answered takes a request's answer, in the order of the requests.
 func (p *pipeline) answered(f *appendFuture, size int, reply []byte, err error) {
+	if err == nil {
+		reply, err = unsign(reply, p.id, raft.ServerAddress(p.to))
+	}
 	if err == nil {
 		err = decodeAppended(reply, f.answer)
 	}

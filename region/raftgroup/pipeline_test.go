@@ -39,7 +39,7 @@ func piped(t *testing.T, answer func(a *raft.AppendEntriesRequest, reply func([]
 	})
 	n := newNetwork(layers[0], "n1", slog.New(slog.DiscardHandler))
 	t.Cleanup(func() { e.must(n.Close()) })
-	return newPipeline(n, "n2")
+	return newPipeline(n, "n2", "n2")
 }
 
 func success(a *raft.AppendEntriesRequest) []byte {

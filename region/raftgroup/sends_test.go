@@ -87,10 +87,15 @@ func TestSnapshotsAtOnceAreBounded(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+func TestSnapshotThatCannotBeOpenedKeepsNoPlace(t *testing.T) {
+	f := newLogFixture(t, 1, region.Position{Index: 1, Term: 2})
+	s := &snapshotStore{machine: f.machine, budget: NewBudget(0)}
 	if err := f.machine.store.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for range transfersAtOnce + 1 { // failing keeps no place
+	for range transfersAtOnce + 1 {
 		if _, _, err := s.Open("state"); err == nil || errors.Is(err, errTransfersFull) {
 			t.Errorf("snapshot of a closed store: %v", err)
 		}

@@ -1,7 +1,6 @@
 package raftgroup
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"reflect"
@@ -70,14 +69,19 @@ func TestLeaderHandsOverBeforeItEnds(t *testing.T) {
 
 // A deposed leader whose entries a snapshot contradicts goes on, without its process ending.
 func TestConflictWithASnapshotIsHealedInPlace(t *testing.T) {
-	c := led(t)
+	c := newClusterWith(t, 3, 1, 5*time.Minute)
 	old, next := c.nodes[0], c.nodes[1]
-	c.isolate(old, true)
+	c.lead(old)
+	c.ready(old.groups[0])
+	c.must(old.groups[0].Propose(t.Context(), []byte("first")))
+	c.converge(0, 1)
+	for _, n := range c.nodes[1:] {
+		c.stopNode(n)
+	}
 	var writers sync.WaitGroup
-	ctx, cancel := context.WithCancel(t.Context())
 	for i := range 300 {
 		writers.Go(func() {
-			if err := old.groups[0].Propose(ctx, fmt.Append(nil, "never", i)); !errors.Is(err, region.ErrOutcomeUnknown) {
+			if err := old.groups[0].Propose(t.Context(), fmt.Append(nil, "never", i)); !errors.Is(err, region.ErrOutcomeUnknown) {
 				t.Errorf("proposal of a leader alone: %v", err)
 			}
 		})
@@ -88,16 +92,19 @@ func TestConflictWithASnapshotIsHealedInPlace(t *testing.T) {
 		}
 		return nil
 	})
+	c.stopNode(old)
+	writers.Wait()
+	for _, n := range c.nodes[1:] {
+		c.start(n)
+	}
 	c.lead(next)
 	c.ready(next.groups[0])
 	for i := range 150 {
 		c.must(next.groups[0].Propose(t.Context(), fmt.Append(nil, i)))
 	}
 	c.cut(next.groups[0], 10)
-	c.isolate(old, false)
+	c.start(old)
 	c.converge(0, 151)
-	cancel()
-	writers.Wait()
 	c.restarted(old.groups[0])
 	if old.machines[0].installs.Load() == 0 {
 		t.Error("no snapshot was installed")
