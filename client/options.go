@@ -113,7 +113,7 @@ func (o infoOption) applyWrite(c *writeConfig) { c.info = o.dst }
 func WithInfo(dst *Info) CallOption { return infoOption{dst} }
 
 // Eventual lets any replica answer a read with what it holds, which may be old. It works even if
-// the partition has no quorum. The replicas are asked in turn. Reads are linearizable in their region
+// the partition has no quorum. The replicas take turns of many reads each. Reads are linearizable in their region
 // without it.
 func Eventual() ReadOption {
 	return readOption(func(c *readConfig) { c.consistency = ConsistencyEventual })

@@ -66,8 +66,12 @@ func (s *shared) place(namespace, key string) *place {
 	return d.places[partitionOf(namespace, key, len(d.places))]
 }
 
+// readsPerTurn is how many reads that any replica may serve go to the same node before the next has its
+// turn: what is sent together to one node costs less than the same spread over all.
+const readsPerTurn = 256
+
 // choose returns the endpoint for a request: the leader of the key's partition, or for a read that any
-// replica may serve the next one in turn. Where that is unknown or cannot be used it is another
+// replica may serve the one whose turn it is. Where that is unknown or cannot be used it is another
 // replica, or any node: all of them know where to send a request on.
 func (s *shared) choose(ctx context.Context, p *place, anywhere bool, avoid *endpoint) *endpoint {
 	if p == nil {
@@ -75,7 +79,7 @@ func (s *shared) choose(ctx context.Context, p *place, anywhere bool, avoid *end
 	}
 	first := 0
 	if anywhere {
-		first = int(s.turn.Add(1))
+		first = int(s.turn.Add(1) / readsPerTurn)
 	} else if l := p.leader.Load(); l != nil && l.endpoint != avoid && s.usable(ctx, l.endpoint) {
 		return l.endpoint
 	}

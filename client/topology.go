@@ -197,6 +197,8 @@ func (s *shared) directoryOf(t *atollv1.Topology) *directory {
 				p.replicas = append(p.replicas, n)
 			}
 		}
+		// The same order for all partitions, so that a node's turn is the same in all.
+		slices.SortFunc(p.replicas, func(a, b *node) int { return strings.Compare(a.name, b.name) })
 		if l := d.nodes[told.GetLeader()]; l != nil {
 			p.leader.Store(l)
 		}

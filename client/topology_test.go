@@ -205,14 +205,14 @@ func TestEventualReadsGoToAllReplicas(t *testing.T) {
 		c := newClient(t, []string{f.nodes[0].address})
 		testkit.Eventually(t, 10*time.Second, func() error {
 			seen := map[string]int{}
-			for range 30 {
+			for range 3 * readsPerTurn {
 				v, err := c.Get(testContext(t), "k", Eventual())
 				if err != nil {
 					t.Fatal(err)
 				}
 				seen[string(v.Bytes)]++
 			}
-			if seen["n0"] != 10 || seen["n1"] != 10 || seen["n2"] != 10 {
+			if seen["n0"] != readsPerTurn || seen["n1"] != readsPerTurn || seen["n2"] != readsPerTurn {
 				return fmt.Errorf("served by %v", seen)
 			}
 			return nil
