@@ -24,6 +24,8 @@ const (
 	// refusalPatience is how long a node may take to be ready or to end. One that rebuilds what is
 	// damaged may take a while.
 	refusalPatience = 45 * time.Second
+	// setAside is what a node adds to the name of a file that it found damaged and does without.
+	setAside = ".damaged"
 )
 
 // corruptRun damages files of a node that is stopped, and starts it again. The node may refuse to
@@ -84,6 +86,9 @@ func (r *corruptRun) once(ctx context.Context, n int) error {
 	if err != nil {
 		return err
 	}
+	if err := os.RemoveAll(d.file + setAside); err != nil { // of an earlier damage
+		return err
+	}
 	backup := m.configFile + ".backup"
 	if err := os.CopyFS(backup, os.DirFS(m.config.GetDataDir())); err != nil {
 		return fmt.Errorf("copy the data directory: %w", err)
@@ -114,7 +119,7 @@ func choose(random *rand.Rand, dir string) (damage, error) {
 		if err != nil || e.IsDir() {
 			return err
 		}
-		if info, err := e.Info(); err == nil && info.Size() > 0 {
+		if info, err := e.Info(); err == nil && info.Size() > 0 && filepath.Ext(path) != setAside {
 			files = append(files, path)
 		}
 		return err
@@ -136,7 +141,8 @@ func choose(random *rand.Rand, dir string) (damage, error) {
 	default:
 		d.how = "512 bytes overwritten"
 		d.apply = func(c []byte) []byte {
-			for i := at(c); i < min(len(c), at(c)+512); i++ {
+			first := at(c)
+			for i := first; i < min(len(c), first+512); i++ {
 				c[i] = byte(i * 7)
 			}
 			return c
@@ -149,9 +155,10 @@ func choose(random *rand.Rand, dir string) (damage, error) {
 // middle of nothing: files are made larger than what is in them.
 func somewhere(content []byte, where float64) int {
 	const block = 512
+	nothing := make([]byte, block)
 	var used []int
 	for at := 0; at < len(content); at += block {
-		if bytes.ContainsFunc(content[at:min(len(content), at+block)], func(r rune) bool { return r != 0 }) {
+		if here := content[at:min(len(content), at+block)]; !bytes.Equal(here, nothing[:len(here)]) {
 			used = append(used, at)
 		}
 	}
@@ -194,6 +201,9 @@ func (r *corruptRun) restart(ctx context.Context, m *member, backup string, d da
 		err = r.examine(ctx, m)
 	}
 	if err == nil || ctx.Err() != nil {
+		if _, missing := os.Stat(d.file + setAside); missing == nil {
+			return "has it rebuilt by its peers", ctx.Err()
+		}
 		return "goes on", ctx.Err()
 	}
 	result := "refuses to run"
