@@ -3,6 +3,7 @@ package client
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
@@ -12,8 +13,9 @@ import (
 
 const (
 	// readMaxBytes fits the largest reply: a BatchGet, which the server ends at 8 MiB.
-	readMaxBytes     = 16 << 20
-	compressMinBytes = 1 << 10
+	readMaxBytes = 16 << 20
+	// compressMinBytes is never reached: to compress a request costs many times what it costs.
+	compressMinBytes = math.MaxInt32
 	idleConnsPerHost = 256 // net/http keeps 2 by default, which throttles concurrent callers
 	dialTimeout      = 3 * time.Second
 	idleConnTimeout  = 90 * time.Second

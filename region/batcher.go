@@ -24,7 +24,7 @@ const (
 	// synced, the next gathers commands.
 	proposalsInFlight = 1
 	// More than this waiting, and new work is refused.
-	queueBytes    = 32 << 20
+	queueBytes    = 16 << 20
 	queueCommands = 16384
 )
 

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -113,7 +114,7 @@ func newPeers(r *topology.Region, self topology.NodeID, transport http.RoundTrip
 			continue
 		}
 		conn := connect.NewClient(connecthttp.NewTransport(client, "http://"+n.API,
-			connecthttp.WithReadMaxBytes(peerReadMaxBytes), connecthttp.WithCompressMinBytes(compressMinBytes)))
+			connecthttp.WithReadMaxBytes(peerReadMaxBytes), connecthttp.WithCompressMinBytes(math.MaxInt32)))
 		peers[n.ID] = &peer{
 			id:      n.ID,
 			kv:      atollv1connect.NewKVClient(conn),

@@ -17,10 +17,10 @@ import (
 const (
 	// A stream with this much under way is not read from until some of it is answered.
 	pipelineRequests = 4096
-	pipelineBytes    = 64 << 20
+	pipelineBytes    = 32 << 20
 	// nodePipelineBytes bounds what all streams of a node have under way. Past it each of them goes on
 	// with one message at a time.
-	nodePipelineBytes = 512 << 20
+	nodePipelineBytes = 128 << 20
 	// requestBytes is what a request takes in memory besides what it names and carries.
 	requestOverhead = 256
 	// pipelineDetours bounds how many requests of a stream are under way to other nodes.

@@ -121,7 +121,7 @@ func (s *Server) Handler() http.Handler {
 	mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector))
 	mux.HandleFunc("/healthz", s.serveHealthz)
 	mux.HandleFunc("/readyz", s.serveReadyz)
-	return mux
+	return boundBodies(mux)
 }
 
 // newRPC returns what serves every service, over whatever transport.
