@@ -18,6 +18,7 @@ import (
 //
 //	LOCK            held by the running server
 //	identity.json   whose directory this is
+//	incarnation     how often the log was lost; absent for never
 //	log/            the Raft logs of all partitions
 //	partitions/     one state file per partition
 //	nats/           JetStream of the embedded NATS server; may be deleted while the server is stopped
@@ -103,20 +104,25 @@ func (d *dataDir) writeIdentity(want identity) error {
 	if err != nil {
 		return fmt.Errorf("encode identity: %w", err)
 	}
-	temp := d.file("identity.json.new")
+	return d.writeFile("identity.json", data)
+}
+
+// writeFile writes a small file whole or not at all, and syncs it.
+func (d *dataDir) writeFile(name string, data []byte) error {
+	temp := d.file(name + ".new")
 	f, err := os.OpenFile(temp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
-		return fmt.Errorf("write identity: %w", err)
+		return fmt.Errorf("write %s: %w", name, err)
 	}
 	_, err = f.Write(append(data, '\n'))
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("write identity: %w", err)
+		return fmt.Errorf("write %s: %w", name, err)
 	}
-	if err := os.Rename(temp, d.file("identity.json")); err != nil {
-		return fmt.Errorf("write identity: %w", err)
+	if err := os.Rename(temp, d.file(name)); err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
 	}
 	if err := syncDir(d.path); err != nil {
-		return fmt.Errorf("write identity: %w", err)
+		return fmt.Errorf("write %s: %w", name, err)
 	}
 	return nil
 }

@@ -73,21 +73,24 @@ type Node struct {
 	clock  *hlc.Clock
 	fatal  chan error // the first failure of a disk
 
-	dir        *dataDir
-	log        *raftlog.Log
-	disk       *reserve.Watcher
-	stores     []*store.Store
-	mux        *transport.Mux
-	groups     []*raftgroup.Group
-	queues     []*localqueue.Queue
-	partitions []*region.Partition
-	data       *region.Node
-	listener   net.Listener
-	grpc       net.Listener // nil without a second port
-	api        *api.Server
-	nats       *jetstream.Server
-	link       *jetstream.Link
-	replicator *crossregion.Replicator
+	dir *dataDir
+	log *raftlog.Log
+	// incarnation is how often the log was lost.
+	incarnation uint32
+	disk        *reserve.Watcher
+	stores      []*store.Store
+	mux         *transport.Mux
+	groups      []*raftgroup.Group
+	budget      *raftgroup.Budget // of snapshots on their way to other nodes
+	queues      []*localqueue.Queue
+	partitions  []*region.Partition
+	data        *region.Node
+	listener    net.Listener
+	grpc        net.Listener // nil without a second port
+	api         *api.Server
+	nats        *jetstream.Server
+	link        *jetstream.Link
+	replicator  *crossregion.Replicator
 }
 
 // Open locks the data directory, opens everything in it and the listeners, and starts nothing else.
@@ -101,8 +104,9 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, region: home, self: self,
-		clock: hlc.NewClock(cfg.Clock),
-		fatal: make(chan error, 1),
+		clock:  hlc.NewClock(cfg.Clock),
+		budget: raftgroup.NewBudget(0),
+		fatal:  make(chan error, 1),
 	}
 	n.cfg.Logger = cfg.Logger.With("region", home.Name, "node", cfg.Node)
 	for _, step := range []func(context.Context) error{
@@ -135,8 +139,7 @@ func (n *Node) openData(context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	n.log, err = raftlog.Open(n.dir.file("log"), raftlog.Options{Logger: n.cfg.Logger, OnFailure: n.fail})
-	if err != nil {
+	if err := n.openLog(id.ReplicationFactor); err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
 	if n.disk, err = reserve.New(reserve.Config{Dir: n.cfg.DataDir, MinBytes: n.cfg.MinFreeBytes, Logger: n.cfg.Logger}); err != nil {
@@ -191,6 +194,12 @@ func (n *Node) openPartition(
 	if err != nil {
 		return err
 	}
+	if n.incarnation > 0 && log.LastIndex() == 0 {
+		// The log was lost with the term: what the state knows of it is as good.
+		if err := raftgroup.AdoptTerm(log, machine.Position().Term); err != nil {
+			return err
+		}
+	}
 	if err := checkLogFitsState(log, machine.Position()); err != nil {
 		return err
 	}
@@ -198,6 +207,7 @@ func (n *Node) openPartition(
 		Group: uint32(p), Self: n.cfg.Node, Members: replicas,
 		Log: log, Layer: n.mux.Group(uint32(p)), Machine: machine,
 		Dir: n.dir.file("tmp"), Logger: n.cfg.Logger, OnFailure: n.fail,
+		Incarnation: n.incarnation, Budget: n.budget,
 	})
 	if err != nil {
 		return err
