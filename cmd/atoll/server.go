@@ -122,9 +122,8 @@ func explainOpen(err error, cfg *config.Config) error {
 	var corrupt *store.CorruptError
 	switch {
 	case errors.As(err, &corrupt):
-		return withHint(err, "nothing was served from it. A region of three goes on without this node, which this version cannot "+
-			"replace: `atoll export` from the others saves what they hold. Keep %s, and never start the node with an empty or older one",
-			cfg.DataDir)
+		return withHint(err, "nothing was served from it. With three replicas or more a node fetches what is damaged from the others: "+
+			"start it again when they run. Keep %s until then, and never start the node with an empty or older one", cfg.DataDir)
 	case errors.Is(err, node.ErrDataDirLocked):
 		return withHint(err, "stop the other server, or give this one another --data-dir")
 	default:
