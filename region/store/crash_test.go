@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 )
@@ -31,7 +32,9 @@ func crashWriter(path string) {
 	}
 	var updated atomic.Int64
 	updated.Store(int64(round))
+	first, once := make(chan struct{}), sync.Once{}
 	go func() {
+		<-first // flushes of nothing tell nothing
 		for {
 			n := updated.Load()
 			if err := s.Flush(); err != nil {
@@ -46,6 +49,7 @@ func crashWriter(path string) {
 			panic(err)
 		}
 		updated.Store(int64(round))
+		once.Do(func() { close(first) })
 	}
 }
 
