@@ -25,7 +25,7 @@ var arrows = []arrow{
 	{dir: "region/localqueue", imports: []string{"region/raftlog", "proto/atoll/log/v1"}},
 	{dir: "region/reserve"},
 	{dir: "region/transport", imports: []string{"topology"}},
-	{dir: "region/raftgroup", imports: []string{"region", "region/raftlog", "region/transport", "topology"}, tests: []string{"crdt/replica", "internal/wan", "region/store"}},
+	{dir: "region/raftgroup", imports: []string{"region", "region/raftlog", "region/transport", "topology"}, tests: []string{"crdt/replica", "internal/loopback", "internal/wan", "region/store"}},
 	{dir: "region/api", imports: []string{"crdt", "hlc", "region", "region/localqueue", "region/store", "topology", "proto"}, tests: []string{"client"}},
 
 	// region and crossregion never import each other: crossregion declares the Source and Sink it

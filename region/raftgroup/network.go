@@ -1,6 +1,7 @@
 package raftgroup
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -27,6 +28,12 @@ const (
 // appendBytes is about how much is sent at once of what a member lacks: at least one entry. Raft itself
 // counts entries only, and sixty-four of them can be anything.
 const appendBytes = 4 << 20
+
+// For so long a call with entries waits for a node that is down, looking so often whether it is up.
+const (
+	downPatience = 5 * time.Second
+	downLook     = 50 * time.Millisecond
+)
 
 // network carries Raft's messages of one group over the node's transport. A server's address is its
 // node's name, which never changes; the transport knows where nodes are.
@@ -114,11 +121,43 @@ func (n *network) AppendEntries(id raft.ServerID, to raft.ServerAddress, a *raft
 	if err != nil {
 		return err
 	}
-	b, err := n.call(id, to, laneOf(a, true), kindAppend, body)
+	b, err := n.callWhenUp(id, to, laneOf(a, true), kindAppend, body)
 	if err != nil {
 		return err
 	}
 	return decodeAppended(b, answer)
+}
+
+// callWhenUp is call, but waits for a while until the node can be reached and has opened the group. The
+// library waits twice as long after each failure, for up to ten seconds: if failing were quick, a member
+// that is back would go on lacking entries for as long as it was away, and could not lead meanwhile.
+func (n *network) callWhenUp(
+	id raft.ServerID, to raft.ServerAddress, lane transport.Lane, kind uint8, body []byte,
+) ([]byte, error) {
+	b, err := n.call(id, to, lane, kind, body)
+	if !down(err) {
+		return b, err
+	}
+	patience, look := time.NewTimer(downPatience), time.NewTicker(downLook)
+	defer patience.Stop()
+	defer look.Stop()
+	for {
+		select {
+		case <-n.done:
+			return nil, raft.ErrTransportShutdown
+		case <-patience.C:
+			return nil, err
+		case <-look.C:
+		}
+		if b, err = n.call(id, to, lane, kind, body); !down(err) {
+			return b, err
+		}
+	}
+}
+
+// down reports whether a call failed because there is nobody to answer it yet.
+func down(err error) bool {
+	return errors.Is(err, transport.ErrUnreachable) || errors.Is(err, transport.ErrNoGroup)
 }
 
 // laneOf returns how a request travels. One without entries, by which an idle leader tells what is
