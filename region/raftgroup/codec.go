@@ -174,7 +174,6 @@ func decodeAppend(body []byte, to *raft.AppendEntriesRequest) error {
 		RPCHeader: r.header(), Term: r.number(), PrevLogEntry: r.number(), PrevLogTerm: r.number(),
 		LeaderCommitIndex: r.number(),
 	}
-	to.Leader = to.Addr
 	count := int(r.u32())
 	if count > len(r.b)/entryHeader {
 		r.fail(errMalformed)

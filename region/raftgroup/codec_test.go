@@ -17,7 +17,7 @@ func testHeader() raft.RPCHeader {
 func testAppend() *raft.AppendEntriesRequest {
 	configuration := raft.EncodeConfiguration(raft.Configuration{Servers: []raft.Server{{ID: "n1", Address: "n1"}}})
 	return &raft.AppendEntriesRequest{
-		RPCHeader: testHeader(), Term: 9, Leader: []byte("n1"), PrevLogEntry: 41, PrevLogTerm: 7, LeaderCommitIndex: 40,
+		RPCHeader: testHeader(), Term: 9, PrevLogEntry: 41, PrevLogTerm: 7, LeaderCommitIndex: 40,
 		Entries: []*raft.Log{
 			{Index: 42, Term: 7, Type: raft.LogCommand, Data: []byte("data"), Extensions: []byte("more"), AppendedAt: time.Unix(3, 4)},
 			{Index: 43, Term: 9, Type: raft.LogNoop},

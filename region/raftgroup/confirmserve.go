@@ -167,8 +167,8 @@ func (g *Group) learn(ctx context.Context, leader topology.NodeID, r *reached) {
 	ctx, cancel := context.WithTimeout(ctx, leaderGrace)
 	defer cancel()
 	g.trans().inject(ctx, &raft.AppendEntriesRequest{
-		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(r.leader), Addr: address},
-		Term:      r.term, Leader: address,
+		RPCHeader:    raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(r.leader), Addr: address},
+		Term:         r.term,
 		PrevLogEntry: r.index, PrevLogTerm: r.entryTerm, LeaderCommitIndex: r.index,
 	})
 }

@@ -326,7 +326,7 @@ func voteCommand(kind uint8, v vote) any {
 		return &raft.RequestPreVoteRequest{RPCHeader: v.header, Term: v.term, LastLogIndex: v.lastIndex, LastLogTerm: v.lastTerm}
 	}
 	return &raft.RequestVoteRequest{
-		RPCHeader: v.header, Term: v.term, Candidate: v.header.Addr, LastLogIndex: v.lastIndex, LastLogTerm: v.lastTerm,
+		RPCHeader: v.header, Term: v.term, LastLogIndex: v.lastIndex, LastLogTerm: v.lastTerm,
 		LeadershipTransfer: v.leadershipPassed,
 	}
 }

@@ -158,7 +158,6 @@ type damage struct {
 	file     string
 	kind     string
 	at, size int
-	before   []byte
 }
 
 func (d damage) String() string {
