@@ -107,7 +107,7 @@ func (b *batcher) do(ctx context.Context, command *logv1.Command) (result, error
 // called.
 func (b *batcher) enqueue(r *request) error {
 	r.size = proto.Size(r.command)
-	if r.size > maxEntryBytes/2 {
+	if r.size > maxCommandBytes {
 		return fmt.Errorf("%w: command of %d bytes", ErrBadCommand, r.size)
 	}
 	b.mu.Lock()

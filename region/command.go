@@ -14,9 +14,16 @@ import (
 	logv1 "github.com/atolldb/atoll/proto/atoll/log/v1"
 )
 
-// maxEntryBytes bounds an entry read from the log. A client's batch is at most 4 MiB, and nothing
-// larger is packed with it.
-const maxEntryBytes = 8 << 20
+const (
+	// maxWriteBytes bounds an encoded client's write. A client's batch is at most 4 MiB, where each of
+	// its items says less than its operation here.
+	maxWriteBytes = 7 << 20
+	// maxCommandBytes bounds a command: the largest write, queued too, and what surrounds it.
+	maxCommandBytes = maxWriteBytes + 1<<10
+	// maxEntryBytes bounds an entry read from the log: the largest command, with which nothing is
+	// packed.
+	maxEntryBytes = 8 << 20
+)
 
 // decodeEntry reads the payload of a Raft entry.
 func decodeEntry(data []byte) (*logv1.LogEntry, error) {

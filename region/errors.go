@@ -31,8 +31,9 @@ var (
 	ErrFeedBehind = errors.New("the watcher is too far behind")
 	// ErrBadCursor means that a cursor was not made by this partition's feed.
 	ErrBadCursor = errors.New("the cursor is malformed")
-	// ErrBadCommand means that a committed entry could not be read as commands: nothing was done.
-	ErrBadCommand = errors.New("the command is malformed")
+	// ErrBadCommand means that a command is too large, or that a committed entry could not be read as
+	// commands: nothing was done.
+	ErrBadCommand = errors.New("the command is malformed or too large")
 )
 
 // NotLeaderError means that this node does not lead the partition: nothing was done. It matches

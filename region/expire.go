@@ -48,13 +48,22 @@ func (p *Partition) expireLoop(ctx context.Context) error {
 			continue
 		}
 		if err := p.expireDue(ctx); err != nil && ctx.Err() == nil {
-			p.logger.Debug("nothing was expired", "err", err)
+			p.logger.Debug("not all was expired", "err", err)
 		}
 	}
 }
 
-// expireDue proposes expiry if it would do something.
+// expireDue proposes expiry until nothing is due.
 func (p *Partition) expireDue(ctx context.Context) error {
+	for {
+		if done, err := p.expireSome(ctx); done || err != nil {
+			return err
+		}
+	}
+}
+
+// expireSome proposes expiry once if something is due, and reports whether nothing was.
+func (p *Partition) expireSome(ctx context.Context) (bool, error) {
 	cut := p.cut()
 	due := false
 	err := p.machine.Read(func(r *replica.Replica) (err error) {
@@ -62,11 +71,11 @@ func (p *Partition) expireDue(ctx context.Context) error {
 		return err
 	})
 	if err != nil || !due {
-		return err
+		return true, err
 	}
 	command := &logv1.ExpireCommand{CutHlc: uint64(cut), Limit: expireAtOnce}
 	_, err = p.batcher.do(ctx, &logv1.Command{Command: &logv1.Command_Expire{Expire: command}})
-	return err
+	return false, err
 }
 
 // cut returns an instant from before which no event can still arrive: every other region's last

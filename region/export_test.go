@@ -1,5 +1,7 @@
 package region
 
+import "context"
+
 // Waiting returns how many commands and linearizable readers wait for the next entry and proof.
 func (p *Partition) Waiting() (commands, readers int) {
 	p.batcher.mu.Lock()
@@ -10,3 +12,6 @@ func (p *Partition) Waiting() (commands, readers int) {
 	p.confirmer.leader.mu.Unlock()
 	return commands, readers
 }
+
+// ExpireDue expires what is due, as the leader does now and then.
+func (p *Partition) ExpireDue(ctx context.Context) error { return p.expireDue(ctx) }

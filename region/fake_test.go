@@ -168,6 +168,15 @@ type fixture struct {
 	machine *region.Machine
 	group   *fakeGroup
 	clock   *testClock
+	queue   heldQueue
+}
+
+// heldQueue is a queue of local writes that nothing leaves.
+type heldQueue struct{ writes [][]byte }
+
+func (q *heldQueue) Append(_ context.Context, write []byte) (uint64, error) {
+	q.writes = append(q.writes, write)
+	return uint64(len(q.writes)), nil
 }
 
 func newFixture(t *testing.T, self topology.RegionID, destinations ...topology.RegionID) *fixture {
@@ -182,7 +191,7 @@ func newFixture(t *testing.T, self topology.RegionID, destinations ...topology.R
 	f.group = newFakeGroup(f.machine)
 	f.Partition = region.NewPartition(region.PartitionConfig{
 		Machine: f.machine, Group: f.group, Clock: clock, Wall: f.clock.wall, Proposer: 7,
-		Destinations: destinations, Logger: slog.New(slog.DiscardHandler),
+		Destinations: destinations, Queue: &f.queue, Logger: slog.New(slog.DiscardHandler),
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)

@@ -23,8 +23,8 @@ type LocalQueue interface {
 // beside it, as if another region had done them: what was acknowledged cannot be refused any more. (A
 // counter that would overflow is the exception: it stays as it is.)
 //
-// Errors after which nothing was done: ErrNotMergeable if an operation has a condition, ErrDiskFull,
-// ctx's own, and the queue's.
+// Errors after which nothing was done: ErrNotMergeable if an operation has a condition, ErrBadCommand if
+// it is too large, ErrDiskFull, ctx's own, and the queue's.
 func (p *Partition) WriteLocal(ctx context.Context, opID string, ops []replica.Op) error {
 	for i := range ops {
 		if ops[i].Condition.Kind != replica.CondNone {
@@ -40,6 +40,9 @@ func (p *Partition) WriteLocal(ctx context.Context, opID string, ops []replica.O
 	data, err := proto.Marshal(writeCommand(opID, ops).GetWrite())
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrBadCommand, err)
+	}
+	if len(data) > maxWriteBytes {
+		return fmt.Errorf("%w: write of %d bytes", ErrBadCommand, len(data))
 	}
 	_, err = p.queue.Append(ctx, data)
 	return err

@@ -14,7 +14,7 @@ import (
 
 const (
 	// MaxWriteBytes bounds a write: that of a client's largest batch, encoded.
-	MaxWriteBytes = 6 << 20
+	MaxWriteBytes = 7 << 20
 
 	defaultMaxBytes  = 64 << 20
 	defaultMaxWrites = 100_000

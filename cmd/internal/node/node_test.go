@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -242,5 +243,31 @@ func TestReadiness(t *testing.T) {
 	defer serve(t, third)()
 	if code, err := ready(third); err != nil || code != http.StatusServiceUnavailable {
 		t.Errorf("one node of three answers %d, %v", code, err)
+	}
+}
+
+// A batch takes as much as the API says, whichever way it becomes durable.
+func TestTheLargestBatchIsWritten(t *testing.T) {
+	cfg := config(t)
+	cfg.Cluster.Partitions = 1 // all of it is one command
+	defer serve(t, cfg)()
+	c := dial(t, cfg)
+	for name, opts := range map[string][]client.WriteOption{"quorum": nil, "local": {client.WithLocalDurability()}} {
+		key := func(i int) string { return fmt.Sprintf("%s/%05d", name, i) }
+		value := bytes.Repeat([]byte("v"), 390) // some 410 B an item, of which there are 10 000
+		writes := make([]client.Write, 10_000)
+		for i := range writes {
+			writes[i] = client.NewPut(key(i), value, client.WithTTL(time.Hour))
+		}
+		if _, err := c.Batch(t.Context(), writes, opts...); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		testkit.Eventually(t, time.Minute, func() error {
+			got, err := c.Get(t.Context(), key(len(writes)-1))
+			if err == nil && !bytes.Equal(got.Bytes, value) {
+				err = fmt.Errorf("%d bytes", len(got.Bytes))
+			}
+			return err
+		})
 	}
 }
