@@ -31,10 +31,10 @@ const (
 // request is one command that waits to be proposed and applied.
 type request struct {
 	command *logv1.Command
-	// given returns an error once the caller has given up: the request is not proposed then, if it
+	// abandoned returns an error once the caller has given up: the request is not proposed then, if it
 	// still waits.
-	given func() error
-	size  int
+	abandoned func() error
+	size      int
 	// done gets exactly one answer unless the request is withdrawn. It must not block.
 	done  func(answer)
 	state requestState // guarded by batcher.mu
@@ -88,7 +88,7 @@ func newBatcher(proposer uint64, machine *Machine, group Group, clock *hlc.Clock
 // applied.
 func (b *batcher) do(ctx context.Context, command *logv1.Command) (result, error) {
 	reply := make(chan answer, 1)
-	r := &request{given: ctx.Err, command: command, done: func(a answer) { reply <- a }}
+	r := &request{abandoned: ctx.Err, command: command, done: func(a answer) { reply <- a }}
 	if err := b.enqueue(r); err != nil {
 		return result{}, err
 	}
@@ -157,7 +157,7 @@ func (b *batcher) take() (batch, late []*request) {
 			continue
 		}
 		r.state = requestProposed
-		if r.given() != nil {
+		if r.abandoned() != nil {
 			late = append(late, r)
 			continue
 		}
@@ -192,7 +192,7 @@ func (b *batcher) Run(ctx context.Context) error {
 		runtime.Gosched() // who is about to queue something goes first, and shares the entry
 		batch, late := b.take()
 		for _, r := range late {
-			r.done(answer{err: r.given()})
+			r.done(answer{err: r.abandoned()})
 		}
 		if len(batch) == 0 {
 			<-b.places

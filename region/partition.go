@@ -159,7 +159,7 @@ func (p *Partition) Write(ctx context.Context, opID string, ops []replica.Op) (W
 func (p *Partition) WriteAsync(ctx context.Context, opID string, ops []replica.Op, done func(WriteResult, error)) {
 	err := p.writable()
 	if err == nil {
-		err = p.batcher.enqueue(&request{given: ctx.Err, command: writeCommand(opID, ops), done: func(a answer) {
+		err = p.batcher.enqueue(&request{abandoned: ctx.Err, command: writeCommand(opID, ops), done: func(a answer) {
 			if a.err != nil {
 				done(WriteResult{}, a.err)
 				return

@@ -83,6 +83,7 @@ type Group struct {
 	id        raft.ServerID
 	// incarnation is the number in id.
 	incarnation uint32
+	joined      atomic.Bool // set once the others have taken a later incarnation in
 	// members are the first members, in the same order on every node.
 	members []topology.NodeID
 
@@ -133,7 +134,7 @@ func New(c Config) (*Group, error) {
 	if _, err := g.logs.discardStale(c.Machine.Durable()); err != nil {
 		return nil, fmt.Errorf("compare log and state: %w", err)
 	}
-	if err := claimLog(c.Log, c.Incarnation); err != nil {
+	if err := ClaimLog(c.Log, c.Incarnation); err != nil {
 		return nil, err
 	}
 	if err := g.bootstrap(&c); err != nil {

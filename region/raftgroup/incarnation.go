@@ -52,8 +52,9 @@ func incarnationOf(id raft.ServerID, node raft.ServerAddress) (incarnation uint3
 	return uint32(n), true
 }
 
-// claimLog checks that a log is an incarnation's, or makes it so if it is empty.
-func claimLog(log *raftlog.Group, incarnation uint32) error {
+// ClaimLog checks that a log is an incarnation's, or makes it so if nothing is in it. A later
+// incarnation must claim its log before AdoptTerm, and before New.
+func ClaimLog(log *raftlog.Group, incarnation uint32) error {
 	have, err := log.GetUint64([]byte(keyIncarnation))
 	if err != nil || have == uint64(incarnation) {
 		return err

@@ -38,6 +38,10 @@ var (
 	errQuestion   = errors.New("malformed question")
 )
 
+// Joined reports whether this node is a member, as far as it knows: a new incarnation is one only once
+// the others have taken it in.
+func (g *Group) Joined() bool { return g.incarnation == 0 || g.joined.Load() }
+
 // join asks the leader to replace this node's older incarnations, until that is done or ctx ends.
 func (g *Group) join(ctx context.Context) {
 	if g.incarnation == 0 {
@@ -55,6 +59,7 @@ func (g *Group) join(ctx context.Context) {
 		var err error
 		if leader, done, err = g.askToJoin(ctx, to); done {
 			g.logger.Info("this node has taken the place of its older incarnation", "server", g.id)
+			g.joined.Store(true)
 			return
 		}
 		g.logger.Debug("asked to take the place of an older incarnation", "peer", to, "err", err)

@@ -110,18 +110,18 @@ func TestIncarnationsDoNotSpeakForEachOther(t *testing.T) {
 // A log is one incarnation's alone.
 func TestLogOfAnotherIncarnationIsRefused(t *testing.T) {
 	used := newLogFixture(t, 3, region.Position{Index: 3, Term: 2}).logs.log
-	if err := claimLog(used, 0); err != nil {
+	if err := ClaimLog(used, 0); err != nil {
 		t.Errorf("the first incarnation's own: %v", err)
 	}
-	if err := claimLog(used, 1); !errors.Is(err, errOtherLog) {
+	if err := ClaimLog(used, 1); !errors.Is(err, errOtherLog) {
 		t.Errorf("the first incarnation's, by the second: %v", err)
 	}
 	fresh := newLogFixture(t, 0, region.Position{}).logs.log
 	for incarnation, want := range map[uint32]error{2: nil, 1: errOtherLog, 0: errOtherLog} {
-		if err := claimLog(fresh, 2); err != nil {
+		if err := ClaimLog(fresh, 2); err != nil {
 			t.Fatal(err)
 		}
-		if err := claimLog(fresh, incarnation); !errors.Is(err, want) {
+		if err := ClaimLog(fresh, incarnation); !errors.Is(err, want) {
 			t.Errorf("the third incarnation's, by %d: %v", incarnation, err)
 		}
 	}

@@ -26,9 +26,8 @@ type Config struct {
 
 // Watcher knows whether a disk is low. It is safe for concurrent use.
 type Watcher struct {
-	cfg  Config
-	low  atomic.Bool
-	free atomic.Uint64
+	cfg Config
+	low atomic.Bool
 }
 
 // New reads the free space once; Run keeps reading it.
@@ -45,9 +44,6 @@ func New(c Config) (*Watcher, error) {
 
 // Low tells whether there is too little space for writes, as of the last reading that succeeded.
 func (w *Watcher) Low() bool { return w.low.Load() }
-
-// FreeBytes returns the free space as of the last reading that succeeded.
-func (w *Watcher) FreeBytes() uint64 { return w.free.Load() }
 
 // Run reads the free space every half second until ctx ends.
 func (w *Watcher) Run(ctx context.Context) error {
@@ -74,7 +70,6 @@ func (w *Watcher) look() error {
 	if err != nil {
 		return err
 	}
-	w.free.Store(free)
 	low := w.low.Load()
 	switch {
 	case !low && free < w.cfg.MinBytes:

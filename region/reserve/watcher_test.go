@@ -54,9 +54,6 @@ func TestLowHasHysteresis(t *testing.T) {
 			if w.Low() != step.low {
 				t.Errorf("step %d: low is %v with %d free", i, w.Low(), step.free)
 			}
-			if step.free >= 0 && w.FreeBytes() != uint64(step.free) {
-				t.Errorf("step %d: %d free, want %d", i, w.FreeBytes(), step.free)
-			}
 			if logs := strings.Count(log.String(), "\n"); logs != step.logs {
 				t.Errorf("step %d: %d log lines, want %d:\n%s", i, logs, step.logs, log.String())
 			}
@@ -78,8 +75,8 @@ func advance(d time.Duration) {
 func TestNewKnowsAtOnce(t *testing.T) {
 	logger := slog.New(slog.DiscardHandler)
 	w, err := New(Config{Dir: t.TempDir(), MinBytes: 1 << 62, Logger: logger})
-	if err != nil || !w.Low() || w.FreeBytes() == 0 {
-		t.Fatalf("no disk has 4 EiB free: %v, %d free, low %v", err, w.FreeBytes(), w.Low())
+	if err != nil || !w.Low() {
+		t.Fatalf("a disk has 4 EiB free: %v", err)
 	}
 	if w, err = New(Config{Dir: t.TempDir(), MinBytes: 1, Logger: logger}); err != nil || w.Low() {
 		t.Fatalf("a byte is free: %v", err)

@@ -21,16 +21,19 @@ const (
 	corruptPrefix = "corrupt/"
 	corruptKeys   = 400
 	corruptBytes  = 600
-	// refusalPatience is how long a node may take to be ready or to end. One that rebuilds what is
-	// damaged may take a while.
-	refusalPatience = 45 * time.Second
+	// mendPatience is how long a node may take to be ready or to end. One that rebuilds what is damaged
+	// may take a while.
+	mendPatience = 45 * time.Second
+	// starts is how often a node is started: damage that shows late may end it once.
+	starts = 2
 	// setAside is what a node adds to the name of a file that it found damaged and does without.
 	setAside = ".damaged"
 )
 
-// corruptRun damages files of a node that is stopped, and starts it again. The node may refuse to
-// run, saying what is damaged; it may have it rebuilt by its peers; and where the damage hits
-// nothing that counts, it may go on. What it must not do is to answer with anything wrong.
+// corruptRun damages files of a node that is stopped, and starts it again. The node may have what is
+// damaged rebuilt by its peers, or join them anew, if need be after it has ended once and said what is
+// damaged; and where the damage hits nothing that counts, it may go on. What it must not do is to
+// answer with anything wrong.
 type corruptRun struct {
 	*stage
 	written map[string][]string // all values of each key, the last one last
@@ -61,8 +64,8 @@ func (s *stage) corrupt(ctx context.Context) error {
 		s.out.figure(what, "%d", r.counts[what])
 	}
 	s.out.check("no damaged node answers with anything wrong", r.wrong.err())
-	s.out.check("a node that refuses to run names the damage", r.unsaid.err())
-	s.out.check("a damaged node ends, or becomes equal to its peers", r.stuck.err())
+	s.out.check("a node that ends names the damage", r.unsaid.err())
+	s.out.check("a damaged node becomes equal to its peers", r.stuck.err())
 	s.out.check("all nodes have equal vectors and digests", s.nodesEqual(ctx, convergeWithin))
 	s.out.check("the region has all that was written", r.compare(ctx, nil))
 	return nil
@@ -86,8 +89,10 @@ func (r *corruptRun) once(ctx context.Context, n int) error {
 	if err != nil {
 		return err
 	}
-	if err := os.RemoveAll(d.file + setAside); err != nil { // of an earlier damage
-		return err
+	for _, earlier := range r.aside(m, d) {
+		if err := os.RemoveAll(earlier); err != nil {
+			return err
+		}
 	}
 	backup := m.configFile + ".backup"
 	if err := os.CopyFS(backup, os.DirFS(m.config.GetDataDir())); err != nil {
@@ -187,39 +192,63 @@ func (r *corruptRun) write(ctx context.Context, n int) error {
 	return err
 }
 
-// restart starts a damaged node and says what comes of it. Afterwards the node runs, if need be with
-// its files as they were before the damage.
+// aside returns where a node puts the damaged file itself, and its log.
+func (*corruptRun) aside(m *member, d damage) []string {
+	return []string{d.file + setAside, filepath.Join(m.config.GetDataDir(), "log") + setAside}
+}
+
+// restart starts a damaged node, as often as is allowed, and says what comes of it. Afterwards the node
+// runs, if need be with its files as they were before the damage.
 func (r *corruptRun) restart(ctx context.Context, m *member, backup string, d damage) (string, error) {
-	logged := len(textOf(m.log))
-	if err := r.deployment.start(m); err != nil {
-		return "", err
-	}
-	waiting, cancel := context.WithTimeout(ctx, refusalPatience)
-	defer cancel()
-	err := m.process.awaitReady(waiting, m.api)
-	if err == nil {
-		err = r.examine(ctx, m)
-	}
-	if err == nil || ctx.Err() != nil {
-		if _, missing := os.Stat(d.file + setAside); missing == nil {
-			return "has it rebuilt by its peers", ctx.Err()
+	var err error
+	for n := range starts {
+		logged := len(textOf(m.log))
+		if err := r.deployment.start(m); err != nil {
+			return "", err
 		}
-		return "goes on", ctx.Err()
+		if err = r.examineWhenReady(ctx, m); err == nil || ctx.Err() != nil {
+			return r.outcome(m, d, n), ctx.Err()
+		}
+		if m.process.running() {
+			m.process.kill()
+			m.retire()
+			break
+		}
+		if said := textOf(m.log)[logged:]; !namesDamage(said, d.file, m.config.GetDataDir()) {
+			r.unsaid.add("%s, %s: %s", d.file, d.how, tail(m.log))
+		}
+		m.retire()
 	}
-	result := "refuses to run"
-	if m.process.running() {
-		result = "neither ends nor becomes equal"
-		r.stuck.add("%s, %s: %w", d.file, d.how, err)
-		m.process.kill()
-	} else if said := textOf(m.log)[logged:]; !namesDamage(said, d.file, m.config.GetDataDir()) {
-		r.unsaid.add("%s, %s: %s", d.file, d.how, tail(m.log))
-	}
-	m.retire()
+	r.stuck.add("%s, %s: %w%s", d.file, d.how, err, tail(m.log))
 	dir := m.config.GetDataDir()
 	if err := errors.Join(os.RemoveAll(dir), os.CopyFS(dir, os.DirFS(backup))); err != nil {
 		return "", err
 	}
-	return result, r.deployment.startAll(ctx, []*member{m})
+	return "does not recover", r.deployment.startAll(ctx, []*member{m})
+}
+
+// outcome says how a node that runs has got over the damage.
+func (r *corruptRun) outcome(m *member, d damage, ended int) string {
+	result := "goes on"
+	for i, path := range r.aside(m, d) {
+		if _, err := os.Stat(path); err == nil {
+			result = []string{"has the state rebuilt by its peers", "gives up its log and joins anew"}[i]
+		}
+	}
+	if ended > 0 {
+		result += ", at the second start"
+	}
+	return result
+}
+
+// examineWhenReady waits for a node that starts, and examines it.
+func (r *corruptRun) examineWhenReady(ctx context.Context, m *member) error {
+	waiting, cancel := context.WithTimeout(ctx, mendPatience)
+	defer cancel()
+	if err := m.process.awaitReady(waiting, m.api); err != nil {
+		return err
+	}
+	return r.examine(ctx, m)
 }
 
 // examine reads everything from a node that runs after it was damaged. What it has itself may be old
@@ -251,7 +280,7 @@ func (r *corruptRun) examine(ctx context.Context, m *member) error {
 		case <-running.Done():
 		}
 	}()
-	err := r.nodesEqual(running, refusalPatience)
+	err := r.nodesEqual(running, mendPatience)
 	cancel()
 	<-watched
 	if err != nil {
@@ -284,7 +313,7 @@ func namesDamage(said, file, dir string) bool {
 	name := filepath.Base(file)
 	part, _, _ := strings.Cut(strings.TrimPrefix(file, dir+"/"), "/")
 	if part == "log" { // which of the log's files does not matter
-		return strings.Contains(said, filepath.Join(dir, "log")) || strings.Contains(said, "log")
+		return strings.Contains(said, "corrupt log "+filepath.Join(dir, "log"))
 	}
 	return strings.Contains(said, name) || strings.Contains(said, "partition "+strings.TrimLeft(strings.TrimSuffix(name, ".db"), "0"))
 }

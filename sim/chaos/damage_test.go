@@ -89,7 +89,8 @@ func TestARefusalMustNameTheDamage(t *testing.T) {
 		{"open /d/partitions/0006.db: page 3 is damaged", "/d/partitions/0006.db", true},
 		{"open partition 6: damaged", "/d/partitions/0006.db", true},
 		{"open /d/partitions/0007.db: page 3 is damaged", "/d/partitions/0006.db", false},
-		{"open log: sst 3 is corrupt", "/d/log/000003.sst", true},
+		{"open: corrupt log /d/log: unreadable entries", "/d/log/000003.sst", true},
+		{"open /d/log: the log is of another node", "/d/log/000003.sst", false},
 		{"panic: out of range", "/d/log/000003.sst", false},
 	} {
 		if got := namesDamage(c.said, c.file, "/d"); got != c.want {

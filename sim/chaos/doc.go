@@ -29,8 +29,8 @@
 //	  - diskfull: the nodes' disks are filled, first one, then all, then one to the last byte. Writes must
 //	    be refused with DISK_FULL, reads go on, and writes resume by themselves. It mounts file systems
 //	    in memory and so needs root.
-//	  - corrupt: files of a stopped node are damaged. The node must refuse to run and name them, or have
-//	    them rebuilt by its peers; nothing wrong may be read.
+//	  - corrupt: files of a stopped node are damaged. The node must get what it lost from its peers, if
+//	    need be at a second start after it has named the damage; nothing wrong may be read.
 //
 // What must be there is worked out here and in package check, from the dataset and from what was
 // acknowledged, by code that shares nothing with the servers. What a scenario chooses at random it

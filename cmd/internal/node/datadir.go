@@ -20,9 +20,11 @@ import (
 //	identity.json   whose directory this is
 //	incarnation     how often the log was lost; absent for never
 //	log/            the Raft logs of all partitions
+//	log.damage      what is wrong with the log; the next start does without it
 //	partitions/     one state file per partition
 //	nats/           JetStream of the embedded NATS server; may be deleted while the server is stopped
 //	tmp/            snapshots on their way in; emptied at start
+//	*.damaged       what was found damaged and replaced; nothing reads it again
 
 // ErrDataDirLocked means that another server runs on the data directory.
 var ErrDataDirLocked = errors.New("the data directory is in use by another server")

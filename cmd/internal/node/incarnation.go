@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,39 +12,96 @@ import (
 	"github.com/atolldb/atoll/region/raftlog"
 )
 
-// minReplicasToRejoin is from how many replicas on the others can do without one that has lost its log.
-const minReplicasToRejoin = 3
+const (
+	// minReplicasToRejoin is from how many replicas on the others can do without one that has lost its log.
+	minReplicasToRejoin = 3
+	// damageNote is the file that says what is wrong with the log, if that showed after it was opened.
+	damageNote = "log.damage"
+)
+
+var errGivenUp = errors.New("the log is damaged; the next start gives it up and joins the groups anew")
 
 // openLog opens the node's log. A damaged one is set aside: with it are gone the votes that this node
 // gave and entries that it helped to acknowledge, so the node goes on as another member of its groups,
 // which the others take in, and bring up to date, in the place of the one before. Where there are too
 // few others the damage is returned.
-func (n *Node) openLog(replicas int) error {
+func (n *Node) openLog() error {
 	path := n.dir.file("log")
 	options := raftlog.Options{Logger: n.cfg.Logger, OnFailure: n.fail}
 	var err error
 	if n.incarnation, err = n.dir.incarnation(); err != nil {
 		return err
 	}
-	n.log, err = raftlog.Open(path, options)
-	var damage *raftlog.CorruptError
-	if !errors.As(err, &damage) || replicas < minReplicasToRejoin {
-		return err
+	why, err := os.ReadFile(n.dir.file(damageNote))
+	switch {
+	case err == nil:
+		err = errors.New(string(bytes.TrimSpace(why)))
+	case !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("read what is wrong with the log: %w", err)
+	default:
+		if n.log, err = raftlog.Open(path, options); !n.canRejoin(err) {
+			return err
+		}
 	}
 	n.cfg.Logger.Error("the log is damaged; this node gives it up and joins its groups anew", "log", path, "err", err)
-	// The number first: under the old one an empty log must not vote.
-	n.incarnation++
-	if err := n.dir.setIncarnation(n.incarnation); err != nil {
-		return errors.Join(damage, err)
-	}
-	if err := os.RemoveAll(path + damagedSuffix); err != nil {
-		return errors.Join(damage, fmt.Errorf("set the damaged log aside: %w", err))
-	}
-	if err := os.Rename(path, path+damagedSuffix); err != nil {
-		return errors.Join(damage, fmt.Errorf("set the damaged log aside: %w", err))
+	if err := n.giveUpLog(path); err != nil {
+		return fmt.Errorf("set the damaged log aside: %w", err)
 	}
 	n.log, err = raftlog.Open(path, options)
 	return err
+}
+
+// canRejoin reports whether an error is damage of the log that the other replicas can make good.
+func (n *Node) canRejoin(err error) bool {
+	var damage *raftlog.CorruptError
+	return errors.As(err, &damage) && n.cfg.Cluster.Replicas(n.region) >= minReplicasToRejoin
+}
+
+// giveUpLog moves the log out of the way. A crash at any point of it leads to another incarnation more.
+func (n *Node) giveUpLog(path string) error {
+	// The number first: under the old one an empty log must not vote.
+	n.incarnation++
+	if err := n.dir.writeFile("incarnation", strconv.AppendUint(nil, uint64(n.incarnation), 10)); err != nil {
+		return err
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		if err := os.RemoveAll(path + damagedSuffix); err != nil {
+			return err
+		}
+		if err := os.Rename(path, path+damagedSuffix); err != nil {
+			return err
+		}
+	}
+	if err := os.Remove(n.dir.file(damageNote)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return syncDir(n.dir.path)
+}
+
+// joined returns an error as long as a group has not taken in this incarnation of the node.
+func (n *Node) joined() error {
+	waiting := 0
+	for _, g := range n.groups {
+		if !g.Joined() {
+			waiting++
+		}
+	}
+	if waiting > 0 {
+		return fmt.Errorf("%d partitions of this node have not taken it in yet, after it lost its log", waiting)
+	}
+	return nil
+}
+
+// noteDamage returns an error that ended the node. If it says that the log is damaged, and the other
+// replicas can make that good, the next start gives up the log, and the error is errGivenUp as well.
+func (n *Node) noteDamage(err error) error {
+	if n.dir == nil || !n.canRejoin(err) {
+		return err
+	}
+	if failed := n.dir.writeFile(damageNote, []byte(err.Error())); failed != nil {
+		return errors.Join(err, failed)
+	}
+	return fmt.Errorf("%w: %w", errGivenUp, err)
 }
 
 // incarnation returns how often the node has lost its log.
@@ -60,8 +118,4 @@ func (d *dataDir) incarnation() (uint32, error) {
 		return 0, fmt.Errorf("%w: the file incarnation is damaged: %w", ErrForeignDataDir, err)
 	}
 	return uint32(number), nil
-}
-
-func (d *dataDir) setIncarnation(number uint32) error {
-	return d.writeFile("incarnation", strconv.AppendUint(nil, uint64(number), 10))
 }

@@ -98,6 +98,15 @@ type Node struct {
 // Errors: ErrDataDirLocked, ErrForeignDataDir, *store.CorruptError, *raftlog.CorruptError, and those
 // of listeners that cannot be had.
 func Open(ctx context.Context, cfg Config) (*Node, error) {
+	n, err := open(ctx, cfg)
+	if errors.Is(err, errGivenUp) { // once: the log is new now
+		n, err = open(ctx, cfg)
+	}
+	return n, err
+}
+
+// open is one attempt. Its error is errGivenUp too if the next one will do without the log.
+func open(ctx context.Context, cfg Config) (*Node, error) {
 	self, home, ok := cfg.Cluster.Node(cfg.Node)
 	if !ok {
 		return nil, fmt.Errorf("node %s is in no region of the cluster", cfg.Node)
@@ -113,7 +122,7 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 		n.openData, n.openPartitions, n.openReplication, n.openAPI,
 	} {
 		if err := step(ctx); err != nil {
-			return nil, errors.Join(err, n.Close())
+			return nil, errors.Join(n.noteDamage(err), n.Close())
 		}
 	}
 	return n, nil
@@ -139,7 +148,7 @@ func (n *Node) openData(context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := n.openLog(id.ReplicationFactor); err != nil {
+	if err := n.openLog(); err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
 	if n.disk, err = reserve.New(reserve.Config{Dir: n.cfg.DataDir, MinBytes: n.cfg.MinFreeBytes, Logger: n.cfg.Logger}); err != nil {
@@ -183,6 +192,9 @@ func (n *Node) openPartition(
 ) error {
 	log, err := n.log.Group(uint32(p))
 	if err != nil {
+		return err
+	}
+	if err := raftgroup.ClaimLog(log, n.incarnation); err != nil {
 		return err
 	}
 	s, err := n.openStore(ctx, p, replicas, log)

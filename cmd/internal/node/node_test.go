@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,10 +58,10 @@ func serve(t *testing.T, cfg Config) (stop func()) {
 	}
 }
 
-func dial(t *testing.T, cfg Config) *client.Client {
+func dial(t *testing.T, cfg Config, opts ...client.Option) *client.Client {
 	t.Helper()
 	self, _, _ := cfg.Cluster.Node(cfg.Node)
-	c, err := client.New([]string{self.API}, client.WithTimeout(time.Minute))
+	c, err := client.New([]string{self.API}, append(opts, client.WithTimeout(time.Minute))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,6 +177,103 @@ func TestDamagedDataIsRefusedByName(t *testing.T) {
 	}
 }
 
+// trio is one region of three nodes.
+func trio(t *testing.T) []Config {
+	t.Helper()
+	first := config(t)
+	first.Cluster.Regions = first.Cluster.Regions[:1]
+	eu := &first.Cluster.Regions[0]
+	all := []Config{first}
+	for _, id := range []topology.NodeID{"eu-2", "eu-3"} {
+		a := testkit.FreeAddrs(t, 4)
+		eu.Nodes = append(eu.Nodes, topology.Node{ID: id, API: a[0], Raft: a[1], NATS: a[2], NATSCluster: a[3]})
+		next := first
+		next.Node, next.DataDir = id, filepath.Join(t.TempDir(), "data")
+		all = append(all, next)
+	}
+	return all
+}
+
+// overwrite writes nonsense into the middle of the largest of the files that match.
+func overwrite(t *testing.T, pattern string) {
+	t.Helper()
+	files, err := filepath.Glob(pattern)
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%s: %v", pattern, err)
+	}
+	size := func(name string) int64 {
+		info, err := os.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Size()
+	}
+	name := slices.MaxFunc(files, func(a, b string) int { return cmp.Compare(size(a), size(b)) })
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteAt(bytes.Repeat([]byte("nonsense"), 64), max(0, size(name)/2-256))
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Damage of the log may show when it is opened, or only where a group reads its entries. The node
+// gives the log up in either case, and the others take it in as another member.
+func TestNodeWithADamagedLogJoinsAnew(t *testing.T) {
+	all := trio(t)
+	stops := make([]func(), len(all))
+	for i, cfg := range all {
+		stops[i] = serve(t, cfg)
+	}
+	writer, reader := dial(t, all[0]), dial(t, all[2], client.WithUnary()) // who asks the one node alone
+	key := func(i int) string { return fmt.Sprint("key", i) }
+	value := bytes.Repeat([]byte("v"), 500)
+	written := 0
+	write := func() {
+		t.Helper()
+		for range 100 {
+			if _, err := writer.Put(t.Context(), key(written), value); err != nil {
+				t.Fatal(err)
+			}
+			written++
+		}
+	}
+	dir := all[2].DataDir
+	for _, damaged := range []string{"MANIFEST-*", "*.sst", "*.sst"} {
+		write()
+		stops[2]()
+		serve(t, all[2])() // what was in the log's journal is in a table now
+		write()            // what the node will lack
+		overwrite(t, filepath.Join(dir, "log", damaged))
+		stops[2] = serve(t, all[2])
+		awaitReady(t, all[2])
+		for i := range written {
+			testkit.Eventually(t, time.Minute, func() error {
+				v, err := reader.Get(t.Context(), key(i), client.Eventual())
+				if err == nil && !bytes.Equal(v.Bytes, value) {
+					err = fmt.Errorf("%q", v.Bytes)
+				}
+				return err
+			})
+		}
+		if _, err := os.Stat(filepath.Join(dir, "log"+damagedSuffix)); err != nil {
+			t.Errorf("%s: the log was not given up: %v", damaged, err)
+		}
+		if err := os.RemoveAll(filepath.Join(dir, "log"+damagedSuffix)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Its vote counts: without another node the two are a majority.
+	stops[1]()
+	write()
+	stops[1] = serve(t, all[1])
+	for _, stop := range stops {
+		stop()
+	}
+}
+
 // JetStream's directory may be deleted at any time while the node is stopped.
 func TestDeletedJetStreamIsMadeAnew(t *testing.T) {
 	cfg := config(t)
@@ -216,32 +314,34 @@ func TestExternalNATSThatIsNotThereIsRefused(t *testing.T) {
 }
 
 // A node is ready when its partitions have had leaders, and not before.
-func TestReadiness(t *testing.T) {
-	ready := func(cfg Config) (int, error) {
-		self, _, _ := cfg.Cluster.Node(cfg.Node)
-		r, err := http.Get("http://" + self.API + "/readyz")
-		if err != nil {
-			return 0, err
-		}
-		return r.StatusCode, r.Body.Close()
+// readiness asks a node whether it is ready.
+func readiness(cfg Config) (status int, err error) {
+	self, _, _ := cfg.Cluster.Node(cfg.Node)
+	r, err := http.Get("http://" + self.API + "/readyz")
+	if err != nil {
+		return 0, err
 	}
-	alone := config(t)
-	defer serve(t, alone)()
-	testkit.Eventually(t, 10*time.Second, func() error {
-		if code, err := ready(alone); err != nil || code != http.StatusOK {
+	return r.StatusCode, r.Body.Close()
+}
+
+// awaitReady waits until a node is ready.
+func awaitReady(t *testing.T, cfg Config) {
+	t.Helper()
+	testkit.Eventually(t, time.Minute, func() error {
+		if code, err := readiness(cfg); err != nil || code != http.StatusOK {
 			return fmt.Errorf("status %d, %w", code, err)
 		}
 		return nil
 	})
-	third := config(t)
-	third.Cluster.Regions = third.Cluster.Regions[:1]
-	eu := &third.Cluster.Regions[0]
-	for _, id := range []topology.NodeID{"eu-2", "eu-3"} { // which never start
-		a := testkit.FreeAddrs(t, 2)
-		eu.Nodes = append(eu.Nodes, topology.Node{ID: id, API: a[0], Raft: a[1]})
-	}
+}
+
+func TestReadiness(t *testing.T) {
+	alone := config(t)
+	defer serve(t, alone)()
+	awaitReady(t, alone)
+	third := trio(t)[0] // the others never start
 	defer serve(t, third)()
-	if code, err := ready(third); err != nil || code != http.StatusServiceUnavailable {
+	if code, err := readiness(third); err != nil || code != http.StatusServiceUnavailable {
 		t.Errorf("one node of three answers %d, %v", code, err)
 	}
 }

@@ -60,7 +60,7 @@ func (n *Node) Run(ctx context.Context) error {
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		errs = append(errs, cause)
 	}
-	return errors.Join(errs...)
+	return n.noteDamage(errors.Join(errs...))
 }
 
 // layer is a set of loops that end together.
@@ -124,7 +124,7 @@ func (n *Node) openAPI(ctx context.Context) error {
 	n.api, err = api.New(api.Config{
 		Cluster: n.cfg.Cluster, Region: n.region.ID, Self: n.cfg.Node,
 		Hosted: api.HostedBy(n.data), Replication: replication,
-		Logger: n.cfg.Logger, Clock: n.cfg.Clock,
+		Logger: n.cfg.Logger, Clock: n.cfg.Clock, Ready: n.joined,
 	})
 	if err != nil {
 		return err
