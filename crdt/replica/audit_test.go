@@ -101,9 +101,13 @@ func auditObject(m *meta, k, v []byte, owned *[]setHeader) error {
 			return fmt.Errorf("register %+v at %v, %w", reg, m.last, err)
 		}
 	case crdt.TypeCounter:
-		c, err := decodeCounterState(v)
-		if err != nil || c.rows.Len() == 0 {
-			return fmt.Errorf("counter %+v, %w", c, err)
+		o, err := counterKind{}.decode(v)
+		if err != nil {
+			return err
+		}
+		c := o.(*counterState)
+		if c.rows.Len() == 0 {
+			return fmt.Errorf("counter without rows")
 		}
 		for _, row := range c.rows.Rows() {
 			if m.vector.Get(row.Actor) < row.Entry.Seq {

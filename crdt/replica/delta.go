@@ -16,34 +16,10 @@ type Delta struct {
 	Effects []Effect
 }
 
-// Effect is the change of one typed value. Exactly one of Register, Counter and Set is there, as
-// Type says.
+// Effect is the change of one typed value.
 type Effect struct {
 	Namespace string
 	Key       string
 	Type      crdt.Type
-	// Register is the whole new state; its time and dot are the delta's.
-	Register *crdt.LWWRegister
-	// Counter has the changed rows: an entry of the delta's actor with the delta's sequence number,
-	// and bases whose Reset is the delta's dot.
-	Counter *crdt.Counter
-	// Set has the changed elements.
-	Set *SetEffect
-}
-
-// SetEffect is the change of a set.
-type SetEffect struct {
-	// Cleared is not nil if the set was cleared: every add that it includes is gone.
-	Cleared *crdt.VersionVector
-	// Elements are the changed elements in ascending order.
-	Elements []ElementEffect
-}
-
-// ElementEffect is the change of one element of a set.
-type ElementEffect struct {
-	Element []byte
-	// Added means that the delta's dot was added.
-	Added bool
-	// Removed are the adds that were observed and are gone.
-	Removed crdt.DotSet
+	Change    Change
 }

@@ -6,8 +6,6 @@ import (
 	"math/bits"
 	"slices"
 
-	"github.com/atolldb/atoll/crdt"
-	"github.com/atolldb/atoll/hlc"
 	"github.com/zeebo/xxh3"
 )
 
@@ -40,17 +38,14 @@ func (r *Replica) Digest() (Digest, error) {
 		if err != nil {
 			return false, err
 		}
-		switch t {
-		case crdt.TypeLWWRegister:
-			err = sum.register(k, v, r.meta.last)
-		case crdt.TypeCounter:
-			err = sum.counter(k, v)
-		default:
-			var h setHeader
-			h, err = decodeSetHeader(v)
-			sets = append(sets, found{slices.Clone(k), h.kid})
+		o, err := kinds[t].decode(v)
+		if err != nil {
+			return false, err
 		}
-		return true, err
+		if kid := kinds[t].digest(&sum, k, o, r.meta.last); kid != 0 {
+			sets = append(sets, found{slices.Clone(k), kid})
+		}
+		return true, nil
 	})
 	for i := 0; i < len(sets) && err == nil; i++ {
 		prefix := elementKey(sets[i].kid, nil)
@@ -85,25 +80,4 @@ func (s *digestSum) item(object, element, state []byte) {
 	s.lo, carry = bits.Add64(s.lo, h.Lo, 0)
 	s.hi, _ = bits.Add64(s.hi, h.Hi, carry)
 	s.items++
-}
-
-func (s *digestSum) register(key, data []byte, last hlc.Time) error {
-	reg, err := crdt.DecodeLWWRegister(data)
-	if err == nil && reg.Live(last) {
-		s.item(key, nil, data)
-	}
-	return err
-}
-
-// counter hashes the live rows: when a wholly reset row is dropped is each replica's own affair.
-func (s *digestSum) counter(key, data []byte) error {
-	c, err := decodeCounterState(data)
-	if err != nil {
-		return err
-	}
-	rows := slices.DeleteFunc(c.rows.Rows(), func(r crdt.Row) bool { return !r.Live() })
-	if len(rows) > 0 {
-		s.item(key, nil, crdt.NewCounter(rows).Append(nil))
-	}
-	return nil
 }

@@ -57,11 +57,11 @@
 //
 // # Files
 //
-// op.go, delta.go and errors.go are what callers exchange with a Replica; execute.go and merge.go, each
-// with its _set.go, are the two ways to change it; read.go, explain.go and digest.go read it; keys.go,
-// meta.go and object.go are the storage; expiry.go is about registers that expire;
-// check.go says what a delta may be; overlay.go makes batches
-// all or none; memory.go is a KV for tests.
+// op.go, delta.go and errors.go are what callers exchange with a Replica; execute.go and merge.go are
+// the two ways to change it; read.go, explain.go and digest.go read it. kind.go says what a type must
+// be able to do here, and register.go, counter.go and set*.go do it. keys.go, meta.go and object.go are
+// the storage; expiry.go is about registers that expire; check.go says what a delta may be; overlay.go
+// makes batches all or none; headers.go remembers what keys hold; memory.go is a KV for tests.
 //
 // # Sources
 //

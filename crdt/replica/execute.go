@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hlc"
@@ -97,7 +96,7 @@ func (w *work) execute(now hlc.Time, op *Op) (Outcome, []Effect, error) {
 	if !o.conditionHolds(version) {
 		return Outcome{}, nil, refuse(&ConditionError{Kind: op.Condition.Kind, Version: version})
 	}
-	outcome, effects, err := o.run()
+	outcome, effects, err := o.run(op.Type)
 	outcome.Existed = version != ""
 	if len(effects) == 0 {
 		outcome.Version = version
@@ -122,27 +121,11 @@ func (o *operation) conditionHolds(version string) bool {
 }
 
 // run does what the kind says, and fills all of the outcome but Existed and a version that stays.
-func (o *operation) run() (Outcome, []Effect, error) {
-	switch o.Kind {
-	case OpPut:
-		return o.put(crdt.LWWRegister{Expires: o.Expires, Value: o.Value})
-	case OpDelete:
-		return o.delete(o.Type)
-	case OpCounterAdd, OpCounterSet:
-		return o.changeCounter()
-	case OpCounterReset:
-		return o.delete(crdt.TypeCounter)
-	case OpSetAdd:
-		return o.addElements()
-	case OpSetRemove:
-		return o.removeElements()
-	case OpExpire:
-		return o.expire(o.Expires)
-	case OpPersist:
-		return o.expire(0)
-	default: // OpSetClear, since check let the kind pass
-		return o.delete(crdt.TypeAWSet)
+func (o *operation) run(t crdt.Type) (Outcome, []Effect, error) {
+	if o.Kind == OpDelete {
+		return o.delete(t)
 	}
+	return actions[o.Kind].run(o)
 }
 
 // check returns the type that an operation is on, 0 for an untyped delete, or what is malformed.
@@ -164,56 +147,34 @@ func (o *Op) check() (crdt.Type, error) {
 }
 
 func (o *Op) subject() (crdt.Type, error) {
-	switch o.Kind {
-	case OpPut:
-		if len(o.Value) > crdt.MaxValueBytes {
-			return 0, fmt.Errorf("value of %d bytes", len(o.Value))
-		}
-		return crdt.TypeLWWRegister, nil
-	case OpDelete:
+	if o.Kind == OpDelete {
 		if o.Type != 0 && !o.Type.Valid() {
 			return 0, fmt.Errorf("unknown %v", o.Type)
 		}
 		return o.Type, nil
-	case OpCounterAdd, OpCounterSet, OpCounterReset:
-		return crdt.TypeCounter, nil
-	case OpSetAdd, OpSetRemove:
-		if len(o.Elements) > MaxOperationElements {
-			return 0, fmt.Errorf("%d elements", len(o.Elements))
-		}
-		bad := func(e []byte) bool { return len(e) == 0 || len(e) > crdt.MaxElementBytes }
-		if i := slices.IndexFunc(o.Elements, bad); i >= 0 {
-			return 0, fmt.Errorf("element of %d bytes", len(o.Elements[i]))
-		}
-		return crdt.TypeAWSet, nil
-	case OpSetClear:
-		return crdt.TypeAWSet, nil
-	case OpExpire:
-		if o.Expires == 0 {
-			return 0, errors.New("no expiry")
-		}
-		return crdt.TypeLWWRegister, nil
-	case OpPersist:
-		return crdt.TypeLWWRegister, nil
-	default:
+	}
+	a, ok := actions[o.Kind]
+	switch {
+	case !ok:
 		return 0, fmt.Errorf("unknown kind %d", o.Kind)
+	case a.check == nil:
+		return a.on, nil
+	default:
+		return a.on, a.check(o)
 	}
 }
 
-// effect returns an effect on the operation's key, for the caller to fill in.
-func (o *operation) effect(t crdt.Type) Effect {
-	return Effect{Namespace: o.Namespace, Key: o.Key, Type: t}
+// effects returns the effect of a change on the operation's key.
+func (o *operation) effects(t crdt.Type, c Change) []Effect {
+	return []Effect{{Namespace: o.Namespace, Key: o.Key, Type: t, Change: c}}
 }
 
-// put writes a register, whose event it fills in.
-func (o *operation) put(reg crdt.LWWRegister) (Outcome, []Effect, error) {
-	reg.Time, reg.Actor, reg.Seq = o.at, o.dot.Actor, o.dot.Seq
-	e := o.effect(crdt.TypeLWWRegister)
-	e.Register = &reg
-	if err := o.work.putRegister(o.Namespace, o.Key, &o.held.register, &reg); err != nil {
-		return Outcome{}, nil, err
-	}
-	return Outcome{Version: reg.Version()}, []Effect{e}, nil
+// key returns the key in table K of the operation's object of a type.
+func (o *operation) key(t crdt.Type) []byte { return objectKey(o.Namespace, o.Key, t) }
+
+// deleting returns what deletes the value of a type.
+func deleting(t crdt.Type) func(*operation) (Outcome, []Effect, error) {
+	return func(o *operation) (Outcome, []Effect, error) { return o.delete(t) }
 }
 
 // delete removes what there is of a type, or of every type if it is 0. The outcome is that of the
@@ -225,7 +186,7 @@ func (o *operation) delete(only crdt.Type) (Outcome, []Effect, error) {
 		if (only != 0 && t != only) || !o.held.live(t, o.at) {
 			continue
 		}
-		outcome, e, err := o.deleteOne(t)
+		outcome, e, err := kinds[t].delete(o)
 		if err != nil {
 			return Outcome{}, nil, err
 		}
@@ -235,39 +196,4 @@ func (o *operation) delete(only crdt.Type) (Outcome, []Effect, error) {
 		effects = append(effects, e...)
 	}
 	return first, effects, nil
-}
-
-func (o *operation) deleteOne(t crdt.Type) (Outcome, []Effect, error) {
-	switch t {
-	case crdt.TypeLWWRegister:
-		return o.put(crdt.LWWRegister{Deleted: true})
-	case crdt.TypeCounter:
-		return o.storeCounter(o.held.counter.rows.Reset(o.dot))
-	default:
-		return o.clearSet()
-	}
-}
-
-// changeCounter adds to a counter or sets it.
-func (o *operation) changeCounter() (Outcome, []Effect, error) {
-	rows := &o.held.counter.rows
-	if o.Kind == OpCounterSet {
-		return o.storeCounter(rows.Set(o.dot, o.Delta))
-	}
-	delta, err := rows.Add(o.dot, o.Delta)
-	if err != nil {
-		return Outcome{}, nil, refuse(err)
-	}
-	return o.storeCounter(delta)
-}
-
-// storeCounter writes the counter, in which delta was just made.
-func (o *operation) storeCounter(delta crdt.Counter) (Outcome, []Effect, error) {
-	c := &o.held.counter
-	c.last = o.dot
-	outcome := Outcome{Version: o.dot.String(), Counter: c.rows.Value()}
-	c.rows.Compact(o.dot.Actor, o.work.meta.vector)
-	e := o.effect(crdt.TypeCounter)
-	e.Counter = &delta
-	return outcome, []Effect{e}, o.work.putCounter(objectKey(o.Namespace, o.Key, e.Type), *c)
 }

@@ -139,12 +139,3 @@ func instantKey(table byte, at hlc.Time, object []byte) []byte {
 	b = binary.BigEndian.AppendUint64(append(b, table), uint64(at))
 	return append(b, object...)
 }
-
-// expire changes when a register expires. It has no effect on what is not there.
-func (o *operation) expire(at hlc.Time) (Outcome, []Effect, error) {
-	reg := o.held.register
-	if !reg.Live(o.at) || reg.Expires == at {
-		return Outcome{}, nil, nil
-	}
-	return o.put(crdt.LWWRegister{Expires: at, Value: reg.Value})
-}

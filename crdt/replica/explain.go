@@ -2,7 +2,6 @@ package replica
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/atolldb/atoll/crdt"
 )
@@ -38,28 +37,16 @@ func (r *Replica) Explain(namespace, key string) ([]Explained, error) {
 		return nil, fmt.Errorf("explain a key: %w", err)
 	}
 	var objects []Explained
-	if h.register.Seq != 0 {
-		objects = append(objects, Explained{
-			Type: crdt.TypeLWWRegister, Version: h.register.Version(), Register: &h.register,
-		})
+	for t := crdt.TypeLWWRegister; t.Valid(); t++ {
+		s := h.get(t)
+		if s == nil {
+			continue
+		}
+		e := Explained{Type: t, Version: s.version()}
+		if err := kinds[t].explain(r.kv, s, &e); err != nil {
+			return nil, fmt.Errorf("explain a %v: %w", t, err)
+		}
+		objects = append(objects, e)
 	}
-	if h.counter.rows.Len() > 0 {
-		objects = append(objects, Explained{
-			Type: crdt.TypeCounter, Version: h.counter.last.String(), Counter: &h.counter.rows,
-		})
-	}
-	if h.set.kid == 0 {
-		return objects, nil
-	}
-	set := Explained{Type: crdt.TypeAWSet, Version: h.set.last.String(), Size: h.set.count}
-	prefix := elementKey(h.set.kid, nil)
-	err = r.kv.Scan(prefix, prefixEnd(prefix), func(k, v []byte) (bool, error) {
-		dots, err := crdt.DecodeDotSet(v)
-		set.Elements = append(set.Elements, ExplainedElement{slices.Clone(elementOf(k)), dots})
-		return len(set.Elements) < explainElements, err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("explain a set: %w", err)
-	}
-	return append(objects, set), nil
+	return objects, nil
 }

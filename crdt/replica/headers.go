@@ -69,12 +69,12 @@ func (w *work) hold(namespace, key string, needsValue bool) (holdings, error) {
 	prefix := objectPrefix(namespace, key)
 	if !needsValue {
 		if reg, ok := w.headers.get(prefix); ok {
-			return holdings{register: reg}, nil
+			return holdings{register: storedRegister{reg}}, nil
 		}
 	}
 	h, err := readHoldings(w.kv, namespace, key, needsValue)
-	if err == nil && h.counter.rows.Empty() && h.counter.last.Seq == 0 && h.set.kid == 0 {
-		w.headers.set(prefix, h.register)
+	if err == nil && len(h.others) == 0 {
+		w.headers.set(prefix, h.register.LWWRegister)
 	}
 	return h, err
 }

@@ -79,27 +79,7 @@ func (r *Replica) admit(actor crdt.Actor, deltas []Delta) ([]Delta, error) {
 func (d *Delta) names(a crdt.Actor) uint64 {
 	var seq uint64
 	for i := range d.Effects {
-		e := &d.Effects[i]
-		if e.Counter != nil {
-			for _, row := range e.Counter.Rows() {
-				if row.Actor == a {
-					seq = max(seq, row.Base.Seq)
-				}
-			}
-		}
-		if e.Set == nil {
-			continue
-		}
-		if e.Set.Cleared != nil {
-			seq = max(seq, e.Set.Cleared.Get(a))
-		}
-		for j := range e.Set.Elements {
-			for _, dot := range e.Set.Elements[j].Removed {
-				if dot.Actor == a {
-					seq = max(seq, dot.Seq)
-				}
-			}
-		}
+		seq = max(seq, d.Effects[i].Change.names(a))
 	}
 	return seq
 }
@@ -108,57 +88,12 @@ func (d *Delta) names(a crdt.Actor) uint64 {
 func (w *work) merge(d *Delta) error {
 	for i := range d.Effects {
 		e := &d.Effects[i]
-		var err error
-		switch e.Type {
-		case crdt.TypeLWWRegister:
-			err = w.mergeRegister(e)
-		case crdt.TypeCounter:
-			err = w.mergeCounter(d.Dot, e)
-		case crdt.TypeAWSet:
-			err = w.mergeSet(d.Dot, e)
-		}
-		if err != nil {
+		if err := kinds[e.Type].merge(w, d, e); err != nil {
 			return err
 		}
 	}
 	w.meta.advance(d.Dot, d.Time)
 	return nil
-}
-
-// mergeRegister keeps the later write of the two by (time, actor).
-func (w *work) mergeRegister(e *Effect) error {
-	key := objectKey(e.Namespace, e.Key, e.Type)
-	data, ok, err := w.kv.Get(key)
-	if err != nil {
-		return err
-	}
-	var have crdt.LWWRegister
-	if ok {
-		have, err = crdt.DecodeLWWRegister(data)
-		if err != nil || have.Compare(*e.Register) > 0 {
-			return err
-		}
-	}
-	return w.putRegister(e.Namespace, e.Key, &have, e.Register)
-}
-
-// mergeCounter joins the changed rows.
-func (w *work) mergeCounter(dot crdt.Dot, e *Effect) error {
-	key := objectKey(e.Namespace, e.Key, e.Type)
-	data, ok, err := w.kv.Get(key)
-	if err != nil {
-		return err
-	}
-	var c counterState
-	if ok {
-		if c, err = decodeCounterState(data); err != nil {
-			return err
-		}
-	}
-	c.last = dot
-	c.rows.Join(*e.Counter)
-	c.rows.Compact(w.meta.self, w.meta.vector)
-	return w.putCounter(key, c)
 }
 
 // forgetPreremovals deletes what was kept for adds of an actor that have arrived by now.

@@ -26,14 +26,7 @@ type Object struct {
 // object returns one type of what a user key holds, which is live.
 func (h *holdings) object(namespace, key string, t crdt.Type, now hlc.Time) Object {
 	o := Object{Namespace: namespace, Key: key, Type: t, Version: h.version(t, now)}
-	switch t {
-	case crdt.TypeLWWRegister:
-		o.Value, o.Expires = h.register.Value, h.register.Expires
-	case crdt.TypeCounter:
-		o.Counter = h.counter.rows.Value()
-	case crdt.TypeAWSet:
-		o.Size = h.set.count
-	}
+	h.get(t).show(&o)
 	return o
 }
 

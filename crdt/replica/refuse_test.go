@@ -107,21 +107,21 @@ func TestTooManyElements(t *testing.T) {
 type badDelta func(*Delta)
 
 func badRegister(change func(*crdt.LWWRegister)) badDelta {
-	return func(d *Delta) { change(d.Effects[0].Register) }
+	return func(d *Delta) { change(&d.Effects[0].Change.(*RegisterChange).LWWRegister) }
 }
 
 func badRow(row crdt.Row) badDelta {
 	return func(d *Delta) {
 		c := crdt.NewCounter([]crdt.Row{row})
-		d.Effects = []Effect{{Key: "k", Type: crdt.TypeCounter, Counter: &c}}
+		d.Effects = []Effect{{Key: "k", Type: crdt.TypeCounter, Change: &CounterChange{c}}}
 	}
 }
 
-func badSet(effect SetEffect) badDelta {
-	return func(d *Delta) { d.Effects = []Effect{{Key: "k", Type: crdt.TypeAWSet, Set: &effect}} }
+func badSet(effect SetChange) badDelta {
+	return func(d *Delta) { d.Effects = []Effect{{Key: "k", Type: crdt.TypeAWSet, Change: &effect}} }
 }
 
-func badElements(e ...ElementEffect) badDelta { return badSet(SetEffect{Elements: e}) }
+func badElements(e ...ElementChange) badDelta { return badSet(SetChange{Elements: e}) }
 
 func vectorOf(dots ...crdt.Dot) *crdt.VersionVector {
 	v := &crdt.VersionVector{}
@@ -146,7 +146,7 @@ func badDeltas() map[string]badDelta {
 		"register at other time": badRegister(func(r *crdt.LWWRegister) { r.Time++ }),
 		"large value":            badRegister(func(r *crdt.LWWRegister) { r.Value = make([]byte, crdt.MaxValueBytes+1) }),
 		"deleted value":          badRegister(func(r *crdt.LWWRegister) { r.Deleted, r.Expires = true, 1 }),
-		"counter without rows":   func(d *Delta) { d.Effects = []Effect{{Key: "k", Type: crdt.TypeCounter, Counter: &crdt.Counter{}}} },
+		"counter without rows":   func(d *Delta) { d.Effects = []Effect{{Key: "k", Type: crdt.TypeCounter, Change: &CounterChange{}}} },
 		"entry of another actor": badRow(crdt.Row{Actor: 1, Entry: crdt.Entry{Gen: 2, Seq: 2, Sum: 9}}),
 		"entry of another event": badRow(crdt.Row{Actor: 2, Entry: crdt.Entry{Gen: 1, Seq: 1, Sum: 9}}),
 		"generation ahead":       badRow(crdt.Row{Actor: 2, Entry: crdt.Entry{Gen: 3, Seq: 2, Sum: 9}}),
@@ -156,16 +156,16 @@ func badDeltas() map[string]badDelta {
 		"reset generation":       badRow(crdt.Row{Actor: 1, Base: crdt.Base{Gen: 2, Seq: 1, Reset: dot}}),
 		"reset of lost events":   badRow(crdt.Row{Actor: 1, Base: crdt.Base{Gen: 1, Seq: 99, Reset: dot}}),
 		"empty row":              badRow(crdt.Row{Actor: 2}),
-		"set without effect":     badSet(SetEffect{}),
-		"clear ahead":            badSet(SetEffect{Cleared: vectorOf(dot)}),
-		"clear of lost events":   badSet(SetEffect{Cleared: vectorOf(lost)}),
-		"too many elements":      badSet(SetEffect{Elements: make([]ElementEffect, MaxOperationElements+1)}),
-		"empty element":          badElements(ElementEffect{Added: true}),
-		"element without effect": badElements(ElementEffect{Element: x}),
-		"elements out of order":  badElements(ElementEffect{Element: x, Added: true}, ElementEffect{Element: x, Added: true}),
-		"remove ahead":           badElements(ElementEffect{Element: x, Removed: crdt.DotSet{dot}}),
-		"remove of lost events":  badElements(ElementEffect{Element: x, Removed: crdt.DotSet{lost}}),
-		"removes out of order":   badElements(ElementEffect{Element: x, Removed: crdt.DotSet{{Actor: 3, Seq: 2}, {Actor: 3, Seq: 1}}}),
+		"set without effect":     badSet(SetChange{}),
+		"clear ahead":            badSet(SetChange{Cleared: vectorOf(dot)}),
+		"clear of lost events":   badSet(SetChange{Cleared: vectorOf(lost)}),
+		"too many elements":      badSet(SetChange{Elements: make([]ElementChange, MaxOperationElements+1)}),
+		"empty element":          badElements(ElementChange{Added: true}),
+		"element without effect": badElements(ElementChange{Element: x}),
+		"elements out of order":  badElements(ElementChange{Element: x, Added: true}, ElementChange{Element: x, Added: true}),
+		"remove ahead":           badElements(ElementChange{Element: x, Removed: crdt.DotSet{dot}}),
+		"remove of lost events":  badElements(ElementChange{Element: x, Removed: crdt.DotSet{lost}}),
+		"removes out of order":   badElements(ElementChange{Element: x, Removed: crdt.DotSet{{Actor: 3, Seq: 2}, {Actor: 3, Seq: 1}}}),
 	}
 }
 
@@ -177,8 +177,8 @@ func TestMergeRefuses(t *testing.T) {
 			merge(t, n.r, Delta{Dot: crdt.Dot{Actor: 2, Seq: 1}, Time: noon})
 			before := fingerprint(n)
 			d := Delta{Dot: crdt.Dot{Actor: 2, Seq: 2}, Time: noon + 1}
-			reg := &crdt.LWWRegister{Time: d.Time, Actor: d.Dot.Actor, Seq: d.Dot.Seq}
-			d.Effects = []Effect{{Key: "k", Type: crdt.TypeLWWRegister, Register: reg}}
+			reg := crdt.LWWRegister{Time: d.Time, Actor: d.Dot.Actor, Seq: d.Dot.Seq}
+			d.Effects = []Effect{{Key: "k", Type: crdt.TypeLWWRegister, Change: &RegisterChange{reg}}}
 			change(&d)
 			var bad *BadDeltaError
 			if applied, err := n.r.Merge(2, []Delta{d}); !errors.As(err, &bad) || applied != 0 || bad.Error() == "" {

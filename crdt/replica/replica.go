@@ -174,19 +174,10 @@ func (w *work) dots(kid uint64, element []byte) (crdt.DotSet, error) {
 }
 
 // putSet writes a set's header, or deletes it if the set has no elements left.
-func (w *work) putSet(objectKey []byte, h setHeader) error {
+func (w *work) putSet(objectKey []byte, h *setHeader) error {
 	w.wrote(objectKey, nil)
 	if h.count == 0 {
 		return w.kv.Delete(objectKey)
 	}
 	return w.kv.Put(objectKey, h.append(nil))
-}
-
-// putCounter writes a counter, or deletes it if it has no rows left.
-func (w *work) putCounter(objectKey []byte, c counterState) error {
-	w.wrote(objectKey, nil)
-	if c.rows.Len() == 0 {
-		return w.kv.Delete(objectKey)
-	}
-	return w.kv.Put(objectKey, c.append(nil))
 }

@@ -18,9 +18,10 @@ type setMerge struct {
 	deferred crdt.VersionVector
 }
 
-// mergeSet applies clears and removes before the add that comes with them, element by element.
-func (w *work) mergeSet(dot crdt.Dot, e *Effect) error {
-	m := &setMerge{work: w, dot: dot, effect: e, key: objectKey(e.Namespace, e.Key, e.Type)}
+// merge applies clears and removes before the add that comes with them, element by element.
+func (setKind) merge(w *work, d *Delta, e *Effect) error {
+	change := e.Change.(*SetChange)
+	m := &setMerge{work: w, dot: d.Dot, effect: e, key: objectKey(e.Namespace, e.Key, e.Type)}
 	data, existed, err := w.kv.Get(m.key)
 	if err != nil {
 		return err
@@ -30,29 +31,29 @@ func (w *work) mergeSet(dot crdt.Dot, e *Effect) error {
 			return err
 		}
 	}
-	if e.Set.Cleared != nil {
-		if err := m.clear(*e.Set.Cleared); err != nil {
+	if change.Cleared != nil {
+		if err := m.clear(*change.Cleared); err != nil {
 			return err
 		}
 	}
 	if err := m.readDeferred(); err != nil {
 		return err
 	}
-	for i := range e.Set.Elements {
-		if err := m.mergeElement(&e.Set.Elements[i]); err != nil {
+	for i := range change.Elements {
+		if err := m.mergeElement(&change.Elements[i]); err != nil {
 			return err
 		}
 	}
 	if m.header.count == 0 && !existed {
 		return nil
 	}
-	m.header.last = dot
-	return w.putSet(m.key, m.header)
+	m.header.last = d.Dot
+	return w.putSet(m.key, &m.header)
 }
 
 // mergeElement joins the element here, whose context is the vector with what was removed ahead of
 // its arrival, with the delta, whose context is what it removed.
-func (m *setMerge) mergeElement(change *ElementEffect) error {
+func (m *setMerge) mergeElement(change *ElementChange) error {
 	if err := m.recordPreremovals(change); err != nil {
 		return err
 	}
@@ -95,7 +96,7 @@ func (m *setMerge) putElement(element []byte, have, joined crdt.DotSet) error {
 
 // recordPreremovals keeps the removed adds that have not arrived yet: delivery is in order per
 // actor only, so a remove can overtake the add of a third actor that it observed.
-func (m *setMerge) recordPreremovals(change *ElementEffect) error {
+func (m *setMerge) recordPreremovals(change *ElementChange) error {
 	for _, d := range change.Removed {
 		if m.meta.vector.Covers(d) {
 			continue

@@ -1,0 +1,195 @@
+package replica
+
+import (
+	"slices"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/internal/codec"
+	"github.com/atolldb/atoll/hlc"
+)
+
+// counterKind keeps a crdt.Counter whole.
+type counterKind struct{}
+
+// CounterChange has a counter's changed rows: an entry of the delta's actor with the delta's sequence
+// number, and bases whose Reset is the delta's dot.
+type CounterChange struct{ crdt.Counter }
+
+// counterState is a stored counter. It exists if it has rows.
+type counterState struct {
+	// last is the last event applied to it here.
+	last crdt.Dot
+	rows crdt.Counter
+}
+
+// append appends the encoding: version 1 | last actor | last seq | counter's encoding.
+func (c *counterState) append(b []byte) []byte {
+	return c.rows.Append(appendDot(append(b, storeVersion), c.last))
+}
+
+func (c *counterState) live(hlc.Time) bool { return !c.rows.Empty() }
+func (c *counterState) version() string    { return c.last.String() }
+func (c *counterState) show(o *Object)     { o.Counter = c.rows.Value() }
+
+func (counterKind) decode(data []byte) (stored, error) {
+	r := codec.NewReader("stored counter", data, storeVersion)
+	c := &counterState{last: readDot(r)}
+	rest := r.Rest()
+	if err := r.Done(); err != nil {
+		return nil, err
+	}
+	var err error
+	c.rows, err = crdt.DecodeCounter(rest)
+	return c, err
+}
+
+// counter returns what the operation's key holds of a counter.
+func (o *operation) counter() *counterState {
+	if c, ok := o.held.get(crdt.TypeCounter).(*counterState); ok {
+		return c
+	}
+	return &counterState{}
+}
+
+func (counterKind) delete(o *operation) (Outcome, []Effect, error) {
+	c := o.counter()
+	return o.storeCounter(c, c.rows.Reset(o.dot))
+}
+
+func runCounterSet(o *operation) (Outcome, []Effect, error) {
+	c := o.counter()
+	return o.storeCounter(c, c.rows.Set(o.dot, o.Delta))
+}
+
+func runCounterAdd(o *operation) (Outcome, []Effect, error) {
+	c := o.counter()
+	delta, err := c.rows.Add(o.dot, o.Delta)
+	if err != nil {
+		return Outcome{}, nil, refuse(err)
+	}
+	return o.storeCounter(c, delta)
+}
+
+// storeCounter writes a counter, in which delta was just made.
+func (o *operation) storeCounter(c *counterState, delta crdt.Counter) (Outcome, []Effect, error) {
+	c.last = o.dot
+	outcome := Outcome{Version: c.version(), Counter: c.rows.Value()}
+	c.rows.Compact(o.dot.Actor, o.work.meta.vector)
+	return outcome, o.effects(crdt.TypeCounter, &CounterChange{delta}), o.work.putCounter(o.key(crdt.TypeCounter), c)
+}
+
+// merge joins the changed rows.
+func (k counterKind) merge(w *work, d *Delta, e *Effect) error {
+	key := objectKey(e.Namespace, e.Key, e.Type)
+	data, ok, err := w.kv.Get(key)
+	if err != nil {
+		return err
+	}
+	c := &counterState{}
+	if ok {
+		s, err := k.decode(data)
+		if err != nil {
+			return err
+		}
+		c = s.(*counterState)
+	}
+	c.last = d.Dot
+	c.rows.Join(e.Change.(*CounterChange).Counter)
+	c.rows.Compact(w.meta.self, w.meta.vector)
+	return w.putCounter(key, c)
+}
+
+// putCounter writes a counter, or deletes it if it has no rows left.
+func (w *work) putCounter(objectKey []byte, c *counterState) error {
+	w.wrote(objectKey, nil)
+	if c.rows.Len() == 0 {
+		return w.kv.Delete(objectKey)
+	}
+	return w.kv.Put(objectKey, c.append(nil))
+}
+
+// digest hashes the live rows: when a wholly reset row is dropped is each replica's own affair.
+func (counterKind) digest(sum *digestSum, key []byte, s stored, _ hlc.Time) uint64 {
+	rows := slices.DeleteFunc(s.(*counterState).rows.Rows(), func(r crdt.Row) bool { return !r.Live() })
+	if len(rows) > 0 {
+		sum.item(key, nil, crdt.NewCounter(rows).Append(nil))
+	}
+	return 0
+}
+
+func (counterKind) explain(_ KV, s stored, e *Explained) error {
+	e.Counter = &s.(*counterState).rows
+	return nil
+}
+
+func (c *CounterChange) append(b []byte) []byte { return codec.AppendBytes(b, c.Append(nil)) }
+
+func (counterKind) owns(c Change) bool { _, ok := c.(*CounterChange); return ok }
+
+func (counterKind) decodeChange(r *codec.Reader, _ *Delta) Change {
+	c, err := crdt.DecodeCounter(r.Bytes(r.Len()))
+	if err != nil {
+		r.FailWith(err)
+	}
+	return &CounterChange{c}
+}
+
+func (c *CounterChange) names(a crdt.Actor) (seq uint64) {
+	for _, row := range c.Rows() {
+		if row.Actor == a {
+			seq = max(seq, row.Base.Seq)
+		}
+	}
+	return seq
+}
+
+// fault enforces that an actor writes its own entry only, and that every row stems from the delta's
+// event.
+func (c *CounterChange) fault(d *Delta) string {
+	rows := c.Rows()
+	if len(rows) == 0 {
+		return "counter without rows"
+	}
+	for i, r := range rows {
+		hasEntry, hasBase := r.Entry != (crdt.Entry{}), r.Base != (crdt.Base{})
+		reason := ""
+		switch {
+		case i > 0 && rows[i-1].Actor >= r.Actor:
+			reason = "rows out of order"
+		case hasEntry == hasBase:
+			reason = "row without one of entry and base"
+		case hasEntry:
+			reason = entryFault(r, d)
+		default:
+			reason = baseFault(r, d)
+		}
+		if reason != "" {
+			return reason
+		}
+	}
+	return ""
+}
+
+func entryFault(r crdt.Row, d *Delta) string {
+	switch {
+	case r.Actor != d.Dot.Actor || r.Entry.Seq != d.Dot.Seq:
+		return "entry of another event"
+	case r.Entry.Gen == 0 || r.Entry.Gen > r.Entry.Seq:
+		return "entry's generation out of range"
+	default:
+		return ""
+	}
+}
+
+func baseFault(r crdt.Row, d *Delta) string {
+	switch {
+	case r.Base.Reset != d.Dot:
+		return "reset of another event"
+	case r.Base.Gen == 0 || r.Base.Gen > r.Base.Seq:
+		return "reset generation out of range"
+	case r.Actor == d.Dot.Actor && r.Base.Seq >= d.Dot.Seq:
+		return "reset of an event still to come"
+	default:
+		return ""
+	}
+}

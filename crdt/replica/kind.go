@@ -1,0 +1,84 @@
+package replica
+
+import (
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/internal/codec"
+	"github.com/atolldb/atoll/hlc"
+)
+
+// kind is what a replica does with the values of one type. A kind has no state of its own.
+type kind interface {
+	// decode reads the pair of an object in table K. What it returns may share data's memory.
+	decode(data []byte) (stored, error)
+	// owns reports whether a change is one of this kind.
+	owns(c Change) bool
+	// decodeChange reads what Change.append wrote.
+	decodeChange(r *codec.Reader, d *Delta) Change
+	// delete removes all that an operation sees of an object, which is live.
+	delete(o *operation) (Outcome, []Effect, error)
+	// merge applies another actor's change.
+	merge(w *work, d *Delta, e *Effect) error
+	// digest adds what an object is made of, and returns the id under which the rest of it is, if any.
+	digest(sum *digestSum, key []byte, s stored, last hlc.Time) (kid uint64)
+	// explain says what an object is made of.
+	explain(kv KV, s stored, e *Explained) error
+}
+
+// stored is an object as table K holds it: all of a small one, the header of a collection.
+type stored interface {
+	append(b []byte) []byte
+	// live reports whether readers see the object at an instant.
+	live(now hlc.Time) bool
+	// version names the last event that shaped the object.
+	version() string
+	// show fills in what readers see.
+	show(o *Object)
+}
+
+// Change is what an effect does to a value: a *RegisterChange, *CounterChange or *SetChange, as the
+// effect's type says.
+type Change interface {
+	// append appends the encoding, as part of a delta.
+	append(b []byte) []byte
+	// fault returns what about the change no honest replica makes, or "".
+	fault(d *Delta) string
+	// names returns the largest sequence number of an actor that the change says it has observed.
+	names(a crdt.Actor) uint64
+}
+
+// kinds are by type; there is none of type 0.
+var kinds = [...]kind{
+	crdt.TypeLWWRegister: registerKind{},
+	crdt.TypeCounter:     counterKind{},
+	crdt.TypeAWSet:       setKind{},
+}
+
+// kindOf returns a type's kind; nil if there is no such type.
+func kindOf(t crdt.Type) kind {
+	if int(t) >= len(kinds) {
+		return nil
+	}
+	return kinds[t]
+}
+
+// action is what the operations of one OpKind do.
+type action struct {
+	on crdt.Type
+	// check returns what is malformed about an operation; nil means that nothing can be.
+	check func(o *Op) error
+	// run does it, and fills all of the outcome but Existed and a version that stays.
+	run func(o *operation) (Outcome, []Effect, error)
+}
+
+// actions are by OpKind. OpDelete is on any type, and not here.
+var actions = map[OpKind]action{
+	OpPut:          {crdt.TypeLWWRegister, checkValue, runPut},
+	OpExpire:       {crdt.TypeLWWRegister, checkExpires, runExpire},
+	OpPersist:      {crdt.TypeLWWRegister, nil, runPersist},
+	OpCounterAdd:   {crdt.TypeCounter, nil, runCounterAdd},
+	OpCounterSet:   {crdt.TypeCounter, nil, runCounterSet},
+	OpCounterReset: {crdt.TypeCounter, nil, deleting(crdt.TypeCounter)},
+	OpSetAdd:       {crdt.TypeAWSet, checkElements, runSetAdd},
+	OpSetRemove:    {crdt.TypeAWSet, checkElements, runSetRemove},
+	OpSetClear:     {crdt.TypeAWSet, nil, deleting(crdt.TypeAWSet)},
+}

@@ -1,0 +1,156 @@
+package replica
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/internal/codec"
+	"github.com/atolldb/atoll/hlc"
+)
+
+// registerKind keeps a crdt.LWWRegister whole, and what is to be done about it later in tables X and Y.
+type registerKind struct{}
+
+// RegisterChange is the whole new state of a register; its time and dot are the delta's.
+type RegisterChange struct{ crdt.LWWRegister }
+
+// storedRegister has Seq 0 if there is none.
+type storedRegister struct{ crdt.LWWRegister }
+
+func (s *storedRegister) append(b []byte) []byte { return s.Append(b) }
+func (s *storedRegister) live(now hlc.Time) bool { return s.Live(now) }
+func (s *storedRegister) version() string        { return s.Version() }
+func (s *storedRegister) show(o *Object)         { o.Value, o.Expires = s.Value, s.Expires }
+func (*RegisterChange) names(crdt.Actor) uint64  { return 0 }
+func (registerKind) delete(o *operation) (Outcome, []Effect, error) {
+	return o.put(crdt.LWWRegister{Deleted: true})
+}
+
+func (registerKind) decode(data []byte) (stored, error) {
+	reg, err := crdt.DecodeLWWRegister(data)
+	return &storedRegister{reg}, err
+}
+
+func checkValue(o *Op) error {
+	if len(o.Value) > crdt.MaxValueBytes {
+		return fmt.Errorf("value of %d bytes", len(o.Value))
+	}
+	return nil
+}
+
+func checkExpires(o *Op) error {
+	if o.Expires == 0 {
+		return errors.New("no expiry")
+	}
+	return nil
+}
+
+func runPut(o *operation) (Outcome, []Effect, error) {
+	return o.put(crdt.LWWRegister{Expires: o.Expires, Value: o.Value})
+}
+
+func runExpire(o *operation) (Outcome, []Effect, error)  { return o.expire(o.Expires) }
+func runPersist(o *operation) (Outcome, []Effect, error) { return o.expire(0) }
+
+// put writes a register, whose event it fills in.
+func (o *operation) put(reg crdt.LWWRegister) (Outcome, []Effect, error) {
+	reg.Time, reg.Actor, reg.Seq = o.at, o.dot.Actor, o.dot.Seq
+	change := &RegisterChange{reg}
+	if err := o.work.putRegister(o.Namespace, o.Key, &o.held.register.LWWRegister, &change.LWWRegister); err != nil {
+		return Outcome{}, nil, err
+	}
+	return Outcome{Version: reg.Version()}, o.effects(crdt.TypeLWWRegister, change), nil
+}
+
+// expire changes when a register expires. It has no effect on what is not there.
+func (o *operation) expire(at hlc.Time) (Outcome, []Effect, error) {
+	reg := o.held.register
+	if !reg.Live(o.at) || reg.Expires == at {
+		return Outcome{}, nil, nil
+	}
+	return o.put(crdt.LWWRegister{Expires: at, Value: reg.Value})
+}
+
+// merge keeps the later write of the two by (time, actor).
+func (registerKind) merge(w *work, _ *Delta, e *Effect) error {
+	data, ok, err := w.kv.Get(objectKey(e.Namespace, e.Key, e.Type))
+	if err != nil {
+		return err
+	}
+	change := e.Change.(*RegisterChange)
+	var have crdt.LWWRegister
+	if ok {
+		have, err = crdt.DecodeLWWRegister(data)
+		if err != nil || have.Compare(change.LWWRegister) > 0 {
+			return err
+		}
+	}
+	return w.putRegister(e.Namespace, e.Key, &have, &change.LWWRegister)
+}
+
+func (registerKind) digest(sum *digestSum, key []byte, s stored, last hlc.Time) uint64 {
+	if s.live(last) {
+		sum.item(key, nil, s.append(nil))
+	}
+	return 0
+}
+
+func (registerKind) explain(_ KV, s stored, e *Explained) error {
+	e.Register = &s.(*storedRegister).LWWRegister
+	return nil
+}
+
+const (
+	registerDeleted = 1 << iota
+	registerExpires
+)
+
+// append leaves out the write's time and dot, which are the delta's.
+func (c *RegisterChange) append(b []byte) []byte {
+	var flags byte
+	if c.Deleted {
+		flags |= registerDeleted
+	}
+	if c.Expires != 0 {
+		flags |= registerExpires
+	}
+	b = append(b, flags)
+	if c.Expires != 0 {
+		b = binary.BigEndian.AppendUint64(b, uint64(c.Expires))
+	}
+	return codec.AppendBytes(b, c.Value)
+}
+
+func (registerKind) owns(c Change) bool { _, ok := c.(*RegisterChange); return ok }
+
+func (registerKind) decodeChange(r *codec.Reader, d *Delta) Change {
+	reg := crdt.LWWRegister{Time: d.Time, Actor: d.Dot.Actor, Seq: d.Dot.Seq}
+	flags := r.Byte()
+	if flags&^(registerDeleted|registerExpires) != 0 {
+		r.Fail("unknown register flags %#x", flags)
+	}
+	reg.Deleted = flags&registerDeleted != 0
+	if flags&registerExpires != 0 {
+		reg.Expires = hlc.Time(r.Uint64())
+		if reg.Expires == 0 {
+			r.Fail("expiry flagged but 0")
+		}
+	}
+	reg.Value = r.Bytes(crdt.MaxValueBytes)
+	return &RegisterChange{reg}
+}
+
+func (c *RegisterChange) fault(d *Delta) string {
+	switch {
+	case c.Dot() != d.Dot || c.Time != d.Time:
+		return "register of another event"
+	case len(c.Value) > crdt.MaxValueBytes:
+		return "value too large"
+	case c.Deleted && (len(c.Value) > 0 || c.Expires != 0):
+		return "deleted register with a value"
+	default:
+		return ""
+	}
+}
