@@ -354,8 +354,8 @@ func TestCounterCompact(t *testing.T) {
 }
 
 func TestTypeNames(t *testing.T) {
-	for typ, name := range map[Type]string{0: "type(0)", TypeLWWRegister: "register", TypeCounter: "counter", TypeAWSet: "set", 4: "type(4)"} {
-		if typ.String() != name || typ.Valid() != (typ >= 1 && typ <= 3) {
+	for typ, name := range map[Type]string{0: "type(0)", TypeLWWRegister: "register", TypeCounter: "counter", TypeAWSet: "set", TypeTimeline: "timeline", 15: "type(15)"} {
+		if typ.String() != name || typ.Valid() != (typ >= 1 && typ <= 14) {
 			t.Errorf("%d: %q, valid %v", typ, typ, typ.Valid())
 		}
 	}

@@ -14,21 +14,42 @@ const (
 	TypeCounter Type = 2
 	// TypeAWSet is an add-wins set.
 	TypeAWSet Type = 3
+	// TypeMVRegister is a multi-value register.
+	TypeMVRegister Type = 4
+	// TypeBoundedCounter is a counter that stays at or above 0.
+	TypeBoundedCounter Type = 5
+	// TypeEWFlag is an enable-wins flag.
+	TypeEWFlag Type = 6
+	// TypeMaxRegister and TypeMinRegister keep the largest and the smallest number written.
+	TypeMaxRegister Type = 7
+	TypeMinRegister Type = 8
+	// TypeLWWMap is a map of last-writer-wins registers.
+	TypeLWWMap Type = 9
+	// TypeORMap is an observed-remove map.
+	TypeORMap Type = 10
+	// TypeZSet is a sorted set with last-writer-wins scores, TypeCounterZSet one with counters as scores.
+	TypeZSet        Type = 11
+	TypeCounterZSet Type = 12
+	// TypeHLL is a HyperLogLog.
+	TypeHLL Type = 13
+	// TypeTimeline is a capped timeline.
+	TypeTimeline Type = 14
 )
+
+var typeNames = [...]string{
+	TypeLWWRegister: "register", TypeCounter: "counter", TypeAWSet: "set", TypeMVRegister: "mvregister",
+	TypeBoundedCounter: "bcounter", TypeEWFlag: "flag", TypeMaxRegister: "max", TypeMinRegister: "min",
+	TypeLWWMap: "map", TypeORMap: "ormap", TypeZSet: "zset", TypeCounterZSet: "countzset", TypeHLL: "hll",
+	TypeTimeline: "timeline",
+}
 
 // String returns the type's name for people: "register", "counter" or "set".
 func (t Type) String() string {
-	switch t {
-	case TypeLWWRegister:
-		return "register"
-	case TypeCounter:
-		return "counter"
-	case TypeAWSet:
-		return "set"
-	default:
+	if !t.Valid() {
 		return fmt.Sprintf("type(%d)", uint8(t))
 	}
+	return typeNames[t]
 }
 
 // Valid reports whether t is one of the types above.
-func (t Type) Valid() bool { return t >= TypeLWWRegister && t <= TypeAWSet }
+func (t Type) Valid() bool { return t >= TypeLWWRegister && t <= TypeTimeline }

@@ -3,6 +3,7 @@ package region
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 
 	"google.golang.org/protobuf/proto"
 
@@ -53,6 +54,10 @@ func writeCommand(opID string, ops []replica.Op) *logv1.Command {
 			ConditionKind:    uint32(op.Condition.Kind),
 			ConditionVersion: op.Condition.Version,
 			ConditionValue:   op.Condition.Value,
+			Values:           op.Values,
+			Score:            op.Score,
+			ToActor:          uint32(op.ToActor),
+			AtHlc:            uint64(op.At),
 		}
 	}
 	return &logv1.Command{Command: &logv1.Command_Write{Write: w}}
@@ -71,6 +76,10 @@ func decodeOperations(encoded []*logv1.Operation) []replica.Op {
 			Expires:   hlc.Time(o.GetExpiresHlc()),
 			Delta:     o.GetDelta(),
 			Elements:  o.GetElements(),
+			Values:    o.GetValues(),
+			Score:     o.GetScore(),
+			ToActor:   crdt.Actor(o.GetToActor()),
+			At:        hlc.Time(o.GetAtHlc()),
 			Condition: replica.Condition{
 				Kind:    replica.ConditionKind(o.GetConditionKind()),
 				Version: o.GetConditionVersion(),
@@ -102,6 +111,10 @@ func fingerprint(ops []*logv1.Operation) uint64 {
 	}
 	for _, o := range ops {
 		numbers(uint64(o.GetKind()), uint64(o.GetType()), uint64(o.GetDelta()), uint64(o.GetConditionKind()), uint64(len(o.GetElements())))
+		// What was added later leaves the fingerprints of before as they were.
+		if len(o.GetValues()) > 0 || o.GetScore() != 0 || o.GetToActor() != 0 || o.GetAtHlc() != 0 {
+			numbers(uint64(len(o.GetValues())), math.Float64bits(o.GetScore()), uint64(o.GetToActor()), o.GetAtHlc())
+		}
 		text(o.GetNamespace())
 		text(o.GetKey())
 		text(o.GetConditionVersion())
@@ -109,6 +122,9 @@ func fingerprint(ops []*logv1.Operation) uint64 {
 		bytes(o.GetConditionValue())
 		for _, e := range o.GetElements() {
 			bytes(e)
+		}
+		for _, v := range o.GetValues() {
+			bytes(v)
 		}
 	}
 	return h.Sum64()
@@ -118,7 +134,7 @@ func encodeOutcomes(outcomes []replica.Outcome) []*logv1.Outcome {
 	encoded := make([]*logv1.Outcome, len(outcomes))
 	for i, o := range outcomes {
 		encoded[i] = &logv1.Outcome{
-			Version: o.Version, Existed: o.Existed, Counter: o.Counter, Size: o.Size, Changed: o.Changed,
+			Version: o.Version, Existed: o.Existed, Counter: o.Counter, Size: o.Size, Changed: o.Changed, Score: o.Score,
 		}
 	}
 	return encoded
@@ -128,7 +144,7 @@ func decodeOutcomes(encoded []*logv1.Outcome) []replica.Outcome {
 	outcomes := make([]replica.Outcome, len(encoded))
 	for i, o := range encoded {
 		outcomes[i] = replica.Outcome{
-			Version: o.GetVersion(), Existed: o.GetExisted(), Counter: o.GetCounter(), Size: o.GetSize(), Changed: o.GetChanged(),
+			Version: o.GetVersion(), Existed: o.GetExisted(), Counter: o.GetCounter(), Size: o.GetSize(), Changed: o.GetChanged(), Score: o.GetScore(),
 		}
 	}
 	return outcomes

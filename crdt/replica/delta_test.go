@@ -100,7 +100,7 @@ func TestDecodeDeltaRefuses(t *testing.T) {
 		{"late time", "01" + "0105" + "ff00000100000000" + "00", "time out of range"},
 		{"many effects", head + "ff01", "cannot be in"},
 		{"no key", head + "01" + "0000" + "01" + "0000", "out of bounds"},
-		{"unknown type", head + "01" + "00016b" + "04" + "0000", "unknown type(4)"},
+		{"unknown type", head + "01" + "00016b" + "0f" + "0000", "unknown type(15)"},
 		{"long key", head + "01" + "00" + "8108ffff", "over the limit"},
 		{"register flags", head + "01" + "00016b" + "01" + "0400", "register flags"},
 		{"no expiry", head + "01" + "00016b" + "01" + "02" + "0000000000000000" + "00", "flagged but 0"},

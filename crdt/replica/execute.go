@@ -148,7 +148,7 @@ func (o *Op) check() (crdt.Type, error) {
 
 func (o *Op) subject() (crdt.Type, error) {
 	if o.Kind == OpDelete {
-		if o.Type != 0 && !o.Type.Valid() {
+		if o.Type != 0 && kindOf(o.Type) == nil {
 			return 0, fmt.Errorf("unknown %v", o.Type)
 		}
 		return o.Type, nil

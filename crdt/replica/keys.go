@@ -92,7 +92,7 @@ func objectPrefix(namespace, key string) []byte {
 func parseObjectKey(b []byte) (namespace, key string, t crdt.Type, err error) {
 	if len(b) > 0 && b[0] == tableObject {
 		if namespace, rest, ok := readName(b[1:]); ok {
-			if key, rest, ok := readName(rest); ok && len(rest) == 1 && crdt.Type(rest[0]).Valid() {
+			if key, rest, ok := readName(rest); ok && len(rest) == 1 && kindOf(crdt.Type(rest[0])) != nil {
 				return namespace, key, crdt.Type(rest[0]), nil
 			}
 		}

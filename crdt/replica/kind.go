@@ -46,8 +46,8 @@ type Change interface {
 	names(a crdt.Actor) uint64
 }
 
-// kinds are by type; there is none of type 0.
-var kinds = [...]kind{
+// kinds are by type. There is none of type 0, and none where the package keeps no such values yet.
+var kinds = [crdt.TypeTimeline + 1]kind{
 	crdt.TypeLWWRegister: registerKind{},
 	crdt.TypeCounter:     counterKind{},
 	crdt.TypeAWSet:       setKind{},

@@ -43,6 +43,32 @@ const (
 	// what is absent.
 	OpExpire  OpKind = 9
 	OpPersist OpKind = 10
+	// OpFlagEnable and OpFlagDisable change a flag.
+	OpFlagEnable  OpKind = 11
+	OpFlagDisable OpKind = 12
+	// OpMax raises a maximum to Delta, OpMin lowers a minimum to it.
+	OpMax OpKind = 13
+	OpMin OpKind = 14
+	// OpMVPut writes Value to a multi-value register in place of the values seen here.
+	OpMVPut OpKind = 15
+	// OpBoundedInc and OpBoundedDec add Delta to, and take it from, a bounded counter, and
+	// OpBoundedTransfer gives ToActor the right to take as much. Delta is more than 0.
+	OpBoundedInc      OpKind = 16
+	OpBoundedDec      OpKind = 17
+	OpBoundedTransfer OpKind = 18
+	// OpMapPut sets the fields named by Elements to Values, OpMapRemove removes them.
+	OpMapPut    OpKind = 19
+	OpMapRemove OpKind = 20
+	// OpZSetAdd gives the one of Elements the Score, OpZSetIncr adds Score to its score, OpZSetRemove
+	// removes Elements. Type says which of the two sorted sets is meant.
+	OpZSetAdd    OpKind = 21
+	OpZSetIncr   OpKind = 22
+	OpZSetRemove OpKind = 23
+	// OpHLLAdd counts Elements.
+	OpHLLAdd OpKind = 24
+	// OpTimelineAdd adds Value at the operation's instant, OpTimelineTrim removes what is before At.
+	OpTimelineAdd  OpKind = 25
+	OpTimelineTrim OpKind = 26
 )
 
 // ConditionKind says what a condition tests. The codes are in logs and must not change.
@@ -75,15 +101,21 @@ type Op struct {
 	Kind      OpKind
 	Namespace string
 	Key       string
-	// Type is for OpDelete: 0 deletes every type under the key.
+	// Type is for OpDelete, where 0 deletes every type under the key, and for operations of sorted sets.
 	Type crdt.Type
-	// Value is for OpPut, and Expires for OpPut and OpExpire.
+	// Value is for OpPut, OpMVPut and OpTimelineAdd, Expires for OpPut and OpExpire.
 	Value   []byte
 	Expires hlc.Time
-	// Delta is for OpCounterAdd and OpCounterSet.
+	// Delta is a whole number to add or set.
 	Delta int64
-	// Elements is for OpSetAdd and OpSetRemove; duplicates count once.
-	Elements  [][]byte
+	// Elements are those of a set or the like, or the names of fields; duplicates count once. Values
+	// has one for each of them in OpMapPut.
+	Elements [][]byte
+	Values   [][]byte
+	Score    float64
+	ToActor  crdt.Actor
+	At       hlc.Time
+	// Condition must hold.
 	Condition Condition
 	// AnyType lets the operation take effect beside values of other types under the key, as it would
 	// if another region had done it.
@@ -97,10 +129,12 @@ type Outcome struct {
 	Version string
 	// Existed reports whether the key was present before.
 	Existed bool
-	// Counter is a counter's value after the operation.
+	// Counter is the number that a counter, a maximum or a minimum is after the operation.
 	Counter int64
-	// Size is a set's number of elements after the operation.
+	// Size is a collection's number of elements after the operation, or an estimate of it.
 	Size uint64
-	// Changed is how many elements entered or left the set.
+	// Changed is how many elements entered or left, or got another value.
 	Changed uint64
+	// Score is the score of the member that OpZSetAdd or OpZSetIncr was on.
+	Score float64
 }

@@ -125,7 +125,7 @@ func (s *Server) batchOp(w *atollv1.Write) (replica.Op, *failure) {
 		if w.Update.GetOptions() != nil {
 			return replica.Op{}, invalid("update.options", "a batch has its own options; leave the item's out")
 		}
-		return updateOf(w.Update, s.clock())
+		return s.updateOf(w.Update)
 	default:
 		return replica.Op{}, invalid("write", "must be a put, a delete or an update")
 	}
@@ -189,7 +189,7 @@ func (s *Server) groupReply(p topology.PartitionID, ops []replica.Op, result reg
 		case replica.OpDelete:
 			item.Existed = out.Existed
 		default:
-			item.Result = updateResult(&ops[i], out)
+			item.Result = s.updateResult(&ops[i], out)
 		}
 		res.Items[i] = item
 	}
@@ -319,7 +319,7 @@ func (b *batchGet) lookup(
 		if f != nil {
 			return nil, f
 		}
-		got, err := lookup(r, now, namespace, item.GetKey(), info)
+		got, err := b.server.lookup(r, now, namespace, item.GetKey(), info)
 		if err != nil {
 			return nil, err
 		}

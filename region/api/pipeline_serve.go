@@ -84,7 +84,7 @@ func (p *pipeline) dispatch(ctx context.Context, r *atollv1.PipelineRequest, now
 	case *atollv1.PipelineRequest_Get:
 		return p.read(ctx, r, now, q.Get)
 	case *atollv1.PipelineRequest_Query:
-		if f := checkQuery(q.Query.GetQuery()); f != nil {
+		if _, f := queried(q.Query.GetQuery()); f != nil {
 			return f
 		}
 		return p.read(ctx, r, now, q.Query)
@@ -93,7 +93,7 @@ func (p *pipeline) dispatch(ctx context.Context, r *atollv1.PipelineRequest, now
 	case *atollv1.PipelineRequest_Delete:
 		op, f = deleteOf(q.Delete)
 	case *atollv1.PipelineRequest_Update:
-		op, f = updateOf(q.Update, now)
+		op, f = p.server.updateOf(q.Update)
 	default:
 		return invalid("request", "must be set to a request that this version serves")
 	}
@@ -234,7 +234,7 @@ func (p *pipeline) view(ctx context.Context, part Partition, l lane, batch []wan
 func (p *pipeline) lookup(rep *replica.Replica, now hlc.Time, w *want, info *atollv1.ReplyInfo) outgoing {
 	out := &atollv1.PipelineResponse{Id: w.request.GetId()}
 	if get := w.request.GetGet(); get != nil {
-		res, err := lookup(rep, now, w.namespace, get.GetKey(), info)
+		res, err := p.server.lookup(rep, now, w.namespace, get.GetKey(), info)
 		if err != nil {
 			return failed(out.Id, p.server.noted(failureOf(err), "KV/Get"))
 		}
@@ -245,7 +245,7 @@ func (p *pipeline) lookup(rep *replica.Replica, now hlc.Time, w *want, info *ato
 		return outgoing{out, requestOverhead + int64(proto.Size(res))}
 	}
 	res := &atollv1.QueryResponse{Info: info}
-	if err := answer(rep, now, w.namespace, w.request.GetQuery(), res); err != nil {
+	if err := p.server.answer(rep, now, w.namespace, w.request.GetQuery(), res); err != nil {
 		return failed(out.Id, p.server.noted(failureOf(err), "KV/Query"))
 	}
 	out.Response = &atollv1.PipelineResponse_Query{Query: res}
@@ -285,7 +285,7 @@ func (p *pipeline) write(ctx context.Context, r *atollv1.PipelineRequest, op *re
 	until := p.contextOf(ctx, due)
 	part.WriteAsync(until, writeOptionsOf(r).GetOpId(), []replica.Op{*op}, func(result region.WriteResult, err error) {
 		if err == nil && len(result.Outcomes) == 1 {
-			res := written(r, op, &result.Outcomes[0], s.infos[partition])
+			res := s.written(r, op, &result.Outcomes[0], s.infos[partition])
 			p.answer(bytesOf(r), outgoing{res, requestOverhead})
 			return
 		}
@@ -304,7 +304,7 @@ func (p *pipeline) unwritten(ctx context.Context, r *atollv1.PipelineRequest, du
 }
 
 // written is the answer to a write that was done.
-func written(r *atollv1.PipelineRequest, op *replica.Op, out *replica.Outcome, info *atollv1.ReplyInfo) *atollv1.PipelineResponse {
+func (s *Server) written(r *atollv1.PipelineRequest, op *replica.Op, out *replica.Outcome, info *atollv1.ReplyInfo) *atollv1.PipelineResponse {
 	res := &atollv1.PipelineResponse{Id: r.GetId()}
 	switch r.GetRequest().(type) {
 	case *atollv1.PipelineRequest_Put:
@@ -315,7 +315,7 @@ func written(r *atollv1.PipelineRequest, op *replica.Op, out *replica.Outcome, i
 		}}
 	default:
 		res.Response = &atollv1.PipelineResponse_Update{Update: &atollv1.UpdateResponse{
-			Result: updateResult(op, out), Version: out.Version, Info: info,
+			Result: s.updateResult(op, out), Version: out.Version, Info: info,
 		}}
 	}
 	return res

@@ -252,7 +252,7 @@ func (s *Server) scanPage(ctx context.Context, r *peerv1.ScanPartitionRequest, h
 		local: func(ctx context.Context, p Partition, how reading) (*peerv1.ScanPartitionResponse, error) {
 			page := &peerv1.ScanPartitionResponse{}
 			return page, readFrom(ctx, p, how, &atollv1.ReplyInfo{}, func(rep *replica.Replica, now hlc.Time) error {
-				return fillPage(rep, now, r, page)
+				return s.fillPage(rep, now, r, page)
 			})
 		},
 		remote: func(ctx context.Context, p *peer, o *atollv1.ReadOptions) (*peerv1.ScanPartitionResponse, error) {
@@ -264,7 +264,7 @@ func (s *Server) scanPage(ctx context.Context, r *peerv1.ScanPartitionRequest, h
 }
 
 // fillPage adds the keys of a range to a page until it is full.
-func fillPage(r *replica.Replica, now hlc.Time, req *peerv1.ScanPartitionRequest, page *peerv1.ScanPartitionResponse) error {
+func (s *Server) fillPage(r *replica.Replica, now hlc.Time, req *peerv1.ScanPartitionRequest, page *peerv1.ScanPartitionResponse) error {
 	var found []replica.Object
 	size := 0
 	err := r.Walk(req.GetNamespace(), req.GetStart(), req.GetEnd(), now, func(o replica.Object) (bool, error) {
@@ -287,7 +287,7 @@ func fillPage(r *replica.Replica, now hlc.Time, req *peerv1.ScanPartitionRequest
 		entry := &atollv1.Entry{Key: o.Key, Type: atollv1.Type(o.Type), Version: o.Version, Ttl: timeLeft(o, now)}
 		if !req.GetKeysOnly() {
 			entry.Value = o.Value
-			if entry.Typed, err = typedValue(r, o); err != nil {
+			if entry.Typed, err = s.typedValue(r, o); err != nil {
 				return err
 			}
 		}

@@ -126,7 +126,7 @@ func (w *watch) event(r *replica.Replica, now hlc.Time, c *region.Change) (*atol
 	e.Found, e.Version = true, o.Version
 	if w.withValue {
 		e.Value = o.Value
-		e.Typed, err = typedValue(r, &o)
+		e.Typed, err = w.server.typedValue(r, &o)
 	}
 	return e, err
 }
@@ -162,7 +162,7 @@ func (w *watch) list(ctx context.Context, id topology.PartitionID, part Partitio
 	for more := true; more; {
 		page := &peerv1.ScanPartitionResponse{}
 		_, err := part.Read(ctx, region.ReadOptions{Level: region.Eventual}, func(r *replica.Replica, now hlc.Time) error {
-			return fillPage(r, now, req, page)
+			return w.server.fillPage(r, now, req, page)
 		})
 		if err != nil {
 			return err

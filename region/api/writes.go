@@ -39,7 +39,7 @@ func (k *kvService) Delete(ctx context.Context, r *atollv1.DeleteRequest) (*atol
 
 // Update runs one operation of a typed value.
 func (k *kvService) Update(ctx context.Context, r *atollv1.UpdateRequest) (*atollv1.UpdateResponse, error) {
-	op, f := updateOf(r, k.clock())
+	op, f := k.server().updateOf(r)
 	if f != nil {
 		return nil, f
 	}
@@ -48,7 +48,7 @@ func (k *kvService) Update(ctx context.Context, r *atollv1.UpdateRequest) (*atol
 			if isLocal(r.GetOptions()) {
 				return &atollv1.UpdateResponse{Info: info}
 			}
-			return &atollv1.UpdateResponse{Result: updateResult(&op, out), Version: out.Version, Info: info}
+			return &atollv1.UpdateResponse{Result: k.server().updateResult(&op, out), Version: out.Version, Info: info}
 		},
 		func(ctx context.Context, p *peer) (*atollv1.UpdateResponse, error) { return p.update(ctx, r) })
 }

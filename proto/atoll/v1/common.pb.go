@@ -35,21 +35,63 @@ const (
 	Type_TYPE_COUNTER Type = 2
 	// An add-wins set of byte strings.
 	Type_TYPE_AW_SET Type = 3
+	// A multi-value register: bytes, or several of them after concurrent writes.
+	Type_TYPE_MV_REGISTER Type = 4
+	// A counter that stays at or above 0 everywhere, by rights that regions hold.
+	Type_TYPE_BOUNDED_COUNTER Type = 5
+	// A flag that concurrent enabling wins.
+	Type_TYPE_EW_FLAG Type = 6
+	// The largest, or the smallest, of the numbers written.
+	Type_TYPE_MAX_REGISTER Type = 7
+	Type_TYPE_MIN_REGISTER Type = 8
+	// A map of names to bytes, each a last-writer-wins register.
+	Type_TYPE_LWW_MAP Type = 9
+	// A map of paths to values of other types, of which concurrent updates survive a remove.
+	Type_TYPE_OR_MAP Type = 10
+	// A sorted set whose scores are last-writer-wins registers, or counters.
+	Type_TYPE_ZSET         Type = 11
+	Type_TYPE_COUNTER_ZSET Type = 12
+	// An estimate of how many different elements were added.
+	Type_TYPE_HLL Type = 13
+	// Entries in order of time, of which the older ones can be trimmed.
+	Type_TYPE_TIMELINE Type = 14
 )
 
 // Enum value maps for Type.
 var (
 	Type_name = map[int32]string{
-		0: "TYPE_UNSPECIFIED",
-		1: "TYPE_LWW_REGISTER",
-		2: "TYPE_COUNTER",
-		3: "TYPE_AW_SET",
+		0:  "TYPE_UNSPECIFIED",
+		1:  "TYPE_LWW_REGISTER",
+		2:  "TYPE_COUNTER",
+		3:  "TYPE_AW_SET",
+		4:  "TYPE_MV_REGISTER",
+		5:  "TYPE_BOUNDED_COUNTER",
+		6:  "TYPE_EW_FLAG",
+		7:  "TYPE_MAX_REGISTER",
+		8:  "TYPE_MIN_REGISTER",
+		9:  "TYPE_LWW_MAP",
+		10: "TYPE_OR_MAP",
+		11: "TYPE_ZSET",
+		12: "TYPE_COUNTER_ZSET",
+		13: "TYPE_HLL",
+		14: "TYPE_TIMELINE",
 	}
 	Type_value = map[string]int32{
-		"TYPE_UNSPECIFIED":  0,
-		"TYPE_LWW_REGISTER": 1,
-		"TYPE_COUNTER":      2,
-		"TYPE_AW_SET":       3,
+		"TYPE_UNSPECIFIED":     0,
+		"TYPE_LWW_REGISTER":    1,
+		"TYPE_COUNTER":         2,
+		"TYPE_AW_SET":          3,
+		"TYPE_MV_REGISTER":     4,
+		"TYPE_BOUNDED_COUNTER": 5,
+		"TYPE_EW_FLAG":         6,
+		"TYPE_MAX_REGISTER":    7,
+		"TYPE_MIN_REGISTER":    8,
+		"TYPE_LWW_MAP":         9,
+		"TYPE_OR_MAP":          10,
+		"TYPE_ZSET":            11,
+		"TYPE_COUNTER_ZSET":    12,
+		"TYPE_HLL":             13,
+		"TYPE_TIMELINE":        14,
 	}
 )
 
@@ -901,12 +943,24 @@ const file_atoll_v1_common_proto_rawDesc = "" +
 	"retryAfter\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01*V\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01*\xb0\x02\n" +
 	"\x04Type\x12\x14\n" +
 	"\x10TYPE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11TYPE_LWW_REGISTER\x10\x01\x12\x10\n" +
 	"\fTYPE_COUNTER\x10\x02\x12\x0f\n" +
-	"\vTYPE_AW_SET\x10\x03*U\n" +
+	"\vTYPE_AW_SET\x10\x03\x12\x14\n" +
+	"\x10TYPE_MV_REGISTER\x10\x04\x12\x18\n" +
+	"\x14TYPE_BOUNDED_COUNTER\x10\x05\x12\x10\n" +
+	"\fTYPE_EW_FLAG\x10\x06\x12\x15\n" +
+	"\x11TYPE_MAX_REGISTER\x10\a\x12\x15\n" +
+	"\x11TYPE_MIN_REGISTER\x10\b\x12\x10\n" +
+	"\fTYPE_LWW_MAP\x10\t\x12\x0f\n" +
+	"\vTYPE_OR_MAP\x10\n" +
+	"\x12\r\n" +
+	"\tTYPE_ZSET\x10\v\x12\x15\n" +
+	"\x11TYPE_COUNTER_ZSET\x10\f\x12\f\n" +
+	"\bTYPE_HLL\x10\r\x12\x11\n" +
+	"\rTYPE_TIMELINE\x10\x0e*U\n" +
 	"\n" +
 	"Durability\x12\x1a\n" +
 	"\x16DURABILITY_UNSPECIFIED\x10\x00\x12\x15\n" +

@@ -10,6 +10,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -251,6 +252,14 @@ type TypedValue struct {
 	//
 	//	*TypedValue_Counter
 	//	*TypedValue_Set
+	//	*TypedValue_Flag
+	//	*TypedValue_Extreme
+	//	*TypedValue_Siblings
+	//	*TypedValue_Bounded
+	//	*TypedValue_Map
+	//	*TypedValue_Zset
+	//	*TypedValue_Hll
+	//	*TypedValue_Timeline
 	Value         isTypedValue_Value `protobuf_oneof:"value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -311,6 +320,78 @@ func (x *TypedValue) GetSet() *SetValue {
 	return nil
 }
 
+func (x *TypedValue) GetFlag() *FlagValue {
+	if x != nil {
+		if x, ok := x.Value.(*TypedValue_Flag); ok {
+			return x.Flag
+		}
+	}
+	return nil
+}
+
+func (x *TypedValue) GetExtreme() *ExtremeValue {
+	if x != nil {
+		if x, ok := x.Value.(*TypedValue_Extreme); ok {
+			return x.Extreme
+		}
+	}
+	return nil
+}
+
+func (x *TypedValue) GetSiblings() *SiblingsValue {
+	if x != nil {
+		if x, ok := x.Value.(*TypedValue_Siblings); ok {
+			return x.Siblings
+		}
+	}
+	return nil
+}
+
+func (x *TypedValue) GetBounded() *BoundedValue {
+	if x != nil {
+		if x, ok := x.Value.(*TypedValue_Bounded); ok {
+			return x.Bounded
+		}
+	}
+	return nil
+}
+
+func (x *TypedValue) GetMap() *MapValue {
+	if x != nil {
+		if x, ok := x.Value.(*TypedValue_Map); ok {
+			return x.Map
+		}
+	}
+	return nil
+}
+
+func (x *TypedValue) GetZset() *ZSetValue {
+	if x != nil {
+		if x, ok := x.Value.(*TypedValue_Zset); ok {
+			return x.Zset
+		}
+	}
+	return nil
+}
+
+func (x *TypedValue) GetHll() *HLLValue {
+	if x != nil {
+		if x, ok := x.Value.(*TypedValue_Hll); ok {
+			return x.Hll
+		}
+	}
+	return nil
+}
+
+func (x *TypedValue) GetTimeline() *TimelineValue {
+	if x != nil {
+		if x, ok := x.Value.(*TypedValue_Timeline); ok {
+			return x.Timeline
+		}
+	}
+	return nil
+}
+
 type isTypedValue_Value interface {
 	isTypedValue_Value()
 }
@@ -323,9 +404,683 @@ type TypedValue_Set struct {
 	Set *SetValue `protobuf:"bytes,2,opt,name=set,proto3,oneof"`
 }
 
+type TypedValue_Flag struct {
+	Flag *FlagValue `protobuf:"bytes,3,opt,name=flag,proto3,oneof"`
+}
+
+type TypedValue_Extreme struct {
+	// A maximum or minimum.
+	Extreme *ExtremeValue `protobuf:"bytes,4,opt,name=extreme,proto3,oneof"`
+}
+
+type TypedValue_Siblings struct {
+	Siblings *SiblingsValue `protobuf:"bytes,5,opt,name=siblings,proto3,oneof"`
+}
+
+type TypedValue_Bounded struct {
+	Bounded *BoundedValue `protobuf:"bytes,6,opt,name=bounded,proto3,oneof"`
+}
+
+type TypedValue_Map struct {
+	Map *MapValue `protobuf:"bytes,7,opt,name=map,proto3,oneof"`
+}
+
+type TypedValue_Zset struct {
+	Zset *ZSetValue `protobuf:"bytes,8,opt,name=zset,proto3,oneof"`
+}
+
+type TypedValue_Hll struct {
+	Hll *HLLValue `protobuf:"bytes,9,opt,name=hll,proto3,oneof"`
+}
+
+type TypedValue_Timeline struct {
+	Timeline *TimelineValue `protobuf:"bytes,10,opt,name=timeline,proto3,oneof"`
+}
+
 func (*TypedValue_Counter) isTypedValue_Value() {}
 
 func (*TypedValue_Set) isTypedValue_Value() {}
+
+func (*TypedValue_Flag) isTypedValue_Value() {}
+
+func (*TypedValue_Extreme) isTypedValue_Value() {}
+
+func (*TypedValue_Siblings) isTypedValue_Value() {}
+
+func (*TypedValue_Bounded) isTypedValue_Value() {}
+
+func (*TypedValue_Map) isTypedValue_Value() {}
+
+func (*TypedValue_Zset) isTypedValue_Value() {}
+
+func (*TypedValue_Hll) isTypedValue_Value() {}
+
+func (*TypedValue_Timeline) isTypedValue_Value() {}
+
+// FlagValue is the value of a flag.
+type FlagValue struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Enabled       bool                   `protobuf:"varint,1,opt,name=enabled,proto3" json:"enabled,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FlagValue) Reset() {
+	*x = FlagValue{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FlagValue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FlagValue) ProtoMessage() {}
+
+func (x *FlagValue) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FlagValue.ProtoReflect.Descriptor instead.
+func (*FlagValue) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *FlagValue) GetEnabled() bool {
+	if x != nil {
+		return x.Enabled
+	}
+	return false
+}
+
+// ExtremeValue is the value of a maximum or minimum.
+type ExtremeValue struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Value         int64                  `protobuf:"varint,1,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExtremeValue) Reset() {
+	*x = ExtremeValue{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExtremeValue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExtremeValue) ProtoMessage() {}
+
+func (x *ExtremeValue) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExtremeValue.ProtoReflect.Descriptor instead.
+func (*ExtremeValue) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ExtremeValue) GetValue() int64 {
+	if x != nil {
+		return x.Value
+	}
+	return 0
+}
+
+// Sibling is one value of a multi-value register.
+type Sibling struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Value []byte                 `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"`
+	// When it was written, by the writer's hybrid logical clock, and where.
+	Time          *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
+	Region        string                 `protobuf:"bytes,3,opt,name=region,proto3" json:"region,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Sibling) Reset() {
+	*x = Sibling{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Sibling) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Sibling) ProtoMessage() {}
+
+func (x *Sibling) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Sibling.ProtoReflect.Descriptor instead.
+func (*Sibling) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Sibling) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *Sibling) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Sibling) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+// SiblingsValue has the values of a multi-value register that no later write has seen, the latest first.
+type SiblingsValue struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Siblings      []*Sibling             `protobuf:"bytes,1,rep,name=siblings,proto3" json:"siblings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SiblingsValue) Reset() {
+	*x = SiblingsValue{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SiblingsValue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SiblingsValue) ProtoMessage() {}
+
+func (x *SiblingsValue) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SiblingsValue.ProtoReflect.Descriptor instead.
+func (*SiblingsValue) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *SiblingsValue) GetSiblings() []*Sibling {
+	if x != nil {
+		return x.Siblings
+	}
+	return nil
+}
+
+// BoundedValue is the value of a bounded counter and what each region may take of it.
+type BoundedValue struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Value         int64                  `protobuf:"varint,1,opt,name=value,proto3" json:"value,omitempty"`
+	Rights        []*Rights              `protobuf:"bytes,2,rep,name=rights,proto3" json:"rights,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BoundedValue) Reset() {
+	*x = BoundedValue{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BoundedValue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BoundedValue) ProtoMessage() {}
+
+func (x *BoundedValue) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BoundedValue.ProtoReflect.Descriptor instead.
+func (*BoundedValue) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *BoundedValue) GetValue() int64 {
+	if x != nil {
+		return x.Value
+	}
+	return 0
+}
+
+func (x *BoundedValue) GetRights() []*Rights {
+	if x != nil {
+		return x.Rights
+	}
+	return nil
+}
+
+// Rights is how much a region may take of a bounded counter without asking.
+type Rights struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Region        string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
+	Rights        int64                  `protobuf:"varint,2,opt,name=rights,proto3" json:"rights,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rights) Reset() {
+	*x = Rights{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rights) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rights) ProtoMessage() {}
+
+func (x *Rights) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rights.ProtoReflect.Descriptor instead.
+func (*Rights) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Rights) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *Rights) GetRights() int64 {
+	if x != nil {
+		return x.Rights
+	}
+	return 0
+}
+
+// MapValue is the size of a map and its first fields in byte order, at most 1000 of them and 256 KiB;
+// Query.map_all pages through all.
+type MapValue struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Size          uint64                 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
+	Fields        map[string][]byte      `protobuf:"bytes,2,rep,name=fields,proto3" json:"fields,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MapValue) Reset() {
+	*x = MapValue{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MapValue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MapValue) ProtoMessage() {}
+
+func (x *MapValue) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MapValue.ProtoReflect.Descriptor instead.
+func (*MapValue) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *MapValue) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *MapValue) GetFields() map[string][]byte {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+// ScoredMember is a member of a sorted set.
+type ScoredMember struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Member        []byte                 `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	Score         float64                `protobuf:"fixed64,2,opt,name=score,proto3" json:"score,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScoredMember) Reset() {
+	*x = ScoredMember{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScoredMember) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScoredMember) ProtoMessage() {}
+
+func (x *ScoredMember) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScoredMember.ProtoReflect.Descriptor instead.
+func (*ScoredMember) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ScoredMember) GetMember() []byte {
+	if x != nil {
+		return x.Member
+	}
+	return nil
+}
+
+func (x *ScoredMember) GetScore() float64 {
+	if x != nil {
+		return x.Score
+	}
+	return 0
+}
+
+// ZSetValue is the size of a sorted set and its first members by score, at most 1000 of them and
+// 256 KiB; Query.zset_range pages through all.
+type ZSetValue struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Size          uint64                 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
+	Members       []*ScoredMember        `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ZSetValue) Reset() {
+	*x = ZSetValue{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ZSetValue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ZSetValue) ProtoMessage() {}
+
+func (x *ZSetValue) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ZSetValue.ProtoReflect.Descriptor instead.
+func (*ZSetValue) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ZSetValue) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *ZSetValue) GetMembers() []*ScoredMember {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+// HLLValue is an estimate of how many different elements were added.
+type HLLValue struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Count         uint64                 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HLLValue) Reset() {
+	*x = HLLValue{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HLLValue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HLLValue) ProtoMessage() {}
+
+func (x *HLLValue) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HLLValue.ProtoReflect.Descriptor instead.
+func (*HLLValue) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *HLLValue) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+// TimelineEntry is one entry of a timeline.
+type TimelineEntry struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Element []byte                 `protobuf:"bytes,1,opt,name=element,proto3" json:"element,omitempty"`
+	Time    *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
+	// Names the entry; entries of equal times are in the order of their ids.
+	Id            []byte `protobuf:"bytes,3,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TimelineEntry) Reset() {
+	*x = TimelineEntry{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TimelineEntry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TimelineEntry) ProtoMessage() {}
+
+func (x *TimelineEntry) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TimelineEntry.ProtoReflect.Descriptor instead.
+func (*TimelineEntry) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *TimelineEntry) GetElement() []byte {
+	if x != nil {
+		return x.Element
+	}
+	return nil
+}
+
+func (x *TimelineEntry) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *TimelineEntry) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+// TimelineValue is the size of a timeline and its newest entries, the newest first, at most 1000 of
+// them and 256 KiB; Query.timeline_range pages through all.
+type TimelineValue struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Size          uint64                 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
+	Entries       []*TimelineEntry       `protobuf:"bytes,2,rep,name=entries,proto3" json:"entries,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TimelineValue) Reset() {
+	*x = TimelineValue{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TimelineValue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TimelineValue) ProtoMessage() {}
+
+func (x *TimelineValue) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TimelineValue.ProtoReflect.Descriptor instead.
+func (*TimelineValue) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *TimelineValue) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *TimelineValue) GetEntries() []*TimelineEntry {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
 
 // CounterValue is the value of a counter.
 type CounterValue struct {
@@ -337,7 +1092,7 @@ type CounterValue struct {
 
 func (x *CounterValue) Reset() {
 	*x = CounterValue{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[3]
+	mi := &file_atoll_v1_kv_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -349,7 +1104,7 @@ func (x *CounterValue) String() string {
 func (*CounterValue) ProtoMessage() {}
 
 func (x *CounterValue) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[3]
+	mi := &file_atoll_v1_kv_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -362,7 +1117,7 @@ func (x *CounterValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CounterValue.ProtoReflect.Descriptor instead.
 func (*CounterValue) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{3}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CounterValue) GetValue() int64 {
@@ -384,7 +1139,7 @@ type SetValue struct {
 
 func (x *SetValue) Reset() {
 	*x = SetValue{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[4]
+	mi := &file_atoll_v1_kv_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -396,7 +1151,7 @@ func (x *SetValue) String() string {
 func (*SetValue) ProtoMessage() {}
 
 func (x *SetValue) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[4]
+	mi := &file_atoll_v1_kv_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -409,7 +1164,7 @@ func (x *SetValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetValue.ProtoReflect.Descriptor instead.
 func (*SetValue) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{4}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SetValue) GetSize() uint64 {
@@ -443,7 +1198,7 @@ type PutRequest struct {
 
 func (x *PutRequest) Reset() {
 	*x = PutRequest{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[5]
+	mi := &file_atoll_v1_kv_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -455,7 +1210,7 @@ func (x *PutRequest) String() string {
 func (*PutRequest) ProtoMessage() {}
 
 func (x *PutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[5]
+	mi := &file_atoll_v1_kv_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -468,7 +1223,7 @@ func (x *PutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutRequest.ProtoReflect.Descriptor instead.
 func (*PutRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{5}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PutRequest) GetKey() string {
@@ -524,7 +1279,7 @@ type PutResponse struct {
 
 func (x *PutResponse) Reset() {
 	*x = PutResponse{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[6]
+	mi := &file_atoll_v1_kv_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -536,7 +1291,7 @@ func (x *PutResponse) String() string {
 func (*PutResponse) ProtoMessage() {}
 
 func (x *PutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[6]
+	mi := &file_atoll_v1_kv_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -549,7 +1304,7 @@ func (x *PutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutResponse.ProtoReflect.Descriptor instead.
 func (*PutResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{6}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PutResponse) GetVersion() string {
@@ -581,7 +1336,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[7]
+	mi := &file_atoll_v1_kv_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -593,7 +1348,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[7]
+	mi := &file_atoll_v1_kv_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -606,7 +1361,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{7}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *DeleteRequest) GetKey() string {
@@ -656,7 +1411,7 @@ type DeleteResponse struct {
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[8]
+	mi := &file_atoll_v1_kv_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -668,7 +1423,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[8]
+	mi := &file_atoll_v1_kv_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -681,7 +1436,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{8}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DeleteResponse) GetExisted() bool {
@@ -718,6 +1473,22 @@ type Op struct {
 	//	*Op_SetClear
 	//	*Op_Expire
 	//	*Op_Persist
+	//	*Op_FlagEnable
+	//	*Op_FlagDisable
+	//	*Op_Max
+	//	*Op_Min
+	//	*Op_MvrPut
+	//	*Op_BcounterInc
+	//	*Op_BcounterDec
+	//	*Op_BcounterTransfer
+	//	*Op_MapPut
+	//	*Op_MapRemove
+	//	*Op_ZsetAdd
+	//	*Op_ZsetIncr
+	//	*Op_ZsetRemove
+	//	*Op_HllAdd
+	//	*Op_TimelineAdd
+	//	*Op_TimelineTrim
 	Op            isOp_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -725,7 +1496,7 @@ type Op struct {
 
 func (x *Op) Reset() {
 	*x = Op{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[9]
+	mi := &file_atoll_v1_kv_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -737,7 +1508,7 @@ func (x *Op) String() string {
 func (*Op) ProtoMessage() {}
 
 func (x *Op) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[9]
+	mi := &file_atoll_v1_kv_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -750,7 +1521,7 @@ func (x *Op) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Op.ProtoReflect.Descriptor instead.
 func (*Op) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{9}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Op) GetOp() isOp_Op {
@@ -832,6 +1603,150 @@ func (x *Op) GetPersist() *Persist {
 	return nil
 }
 
+func (x *Op) GetFlagEnable() *FlagEnable {
+	if x != nil {
+		if x, ok := x.Op.(*Op_FlagEnable); ok {
+			return x.FlagEnable
+		}
+	}
+	return nil
+}
+
+func (x *Op) GetFlagDisable() *FlagDisable {
+	if x != nil {
+		if x, ok := x.Op.(*Op_FlagDisable); ok {
+			return x.FlagDisable
+		}
+	}
+	return nil
+}
+
+func (x *Op) GetMax() *Max {
+	if x != nil {
+		if x, ok := x.Op.(*Op_Max); ok {
+			return x.Max
+		}
+	}
+	return nil
+}
+
+func (x *Op) GetMin() *Min {
+	if x != nil {
+		if x, ok := x.Op.(*Op_Min); ok {
+			return x.Min
+		}
+	}
+	return nil
+}
+
+func (x *Op) GetMvrPut() *MVRPut {
+	if x != nil {
+		if x, ok := x.Op.(*Op_MvrPut); ok {
+			return x.MvrPut
+		}
+	}
+	return nil
+}
+
+func (x *Op) GetBcounterInc() *BCounterInc {
+	if x != nil {
+		if x, ok := x.Op.(*Op_BcounterInc); ok {
+			return x.BcounterInc
+		}
+	}
+	return nil
+}
+
+func (x *Op) GetBcounterDec() *BCounterDec {
+	if x != nil {
+		if x, ok := x.Op.(*Op_BcounterDec); ok {
+			return x.BcounterDec
+		}
+	}
+	return nil
+}
+
+func (x *Op) GetBcounterTransfer() *BCounterTransfer {
+	if x != nil {
+		if x, ok := x.Op.(*Op_BcounterTransfer); ok {
+			return x.BcounterTransfer
+		}
+	}
+	return nil
+}
+
+func (x *Op) GetMapPut() *MapPut {
+	if x != nil {
+		if x, ok := x.Op.(*Op_MapPut); ok {
+			return x.MapPut
+		}
+	}
+	return nil
+}
+
+func (x *Op) GetMapRemove() *MapRemove {
+	if x != nil {
+		if x, ok := x.Op.(*Op_MapRemove); ok {
+			return x.MapRemove
+		}
+	}
+	return nil
+}
+
+func (x *Op) GetZsetAdd() *ZSetAdd {
+	if x != nil {
+		if x, ok := x.Op.(*Op_ZsetAdd); ok {
+			return x.ZsetAdd
+		}
+	}
+	return nil
+}
+
+func (x *Op) GetZsetIncr() *ZSetIncr {
+	if x != nil {
+		if x, ok := x.Op.(*Op_ZsetIncr); ok {
+			return x.ZsetIncr
+		}
+	}
+	return nil
+}
+
+func (x *Op) GetZsetRemove() *ZSetRemove {
+	if x != nil {
+		if x, ok := x.Op.(*Op_ZsetRemove); ok {
+			return x.ZsetRemove
+		}
+	}
+	return nil
+}
+
+func (x *Op) GetHllAdd() *HLLAdd {
+	if x != nil {
+		if x, ok := x.Op.(*Op_HllAdd); ok {
+			return x.HllAdd
+		}
+	}
+	return nil
+}
+
+func (x *Op) GetTimelineAdd() *TimelineAdd {
+	if x != nil {
+		if x, ok := x.Op.(*Op_TimelineAdd); ok {
+			return x.TimelineAdd
+		}
+	}
+	return nil
+}
+
+func (x *Op) GetTimelineTrim() *TimelineTrim {
+	if x != nil {
+		if x, ok := x.Op.(*Op_TimelineTrim); ok {
+			return x.TimelineTrim
+		}
+	}
+	return nil
+}
+
 type isOp_Op interface {
 	isOp_Op()
 }
@@ -868,6 +1783,70 @@ type Op_Persist struct {
 	Persist *Persist `protobuf:"bytes,8,opt,name=persist,proto3,oneof"`
 }
 
+type Op_FlagEnable struct {
+	FlagEnable *FlagEnable `protobuf:"bytes,9,opt,name=flag_enable,json=flagEnable,proto3,oneof"`
+}
+
+type Op_FlagDisable struct {
+	FlagDisable *FlagDisable `protobuf:"bytes,10,opt,name=flag_disable,json=flagDisable,proto3,oneof"`
+}
+
+type Op_Max struct {
+	Max *Max `protobuf:"bytes,11,opt,name=max,proto3,oneof"`
+}
+
+type Op_Min struct {
+	Min *Min `protobuf:"bytes,12,opt,name=min,proto3,oneof"`
+}
+
+type Op_MvrPut struct {
+	MvrPut *MVRPut `protobuf:"bytes,13,opt,name=mvr_put,json=mvrPut,proto3,oneof"`
+}
+
+type Op_BcounterInc struct {
+	BcounterInc *BCounterInc `protobuf:"bytes,14,opt,name=bcounter_inc,json=bcounterInc,proto3,oneof"`
+}
+
+type Op_BcounterDec struct {
+	BcounterDec *BCounterDec `protobuf:"bytes,15,opt,name=bcounter_dec,json=bcounterDec,proto3,oneof"`
+}
+
+type Op_BcounterTransfer struct {
+	BcounterTransfer *BCounterTransfer `protobuf:"bytes,16,opt,name=bcounter_transfer,json=bcounterTransfer,proto3,oneof"`
+}
+
+type Op_MapPut struct {
+	MapPut *MapPut `protobuf:"bytes,17,opt,name=map_put,json=mapPut,proto3,oneof"`
+}
+
+type Op_MapRemove struct {
+	MapRemove *MapRemove `protobuf:"bytes,18,opt,name=map_remove,json=mapRemove,proto3,oneof"`
+}
+
+type Op_ZsetAdd struct {
+	ZsetAdd *ZSetAdd `protobuf:"bytes,19,opt,name=zset_add,json=zsetAdd,proto3,oneof"`
+}
+
+type Op_ZsetIncr struct {
+	ZsetIncr *ZSetIncr `protobuf:"bytes,20,opt,name=zset_incr,json=zsetIncr,proto3,oneof"`
+}
+
+type Op_ZsetRemove struct {
+	ZsetRemove *ZSetRemove `protobuf:"bytes,21,opt,name=zset_remove,json=zsetRemove,proto3,oneof"`
+}
+
+type Op_HllAdd struct {
+	HllAdd *HLLAdd `protobuf:"bytes,22,opt,name=hll_add,json=hllAdd,proto3,oneof"`
+}
+
+type Op_TimelineAdd struct {
+	TimelineAdd *TimelineAdd `protobuf:"bytes,23,opt,name=timeline_add,json=timelineAdd,proto3,oneof"`
+}
+
+type Op_TimelineTrim struct {
+	TimelineTrim *TimelineTrim `protobuf:"bytes,24,opt,name=timeline_trim,json=timelineTrim,proto3,oneof"`
+}
+
 func (*Op_CounterAdd) isOp_Op() {}
 
 func (*Op_CounterSet) isOp_Op() {}
@@ -884,6 +1863,798 @@ func (*Op_Expire) isOp_Op() {}
 
 func (*Op_Persist) isOp_Op() {}
 
+func (*Op_FlagEnable) isOp_Op() {}
+
+func (*Op_FlagDisable) isOp_Op() {}
+
+func (*Op_Max) isOp_Op() {}
+
+func (*Op_Min) isOp_Op() {}
+
+func (*Op_MvrPut) isOp_Op() {}
+
+func (*Op_BcounterInc) isOp_Op() {}
+
+func (*Op_BcounterDec) isOp_Op() {}
+
+func (*Op_BcounterTransfer) isOp_Op() {}
+
+func (*Op_MapPut) isOp_Op() {}
+
+func (*Op_MapRemove) isOp_Op() {}
+
+func (*Op_ZsetAdd) isOp_Op() {}
+
+func (*Op_ZsetIncr) isOp_Op() {}
+
+func (*Op_ZsetRemove) isOp_Op() {}
+
+func (*Op_HllAdd) isOp_Op() {}
+
+func (*Op_TimelineAdd) isOp_Op() {}
+
+func (*Op_TimelineTrim) isOp_Op() {}
+
+// FlagEnable enables a flag; it survives concurrent disabling.
+type FlagEnable struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FlagEnable) Reset() {
+	*x = FlagEnable{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FlagEnable) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FlagEnable) ProtoMessage() {}
+
+func (x *FlagEnable) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FlagEnable.ProtoReflect.Descriptor instead.
+func (*FlagEnable) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{22}
+}
+
+// FlagDisable disables a flag as observed here.
+type FlagDisable struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FlagDisable) Reset() {
+	*x = FlagDisable{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FlagDisable) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FlagDisable) ProtoMessage() {}
+
+func (x *FlagDisable) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FlagDisable.ProtoReflect.Descriptor instead.
+func (*FlagDisable) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{23}
+}
+
+// Max raises a maximum to value; without effect if it is as large already.
+type Max struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Value         int64                  `protobuf:"varint,1,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Max) Reset() {
+	*x = Max{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Max) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Max) ProtoMessage() {}
+
+func (x *Max) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Max.ProtoReflect.Descriptor instead.
+func (*Max) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Max) GetValue() int64 {
+	if x != nil {
+		return x.Value
+	}
+	return 0
+}
+
+// Min lowers a minimum to value; without effect if it is as small already.
+type Min struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Value         int64                  `protobuf:"varint,1,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Min) Reset() {
+	*x = Min{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Min) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Min) ProtoMessage() {}
+
+func (x *Min) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Min.ProtoReflect.Descriptor instead.
+func (*Min) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Min) GetValue() int64 {
+	if x != nil {
+		return x.Value
+	}
+	return 0
+}
+
+// MVRPut writes a multi-value register in place of the values observed here; a concurrent write stays
+// beside it.
+type MVRPut struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 1 MiB.
+	Value         []byte `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MVRPut) Reset() {
+	*x = MVRPut{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MVRPut) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MVRPut) ProtoMessage() {}
+
+func (x *MVRPut) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MVRPut.ProtoReflect.Descriptor instead.
+func (*MVRPut) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *MVRPut) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+// BCounterInc adds n, which must be more than 0, and gives this region the right to take as much.
+type BCounterInc struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	N             int64                  `protobuf:"varint,1,opt,name=n,proto3" json:"n,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BCounterInc) Reset() {
+	*x = BCounterInc{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BCounterInc) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BCounterInc) ProtoMessage() {}
+
+func (x *BCounterInc) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BCounterInc.ProtoReflect.Descriptor instead.
+func (*BCounterInc) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *BCounterInc) GetN() int64 {
+	if x != nil {
+		return x.N
+	}
+	return 0
+}
+
+// BCounterDec takes n, which must be more than 0, by rights of this region; with too few of them it is
+// refused with INSUFFICIENT_RIGHTS.
+type BCounterDec struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	N             int64                  `protobuf:"varint,1,opt,name=n,proto3" json:"n,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BCounterDec) Reset() {
+	*x = BCounterDec{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BCounterDec) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BCounterDec) ProtoMessage() {}
+
+func (x *BCounterDec) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BCounterDec.ProtoReflect.Descriptor instead.
+func (*BCounterDec) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *BCounterDec) GetN() int64 {
+	if x != nil {
+		return x.N
+	}
+	return 0
+}
+
+// BCounterTransfer gives rights of this region to another.
+type BCounterTransfer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	N             int64                  `protobuf:"varint,1,opt,name=n,proto3" json:"n,omitempty"`
+	ToRegion      string                 `protobuf:"bytes,2,opt,name=to_region,json=toRegion,proto3" json:"to_region,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BCounterTransfer) Reset() {
+	*x = BCounterTransfer{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BCounterTransfer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BCounterTransfer) ProtoMessage() {}
+
+func (x *BCounterTransfer) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BCounterTransfer.ProtoReflect.Descriptor instead.
+func (*BCounterTransfer) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *BCounterTransfer) GetN() int64 {
+	if x != nil {
+		return x.N
+	}
+	return 0
+}
+
+func (x *BCounterTransfer) GetToRegion() string {
+	if x != nil {
+		return x.ToRegion
+	}
+	return ""
+}
+
+// MapPut sets fields; of concurrent writes to one field the last by time wins.
+type MapPut struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names of 1 to 1024 bytes; at most 10 000 of them and 4 MiB together.
+	Fields        map[string][]byte `protobuf:"bytes,1,rep,name=fields,proto3" json:"fields,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MapPut) Reset() {
+	*x = MapPut{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MapPut) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MapPut) ProtoMessage() {}
+
+func (x *MapPut) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MapPut.ProtoReflect.Descriptor instead.
+func (*MapPut) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *MapPut) GetFields() map[string][]byte {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+// MapRemove removes fields; a remove is a write like any other, and the last by time wins.
+type MapRemove struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Fields        []string               `protobuf:"bytes,1,rep,name=fields,proto3" json:"fields,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MapRemove) Reset() {
+	*x = MapRemove{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MapRemove) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MapRemove) ProtoMessage() {}
+
+func (x *MapRemove) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MapRemove.ProtoReflect.Descriptor instead.
+func (*MapRemove) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *MapRemove) GetFields() []string {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+// ZSetAdd gives a member a score. Of concurrent scores the last by time wins; in an additive sorted
+// set they add up, and scores are whole numbers of at most 2^53.
+type ZSetAdd struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Member []byte                 `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	Score  float64                `protobuf:"fixed64,2,opt,name=score,proto3" json:"score,omitempty"`
+	// Whether the sorted set's scores are counters. It is part of the key's type.
+	Additive      bool `protobuf:"varint,3,opt,name=additive,proto3" json:"additive,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ZSetAdd) Reset() {
+	*x = ZSetAdd{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ZSetAdd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ZSetAdd) ProtoMessage() {}
+
+func (x *ZSetAdd) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ZSetAdd.ProtoReflect.Descriptor instead.
+func (*ZSetAdd) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ZSetAdd) GetMember() []byte {
+	if x != nil {
+		return x.Member
+	}
+	return nil
+}
+
+func (x *ZSetAdd) GetScore() float64 {
+	if x != nil {
+		return x.Score
+	}
+	return 0
+}
+
+func (x *ZSetAdd) GetAdditive() bool {
+	if x != nil {
+		return x.Additive
+	}
+	return false
+}
+
+// ZSetIncr adds to a member's score; an absent member counts as 0. In an additive sorted set concurrent
+// increments add up; in the other one of two regions' concurrent increments wins.
+type ZSetIncr struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Member        []byte                 `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	Delta         float64                `protobuf:"fixed64,2,opt,name=delta,proto3" json:"delta,omitempty"`
+	Additive      bool                   `protobuf:"varint,3,opt,name=additive,proto3" json:"additive,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ZSetIncr) Reset() {
+	*x = ZSetIncr{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ZSetIncr) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ZSetIncr) ProtoMessage() {}
+
+func (x *ZSetIncr) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ZSetIncr.ProtoReflect.Descriptor instead.
+func (*ZSetIncr) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *ZSetIncr) GetMember() []byte {
+	if x != nil {
+		return x.Member
+	}
+	return nil
+}
+
+func (x *ZSetIncr) GetDelta() float64 {
+	if x != nil {
+		return x.Delta
+	}
+	return 0
+}
+
+func (x *ZSetIncr) GetAdditive() bool {
+	if x != nil {
+		return x.Additive
+	}
+	return false
+}
+
+// ZSetRemove removes members.
+type ZSetRemove struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Members       [][]byte               `protobuf:"bytes,1,rep,name=members,proto3" json:"members,omitempty"`
+	Additive      bool                   `protobuf:"varint,2,opt,name=additive,proto3" json:"additive,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ZSetRemove) Reset() {
+	*x = ZSetRemove{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ZSetRemove) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ZSetRemove) ProtoMessage() {}
+
+func (x *ZSetRemove) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ZSetRemove.ProtoReflect.Descriptor instead.
+func (*ZSetRemove) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *ZSetRemove) GetMembers() [][]byte {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *ZSetRemove) GetAdditive() bool {
+	if x != nil {
+		return x.Additive
+	}
+	return false
+}
+
+// HLLAdd counts elements of 1 to 1024 bytes; at most 10 000 of them.
+type HLLAdd struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Elements      [][]byte               `protobuf:"bytes,1,rep,name=elements,proto3" json:"elements,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HLLAdd) Reset() {
+	*x = HLLAdd{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HLLAdd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HLLAdd) ProtoMessage() {}
+
+func (x *HLLAdd) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HLLAdd.ProtoReflect.Descriptor instead.
+func (*HLLAdd) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *HLLAdd) GetElements() [][]byte {
+	if x != nil {
+		return x.Elements
+	}
+	return nil
+}
+
+// TimelineAdd adds an entry at the write's own instant.
+type TimelineAdd struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 1 MiB.
+	Element       []byte `protobuf:"bytes,1,opt,name=element,proto3" json:"element,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TimelineAdd) Reset() {
+	*x = TimelineAdd{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TimelineAdd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TimelineAdd) ProtoMessage() {}
+
+func (x *TimelineAdd) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TimelineAdd.ProtoReflect.Descriptor instead.
+func (*TimelineAdd) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *TimelineAdd) GetElement() []byte {
+	if x != nil {
+		return x.Element
+	}
+	return nil
+}
+
+// TimelineTrim removes all entries from before an instant, also those still on their way.
+type TimelineTrim struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Before        *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=before,proto3" json:"before,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TimelineTrim) Reset() {
+	*x = TimelineTrim{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TimelineTrim) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TimelineTrim) ProtoMessage() {}
+
+func (x *TimelineTrim) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TimelineTrim.ProtoReflect.Descriptor instead.
+func (*TimelineTrim) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *TimelineTrim) GetBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
 // Expire makes a register expire; its value stays until then. Without effect on an absent key.
 type Expire struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -894,7 +2665,7 @@ type Expire struct {
 
 func (x *Expire) Reset() {
 	*x = Expire{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[10]
+	mi := &file_atoll_v1_kv_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -906,7 +2677,7 @@ func (x *Expire) String() string {
 func (*Expire) ProtoMessage() {}
 
 func (x *Expire) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[10]
+	mi := &file_atoll_v1_kv_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -919,7 +2690,7 @@ func (x *Expire) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Expire.ProtoReflect.Descriptor instead.
 func (*Expire) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{10}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Expire) GetTtl() *durationpb.Duration {
@@ -938,7 +2709,7 @@ type Persist struct {
 
 func (x *Persist) Reset() {
 	*x = Persist{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[11]
+	mi := &file_atoll_v1_kv_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -950,7 +2721,7 @@ func (x *Persist) String() string {
 func (*Persist) ProtoMessage() {}
 
 func (x *Persist) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[11]
+	mi := &file_atoll_v1_kv_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -963,7 +2734,7 @@ func (x *Persist) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Persist.ProtoReflect.Descriptor instead.
 func (*Persist) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{11}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{39}
 }
 
 // CounterAdd adds delta, which may be negative. A result outside int64 is refused.
@@ -976,7 +2747,7 @@ type CounterAdd struct {
 
 func (x *CounterAdd) Reset() {
 	*x = CounterAdd{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[12]
+	mi := &file_atoll_v1_kv_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -988,7 +2759,7 @@ func (x *CounterAdd) String() string {
 func (*CounterAdd) ProtoMessage() {}
 
 func (x *CounterAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[12]
+	mi := &file_atoll_v1_kv_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1001,7 +2772,7 @@ func (x *CounterAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CounterAdd.ProtoReflect.Descriptor instead.
 func (*CounterAdd) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{12}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *CounterAdd) GetDelta() int64 {
@@ -1021,7 +2792,7 @@ type CounterSet struct {
 
 func (x *CounterSet) Reset() {
 	*x = CounterSet{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[13]
+	mi := &file_atoll_v1_kv_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1033,7 +2804,7 @@ func (x *CounterSet) String() string {
 func (*CounterSet) ProtoMessage() {}
 
 func (x *CounterSet) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[13]
+	mi := &file_atoll_v1_kv_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1046,7 +2817,7 @@ func (x *CounterSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CounterSet.ProtoReflect.Descriptor instead.
 func (*CounterSet) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{13}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *CounterSet) GetValue() int64 {
@@ -1065,7 +2836,7 @@ type CounterReset struct {
 
 func (x *CounterReset) Reset() {
 	*x = CounterReset{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[14]
+	mi := &file_atoll_v1_kv_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1077,7 +2848,7 @@ func (x *CounterReset) String() string {
 func (*CounterReset) ProtoMessage() {}
 
 func (x *CounterReset) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[14]
+	mi := &file_atoll_v1_kv_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1090,7 +2861,7 @@ func (x *CounterReset) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CounterReset.ProtoReflect.Descriptor instead.
 func (*CounterReset) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{14}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{42}
 }
 
 // SetAdd adds elements of 1 to 1024 bytes each; at most 10 000 of them.
@@ -1103,7 +2874,7 @@ type SetAdd struct {
 
 func (x *SetAdd) Reset() {
 	*x = SetAdd{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[15]
+	mi := &file_atoll_v1_kv_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1115,7 +2886,7 @@ func (x *SetAdd) String() string {
 func (*SetAdd) ProtoMessage() {}
 
 func (x *SetAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[15]
+	mi := &file_atoll_v1_kv_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1128,7 +2899,7 @@ func (x *SetAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetAdd.ProtoReflect.Descriptor instead.
 func (*SetAdd) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{15}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *SetAdd) GetElements() [][]byte {
@@ -1148,7 +2919,7 @@ type SetRemove struct {
 
 func (x *SetRemove) Reset() {
 	*x = SetRemove{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[16]
+	mi := &file_atoll_v1_kv_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1160,7 +2931,7 @@ func (x *SetRemove) String() string {
 func (*SetRemove) ProtoMessage() {}
 
 func (x *SetRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[16]
+	mi := &file_atoll_v1_kv_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1173,7 +2944,7 @@ func (x *SetRemove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetRemove.ProtoReflect.Descriptor instead.
 func (*SetRemove) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{16}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *SetRemove) GetElements() [][]byte {
@@ -1192,7 +2963,7 @@ type SetClear struct {
 
 func (x *SetClear) Reset() {
 	*x = SetClear{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[17]
+	mi := &file_atoll_v1_kv_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1204,7 +2975,7 @@ func (x *SetClear) String() string {
 func (*SetClear) ProtoMessage() {}
 
 func (x *SetClear) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[17]
+	mi := &file_atoll_v1_kv_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1217,7 +2988,7 @@ func (x *SetClear) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetClear.ProtoReflect.Descriptor instead.
 func (*SetClear) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{17}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{45}
 }
 
 // UpdateRequest runs one operation of a typed value.
@@ -1236,7 +3007,7 @@ type UpdateRequest struct {
 
 func (x *UpdateRequest) Reset() {
 	*x = UpdateRequest{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[18]
+	mi := &file_atoll_v1_kv_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1248,7 +3019,7 @@ func (x *UpdateRequest) String() string {
 func (*UpdateRequest) ProtoMessage() {}
 
 func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[18]
+	mi := &file_atoll_v1_kv_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1261,7 +3032,7 @@ func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateRequest.ProtoReflect.Descriptor instead.
 func (*UpdateRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{18}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *UpdateRequest) GetKey() string {
@@ -1313,6 +3084,12 @@ type UpdateResult struct {
 	//
 	//	*UpdateResult_Counter
 	//	*UpdateResult_Set
+	//	*UpdateResult_Extreme
+	//	*UpdateResult_Bounded
+	//	*UpdateResult_Map
+	//	*UpdateResult_Zset
+	//	*UpdateResult_Hll
+	//	*UpdateResult_Timeline
 	Result        isUpdateResult_Result `protobuf_oneof:"result"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1320,7 +3097,7 @@ type UpdateResult struct {
 
 func (x *UpdateResult) Reset() {
 	*x = UpdateResult{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[19]
+	mi := &file_atoll_v1_kv_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1332,7 +3109,7 @@ func (x *UpdateResult) String() string {
 func (*UpdateResult) ProtoMessage() {}
 
 func (x *UpdateResult) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[19]
+	mi := &file_atoll_v1_kv_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1345,7 +3122,7 @@ func (x *UpdateResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateResult.ProtoReflect.Descriptor instead.
 func (*UpdateResult) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{19}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *UpdateResult) GetResult() isUpdateResult_Result {
@@ -1373,6 +3150,60 @@ func (x *UpdateResult) GetSet() *SetChange {
 	return nil
 }
 
+func (x *UpdateResult) GetExtreme() *ExtremeValue {
+	if x != nil {
+		if x, ok := x.Result.(*UpdateResult_Extreme); ok {
+			return x.Extreme
+		}
+	}
+	return nil
+}
+
+func (x *UpdateResult) GetBounded() *BoundedValue {
+	if x != nil {
+		if x, ok := x.Result.(*UpdateResult_Bounded); ok {
+			return x.Bounded
+		}
+	}
+	return nil
+}
+
+func (x *UpdateResult) GetMap() *SetChange {
+	if x != nil {
+		if x, ok := x.Result.(*UpdateResult_Map); ok {
+			return x.Map
+		}
+	}
+	return nil
+}
+
+func (x *UpdateResult) GetZset() *ZSetChange {
+	if x != nil {
+		if x, ok := x.Result.(*UpdateResult_Zset); ok {
+			return x.Zset
+		}
+	}
+	return nil
+}
+
+func (x *UpdateResult) GetHll() *HLLValue {
+	if x != nil {
+		if x, ok := x.Result.(*UpdateResult_Hll); ok {
+			return x.Hll
+		}
+	}
+	return nil
+}
+
+func (x *UpdateResult) GetTimeline() *SetChange {
+	if x != nil {
+		if x, ok := x.Result.(*UpdateResult_Timeline); ok {
+			return x.Timeline
+		}
+	}
+	return nil
+}
+
 type isUpdateResult_Result interface {
 	isUpdateResult_Result()
 }
@@ -1387,9 +3218,109 @@ type UpdateResult_Set struct {
 	Set *SetChange `protobuf:"bytes,2,opt,name=set,proto3,oneof"`
 }
 
+type UpdateResult_Extreme struct {
+	Extreme *ExtremeValue `protobuf:"bytes,3,opt,name=extreme,proto3,oneof"`
+}
+
+type UpdateResult_Bounded struct {
+	Bounded *BoundedValue `protobuf:"bytes,4,opt,name=bounded,proto3,oneof"`
+}
+
+type UpdateResult_Map struct {
+	// How many fields there are and how many changed.
+	Map *SetChange `protobuf:"bytes,5,opt,name=map,proto3,oneof"`
+}
+
+type UpdateResult_Zset struct {
+	Zset *ZSetChange `protobuf:"bytes,6,opt,name=zset,proto3,oneof"`
+}
+
+type UpdateResult_Hll struct {
+	Hll *HLLValue `protobuf:"bytes,7,opt,name=hll,proto3,oneof"`
+}
+
+type UpdateResult_Timeline struct {
+	Timeline *SetChange `protobuf:"bytes,8,opt,name=timeline,proto3,oneof"`
+}
+
 func (*UpdateResult_Counter) isUpdateResult_Result() {}
 
 func (*UpdateResult_Set) isUpdateResult_Result() {}
+
+func (*UpdateResult_Extreme) isUpdateResult_Result() {}
+
+func (*UpdateResult_Bounded) isUpdateResult_Result() {}
+
+func (*UpdateResult_Map) isUpdateResult_Result() {}
+
+func (*UpdateResult_Zset) isUpdateResult_Result() {}
+
+func (*UpdateResult_Hll) isUpdateResult_Result() {}
+
+func (*UpdateResult_Timeline) isUpdateResult_Result() {}
+
+// ZSetChange is the effect of an operation on a sorted set.
+type ZSetChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Size  uint64                 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
+	// Members that entered or left, or whose score changed.
+	Changed uint64 `protobuf:"varint,2,opt,name=changed,proto3" json:"changed,omitempty"`
+	// The score of the member that was added or incremented.
+	Score         float64 `protobuf:"fixed64,3,opt,name=score,proto3" json:"score,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ZSetChange) Reset() {
+	*x = ZSetChange{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ZSetChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ZSetChange) ProtoMessage() {}
+
+func (x *ZSetChange) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ZSetChange.ProtoReflect.Descriptor instead.
+func (*ZSetChange) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *ZSetChange) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *ZSetChange) GetChanged() uint64 {
+	if x != nil {
+		return x.Changed
+	}
+	return 0
+}
+
+func (x *ZSetChange) GetScore() float64 {
+	if x != nil {
+		return x.Score
+	}
+	return 0
+}
 
 // SetChange is the effect of an operation on a set.
 type SetChange struct {
@@ -1403,7 +3334,7 @@ type SetChange struct {
 
 func (x *SetChange) Reset() {
 	*x = SetChange{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[20]
+	mi := &file_atoll_v1_kv_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1415,7 +3346,7 @@ func (x *SetChange) String() string {
 func (*SetChange) ProtoMessage() {}
 
 func (x *SetChange) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[20]
+	mi := &file_atoll_v1_kv_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1428,7 +3359,7 @@ func (x *SetChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetChange.ProtoReflect.Descriptor instead.
 func (*SetChange) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{20}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *SetChange) GetSize() uint64 {
@@ -1457,7 +3388,7 @@ type UpdateResponse struct {
 
 func (x *UpdateResponse) Reset() {
 	*x = UpdateResponse{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[21]
+	mi := &file_atoll_v1_kv_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1469,7 +3400,7 @@ func (x *UpdateResponse) String() string {
 func (*UpdateResponse) ProtoMessage() {}
 
 func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[21]
+	mi := &file_atoll_v1_kv_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1482,7 +3413,7 @@ func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateResponse.ProtoReflect.Descriptor instead.
 func (*UpdateResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{21}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *UpdateResponse) GetResult() *UpdateResult {
@@ -1515,6 +3446,17 @@ type QueryOp struct {
 	//	*QueryOp_SetContains
 	//	*QueryOp_SetMembers
 	//	*QueryOp_SetSize
+	//	*QueryOp_Flag
+	//	*QueryOp_Extreme
+	//	*QueryOp_MvrSiblings
+	//	*QueryOp_Bcounter
+	//	*QueryOp_MapGet
+	//	*QueryOp_MapAll
+	//	*QueryOp_ZsetRange
+	//	*QueryOp_ZsetScore
+	//	*QueryOp_ZsetRank
+	//	*QueryOp_HllCount
+	//	*QueryOp_TimelineRange
 	Query         isQueryOp_Query `protobuf_oneof:"query"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1522,7 +3464,7 @@ type QueryOp struct {
 
 func (x *QueryOp) Reset() {
 	*x = QueryOp{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[22]
+	mi := &file_atoll_v1_kv_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1534,7 +3476,7 @@ func (x *QueryOp) String() string {
 func (*QueryOp) ProtoMessage() {}
 
 func (x *QueryOp) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[22]
+	mi := &file_atoll_v1_kv_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1547,7 +3489,7 @@ func (x *QueryOp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryOp.ProtoReflect.Descriptor instead.
 func (*QueryOp) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{22}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *QueryOp) GetQuery() isQueryOp_Query {
@@ -1593,6 +3535,105 @@ func (x *QueryOp) GetSetSize() *SetSize {
 	return nil
 }
 
+func (x *QueryOp) GetFlag() *FlagQuery {
+	if x != nil {
+		if x, ok := x.Query.(*QueryOp_Flag); ok {
+			return x.Flag
+		}
+	}
+	return nil
+}
+
+func (x *QueryOp) GetExtreme() *ExtremeQuery {
+	if x != nil {
+		if x, ok := x.Query.(*QueryOp_Extreme); ok {
+			return x.Extreme
+		}
+	}
+	return nil
+}
+
+func (x *QueryOp) GetMvrSiblings() *MVRSiblings {
+	if x != nil {
+		if x, ok := x.Query.(*QueryOp_MvrSiblings); ok {
+			return x.MvrSiblings
+		}
+	}
+	return nil
+}
+
+func (x *QueryOp) GetBcounter() *BCounterQuery {
+	if x != nil {
+		if x, ok := x.Query.(*QueryOp_Bcounter); ok {
+			return x.Bcounter
+		}
+	}
+	return nil
+}
+
+func (x *QueryOp) GetMapGet() *MapGet {
+	if x != nil {
+		if x, ok := x.Query.(*QueryOp_MapGet); ok {
+			return x.MapGet
+		}
+	}
+	return nil
+}
+
+func (x *QueryOp) GetMapAll() *MapAll {
+	if x != nil {
+		if x, ok := x.Query.(*QueryOp_MapAll); ok {
+			return x.MapAll
+		}
+	}
+	return nil
+}
+
+func (x *QueryOp) GetZsetRange() *ZSetRange {
+	if x != nil {
+		if x, ok := x.Query.(*QueryOp_ZsetRange); ok {
+			return x.ZsetRange
+		}
+	}
+	return nil
+}
+
+func (x *QueryOp) GetZsetScore() *ZSetScore {
+	if x != nil {
+		if x, ok := x.Query.(*QueryOp_ZsetScore); ok {
+			return x.ZsetScore
+		}
+	}
+	return nil
+}
+
+func (x *QueryOp) GetZsetRank() *ZSetRank {
+	if x != nil {
+		if x, ok := x.Query.(*QueryOp_ZsetRank); ok {
+			return x.ZsetRank
+		}
+	}
+	return nil
+}
+
+func (x *QueryOp) GetHllCount() *HLLCount {
+	if x != nil {
+		if x, ok := x.Query.(*QueryOp_HllCount); ok {
+			return x.HllCount
+		}
+	}
+	return nil
+}
+
+func (x *QueryOp) GetTimelineRange() *TimelineRange {
+	if x != nil {
+		if x, ok := x.Query.(*QueryOp_TimelineRange); ok {
+			return x.TimelineRange
+		}
+	}
+	return nil
+}
+
 type isQueryOp_Query interface {
 	isQueryOp_Query()
 }
@@ -1613,6 +3654,50 @@ type QueryOp_SetSize struct {
 	SetSize *SetSize `protobuf:"bytes,4,opt,name=set_size,json=setSize,proto3,oneof"`
 }
 
+type QueryOp_Flag struct {
+	Flag *FlagQuery `protobuf:"bytes,5,opt,name=flag,proto3,oneof"`
+}
+
+type QueryOp_Extreme struct {
+	Extreme *ExtremeQuery `protobuf:"bytes,6,opt,name=extreme,proto3,oneof"`
+}
+
+type QueryOp_MvrSiblings struct {
+	MvrSiblings *MVRSiblings `protobuf:"bytes,7,opt,name=mvr_siblings,json=mvrSiblings,proto3,oneof"`
+}
+
+type QueryOp_Bcounter struct {
+	Bcounter *BCounterQuery `protobuf:"bytes,8,opt,name=bcounter,proto3,oneof"`
+}
+
+type QueryOp_MapGet struct {
+	MapGet *MapGet `protobuf:"bytes,9,opt,name=map_get,json=mapGet,proto3,oneof"`
+}
+
+type QueryOp_MapAll struct {
+	MapAll *MapAll `protobuf:"bytes,10,opt,name=map_all,json=mapAll,proto3,oneof"`
+}
+
+type QueryOp_ZsetRange struct {
+	ZsetRange *ZSetRange `protobuf:"bytes,11,opt,name=zset_range,json=zsetRange,proto3,oneof"`
+}
+
+type QueryOp_ZsetScore struct {
+	ZsetScore *ZSetScore `protobuf:"bytes,12,opt,name=zset_score,json=zsetScore,proto3,oneof"`
+}
+
+type QueryOp_ZsetRank struct {
+	ZsetRank *ZSetRank `protobuf:"bytes,13,opt,name=zset_rank,json=zsetRank,proto3,oneof"`
+}
+
+type QueryOp_HllCount struct {
+	HllCount *HLLCount `protobuf:"bytes,14,opt,name=hll_count,json=hllCount,proto3,oneof"`
+}
+
+type QueryOp_TimelineRange struct {
+	TimelineRange *TimelineRange `protobuf:"bytes,15,opt,name=timeline_range,json=timelineRange,proto3,oneof"`
+}
+
 func (*QueryOp_Counter) isQueryOp_Query() {}
 
 func (*QueryOp_SetContains) isQueryOp_Query() {}
@@ -1620,6 +3705,606 @@ func (*QueryOp_SetContains) isQueryOp_Query() {}
 func (*QueryOp_SetMembers) isQueryOp_Query() {}
 
 func (*QueryOp_SetSize) isQueryOp_Query() {}
+
+func (*QueryOp_Flag) isQueryOp_Query() {}
+
+func (*QueryOp_Extreme) isQueryOp_Query() {}
+
+func (*QueryOp_MvrSiblings) isQueryOp_Query() {}
+
+func (*QueryOp_Bcounter) isQueryOp_Query() {}
+
+func (*QueryOp_MapGet) isQueryOp_Query() {}
+
+func (*QueryOp_MapAll) isQueryOp_Query() {}
+
+func (*QueryOp_ZsetRange) isQueryOp_Query() {}
+
+func (*QueryOp_ZsetScore) isQueryOp_Query() {}
+
+func (*QueryOp_ZsetRank) isQueryOp_Query() {}
+
+func (*QueryOp_HllCount) isQueryOp_Query() {}
+
+func (*QueryOp_TimelineRange) isQueryOp_Query() {}
+
+// FlagQuery asks whether a flag is enabled.
+type FlagQuery struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FlagQuery) Reset() {
+	*x = FlagQuery{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FlagQuery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FlagQuery) ProtoMessage() {}
+
+func (x *FlagQuery) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FlagQuery.ProtoReflect.Descriptor instead.
+func (*FlagQuery) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{52}
+}
+
+// ExtremeQuery asks for a maximum or minimum.
+type ExtremeQuery struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExtremeQuery) Reset() {
+	*x = ExtremeQuery{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExtremeQuery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExtremeQuery) ProtoMessage() {}
+
+func (x *ExtremeQuery) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExtremeQuery.ProtoReflect.Descriptor instead.
+func (*ExtremeQuery) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{53}
+}
+
+// MVRSiblings asks for the values of a multi-value register.
+type MVRSiblings struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MVRSiblings) Reset() {
+	*x = MVRSiblings{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MVRSiblings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MVRSiblings) ProtoMessage() {}
+
+func (x *MVRSiblings) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MVRSiblings.ProtoReflect.Descriptor instead.
+func (*MVRSiblings) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{54}
+}
+
+// BCounterQuery asks for a bounded counter's value and the regions' rights.
+type BCounterQuery struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BCounterQuery) Reset() {
+	*x = BCounterQuery{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BCounterQuery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BCounterQuery) ProtoMessage() {}
+
+func (x *BCounterQuery) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BCounterQuery.ProtoReflect.Descriptor instead.
+func (*BCounterQuery) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{55}
+}
+
+// MapGet asks for fields of a map; those that are absent are left out of the answer.
+type MapGet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Fields        []string               `protobuf:"bytes,1,rep,name=fields,proto3" json:"fields,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MapGet) Reset() {
+	*x = MapGet{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MapGet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MapGet) ProtoMessage() {}
+
+func (x *MapGet) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MapGet.ProtoReflect.Descriptor instead.
+func (*MapGet) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *MapGet) GetFields() []string {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+// MapAll asks for fields in byte order, a page at a time.
+type MapAll struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where the last page ended; empty for the first page.
+	Cursor []byte `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	// At most 10 000; 0 means 1000. A page also ends at 1 MiB.
+	Limit         uint32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MapAll) Reset() {
+	*x = MapAll{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MapAll) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MapAll) ProtoMessage() {}
+
+func (x *MapAll) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MapAll.ProtoReflect.Descriptor instead.
+func (*MapAll) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *MapAll) GetCursor() []byte {
+	if x != nil {
+		return x.Cursor
+	}
+	return nil
+}
+
+func (x *MapAll) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+// ZSetRange asks for members in order of score, then of bytes, a page at a time.
+type ZSetRange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Bounds of the score, inclusive; absent means none.
+	MinScore *float64 `protobuf:"fixed64,1,opt,name=min_score,json=minScore,proto3,oneof" json:"min_score,omitempty"`
+	MaxScore *float64 `protobuf:"fixed64,2,opt,name=max_score,json=maxScore,proto3,oneof" json:"max_score,omitempty"`
+	// From the largest on.
+	Reverse bool `protobuf:"varint,3,opt,name=reverse,proto3" json:"reverse,omitempty"`
+	// How many to skip, at most 10 000: the rank of the first one.
+	Offset uint32 `protobuf:"varint,4,opt,name=offset,proto3" json:"offset,omitempty"`
+	// At most 10 000; 0 means 1000. A page also ends at 1 MiB.
+	Limit uint32 `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Where the last page ended; empty for the first page.
+	Cursor        []byte `protobuf:"bytes,6,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	Additive      bool   `protobuf:"varint,7,opt,name=additive,proto3" json:"additive,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ZSetRange) Reset() {
+	*x = ZSetRange{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ZSetRange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ZSetRange) ProtoMessage() {}
+
+func (x *ZSetRange) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ZSetRange.ProtoReflect.Descriptor instead.
+func (*ZSetRange) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *ZSetRange) GetMinScore() float64 {
+	if x != nil && x.MinScore != nil {
+		return *x.MinScore
+	}
+	return 0
+}
+
+func (x *ZSetRange) GetMaxScore() float64 {
+	if x != nil && x.MaxScore != nil {
+		return *x.MaxScore
+	}
+	return 0
+}
+
+func (x *ZSetRange) GetReverse() bool {
+	if x != nil {
+		return x.Reverse
+	}
+	return false
+}
+
+func (x *ZSetRange) GetOffset() uint32 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *ZSetRange) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ZSetRange) GetCursor() []byte {
+	if x != nil {
+		return x.Cursor
+	}
+	return nil
+}
+
+func (x *ZSetRange) GetAdditive() bool {
+	if x != nil {
+		return x.Additive
+	}
+	return false
+}
+
+// ZSetScore asks for a member's score.
+type ZSetScore struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Member        []byte                 `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	Additive      bool                   `protobuf:"varint,2,opt,name=additive,proto3" json:"additive,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ZSetScore) Reset() {
+	*x = ZSetScore{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ZSetScore) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ZSetScore) ProtoMessage() {}
+
+func (x *ZSetScore) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ZSetScore.ProtoReflect.Descriptor instead.
+func (*ZSetScore) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *ZSetScore) GetMember() []byte {
+	if x != nil {
+		return x.Member
+	}
+	return nil
+}
+
+func (x *ZSetScore) GetAdditive() bool {
+	if x != nil {
+		return x.Additive
+	}
+	return false
+}
+
+// ZSetRank asks how many members are before one. It costs as many steps.
+type ZSetRank struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Member        []byte                 `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
+	Reverse       bool                   `protobuf:"varint,2,opt,name=reverse,proto3" json:"reverse,omitempty"`
+	Additive      bool                   `protobuf:"varint,3,opt,name=additive,proto3" json:"additive,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ZSetRank) Reset() {
+	*x = ZSetRank{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ZSetRank) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ZSetRank) ProtoMessage() {}
+
+func (x *ZSetRank) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ZSetRank.ProtoReflect.Descriptor instead.
+func (*ZSetRank) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *ZSetRank) GetMember() []byte {
+	if x != nil {
+		return x.Member
+	}
+	return nil
+}
+
+func (x *ZSetRank) GetReverse() bool {
+	if x != nil {
+		return x.Reverse
+	}
+	return false
+}
+
+func (x *ZSetRank) GetAdditive() bool {
+	if x != nil {
+		return x.Additive
+	}
+	return false
+}
+
+// HLLCount asks for the estimate.
+type HLLCount struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HLLCount) Reset() {
+	*x = HLLCount{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HLLCount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HLLCount) ProtoMessage() {}
+
+func (x *HLLCount) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HLLCount.ProtoReflect.Descriptor instead.
+func (*HLLCount) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{61}
+}
+
+// TimelineRange asks for entries in order of time, a page at a time.
+type TimelineRange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// From, inclusive, and before, exclusive; absent means no bound.
+	From   *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	Before *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=before,proto3" json:"before,omitempty"`
+	// Oldest first; the default is newest first.
+	OldestFirst bool `protobuf:"varint,3,opt,name=oldest_first,json=oldestFirst,proto3" json:"oldest_first,omitempty"`
+	// At most 10 000; 0 means 1000. A page also ends at 1 MiB.
+	Limit uint32 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Where the last page ended; empty for the first page.
+	Cursor        []byte `protobuf:"bytes,5,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TimelineRange) Reset() {
+	*x = TimelineRange{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TimelineRange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TimelineRange) ProtoMessage() {}
+
+func (x *TimelineRange) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TimelineRange.ProtoReflect.Descriptor instead.
+func (*TimelineRange) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *TimelineRange) GetFrom() *timestamppb.Timestamp {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *TimelineRange) GetBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
+func (x *TimelineRange) GetOldestFirst() bool {
+	if x != nil {
+		return x.OldestFirst
+	}
+	return false
+}
+
+func (x *TimelineRange) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *TimelineRange) GetCursor() []byte {
+	if x != nil {
+		return x.Cursor
+	}
+	return nil
+}
 
 // CounterQuery asks for a counter's value.
 type CounterQuery struct {
@@ -1630,7 +4315,7 @@ type CounterQuery struct {
 
 func (x *CounterQuery) Reset() {
 	*x = CounterQuery{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[23]
+	mi := &file_atoll_v1_kv_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1642,7 +4327,7 @@ func (x *CounterQuery) String() string {
 func (*CounterQuery) ProtoMessage() {}
 
 func (x *CounterQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[23]
+	mi := &file_atoll_v1_kv_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1655,7 +4340,7 @@ func (x *CounterQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CounterQuery.ProtoReflect.Descriptor instead.
 func (*CounterQuery) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{23}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{63}
 }
 
 // SetContains asks which of the elements are members.
@@ -1668,7 +4353,7 @@ type SetContains struct {
 
 func (x *SetContains) Reset() {
 	*x = SetContains{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[24]
+	mi := &file_atoll_v1_kv_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1680,7 +4365,7 @@ func (x *SetContains) String() string {
 func (*SetContains) ProtoMessage() {}
 
 func (x *SetContains) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[24]
+	mi := &file_atoll_v1_kv_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1693,7 +4378,7 @@ func (x *SetContains) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContains.ProtoReflect.Descriptor instead.
 func (*SetContains) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{24}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *SetContains) GetElements() [][]byte {
@@ -1716,7 +4401,7 @@ type SetMembers struct {
 
 func (x *SetMembers) Reset() {
 	*x = SetMembers{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[25]
+	mi := &file_atoll_v1_kv_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1728,7 +4413,7 @@ func (x *SetMembers) String() string {
 func (*SetMembers) ProtoMessage() {}
 
 func (x *SetMembers) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[25]
+	mi := &file_atoll_v1_kv_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1741,7 +4426,7 @@ func (x *SetMembers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMembers.ProtoReflect.Descriptor instead.
 func (*SetMembers) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{25}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *SetMembers) GetCursor() []byte {
@@ -1767,7 +4452,7 @@ type SetSize struct {
 
 func (x *SetSize) Reset() {
 	*x = SetSize{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[26]
+	mi := &file_atoll_v1_kv_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1779,7 +4464,7 @@ func (x *SetSize) String() string {
 func (*SetSize) ProtoMessage() {}
 
 func (x *SetSize) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[26]
+	mi := &file_atoll_v1_kv_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1792,7 +4477,7 @@ func (x *SetSize) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSize.ProtoReflect.Descriptor instead.
 func (*SetSize) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{26}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{66}
 }
 
 // QueryRequest asks one question of a typed value.
@@ -1808,7 +4493,7 @@ type QueryRequest struct {
 
 func (x *QueryRequest) Reset() {
 	*x = QueryRequest{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[27]
+	mi := &file_atoll_v1_kv_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1820,7 +4505,7 @@ func (x *QueryRequest) String() string {
 func (*QueryRequest) ProtoMessage() {}
 
 func (x *QueryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[27]
+	mi := &file_atoll_v1_kv_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1833,7 +4518,7 @@ func (x *QueryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryRequest.ProtoReflect.Descriptor instead.
 func (*QueryRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{27}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *QueryRequest) GetKey() string {
@@ -1873,6 +4558,15 @@ type QueryResult struct {
 	//	*QueryResult_SetContains
 	//	*QueryResult_SetMembers
 	//	*QueryResult_SetSize
+	//	*QueryResult_Flag
+	//	*QueryResult_Extreme
+	//	*QueryResult_Siblings
+	//	*QueryResult_Bounded
+	//	*QueryResult_Map
+	//	*QueryResult_ZsetRange
+	//	*QueryResult_ZsetPosition
+	//	*QueryResult_Hll
+	//	*QueryResult_Timeline
 	Result        isQueryResult_Result `protobuf_oneof:"result"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1880,7 +4574,7 @@ type QueryResult struct {
 
 func (x *QueryResult) Reset() {
 	*x = QueryResult{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[28]
+	mi := &file_atoll_v1_kv_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1892,7 +4586,7 @@ func (x *QueryResult) String() string {
 func (*QueryResult) ProtoMessage() {}
 
 func (x *QueryResult) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[28]
+	mi := &file_atoll_v1_kv_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1905,7 +4599,7 @@ func (x *QueryResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryResult.ProtoReflect.Descriptor instead.
 func (*QueryResult) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{28}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *QueryResult) GetResult() isQueryResult_Result {
@@ -1951,6 +4645,87 @@ func (x *QueryResult) GetSetSize() uint64 {
 	return 0
 }
 
+func (x *QueryResult) GetFlag() *FlagValue {
+	if x != nil {
+		if x, ok := x.Result.(*QueryResult_Flag); ok {
+			return x.Flag
+		}
+	}
+	return nil
+}
+
+func (x *QueryResult) GetExtreme() *ExtremeValue {
+	if x != nil {
+		if x, ok := x.Result.(*QueryResult_Extreme); ok {
+			return x.Extreme
+		}
+	}
+	return nil
+}
+
+func (x *QueryResult) GetSiblings() *SiblingsValue {
+	if x != nil {
+		if x, ok := x.Result.(*QueryResult_Siblings); ok {
+			return x.Siblings
+		}
+	}
+	return nil
+}
+
+func (x *QueryResult) GetBounded() *BoundedValue {
+	if x != nil {
+		if x, ok := x.Result.(*QueryResult_Bounded); ok {
+			return x.Bounded
+		}
+	}
+	return nil
+}
+
+func (x *QueryResult) GetMap() *MapPage {
+	if x != nil {
+		if x, ok := x.Result.(*QueryResult_Map); ok {
+			return x.Map
+		}
+	}
+	return nil
+}
+
+func (x *QueryResult) GetZsetRange() *ZSetPage {
+	if x != nil {
+		if x, ok := x.Result.(*QueryResult_ZsetRange); ok {
+			return x.ZsetRange
+		}
+	}
+	return nil
+}
+
+func (x *QueryResult) GetZsetPosition() *ZSetPosition {
+	if x != nil {
+		if x, ok := x.Result.(*QueryResult_ZsetPosition); ok {
+			return x.ZsetPosition
+		}
+	}
+	return nil
+}
+
+func (x *QueryResult) GetHll() *HLLValue {
+	if x != nil {
+		if x, ok := x.Result.(*QueryResult_Hll); ok {
+			return x.Hll
+		}
+	}
+	return nil
+}
+
+func (x *QueryResult) GetTimeline() *TimelinePage {
+	if x != nil {
+		if x, ok := x.Result.(*QueryResult_Timeline); ok {
+			return x.Timeline
+		}
+	}
+	return nil
+}
+
 type isQueryResult_Result interface {
 	isQueryResult_Result()
 }
@@ -1971,6 +4746,43 @@ type QueryResult_SetSize struct {
 	SetSize uint64 `protobuf:"varint,4,opt,name=set_size,json=setSize,proto3,oneof"`
 }
 
+type QueryResult_Flag struct {
+	Flag *FlagValue `protobuf:"bytes,5,opt,name=flag,proto3,oneof"`
+}
+
+type QueryResult_Extreme struct {
+	Extreme *ExtremeValue `protobuf:"bytes,6,opt,name=extreme,proto3,oneof"`
+}
+
+type QueryResult_Siblings struct {
+	Siblings *SiblingsValue `protobuf:"bytes,7,opt,name=siblings,proto3,oneof"`
+}
+
+type QueryResult_Bounded struct {
+	Bounded *BoundedValue `protobuf:"bytes,8,opt,name=bounded,proto3,oneof"`
+}
+
+type QueryResult_Map struct {
+	Map *MapPage `protobuf:"bytes,9,opt,name=map,proto3,oneof"`
+}
+
+type QueryResult_ZsetRange struct {
+	ZsetRange *ZSetPage `protobuf:"bytes,10,opt,name=zset_range,json=zsetRange,proto3,oneof"`
+}
+
+type QueryResult_ZsetPosition struct {
+	// Absent if there is no such member.
+	ZsetPosition *ZSetPosition `protobuf:"bytes,11,opt,name=zset_position,json=zsetPosition,proto3,oneof"`
+}
+
+type QueryResult_Hll struct {
+	Hll *HLLValue `protobuf:"bytes,12,opt,name=hll,proto3,oneof"`
+}
+
+type QueryResult_Timeline struct {
+	Timeline *TimelinePage `protobuf:"bytes,13,opt,name=timeline,proto3,oneof"`
+}
+
 func (*QueryResult_Counter) isQueryResult_Result() {}
 
 func (*QueryResult_SetContains) isQueryResult_Result() {}
@@ -1978,6 +4790,271 @@ func (*QueryResult_SetContains) isQueryResult_Result() {}
 func (*QueryResult_SetMembers) isQueryResult_Result() {}
 
 func (*QueryResult_SetSize) isQueryResult_Result() {}
+
+func (*QueryResult_Flag) isQueryResult_Result() {}
+
+func (*QueryResult_Extreme) isQueryResult_Result() {}
+
+func (*QueryResult_Siblings) isQueryResult_Result() {}
+
+func (*QueryResult_Bounded) isQueryResult_Result() {}
+
+func (*QueryResult_Map) isQueryResult_Result() {}
+
+func (*QueryResult_ZsetRange) isQueryResult_Result() {}
+
+func (*QueryResult_ZsetPosition) isQueryResult_Result() {}
+
+func (*QueryResult_Hll) isQueryResult_Result() {}
+
+func (*QueryResult_Timeline) isQueryResult_Result() {}
+
+// MapPage is one page of fields, or the fields asked for.
+type MapPage struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Fields map[string][]byte      `protobuf:"bytes,1,rep,name=fields,proto3" json:"fields,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Pass it on for the next page; empty at the end.
+	Cursor        []byte `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	Size          uint64 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MapPage) Reset() {
+	*x = MapPage{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MapPage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MapPage) ProtoMessage() {}
+
+func (x *MapPage) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MapPage.ProtoReflect.Descriptor instead.
+func (*MapPage) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *MapPage) GetFields() map[string][]byte {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+func (x *MapPage) GetCursor() []byte {
+	if x != nil {
+		return x.Cursor
+	}
+	return nil
+}
+
+func (x *MapPage) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+// ZSetPage is one page of members.
+type ZSetPage struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Members []*ScoredMember        `protobuf:"bytes,1,rep,name=members,proto3" json:"members,omitempty"`
+	// Pass it on for the next page; empty at the end.
+	Cursor        []byte `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	Size          uint64 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ZSetPage) Reset() {
+	*x = ZSetPage{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ZSetPage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ZSetPage) ProtoMessage() {}
+
+func (x *ZSetPage) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ZSetPage.ProtoReflect.Descriptor instead.
+func (*ZSetPage) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{70}
+}
+
+func (x *ZSetPage) GetMembers() []*ScoredMember {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *ZSetPage) GetCursor() []byte {
+	if x != nil {
+		return x.Cursor
+	}
+	return nil
+}
+
+func (x *ZSetPage) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+// ZSetPosition is where a member is in a sorted set.
+type ZSetPosition struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Found         bool                   `protobuf:"varint,1,opt,name=found,proto3" json:"found,omitempty"`
+	Score         float64                `protobuf:"fixed64,2,opt,name=score,proto3" json:"score,omitempty"`
+	Rank          uint64                 `protobuf:"varint,3,opt,name=rank,proto3" json:"rank,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ZSetPosition) Reset() {
+	*x = ZSetPosition{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[71]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ZSetPosition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ZSetPosition) ProtoMessage() {}
+
+func (x *ZSetPosition) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[71]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ZSetPosition.ProtoReflect.Descriptor instead.
+func (*ZSetPosition) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{71}
+}
+
+func (x *ZSetPosition) GetFound() bool {
+	if x != nil {
+		return x.Found
+	}
+	return false
+}
+
+func (x *ZSetPosition) GetScore() float64 {
+	if x != nil {
+		return x.Score
+	}
+	return 0
+}
+
+func (x *ZSetPosition) GetRank() uint64 {
+	if x != nil {
+		return x.Rank
+	}
+	return 0
+}
+
+// TimelinePage is one page of entries.
+type TimelinePage struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Entries []*TimelineEntry       `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
+	// Pass it on for the next page; empty at the end.
+	Cursor        []byte `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	Size          uint64 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TimelinePage) Reset() {
+	*x = TimelinePage{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[72]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TimelinePage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TimelinePage) ProtoMessage() {}
+
+func (x *TimelinePage) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[72]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TimelinePage.ProtoReflect.Descriptor instead.
+func (*TimelinePage) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{72}
+}
+
+func (x *TimelinePage) GetEntries() []*TimelineEntry {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+func (x *TimelinePage) GetCursor() []byte {
+	if x != nil {
+		return x.Cursor
+	}
+	return nil
+}
+
+func (x *TimelinePage) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
 
 // SetContainsResult has one answer per element asked, in the same order.
 type SetContainsResult struct {
@@ -1989,7 +5066,7 @@ type SetContainsResult struct {
 
 func (x *SetContainsResult) Reset() {
 	*x = SetContainsResult{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[29]
+	mi := &file_atoll_v1_kv_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2001,7 +5078,7 @@ func (x *SetContainsResult) String() string {
 func (*SetContainsResult) ProtoMessage() {}
 
 func (x *SetContainsResult) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[29]
+	mi := &file_atoll_v1_kv_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2014,7 +5091,7 @@ func (x *SetContainsResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContainsResult.ProtoReflect.Descriptor instead.
 func (*SetContainsResult) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{29}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *SetContainsResult) GetContains() []bool {
@@ -2037,7 +5114,7 @@ type SetMembersPage struct {
 
 func (x *SetMembersPage) Reset() {
 	*x = SetMembersPage{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[30]
+	mi := &file_atoll_v1_kv_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2049,7 +5126,7 @@ func (x *SetMembersPage) String() string {
 func (*SetMembersPage) ProtoMessage() {}
 
 func (x *SetMembersPage) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[30]
+	mi := &file_atoll_v1_kv_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2062,7 +5139,7 @@ func (x *SetMembersPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMembersPage.ProtoReflect.Descriptor instead.
 func (*SetMembersPage) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{30}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *SetMembersPage) GetMembers() [][]byte {
@@ -2099,7 +5176,7 @@ type QueryResponse struct {
 
 func (x *QueryResponse) Reset() {
 	*x = QueryResponse{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[31]
+	mi := &file_atoll_v1_kv_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2111,7 +5188,7 @@ func (x *QueryResponse) String() string {
 func (*QueryResponse) ProtoMessage() {}
 
 func (x *QueryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[31]
+	mi := &file_atoll_v1_kv_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2124,7 +5201,7 @@ func (x *QueryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryResponse.ProtoReflect.Descriptor instead.
 func (*QueryResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{31}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *QueryResponse) GetResult() *QueryResult {
@@ -2167,7 +5244,7 @@ type BatchGetRequest struct {
 
 func (x *BatchGetRequest) Reset() {
 	*x = BatchGetRequest{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[32]
+	mi := &file_atoll_v1_kv_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2179,7 +5256,7 @@ func (x *BatchGetRequest) String() string {
 func (*BatchGetRequest) ProtoMessage() {}
 
 func (x *BatchGetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[32]
+	mi := &file_atoll_v1_kv_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2192,7 +5269,7 @@ func (x *BatchGetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchGetRequest.ProtoReflect.Descriptor instead.
 func (*BatchGetRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{32}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *BatchGetRequest) GetItems() []*GetRequest {
@@ -2220,7 +5297,7 @@ type BatchGetItem struct {
 
 func (x *BatchGetItem) Reset() {
 	*x = BatchGetItem{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[33]
+	mi := &file_atoll_v1_kv_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2232,7 +5309,7 @@ func (x *BatchGetItem) String() string {
 func (*BatchGetItem) ProtoMessage() {}
 
 func (x *BatchGetItem) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[33]
+	mi := &file_atoll_v1_kv_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2245,7 +5322,7 @@ func (x *BatchGetItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchGetItem.ProtoReflect.Descriptor instead.
 func (*BatchGetItem) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{33}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *BatchGetItem) GetResponse() *GetResponse {
@@ -2272,7 +5349,7 @@ type BatchGetResponse struct {
 
 func (x *BatchGetResponse) Reset() {
 	*x = BatchGetResponse{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[34]
+	mi := &file_atoll_v1_kv_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2284,7 +5361,7 @@ func (x *BatchGetResponse) String() string {
 func (*BatchGetResponse) ProtoMessage() {}
 
 func (x *BatchGetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[34]
+	mi := &file_atoll_v1_kv_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2297,7 +5374,7 @@ func (x *BatchGetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchGetResponse.ProtoReflect.Descriptor instead.
 func (*BatchGetResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{34}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *BatchGetResponse) GetItems() []*BatchGetItem {
@@ -2322,7 +5399,7 @@ type Write struct {
 
 func (x *Write) Reset() {
 	*x = Write{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[35]
+	mi := &file_atoll_v1_kv_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2334,7 +5411,7 @@ func (x *Write) String() string {
 func (*Write) ProtoMessage() {}
 
 func (x *Write) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[35]
+	mi := &file_atoll_v1_kv_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2347,7 +5424,7 @@ func (x *Write) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Write.ProtoReflect.Descriptor instead.
 func (*Write) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{35}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *Write) GetWrite() isWrite_Write {
@@ -2418,7 +5495,7 @@ type BatchWriteRequest struct {
 
 func (x *BatchWriteRequest) Reset() {
 	*x = BatchWriteRequest{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[36]
+	mi := &file_atoll_v1_kv_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2430,7 +5507,7 @@ func (x *BatchWriteRequest) String() string {
 func (*BatchWriteRequest) ProtoMessage() {}
 
 func (x *BatchWriteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[36]
+	mi := &file_atoll_v1_kv_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2443,7 +5520,7 @@ func (x *BatchWriteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchWriteRequest.ProtoReflect.Descriptor instead.
 func (*BatchWriteRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{36}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *BatchWriteRequest) GetItems() []*Write {
@@ -2477,7 +5554,7 @@ type BatchWriteItem struct {
 
 func (x *BatchWriteItem) Reset() {
 	*x = BatchWriteItem{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[37]
+	mi := &file_atoll_v1_kv_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2489,7 +5566,7 @@ func (x *BatchWriteItem) String() string {
 func (*BatchWriteItem) ProtoMessage() {}
 
 func (x *BatchWriteItem) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[37]
+	mi := &file_atoll_v1_kv_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2502,7 +5579,7 @@ func (x *BatchWriteItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchWriteItem.ProtoReflect.Descriptor instead.
 func (*BatchWriteItem) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{37}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *BatchWriteItem) GetVersion() string {
@@ -2553,7 +5630,7 @@ type BatchGroup struct {
 
 func (x *BatchGroup) Reset() {
 	*x = BatchGroup{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[38]
+	mi := &file_atoll_v1_kv_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2565,7 +5642,7 @@ func (x *BatchGroup) String() string {
 func (*BatchGroup) ProtoMessage() {}
 
 func (x *BatchGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[38]
+	mi := &file_atoll_v1_kv_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2578,7 +5655,7 @@ func (x *BatchGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchGroup.ProtoReflect.Descriptor instead.
 func (*BatchGroup) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{38}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *BatchGroup) GetPartition() uint32 {
@@ -2613,7 +5690,7 @@ type BatchWriteResponse struct {
 
 func (x *BatchWriteResponse) Reset() {
 	*x = BatchWriteResponse{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[39]
+	mi := &file_atoll_v1_kv_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2625,7 +5702,7 @@ func (x *BatchWriteResponse) String() string {
 func (*BatchWriteResponse) ProtoMessage() {}
 
 func (x *BatchWriteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[39]
+	mi := &file_atoll_v1_kv_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2638,7 +5715,7 @@ func (x *BatchWriteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchWriteResponse.ProtoReflect.Descriptor instead.
 func (*BatchWriteResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{39}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *BatchWriteResponse) GetItems() []*BatchWriteItem {
@@ -2677,7 +5754,7 @@ type ScanRequest struct {
 
 func (x *ScanRequest) Reset() {
 	*x = ScanRequest{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[40]
+	mi := &file_atoll_v1_kv_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2689,7 +5766,7 @@ func (x *ScanRequest) String() string {
 func (*ScanRequest) ProtoMessage() {}
 
 func (x *ScanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[40]
+	mi := &file_atoll_v1_kv_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2702,7 +5779,7 @@ func (x *ScanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanRequest.ProtoReflect.Descriptor instead.
 func (*ScanRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{40}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *ScanRequest) GetNamespace() string {
@@ -2776,7 +5853,7 @@ type Entry struct {
 
 func (x *Entry) Reset() {
 	*x = Entry{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[41]
+	mi := &file_atoll_v1_kv_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2788,7 +5865,7 @@ func (x *Entry) String() string {
 func (*Entry) ProtoMessage() {}
 
 func (x *Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[41]
+	mi := &file_atoll_v1_kv_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2801,7 +5878,7 @@ func (x *Entry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Entry.ProtoReflect.Descriptor instead.
 func (*Entry) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{41}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *Entry) GetKey() string {
@@ -2857,7 +5934,7 @@ type ScanResponse struct {
 
 func (x *ScanResponse) Reset() {
 	*x = ScanResponse{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[42]
+	mi := &file_atoll_v1_kv_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2869,7 +5946,7 @@ func (x *ScanResponse) String() string {
 func (*ScanResponse) ProtoMessage() {}
 
 func (x *ScanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[42]
+	mi := &file_atoll_v1_kv_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2882,7 +5959,7 @@ func (x *ScanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanResponse.ProtoReflect.Descriptor instead.
 func (*ScanResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{42}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *ScanResponse) GetEntries() []*Entry {
@@ -2919,7 +5996,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[43]
+	mi := &file_atoll_v1_kv_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2931,7 +6008,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[43]
+	mi := &file_atoll_v1_kv_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2944,7 +6021,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{43}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *WatchRequest) GetNamespace() string {
@@ -3010,7 +6087,7 @@ type WatchEvent struct {
 
 func (x *WatchEvent) Reset() {
 	*x = WatchEvent{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[44]
+	mi := &file_atoll_v1_kv_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3022,7 +6099,7 @@ func (x *WatchEvent) String() string {
 func (*WatchEvent) ProtoMessage() {}
 
 func (x *WatchEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[44]
+	mi := &file_atoll_v1_kv_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3035,7 +6112,7 @@ func (x *WatchEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEvent.ProtoReflect.Descriptor instead.
 func (*WatchEvent) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{44}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *WatchEvent) GetKey() string {
@@ -3106,7 +6183,7 @@ type Resync struct {
 
 func (x *Resync) Reset() {
 	*x = Resync{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[45]
+	mi := &file_atoll_v1_kv_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3118,7 +6195,7 @@ func (x *Resync) String() string {
 func (*Resync) ProtoMessage() {}
 
 func (x *Resync) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[45]
+	mi := &file_atoll_v1_kv_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3131,7 +6208,7 @@ func (x *Resync) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resync.ProtoReflect.Descriptor instead.
 func (*Resync) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{45}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *Resync) GetPartition() uint32 {
@@ -3167,7 +6244,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[46]
+	mi := &file_atoll_v1_kv_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3179,7 +6256,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[46]
+	mi := &file_atoll_v1_kv_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3192,7 +6269,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{46}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *WatchResponse) GetMessage() isWatchResponse_Message {
@@ -3268,7 +6345,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[47]
+	mi := &file_atoll_v1_kv_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3280,7 +6357,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[47]
+	mi := &file_atoll_v1_kv_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3293,7 +6370,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{47}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{91}
 }
 
 // PipelineRequest is one request of a Pipeline.
@@ -3319,7 +6396,7 @@ type PipelineRequest struct {
 
 func (x *PipelineRequest) Reset() {
 	*x = PipelineRequest{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[48]
+	mi := &file_atoll_v1_kv_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3331,7 +6408,7 @@ func (x *PipelineRequest) String() string {
 func (*PipelineRequest) ProtoMessage() {}
 
 func (x *PipelineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[48]
+	mi := &file_atoll_v1_kv_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3344,7 +6421,7 @@ func (x *PipelineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PipelineRequest.ProtoReflect.Descriptor instead.
 func (*PipelineRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{48}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *PipelineRequest) GetId() uint64 {
@@ -3475,7 +6552,7 @@ type PipelineResponse struct {
 
 func (x *PipelineResponse) Reset() {
 	*x = PipelineResponse{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[49]
+	mi := &file_atoll_v1_kv_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3487,7 +6564,7 @@ func (x *PipelineResponse) String() string {
 func (*PipelineResponse) ProtoMessage() {}
 
 func (x *PipelineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[49]
+	mi := &file_atoll_v1_kv_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3500,7 +6577,7 @@ func (x *PipelineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PipelineResponse.ProtoReflect.Descriptor instead.
 func (*PipelineResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{49}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *PipelineResponse) GetId() uint64 {
@@ -3622,7 +6699,7 @@ var File_atoll_v1_kv_proto protoreflect.FileDescriptor
 
 const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\n" +
-	"\x11atoll/v1/kv.proto\x12\batoll.v1\x1a\x15atoll/v1/common.proto\x1a\x1egoogle/protobuf/duration.proto\"m\n" +
+	"\x11atoll/v1/kv.proto\x12\batoll.v1\x1a\x15atoll/v1/common.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"m\n" +
 	"\n" +
 	"GetRequest\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x1c\n" +
@@ -3635,12 +6712,58 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\aversion\x18\x04 \x01(\tR\aversion\x12+\n" +
 	"\x03ttl\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12'\n" +
 	"\x04info\x18\x06 \x01(\v2\x13.atoll.v1.ReplyInfoR\x04info\x12*\n" +
-	"\x05typed\x18\a \x01(\v2\x14.atoll.v1.TypedValueR\x05typed\"q\n" +
+	"\x05typed\x18\a \x01(\v2\x14.atoll.v1.TypedValueR\x05typed\"\xed\x03\n" +
 	"\n" +
 	"TypedValue\x122\n" +
 	"\acounter\x18\x01 \x01(\v2\x16.atoll.v1.CounterValueH\x00R\acounter\x12&\n" +
-	"\x03set\x18\x02 \x01(\v2\x12.atoll.v1.SetValueH\x00R\x03setB\a\n" +
-	"\x05value\"$\n" +
+	"\x03set\x18\x02 \x01(\v2\x12.atoll.v1.SetValueH\x00R\x03set\x12)\n" +
+	"\x04flag\x18\x03 \x01(\v2\x13.atoll.v1.FlagValueH\x00R\x04flag\x122\n" +
+	"\aextreme\x18\x04 \x01(\v2\x16.atoll.v1.ExtremeValueH\x00R\aextreme\x125\n" +
+	"\bsiblings\x18\x05 \x01(\v2\x17.atoll.v1.SiblingsValueH\x00R\bsiblings\x122\n" +
+	"\abounded\x18\x06 \x01(\v2\x16.atoll.v1.BoundedValueH\x00R\abounded\x12&\n" +
+	"\x03map\x18\a \x01(\v2\x12.atoll.v1.MapValueH\x00R\x03map\x12)\n" +
+	"\x04zset\x18\b \x01(\v2\x13.atoll.v1.ZSetValueH\x00R\x04zset\x12&\n" +
+	"\x03hll\x18\t \x01(\v2\x12.atoll.v1.HLLValueH\x00R\x03hll\x125\n" +
+	"\btimeline\x18\n" +
+	" \x01(\v2\x17.atoll.v1.TimelineValueH\x00R\btimelineB\a\n" +
+	"\x05value\"%\n" +
+	"\tFlagValue\x12\x18\n" +
+	"\aenabled\x18\x01 \x01(\bR\aenabled\"$\n" +
+	"\fExtremeValue\x12\x14\n" +
+	"\x05value\x18\x01 \x01(\x03R\x05value\"g\n" +
+	"\aSibling\x12\x14\n" +
+	"\x05value\x18\x01 \x01(\fR\x05value\x12.\n" +
+	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x16\n" +
+	"\x06region\x18\x03 \x01(\tR\x06region\">\n" +
+	"\rSiblingsValue\x12-\n" +
+	"\bsiblings\x18\x01 \x03(\v2\x11.atoll.v1.SiblingR\bsiblings\"N\n" +
+	"\fBoundedValue\x12\x14\n" +
+	"\x05value\x18\x01 \x01(\x03R\x05value\x12(\n" +
+	"\x06rights\x18\x02 \x03(\v2\x10.atoll.v1.RightsR\x06rights\"8\n" +
+	"\x06Rights\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\tR\x06region\x12\x16\n" +
+	"\x06rights\x18\x02 \x01(\x03R\x06rights\"\x91\x01\n" +
+	"\bMapValue\x12\x12\n" +
+	"\x04size\x18\x01 \x01(\x04R\x04size\x126\n" +
+	"\x06fields\x18\x02 \x03(\v2\x1e.atoll.v1.MapValue.FieldsEntryR\x06fields\x1a9\n" +
+	"\vFieldsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"<\n" +
+	"\fScoredMember\x12\x16\n" +
+	"\x06member\x18\x01 \x01(\fR\x06member\x12\x14\n" +
+	"\x05score\x18\x02 \x01(\x01R\x05score\"Q\n" +
+	"\tZSetValue\x12\x12\n" +
+	"\x04size\x18\x01 \x01(\x04R\x04size\x120\n" +
+	"\amembers\x18\x02 \x03(\v2\x16.atoll.v1.ScoredMemberR\amembers\" \n" +
+	"\bHLLValue\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\x04R\x05count\"i\n" +
+	"\rTimelineEntry\x12\x18\n" +
+	"\aelement\x18\x01 \x01(\fR\aelement\x12.\n" +
+	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x0e\n" +
+	"\x02id\x18\x03 \x01(\fR\x02id\"V\n" +
+	"\rTimelineValue\x12\x12\n" +
+	"\x04size\x18\x01 \x01(\x04R\x04size\x121\n" +
+	"\aentries\x18\x02 \x03(\v2\x17.atoll.v1.TimelineEntryR\aentries\"$\n" +
 	"\fCounterValue\x12\x14\n" +
 	"\x05value\x18\x01 \x01(\x03R\x05value\"8\n" +
 	"\bSetValue\x12\x12\n" +
@@ -3666,7 +6789,7 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\x0eDeleteResponse\x12\x18\n" +
 	"\aexisted\x18\x01 \x01(\bR\aexisted\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12'\n" +
-	"\x04info\x18\x03 \x01(\v2\x13.atoll.v1.ReplyInfoR\x04info\"\xac\x03\n" +
+	"\x04info\x18\x03 \x01(\v2\x13.atoll.v1.ReplyInfoR\x04info\"\xfe\t\n" +
 	"\x02Op\x127\n" +
 	"\vcounter_add\x18\x01 \x01(\v2\x14.atoll.v1.CounterAddH\x00R\n" +
 	"counterAdd\x127\n" +
@@ -3678,8 +6801,69 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"set_remove\x18\x05 \x01(\v2\x13.atoll.v1.SetRemoveH\x00R\tsetRemove\x121\n" +
 	"\tset_clear\x18\x06 \x01(\v2\x12.atoll.v1.SetClearH\x00R\bsetClear\x12*\n" +
 	"\x06expire\x18\a \x01(\v2\x10.atoll.v1.ExpireH\x00R\x06expire\x12-\n" +
-	"\apersist\x18\b \x01(\v2\x11.atoll.v1.PersistH\x00R\apersistB\x04\n" +
-	"\x02op\"5\n" +
+	"\apersist\x18\b \x01(\v2\x11.atoll.v1.PersistH\x00R\apersist\x127\n" +
+	"\vflag_enable\x18\t \x01(\v2\x14.atoll.v1.FlagEnableH\x00R\n" +
+	"flagEnable\x12:\n" +
+	"\fflag_disable\x18\n" +
+	" \x01(\v2\x15.atoll.v1.FlagDisableH\x00R\vflagDisable\x12!\n" +
+	"\x03max\x18\v \x01(\v2\r.atoll.v1.MaxH\x00R\x03max\x12!\n" +
+	"\x03min\x18\f \x01(\v2\r.atoll.v1.MinH\x00R\x03min\x12+\n" +
+	"\amvr_put\x18\r \x01(\v2\x10.atoll.v1.MVRPutH\x00R\x06mvrPut\x12:\n" +
+	"\fbcounter_inc\x18\x0e \x01(\v2\x15.atoll.v1.BCounterIncH\x00R\vbcounterInc\x12:\n" +
+	"\fbcounter_dec\x18\x0f \x01(\v2\x15.atoll.v1.BCounterDecH\x00R\vbcounterDec\x12I\n" +
+	"\x11bcounter_transfer\x18\x10 \x01(\v2\x1a.atoll.v1.BCounterTransferH\x00R\x10bcounterTransfer\x12+\n" +
+	"\amap_put\x18\x11 \x01(\v2\x10.atoll.v1.MapPutH\x00R\x06mapPut\x124\n" +
+	"\n" +
+	"map_remove\x18\x12 \x01(\v2\x13.atoll.v1.MapRemoveH\x00R\tmapRemove\x12.\n" +
+	"\bzset_add\x18\x13 \x01(\v2\x11.atoll.v1.ZSetAddH\x00R\azsetAdd\x121\n" +
+	"\tzset_incr\x18\x14 \x01(\v2\x12.atoll.v1.ZSetIncrH\x00R\bzsetIncr\x127\n" +
+	"\vzset_remove\x18\x15 \x01(\v2\x14.atoll.v1.ZSetRemoveH\x00R\n" +
+	"zsetRemove\x12+\n" +
+	"\ahll_add\x18\x16 \x01(\v2\x10.atoll.v1.HLLAddH\x00R\x06hllAdd\x12:\n" +
+	"\ftimeline_add\x18\x17 \x01(\v2\x15.atoll.v1.TimelineAddH\x00R\vtimelineAdd\x12=\n" +
+	"\rtimeline_trim\x18\x18 \x01(\v2\x16.atoll.v1.TimelineTrimH\x00R\ftimelineTrimB\x04\n" +
+	"\x02op\"\f\n" +
+	"\n" +
+	"FlagEnable\"\r\n" +
+	"\vFlagDisable\"\x1b\n" +
+	"\x03Max\x12\x14\n" +
+	"\x05value\x18\x01 \x01(\x03R\x05value\"\x1b\n" +
+	"\x03Min\x12\x14\n" +
+	"\x05value\x18\x01 \x01(\x03R\x05value\"\x1e\n" +
+	"\x06MVRPut\x12\x14\n" +
+	"\x05value\x18\x01 \x01(\fR\x05value\"\x1b\n" +
+	"\vBCounterInc\x12\f\n" +
+	"\x01n\x18\x01 \x01(\x03R\x01n\"\x1b\n" +
+	"\vBCounterDec\x12\f\n" +
+	"\x01n\x18\x01 \x01(\x03R\x01n\"=\n" +
+	"\x10BCounterTransfer\x12\f\n" +
+	"\x01n\x18\x01 \x01(\x03R\x01n\x12\x1b\n" +
+	"\tto_region\x18\x02 \x01(\tR\btoRegion\"y\n" +
+	"\x06MapPut\x124\n" +
+	"\x06fields\x18\x01 \x03(\v2\x1c.atoll.v1.MapPut.FieldsEntryR\x06fields\x1a9\n" +
+	"\vFieldsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"#\n" +
+	"\tMapRemove\x12\x16\n" +
+	"\x06fields\x18\x01 \x03(\tR\x06fields\"S\n" +
+	"\aZSetAdd\x12\x16\n" +
+	"\x06member\x18\x01 \x01(\fR\x06member\x12\x14\n" +
+	"\x05score\x18\x02 \x01(\x01R\x05score\x12\x1a\n" +
+	"\badditive\x18\x03 \x01(\bR\badditive\"T\n" +
+	"\bZSetIncr\x12\x16\n" +
+	"\x06member\x18\x01 \x01(\fR\x06member\x12\x14\n" +
+	"\x05delta\x18\x02 \x01(\x01R\x05delta\x12\x1a\n" +
+	"\badditive\x18\x03 \x01(\bR\badditive\"B\n" +
+	"\n" +
+	"ZSetRemove\x12\x18\n" +
+	"\amembers\x18\x01 \x03(\fR\amembers\x12\x1a\n" +
+	"\badditive\x18\x02 \x01(\bR\badditive\"$\n" +
+	"\x06HLLAdd\x12\x1a\n" +
+	"\belements\x18\x01 \x03(\fR\belements\"'\n" +
+	"\vTimelineAdd\x12\x18\n" +
+	"\aelement\x18\x01 \x01(\fR\aelement\"B\n" +
+	"\fTimelineTrim\x122\n" +
+	"\x06before\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x06before\"5\n" +
 	"\x06Expire\x12+\n" +
 	"\x03ttl\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\"\t\n" +
 	"\aPersist\"\"\n" +
@@ -3702,25 +6886,86 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\x02op\x18\x03 \x01(\v2\f.atoll.v1.OpR\x02op\x121\n" +
 	"\tcondition\x18\x04 \x01(\v2\x13.atoll.v1.ConditionR\tcondition\x12+\n" +
 	"\x03ttl\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x120\n" +
-	"\aoptions\x18\x06 \x01(\v2\x16.atoll.v1.WriteOptionsR\aoptions\"u\n" +
+	"\aoptions\x18\x06 \x01(\v2\x16.atoll.v1.WriteOptionsR\aoptions\"\x8d\x03\n" +
 	"\fUpdateResult\x122\n" +
 	"\acounter\x18\x01 \x01(\v2\x16.atoll.v1.CounterValueH\x00R\acounter\x12'\n" +
-	"\x03set\x18\x02 \x01(\v2\x13.atoll.v1.SetChangeH\x00R\x03setB\b\n" +
-	"\x06result\"9\n" +
+	"\x03set\x18\x02 \x01(\v2\x13.atoll.v1.SetChangeH\x00R\x03set\x122\n" +
+	"\aextreme\x18\x03 \x01(\v2\x16.atoll.v1.ExtremeValueH\x00R\aextreme\x122\n" +
+	"\abounded\x18\x04 \x01(\v2\x16.atoll.v1.BoundedValueH\x00R\abounded\x12'\n" +
+	"\x03map\x18\x05 \x01(\v2\x13.atoll.v1.SetChangeH\x00R\x03map\x12*\n" +
+	"\x04zset\x18\x06 \x01(\v2\x14.atoll.v1.ZSetChangeH\x00R\x04zset\x12&\n" +
+	"\x03hll\x18\a \x01(\v2\x12.atoll.v1.HLLValueH\x00R\x03hll\x121\n" +
+	"\btimeline\x18\b \x01(\v2\x13.atoll.v1.SetChangeH\x00R\btimelineB\b\n" +
+	"\x06result\"P\n" +
+	"\n" +
+	"ZSetChange\x12\x12\n" +
+	"\x04size\x18\x01 \x01(\x04R\x04size\x12\x18\n" +
+	"\achanged\x18\x02 \x01(\x04R\achanged\x12\x14\n" +
+	"\x05score\x18\x03 \x01(\x01R\x05score\"9\n" +
 	"\tSetChange\x12\x12\n" +
 	"\x04size\x18\x01 \x01(\x04R\x04size\x12\x18\n" +
 	"\achanged\x18\x02 \x01(\x04R\achanged\"\x83\x01\n" +
 	"\x0eUpdateResponse\x12.\n" +
 	"\x06result\x18\x01 \x01(\v2\x16.atoll.v1.UpdateResultR\x06result\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12'\n" +
-	"\x04info\x18\x03 \x01(\v2\x13.atoll.v1.ReplyInfoR\x04info\"\xeb\x01\n" +
+	"\x04info\x18\x03 \x01(\v2\x13.atoll.v1.ReplyInfoR\x04info\"\xab\x06\n" +
 	"\aQueryOp\x122\n" +
 	"\acounter\x18\x01 \x01(\v2\x16.atoll.v1.CounterQueryH\x00R\acounter\x12:\n" +
 	"\fset_contains\x18\x02 \x01(\v2\x15.atoll.v1.SetContainsH\x00R\vsetContains\x127\n" +
 	"\vset_members\x18\x03 \x01(\v2\x14.atoll.v1.SetMembersH\x00R\n" +
 	"setMembers\x12.\n" +
-	"\bset_size\x18\x04 \x01(\v2\x11.atoll.v1.SetSizeH\x00R\asetSizeB\a\n" +
-	"\x05query\"\x0e\n" +
+	"\bset_size\x18\x04 \x01(\v2\x11.atoll.v1.SetSizeH\x00R\asetSize\x12)\n" +
+	"\x04flag\x18\x05 \x01(\v2\x13.atoll.v1.FlagQueryH\x00R\x04flag\x122\n" +
+	"\aextreme\x18\x06 \x01(\v2\x16.atoll.v1.ExtremeQueryH\x00R\aextreme\x12:\n" +
+	"\fmvr_siblings\x18\a \x01(\v2\x15.atoll.v1.MVRSiblingsH\x00R\vmvrSiblings\x125\n" +
+	"\bbcounter\x18\b \x01(\v2\x17.atoll.v1.BCounterQueryH\x00R\bbcounter\x12+\n" +
+	"\amap_get\x18\t \x01(\v2\x10.atoll.v1.MapGetH\x00R\x06mapGet\x12+\n" +
+	"\amap_all\x18\n" +
+	" \x01(\v2\x10.atoll.v1.MapAllH\x00R\x06mapAll\x124\n" +
+	"\n" +
+	"zset_range\x18\v \x01(\v2\x13.atoll.v1.ZSetRangeH\x00R\tzsetRange\x124\n" +
+	"\n" +
+	"zset_score\x18\f \x01(\v2\x13.atoll.v1.ZSetScoreH\x00R\tzsetScore\x121\n" +
+	"\tzset_rank\x18\r \x01(\v2\x12.atoll.v1.ZSetRankH\x00R\bzsetRank\x121\n" +
+	"\thll_count\x18\x0e \x01(\v2\x12.atoll.v1.HLLCountH\x00R\bhllCount\x12@\n" +
+	"\x0etimeline_range\x18\x0f \x01(\v2\x17.atoll.v1.TimelineRangeH\x00R\rtimelineRangeB\a\n" +
+	"\x05query\"\v\n" +
+	"\tFlagQuery\"\x0e\n" +
+	"\fExtremeQuery\"\r\n" +
+	"\vMVRSiblings\"\x0f\n" +
+	"\rBCounterQuery\" \n" +
+	"\x06MapGet\x12\x16\n" +
+	"\x06fields\x18\x01 \x03(\tR\x06fields\"6\n" +
+	"\x06MapAll\x12\x16\n" +
+	"\x06cursor\x18\x01 \x01(\fR\x06cursor\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\rR\x05limit\"\xe7\x01\n" +
+	"\tZSetRange\x12 \n" +
+	"\tmin_score\x18\x01 \x01(\x01H\x00R\bminScore\x88\x01\x01\x12 \n" +
+	"\tmax_score\x18\x02 \x01(\x01H\x01R\bmaxScore\x88\x01\x01\x12\x18\n" +
+	"\areverse\x18\x03 \x01(\bR\areverse\x12\x16\n" +
+	"\x06offset\x18\x04 \x01(\rR\x06offset\x12\x14\n" +
+	"\x05limit\x18\x05 \x01(\rR\x05limit\x12\x16\n" +
+	"\x06cursor\x18\x06 \x01(\fR\x06cursor\x12\x1a\n" +
+	"\badditive\x18\a \x01(\bR\badditiveB\f\n" +
+	"\n" +
+	"_min_scoreB\f\n" +
+	"\n" +
+	"_max_score\"?\n" +
+	"\tZSetScore\x12\x16\n" +
+	"\x06member\x18\x01 \x01(\fR\x06member\x12\x1a\n" +
+	"\badditive\x18\x02 \x01(\bR\badditive\"X\n" +
+	"\bZSetRank\x12\x16\n" +
+	"\x06member\x18\x01 \x01(\fR\x06member\x12\x18\n" +
+	"\areverse\x18\x02 \x01(\bR\areverse\x12\x1a\n" +
+	"\badditive\x18\x03 \x01(\bR\badditive\"\n" +
+	"\n" +
+	"\bHLLCount\"\xc4\x01\n" +
+	"\rTimelineRange\x12.\n" +
+	"\x04from\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04from\x122\n" +
+	"\x06before\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x06before\x12!\n" +
+	"\foldest_first\x18\x03 \x01(\bR\voldestFirst\x12\x14\n" +
+	"\x05limit\x18\x04 \x01(\rR\x05limit\x12\x16\n" +
+	"\x06cursor\x18\x05 \x01(\fR\x06cursor\"\x0e\n" +
 	"\fCounterQuery\")\n" +
 	"\vSetContains\x12\x1a\n" +
 	"\belements\x18\x01 \x03(\fR\belements\":\n" +
@@ -3733,14 +6978,44 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12'\n" +
 	"\x05query\x18\x03 \x01(\v2\x11.atoll.v1.QueryOpR\x05query\x12/\n" +
-	"\aoptions\x18\x04 \x01(\v2\x15.atoll.v1.ReadOptionsR\aoptions\"\xe7\x01\n" +
+	"\aoptions\x18\x04 \x01(\v2\x15.atoll.v1.ReadOptionsR\aoptions\"\xaa\x05\n" +
 	"\vQueryResult\x122\n" +
 	"\acounter\x18\x01 \x01(\v2\x16.atoll.v1.CounterValueH\x00R\acounter\x12@\n" +
 	"\fset_contains\x18\x02 \x01(\v2\x1b.atoll.v1.SetContainsResultH\x00R\vsetContains\x12;\n" +
 	"\vset_members\x18\x03 \x01(\v2\x18.atoll.v1.SetMembersPageH\x00R\n" +
 	"setMembers\x12\x1b\n" +
-	"\bset_size\x18\x04 \x01(\x04H\x00R\asetSizeB\b\n" +
-	"\x06result\"/\n" +
+	"\bset_size\x18\x04 \x01(\x04H\x00R\asetSize\x12)\n" +
+	"\x04flag\x18\x05 \x01(\v2\x13.atoll.v1.FlagValueH\x00R\x04flag\x122\n" +
+	"\aextreme\x18\x06 \x01(\v2\x16.atoll.v1.ExtremeValueH\x00R\aextreme\x125\n" +
+	"\bsiblings\x18\a \x01(\v2\x17.atoll.v1.SiblingsValueH\x00R\bsiblings\x122\n" +
+	"\abounded\x18\b \x01(\v2\x16.atoll.v1.BoundedValueH\x00R\abounded\x12%\n" +
+	"\x03map\x18\t \x01(\v2\x11.atoll.v1.MapPageH\x00R\x03map\x123\n" +
+	"\n" +
+	"zset_range\x18\n" +
+	" \x01(\v2\x12.atoll.v1.ZSetPageH\x00R\tzsetRange\x12=\n" +
+	"\rzset_position\x18\v \x01(\v2\x16.atoll.v1.ZSetPositionH\x00R\fzsetPosition\x12&\n" +
+	"\x03hll\x18\f \x01(\v2\x12.atoll.v1.HLLValueH\x00R\x03hll\x124\n" +
+	"\btimeline\x18\r \x01(\v2\x16.atoll.v1.TimelinePageH\x00R\btimelineB\b\n" +
+	"\x06result\"\xa7\x01\n" +
+	"\aMapPage\x125\n" +
+	"\x06fields\x18\x01 \x03(\v2\x1d.atoll.v1.MapPage.FieldsEntryR\x06fields\x12\x16\n" +
+	"\x06cursor\x18\x02 \x01(\fR\x06cursor\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x04R\x04size\x1a9\n" +
+	"\vFieldsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"h\n" +
+	"\bZSetPage\x120\n" +
+	"\amembers\x18\x01 \x03(\v2\x16.atoll.v1.ScoredMemberR\amembers\x12\x16\n" +
+	"\x06cursor\x18\x02 \x01(\fR\x06cursor\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x04R\x04size\"N\n" +
+	"\fZSetPosition\x12\x14\n" +
+	"\x05found\x18\x01 \x01(\bR\x05found\x12\x14\n" +
+	"\x05score\x18\x02 \x01(\x01R\x05score\x12\x12\n" +
+	"\x04rank\x18\x03 \x01(\x04R\x04rank\"m\n" +
+	"\fTimelinePage\x121\n" +
+	"\aentries\x18\x01 \x03(\v2\x17.atoll.v1.TimelineEntryR\aentries\x12\x16\n" +
+	"\x06cursor\x18\x02 \x01(\fR\x06cursor\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x04R\x04size\"/\n" +
 	"\x11SetContainsResult\x12\x1a\n" +
 	"\bcontains\x18\x01 \x03(\bR\bcontains\"V\n" +
 	"\x0eSetMembersPage\x12\x18\n" +
@@ -3883,176 +7158,288 @@ func file_atoll_v1_kv_proto_rawDescGZIP() []byte {
 }
 
 var file_atoll_v1_kv_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_atoll_v1_kv_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
+var file_atoll_v1_kv_proto_msgTypes = make([]protoimpl.MessageInfo, 97)
 var file_atoll_v1_kv_proto_goTypes = []any{
-	(Cause)(0),                  // 0: atoll.v1.Cause
-	(*GetRequest)(nil),          // 1: atoll.v1.GetRequest
-	(*GetResponse)(nil),         // 2: atoll.v1.GetResponse
-	(*TypedValue)(nil),          // 3: atoll.v1.TypedValue
-	(*CounterValue)(nil),        // 4: atoll.v1.CounterValue
-	(*SetValue)(nil),            // 5: atoll.v1.SetValue
-	(*PutRequest)(nil),          // 6: atoll.v1.PutRequest
-	(*PutResponse)(nil),         // 7: atoll.v1.PutResponse
-	(*DeleteRequest)(nil),       // 8: atoll.v1.DeleteRequest
-	(*DeleteResponse)(nil),      // 9: atoll.v1.DeleteResponse
-	(*Op)(nil),                  // 10: atoll.v1.Op
-	(*Expire)(nil),              // 11: atoll.v1.Expire
-	(*Persist)(nil),             // 12: atoll.v1.Persist
-	(*CounterAdd)(nil),          // 13: atoll.v1.CounterAdd
-	(*CounterSet)(nil),          // 14: atoll.v1.CounterSet
-	(*CounterReset)(nil),        // 15: atoll.v1.CounterReset
-	(*SetAdd)(nil),              // 16: atoll.v1.SetAdd
-	(*SetRemove)(nil),           // 17: atoll.v1.SetRemove
-	(*SetClear)(nil),            // 18: atoll.v1.SetClear
-	(*UpdateRequest)(nil),       // 19: atoll.v1.UpdateRequest
-	(*UpdateResult)(nil),        // 20: atoll.v1.UpdateResult
-	(*SetChange)(nil),           // 21: atoll.v1.SetChange
-	(*UpdateResponse)(nil),      // 22: atoll.v1.UpdateResponse
-	(*QueryOp)(nil),             // 23: atoll.v1.QueryOp
-	(*CounterQuery)(nil),        // 24: atoll.v1.CounterQuery
-	(*SetContains)(nil),         // 25: atoll.v1.SetContains
-	(*SetMembers)(nil),          // 26: atoll.v1.SetMembers
-	(*SetSize)(nil),             // 27: atoll.v1.SetSize
-	(*QueryRequest)(nil),        // 28: atoll.v1.QueryRequest
-	(*QueryResult)(nil),         // 29: atoll.v1.QueryResult
-	(*SetContainsResult)(nil),   // 30: atoll.v1.SetContainsResult
-	(*SetMembersPage)(nil),      // 31: atoll.v1.SetMembersPage
-	(*QueryResponse)(nil),       // 32: atoll.v1.QueryResponse
-	(*BatchGetRequest)(nil),     // 33: atoll.v1.BatchGetRequest
-	(*BatchGetItem)(nil),        // 34: atoll.v1.BatchGetItem
-	(*BatchGetResponse)(nil),    // 35: atoll.v1.BatchGetResponse
-	(*Write)(nil),               // 36: atoll.v1.Write
-	(*BatchWriteRequest)(nil),   // 37: atoll.v1.BatchWriteRequest
-	(*BatchWriteItem)(nil),      // 38: atoll.v1.BatchWriteItem
-	(*BatchGroup)(nil),          // 39: atoll.v1.BatchGroup
-	(*BatchWriteResponse)(nil),  // 40: atoll.v1.BatchWriteResponse
-	(*ScanRequest)(nil),         // 41: atoll.v1.ScanRequest
-	(*Entry)(nil),               // 42: atoll.v1.Entry
-	(*ScanResponse)(nil),        // 43: atoll.v1.ScanResponse
-	(*WatchRequest)(nil),        // 44: atoll.v1.WatchRequest
-	(*WatchEvent)(nil),          // 45: atoll.v1.WatchEvent
-	(*Resync)(nil),              // 46: atoll.v1.Resync
-	(*WatchResponse)(nil),       // 47: atoll.v1.WatchResponse
-	(*Heartbeat)(nil),           // 48: atoll.v1.Heartbeat
-	(*PipelineRequest)(nil),     // 49: atoll.v1.PipelineRequest
-	(*PipelineResponse)(nil),    // 50: atoll.v1.PipelineResponse
-	(*ReadOptions)(nil),         // 51: atoll.v1.ReadOptions
-	(Type)(0),                   // 52: atoll.v1.Type
-	(*durationpb.Duration)(nil), // 53: google.protobuf.Duration
-	(*ReplyInfo)(nil),           // 54: atoll.v1.ReplyInfo
-	(*Condition)(nil),           // 55: atoll.v1.Condition
-	(*WriteOptions)(nil),        // 56: atoll.v1.WriteOptions
-	(*Error)(nil),               // 57: atoll.v1.Error
+	(Cause)(0),                    // 0: atoll.v1.Cause
+	(*GetRequest)(nil),            // 1: atoll.v1.GetRequest
+	(*GetResponse)(nil),           // 2: atoll.v1.GetResponse
+	(*TypedValue)(nil),            // 3: atoll.v1.TypedValue
+	(*FlagValue)(nil),             // 4: atoll.v1.FlagValue
+	(*ExtremeValue)(nil),          // 5: atoll.v1.ExtremeValue
+	(*Sibling)(nil),               // 6: atoll.v1.Sibling
+	(*SiblingsValue)(nil),         // 7: atoll.v1.SiblingsValue
+	(*BoundedValue)(nil),          // 8: atoll.v1.BoundedValue
+	(*Rights)(nil),                // 9: atoll.v1.Rights
+	(*MapValue)(nil),              // 10: atoll.v1.MapValue
+	(*ScoredMember)(nil),          // 11: atoll.v1.ScoredMember
+	(*ZSetValue)(nil),             // 12: atoll.v1.ZSetValue
+	(*HLLValue)(nil),              // 13: atoll.v1.HLLValue
+	(*TimelineEntry)(nil),         // 14: atoll.v1.TimelineEntry
+	(*TimelineValue)(nil),         // 15: atoll.v1.TimelineValue
+	(*CounterValue)(nil),          // 16: atoll.v1.CounterValue
+	(*SetValue)(nil),              // 17: atoll.v1.SetValue
+	(*PutRequest)(nil),            // 18: atoll.v1.PutRequest
+	(*PutResponse)(nil),           // 19: atoll.v1.PutResponse
+	(*DeleteRequest)(nil),         // 20: atoll.v1.DeleteRequest
+	(*DeleteResponse)(nil),        // 21: atoll.v1.DeleteResponse
+	(*Op)(nil),                    // 22: atoll.v1.Op
+	(*FlagEnable)(nil),            // 23: atoll.v1.FlagEnable
+	(*FlagDisable)(nil),           // 24: atoll.v1.FlagDisable
+	(*Max)(nil),                   // 25: atoll.v1.Max
+	(*Min)(nil),                   // 26: atoll.v1.Min
+	(*MVRPut)(nil),                // 27: atoll.v1.MVRPut
+	(*BCounterInc)(nil),           // 28: atoll.v1.BCounterInc
+	(*BCounterDec)(nil),           // 29: atoll.v1.BCounterDec
+	(*BCounterTransfer)(nil),      // 30: atoll.v1.BCounterTransfer
+	(*MapPut)(nil),                // 31: atoll.v1.MapPut
+	(*MapRemove)(nil),             // 32: atoll.v1.MapRemove
+	(*ZSetAdd)(nil),               // 33: atoll.v1.ZSetAdd
+	(*ZSetIncr)(nil),              // 34: atoll.v1.ZSetIncr
+	(*ZSetRemove)(nil),            // 35: atoll.v1.ZSetRemove
+	(*HLLAdd)(nil),                // 36: atoll.v1.HLLAdd
+	(*TimelineAdd)(nil),           // 37: atoll.v1.TimelineAdd
+	(*TimelineTrim)(nil),          // 38: atoll.v1.TimelineTrim
+	(*Expire)(nil),                // 39: atoll.v1.Expire
+	(*Persist)(nil),               // 40: atoll.v1.Persist
+	(*CounterAdd)(nil),            // 41: atoll.v1.CounterAdd
+	(*CounterSet)(nil),            // 42: atoll.v1.CounterSet
+	(*CounterReset)(nil),          // 43: atoll.v1.CounterReset
+	(*SetAdd)(nil),                // 44: atoll.v1.SetAdd
+	(*SetRemove)(nil),             // 45: atoll.v1.SetRemove
+	(*SetClear)(nil),              // 46: atoll.v1.SetClear
+	(*UpdateRequest)(nil),         // 47: atoll.v1.UpdateRequest
+	(*UpdateResult)(nil),          // 48: atoll.v1.UpdateResult
+	(*ZSetChange)(nil),            // 49: atoll.v1.ZSetChange
+	(*SetChange)(nil),             // 50: atoll.v1.SetChange
+	(*UpdateResponse)(nil),        // 51: atoll.v1.UpdateResponse
+	(*QueryOp)(nil),               // 52: atoll.v1.QueryOp
+	(*FlagQuery)(nil),             // 53: atoll.v1.FlagQuery
+	(*ExtremeQuery)(nil),          // 54: atoll.v1.ExtremeQuery
+	(*MVRSiblings)(nil),           // 55: atoll.v1.MVRSiblings
+	(*BCounterQuery)(nil),         // 56: atoll.v1.BCounterQuery
+	(*MapGet)(nil),                // 57: atoll.v1.MapGet
+	(*MapAll)(nil),                // 58: atoll.v1.MapAll
+	(*ZSetRange)(nil),             // 59: atoll.v1.ZSetRange
+	(*ZSetScore)(nil),             // 60: atoll.v1.ZSetScore
+	(*ZSetRank)(nil),              // 61: atoll.v1.ZSetRank
+	(*HLLCount)(nil),              // 62: atoll.v1.HLLCount
+	(*TimelineRange)(nil),         // 63: atoll.v1.TimelineRange
+	(*CounterQuery)(nil),          // 64: atoll.v1.CounterQuery
+	(*SetContains)(nil),           // 65: atoll.v1.SetContains
+	(*SetMembers)(nil),            // 66: atoll.v1.SetMembers
+	(*SetSize)(nil),               // 67: atoll.v1.SetSize
+	(*QueryRequest)(nil),          // 68: atoll.v1.QueryRequest
+	(*QueryResult)(nil),           // 69: atoll.v1.QueryResult
+	(*MapPage)(nil),               // 70: atoll.v1.MapPage
+	(*ZSetPage)(nil),              // 71: atoll.v1.ZSetPage
+	(*ZSetPosition)(nil),          // 72: atoll.v1.ZSetPosition
+	(*TimelinePage)(nil),          // 73: atoll.v1.TimelinePage
+	(*SetContainsResult)(nil),     // 74: atoll.v1.SetContainsResult
+	(*SetMembersPage)(nil),        // 75: atoll.v1.SetMembersPage
+	(*QueryResponse)(nil),         // 76: atoll.v1.QueryResponse
+	(*BatchGetRequest)(nil),       // 77: atoll.v1.BatchGetRequest
+	(*BatchGetItem)(nil),          // 78: atoll.v1.BatchGetItem
+	(*BatchGetResponse)(nil),      // 79: atoll.v1.BatchGetResponse
+	(*Write)(nil),                 // 80: atoll.v1.Write
+	(*BatchWriteRequest)(nil),     // 81: atoll.v1.BatchWriteRequest
+	(*BatchWriteItem)(nil),        // 82: atoll.v1.BatchWriteItem
+	(*BatchGroup)(nil),            // 83: atoll.v1.BatchGroup
+	(*BatchWriteResponse)(nil),    // 84: atoll.v1.BatchWriteResponse
+	(*ScanRequest)(nil),           // 85: atoll.v1.ScanRequest
+	(*Entry)(nil),                 // 86: atoll.v1.Entry
+	(*ScanResponse)(nil),          // 87: atoll.v1.ScanResponse
+	(*WatchRequest)(nil),          // 88: atoll.v1.WatchRequest
+	(*WatchEvent)(nil),            // 89: atoll.v1.WatchEvent
+	(*Resync)(nil),                // 90: atoll.v1.Resync
+	(*WatchResponse)(nil),         // 91: atoll.v1.WatchResponse
+	(*Heartbeat)(nil),             // 92: atoll.v1.Heartbeat
+	(*PipelineRequest)(nil),       // 93: atoll.v1.PipelineRequest
+	(*PipelineResponse)(nil),      // 94: atoll.v1.PipelineResponse
+	nil,                           // 95: atoll.v1.MapValue.FieldsEntry
+	nil,                           // 96: atoll.v1.MapPut.FieldsEntry
+	nil,                           // 97: atoll.v1.MapPage.FieldsEntry
+	(*ReadOptions)(nil),           // 98: atoll.v1.ReadOptions
+	(Type)(0),                     // 99: atoll.v1.Type
+	(*durationpb.Duration)(nil),   // 100: google.protobuf.Duration
+	(*ReplyInfo)(nil),             // 101: atoll.v1.ReplyInfo
+	(*timestamppb.Timestamp)(nil), // 102: google.protobuf.Timestamp
+	(*Condition)(nil),             // 103: atoll.v1.Condition
+	(*WriteOptions)(nil),          // 104: atoll.v1.WriteOptions
+	(*Error)(nil),                 // 105: atoll.v1.Error
 }
 var file_atoll_v1_kv_proto_depIdxs = []int32{
-	51, // 0: atoll.v1.GetRequest.options:type_name -> atoll.v1.ReadOptions
-	52, // 1: atoll.v1.GetResponse.type:type_name -> atoll.v1.Type
-	53, // 2: atoll.v1.GetResponse.ttl:type_name -> google.protobuf.Duration
-	54, // 3: atoll.v1.GetResponse.info:type_name -> atoll.v1.ReplyInfo
-	3,  // 4: atoll.v1.GetResponse.typed:type_name -> atoll.v1.TypedValue
-	4,  // 5: atoll.v1.TypedValue.counter:type_name -> atoll.v1.CounterValue
-	5,  // 6: atoll.v1.TypedValue.set:type_name -> atoll.v1.SetValue
-	53, // 7: atoll.v1.PutRequest.ttl:type_name -> google.protobuf.Duration
-	55, // 8: atoll.v1.PutRequest.condition:type_name -> atoll.v1.Condition
-	56, // 9: atoll.v1.PutRequest.options:type_name -> atoll.v1.WriteOptions
-	54, // 10: atoll.v1.PutResponse.info:type_name -> atoll.v1.ReplyInfo
-	52, // 11: atoll.v1.DeleteRequest.type:type_name -> atoll.v1.Type
-	55, // 12: atoll.v1.DeleteRequest.condition:type_name -> atoll.v1.Condition
-	56, // 13: atoll.v1.DeleteRequest.options:type_name -> atoll.v1.WriteOptions
-	54, // 14: atoll.v1.DeleteResponse.info:type_name -> atoll.v1.ReplyInfo
-	13, // 15: atoll.v1.Op.counter_add:type_name -> atoll.v1.CounterAdd
-	14, // 16: atoll.v1.Op.counter_set:type_name -> atoll.v1.CounterSet
-	15, // 17: atoll.v1.Op.counter_reset:type_name -> atoll.v1.CounterReset
-	16, // 18: atoll.v1.Op.set_add:type_name -> atoll.v1.SetAdd
-	17, // 19: atoll.v1.Op.set_remove:type_name -> atoll.v1.SetRemove
-	18, // 20: atoll.v1.Op.set_clear:type_name -> atoll.v1.SetClear
-	11, // 21: atoll.v1.Op.expire:type_name -> atoll.v1.Expire
-	12, // 22: atoll.v1.Op.persist:type_name -> atoll.v1.Persist
-	53, // 23: atoll.v1.Expire.ttl:type_name -> google.protobuf.Duration
-	10, // 24: atoll.v1.UpdateRequest.op:type_name -> atoll.v1.Op
-	55, // 25: atoll.v1.UpdateRequest.condition:type_name -> atoll.v1.Condition
-	53, // 26: atoll.v1.UpdateRequest.ttl:type_name -> google.protobuf.Duration
-	56, // 27: atoll.v1.UpdateRequest.options:type_name -> atoll.v1.WriteOptions
-	4,  // 28: atoll.v1.UpdateResult.counter:type_name -> atoll.v1.CounterValue
-	21, // 29: atoll.v1.UpdateResult.set:type_name -> atoll.v1.SetChange
-	20, // 30: atoll.v1.UpdateResponse.result:type_name -> atoll.v1.UpdateResult
-	54, // 31: atoll.v1.UpdateResponse.info:type_name -> atoll.v1.ReplyInfo
-	24, // 32: atoll.v1.QueryOp.counter:type_name -> atoll.v1.CounterQuery
-	25, // 33: atoll.v1.QueryOp.set_contains:type_name -> atoll.v1.SetContains
-	26, // 34: atoll.v1.QueryOp.set_members:type_name -> atoll.v1.SetMembers
-	27, // 35: atoll.v1.QueryOp.set_size:type_name -> atoll.v1.SetSize
-	23, // 36: atoll.v1.QueryRequest.query:type_name -> atoll.v1.QueryOp
-	51, // 37: atoll.v1.QueryRequest.options:type_name -> atoll.v1.ReadOptions
-	4,  // 38: atoll.v1.QueryResult.counter:type_name -> atoll.v1.CounterValue
-	30, // 39: atoll.v1.QueryResult.set_contains:type_name -> atoll.v1.SetContainsResult
-	31, // 40: atoll.v1.QueryResult.set_members:type_name -> atoll.v1.SetMembersPage
-	29, // 41: atoll.v1.QueryResponse.result:type_name -> atoll.v1.QueryResult
-	54, // 42: atoll.v1.QueryResponse.info:type_name -> atoll.v1.ReplyInfo
-	1,  // 43: atoll.v1.BatchGetRequest.items:type_name -> atoll.v1.GetRequest
-	51, // 44: atoll.v1.BatchGetRequest.options:type_name -> atoll.v1.ReadOptions
-	2,  // 45: atoll.v1.BatchGetItem.response:type_name -> atoll.v1.GetResponse
-	57, // 46: atoll.v1.BatchGetItem.error:type_name -> atoll.v1.Error
-	34, // 47: atoll.v1.BatchGetResponse.items:type_name -> atoll.v1.BatchGetItem
-	6,  // 48: atoll.v1.Write.put:type_name -> atoll.v1.PutRequest
-	8,  // 49: atoll.v1.Write.delete:type_name -> atoll.v1.DeleteRequest
-	19, // 50: atoll.v1.Write.update:type_name -> atoll.v1.UpdateRequest
-	36, // 51: atoll.v1.BatchWriteRequest.items:type_name -> atoll.v1.Write
-	56, // 52: atoll.v1.BatchWriteRequest.options:type_name -> atoll.v1.WriteOptions
-	20, // 53: atoll.v1.BatchWriteItem.result:type_name -> atoll.v1.UpdateResult
-	57, // 54: atoll.v1.BatchWriteItem.error:type_name -> atoll.v1.Error
-	54, // 55: atoll.v1.BatchGroup.info:type_name -> atoll.v1.ReplyInfo
-	38, // 56: atoll.v1.BatchWriteResponse.items:type_name -> atoll.v1.BatchWriteItem
-	39, // 57: atoll.v1.BatchWriteResponse.groups:type_name -> atoll.v1.BatchGroup
-	51, // 58: atoll.v1.ScanRequest.options:type_name -> atoll.v1.ReadOptions
-	52, // 59: atoll.v1.Entry.type:type_name -> atoll.v1.Type
-	3,  // 60: atoll.v1.Entry.typed:type_name -> atoll.v1.TypedValue
-	53, // 61: atoll.v1.Entry.ttl:type_name -> google.protobuf.Duration
-	42, // 62: atoll.v1.ScanResponse.entries:type_name -> atoll.v1.Entry
-	53, // 63: atoll.v1.WatchRequest.heartbeat_interval:type_name -> google.protobuf.Duration
-	52, // 64: atoll.v1.WatchEvent.type:type_name -> atoll.v1.Type
-	3,  // 65: atoll.v1.WatchEvent.typed:type_name -> atoll.v1.TypedValue
-	0,  // 66: atoll.v1.WatchEvent.cause:type_name -> atoll.v1.Cause
-	45, // 67: atoll.v1.WatchResponse.event:type_name -> atoll.v1.WatchEvent
-	48, // 68: atoll.v1.WatchResponse.heartbeat:type_name -> atoll.v1.Heartbeat
-	46, // 69: atoll.v1.WatchResponse.resync:type_name -> atoll.v1.Resync
-	1,  // 70: atoll.v1.PipelineRequest.get:type_name -> atoll.v1.GetRequest
-	6,  // 71: atoll.v1.PipelineRequest.put:type_name -> atoll.v1.PutRequest
-	8,  // 72: atoll.v1.PipelineRequest.delete:type_name -> atoll.v1.DeleteRequest
-	19, // 73: atoll.v1.PipelineRequest.update:type_name -> atoll.v1.UpdateRequest
-	28, // 74: atoll.v1.PipelineRequest.query:type_name -> atoll.v1.QueryRequest
-	49, // 75: atoll.v1.PipelineRequest.more:type_name -> atoll.v1.PipelineRequest
-	2,  // 76: atoll.v1.PipelineResponse.get:type_name -> atoll.v1.GetResponse
-	7,  // 77: atoll.v1.PipelineResponse.put:type_name -> atoll.v1.PutResponse
-	9,  // 78: atoll.v1.PipelineResponse.delete:type_name -> atoll.v1.DeleteResponse
-	22, // 79: atoll.v1.PipelineResponse.update:type_name -> atoll.v1.UpdateResponse
-	32, // 80: atoll.v1.PipelineResponse.query:type_name -> atoll.v1.QueryResponse
-	57, // 81: atoll.v1.PipelineResponse.error:type_name -> atoll.v1.Error
-	50, // 82: atoll.v1.PipelineResponse.more:type_name -> atoll.v1.PipelineResponse
-	1,  // 83: atoll.v1.KV.Get:input_type -> atoll.v1.GetRequest
-	6,  // 84: atoll.v1.KV.Put:input_type -> atoll.v1.PutRequest
-	8,  // 85: atoll.v1.KV.Delete:input_type -> atoll.v1.DeleteRequest
-	19, // 86: atoll.v1.KV.Update:input_type -> atoll.v1.UpdateRequest
-	28, // 87: atoll.v1.KV.Query:input_type -> atoll.v1.QueryRequest
-	33, // 88: atoll.v1.KV.BatchGet:input_type -> atoll.v1.BatchGetRequest
-	37, // 89: atoll.v1.KV.BatchWrite:input_type -> atoll.v1.BatchWriteRequest
-	41, // 90: atoll.v1.KV.Scan:input_type -> atoll.v1.ScanRequest
-	44, // 91: atoll.v1.KV.Watch:input_type -> atoll.v1.WatchRequest
-	49, // 92: atoll.v1.KV.Pipeline:input_type -> atoll.v1.PipelineRequest
-	2,  // 93: atoll.v1.KV.Get:output_type -> atoll.v1.GetResponse
-	7,  // 94: atoll.v1.KV.Put:output_type -> atoll.v1.PutResponse
-	9,  // 95: atoll.v1.KV.Delete:output_type -> atoll.v1.DeleteResponse
-	22, // 96: atoll.v1.KV.Update:output_type -> atoll.v1.UpdateResponse
-	32, // 97: atoll.v1.KV.Query:output_type -> atoll.v1.QueryResponse
-	35, // 98: atoll.v1.KV.BatchGet:output_type -> atoll.v1.BatchGetResponse
-	40, // 99: atoll.v1.KV.BatchWrite:output_type -> atoll.v1.BatchWriteResponse
-	43, // 100: atoll.v1.KV.Scan:output_type -> atoll.v1.ScanResponse
-	47, // 101: atoll.v1.KV.Watch:output_type -> atoll.v1.WatchResponse
-	50, // 102: atoll.v1.KV.Pipeline:output_type -> atoll.v1.PipelineResponse
-	93, // [93:103] is the sub-list for method output_type
-	83, // [83:93] is the sub-list for method input_type
-	83, // [83:83] is the sub-list for extension type_name
-	83, // [83:83] is the sub-list for extension extendee
-	0,  // [0:83] is the sub-list for field type_name
+	98,  // 0: atoll.v1.GetRequest.options:type_name -> atoll.v1.ReadOptions
+	99,  // 1: atoll.v1.GetResponse.type:type_name -> atoll.v1.Type
+	100, // 2: atoll.v1.GetResponse.ttl:type_name -> google.protobuf.Duration
+	101, // 3: atoll.v1.GetResponse.info:type_name -> atoll.v1.ReplyInfo
+	3,   // 4: atoll.v1.GetResponse.typed:type_name -> atoll.v1.TypedValue
+	16,  // 5: atoll.v1.TypedValue.counter:type_name -> atoll.v1.CounterValue
+	17,  // 6: atoll.v1.TypedValue.set:type_name -> atoll.v1.SetValue
+	4,   // 7: atoll.v1.TypedValue.flag:type_name -> atoll.v1.FlagValue
+	5,   // 8: atoll.v1.TypedValue.extreme:type_name -> atoll.v1.ExtremeValue
+	7,   // 9: atoll.v1.TypedValue.siblings:type_name -> atoll.v1.SiblingsValue
+	8,   // 10: atoll.v1.TypedValue.bounded:type_name -> atoll.v1.BoundedValue
+	10,  // 11: atoll.v1.TypedValue.map:type_name -> atoll.v1.MapValue
+	12,  // 12: atoll.v1.TypedValue.zset:type_name -> atoll.v1.ZSetValue
+	13,  // 13: atoll.v1.TypedValue.hll:type_name -> atoll.v1.HLLValue
+	15,  // 14: atoll.v1.TypedValue.timeline:type_name -> atoll.v1.TimelineValue
+	102, // 15: atoll.v1.Sibling.time:type_name -> google.protobuf.Timestamp
+	6,   // 16: atoll.v1.SiblingsValue.siblings:type_name -> atoll.v1.Sibling
+	9,   // 17: atoll.v1.BoundedValue.rights:type_name -> atoll.v1.Rights
+	95,  // 18: atoll.v1.MapValue.fields:type_name -> atoll.v1.MapValue.FieldsEntry
+	11,  // 19: atoll.v1.ZSetValue.members:type_name -> atoll.v1.ScoredMember
+	102, // 20: atoll.v1.TimelineEntry.time:type_name -> google.protobuf.Timestamp
+	14,  // 21: atoll.v1.TimelineValue.entries:type_name -> atoll.v1.TimelineEntry
+	100, // 22: atoll.v1.PutRequest.ttl:type_name -> google.protobuf.Duration
+	103, // 23: atoll.v1.PutRequest.condition:type_name -> atoll.v1.Condition
+	104, // 24: atoll.v1.PutRequest.options:type_name -> atoll.v1.WriteOptions
+	101, // 25: atoll.v1.PutResponse.info:type_name -> atoll.v1.ReplyInfo
+	99,  // 26: atoll.v1.DeleteRequest.type:type_name -> atoll.v1.Type
+	103, // 27: atoll.v1.DeleteRequest.condition:type_name -> atoll.v1.Condition
+	104, // 28: atoll.v1.DeleteRequest.options:type_name -> atoll.v1.WriteOptions
+	101, // 29: atoll.v1.DeleteResponse.info:type_name -> atoll.v1.ReplyInfo
+	41,  // 30: atoll.v1.Op.counter_add:type_name -> atoll.v1.CounterAdd
+	42,  // 31: atoll.v1.Op.counter_set:type_name -> atoll.v1.CounterSet
+	43,  // 32: atoll.v1.Op.counter_reset:type_name -> atoll.v1.CounterReset
+	44,  // 33: atoll.v1.Op.set_add:type_name -> atoll.v1.SetAdd
+	45,  // 34: atoll.v1.Op.set_remove:type_name -> atoll.v1.SetRemove
+	46,  // 35: atoll.v1.Op.set_clear:type_name -> atoll.v1.SetClear
+	39,  // 36: atoll.v1.Op.expire:type_name -> atoll.v1.Expire
+	40,  // 37: atoll.v1.Op.persist:type_name -> atoll.v1.Persist
+	23,  // 38: atoll.v1.Op.flag_enable:type_name -> atoll.v1.FlagEnable
+	24,  // 39: atoll.v1.Op.flag_disable:type_name -> atoll.v1.FlagDisable
+	25,  // 40: atoll.v1.Op.max:type_name -> atoll.v1.Max
+	26,  // 41: atoll.v1.Op.min:type_name -> atoll.v1.Min
+	27,  // 42: atoll.v1.Op.mvr_put:type_name -> atoll.v1.MVRPut
+	28,  // 43: atoll.v1.Op.bcounter_inc:type_name -> atoll.v1.BCounterInc
+	29,  // 44: atoll.v1.Op.bcounter_dec:type_name -> atoll.v1.BCounterDec
+	30,  // 45: atoll.v1.Op.bcounter_transfer:type_name -> atoll.v1.BCounterTransfer
+	31,  // 46: atoll.v1.Op.map_put:type_name -> atoll.v1.MapPut
+	32,  // 47: atoll.v1.Op.map_remove:type_name -> atoll.v1.MapRemove
+	33,  // 48: atoll.v1.Op.zset_add:type_name -> atoll.v1.ZSetAdd
+	34,  // 49: atoll.v1.Op.zset_incr:type_name -> atoll.v1.ZSetIncr
+	35,  // 50: atoll.v1.Op.zset_remove:type_name -> atoll.v1.ZSetRemove
+	36,  // 51: atoll.v1.Op.hll_add:type_name -> atoll.v1.HLLAdd
+	37,  // 52: atoll.v1.Op.timeline_add:type_name -> atoll.v1.TimelineAdd
+	38,  // 53: atoll.v1.Op.timeline_trim:type_name -> atoll.v1.TimelineTrim
+	96,  // 54: atoll.v1.MapPut.fields:type_name -> atoll.v1.MapPut.FieldsEntry
+	102, // 55: atoll.v1.TimelineTrim.before:type_name -> google.protobuf.Timestamp
+	100, // 56: atoll.v1.Expire.ttl:type_name -> google.protobuf.Duration
+	22,  // 57: atoll.v1.UpdateRequest.op:type_name -> atoll.v1.Op
+	103, // 58: atoll.v1.UpdateRequest.condition:type_name -> atoll.v1.Condition
+	100, // 59: atoll.v1.UpdateRequest.ttl:type_name -> google.protobuf.Duration
+	104, // 60: atoll.v1.UpdateRequest.options:type_name -> atoll.v1.WriteOptions
+	16,  // 61: atoll.v1.UpdateResult.counter:type_name -> atoll.v1.CounterValue
+	50,  // 62: atoll.v1.UpdateResult.set:type_name -> atoll.v1.SetChange
+	5,   // 63: atoll.v1.UpdateResult.extreme:type_name -> atoll.v1.ExtremeValue
+	8,   // 64: atoll.v1.UpdateResult.bounded:type_name -> atoll.v1.BoundedValue
+	50,  // 65: atoll.v1.UpdateResult.map:type_name -> atoll.v1.SetChange
+	49,  // 66: atoll.v1.UpdateResult.zset:type_name -> atoll.v1.ZSetChange
+	13,  // 67: atoll.v1.UpdateResult.hll:type_name -> atoll.v1.HLLValue
+	50,  // 68: atoll.v1.UpdateResult.timeline:type_name -> atoll.v1.SetChange
+	48,  // 69: atoll.v1.UpdateResponse.result:type_name -> atoll.v1.UpdateResult
+	101, // 70: atoll.v1.UpdateResponse.info:type_name -> atoll.v1.ReplyInfo
+	64,  // 71: atoll.v1.QueryOp.counter:type_name -> atoll.v1.CounterQuery
+	65,  // 72: atoll.v1.QueryOp.set_contains:type_name -> atoll.v1.SetContains
+	66,  // 73: atoll.v1.QueryOp.set_members:type_name -> atoll.v1.SetMembers
+	67,  // 74: atoll.v1.QueryOp.set_size:type_name -> atoll.v1.SetSize
+	53,  // 75: atoll.v1.QueryOp.flag:type_name -> atoll.v1.FlagQuery
+	54,  // 76: atoll.v1.QueryOp.extreme:type_name -> atoll.v1.ExtremeQuery
+	55,  // 77: atoll.v1.QueryOp.mvr_siblings:type_name -> atoll.v1.MVRSiblings
+	56,  // 78: atoll.v1.QueryOp.bcounter:type_name -> atoll.v1.BCounterQuery
+	57,  // 79: atoll.v1.QueryOp.map_get:type_name -> atoll.v1.MapGet
+	58,  // 80: atoll.v1.QueryOp.map_all:type_name -> atoll.v1.MapAll
+	59,  // 81: atoll.v1.QueryOp.zset_range:type_name -> atoll.v1.ZSetRange
+	60,  // 82: atoll.v1.QueryOp.zset_score:type_name -> atoll.v1.ZSetScore
+	61,  // 83: atoll.v1.QueryOp.zset_rank:type_name -> atoll.v1.ZSetRank
+	62,  // 84: atoll.v1.QueryOp.hll_count:type_name -> atoll.v1.HLLCount
+	63,  // 85: atoll.v1.QueryOp.timeline_range:type_name -> atoll.v1.TimelineRange
+	102, // 86: atoll.v1.TimelineRange.from:type_name -> google.protobuf.Timestamp
+	102, // 87: atoll.v1.TimelineRange.before:type_name -> google.protobuf.Timestamp
+	52,  // 88: atoll.v1.QueryRequest.query:type_name -> atoll.v1.QueryOp
+	98,  // 89: atoll.v1.QueryRequest.options:type_name -> atoll.v1.ReadOptions
+	16,  // 90: atoll.v1.QueryResult.counter:type_name -> atoll.v1.CounterValue
+	74,  // 91: atoll.v1.QueryResult.set_contains:type_name -> atoll.v1.SetContainsResult
+	75,  // 92: atoll.v1.QueryResult.set_members:type_name -> atoll.v1.SetMembersPage
+	4,   // 93: atoll.v1.QueryResult.flag:type_name -> atoll.v1.FlagValue
+	5,   // 94: atoll.v1.QueryResult.extreme:type_name -> atoll.v1.ExtremeValue
+	7,   // 95: atoll.v1.QueryResult.siblings:type_name -> atoll.v1.SiblingsValue
+	8,   // 96: atoll.v1.QueryResult.bounded:type_name -> atoll.v1.BoundedValue
+	70,  // 97: atoll.v1.QueryResult.map:type_name -> atoll.v1.MapPage
+	71,  // 98: atoll.v1.QueryResult.zset_range:type_name -> atoll.v1.ZSetPage
+	72,  // 99: atoll.v1.QueryResult.zset_position:type_name -> atoll.v1.ZSetPosition
+	13,  // 100: atoll.v1.QueryResult.hll:type_name -> atoll.v1.HLLValue
+	73,  // 101: atoll.v1.QueryResult.timeline:type_name -> atoll.v1.TimelinePage
+	97,  // 102: atoll.v1.MapPage.fields:type_name -> atoll.v1.MapPage.FieldsEntry
+	11,  // 103: atoll.v1.ZSetPage.members:type_name -> atoll.v1.ScoredMember
+	14,  // 104: atoll.v1.TimelinePage.entries:type_name -> atoll.v1.TimelineEntry
+	69,  // 105: atoll.v1.QueryResponse.result:type_name -> atoll.v1.QueryResult
+	101, // 106: atoll.v1.QueryResponse.info:type_name -> atoll.v1.ReplyInfo
+	1,   // 107: atoll.v1.BatchGetRequest.items:type_name -> atoll.v1.GetRequest
+	98,  // 108: atoll.v1.BatchGetRequest.options:type_name -> atoll.v1.ReadOptions
+	2,   // 109: atoll.v1.BatchGetItem.response:type_name -> atoll.v1.GetResponse
+	105, // 110: atoll.v1.BatchGetItem.error:type_name -> atoll.v1.Error
+	78,  // 111: atoll.v1.BatchGetResponse.items:type_name -> atoll.v1.BatchGetItem
+	18,  // 112: atoll.v1.Write.put:type_name -> atoll.v1.PutRequest
+	20,  // 113: atoll.v1.Write.delete:type_name -> atoll.v1.DeleteRequest
+	47,  // 114: atoll.v1.Write.update:type_name -> atoll.v1.UpdateRequest
+	80,  // 115: atoll.v1.BatchWriteRequest.items:type_name -> atoll.v1.Write
+	104, // 116: atoll.v1.BatchWriteRequest.options:type_name -> atoll.v1.WriteOptions
+	48,  // 117: atoll.v1.BatchWriteItem.result:type_name -> atoll.v1.UpdateResult
+	105, // 118: atoll.v1.BatchWriteItem.error:type_name -> atoll.v1.Error
+	101, // 119: atoll.v1.BatchGroup.info:type_name -> atoll.v1.ReplyInfo
+	82,  // 120: atoll.v1.BatchWriteResponse.items:type_name -> atoll.v1.BatchWriteItem
+	83,  // 121: atoll.v1.BatchWriteResponse.groups:type_name -> atoll.v1.BatchGroup
+	98,  // 122: atoll.v1.ScanRequest.options:type_name -> atoll.v1.ReadOptions
+	99,  // 123: atoll.v1.Entry.type:type_name -> atoll.v1.Type
+	3,   // 124: atoll.v1.Entry.typed:type_name -> atoll.v1.TypedValue
+	100, // 125: atoll.v1.Entry.ttl:type_name -> google.protobuf.Duration
+	86,  // 126: atoll.v1.ScanResponse.entries:type_name -> atoll.v1.Entry
+	100, // 127: atoll.v1.WatchRequest.heartbeat_interval:type_name -> google.protobuf.Duration
+	99,  // 128: atoll.v1.WatchEvent.type:type_name -> atoll.v1.Type
+	3,   // 129: atoll.v1.WatchEvent.typed:type_name -> atoll.v1.TypedValue
+	0,   // 130: atoll.v1.WatchEvent.cause:type_name -> atoll.v1.Cause
+	89,  // 131: atoll.v1.WatchResponse.event:type_name -> atoll.v1.WatchEvent
+	92,  // 132: atoll.v1.WatchResponse.heartbeat:type_name -> atoll.v1.Heartbeat
+	90,  // 133: atoll.v1.WatchResponse.resync:type_name -> atoll.v1.Resync
+	1,   // 134: atoll.v1.PipelineRequest.get:type_name -> atoll.v1.GetRequest
+	18,  // 135: atoll.v1.PipelineRequest.put:type_name -> atoll.v1.PutRequest
+	20,  // 136: atoll.v1.PipelineRequest.delete:type_name -> atoll.v1.DeleteRequest
+	47,  // 137: atoll.v1.PipelineRequest.update:type_name -> atoll.v1.UpdateRequest
+	68,  // 138: atoll.v1.PipelineRequest.query:type_name -> atoll.v1.QueryRequest
+	93,  // 139: atoll.v1.PipelineRequest.more:type_name -> atoll.v1.PipelineRequest
+	2,   // 140: atoll.v1.PipelineResponse.get:type_name -> atoll.v1.GetResponse
+	19,  // 141: atoll.v1.PipelineResponse.put:type_name -> atoll.v1.PutResponse
+	21,  // 142: atoll.v1.PipelineResponse.delete:type_name -> atoll.v1.DeleteResponse
+	51,  // 143: atoll.v1.PipelineResponse.update:type_name -> atoll.v1.UpdateResponse
+	76,  // 144: atoll.v1.PipelineResponse.query:type_name -> atoll.v1.QueryResponse
+	105, // 145: atoll.v1.PipelineResponse.error:type_name -> atoll.v1.Error
+	94,  // 146: atoll.v1.PipelineResponse.more:type_name -> atoll.v1.PipelineResponse
+	1,   // 147: atoll.v1.KV.Get:input_type -> atoll.v1.GetRequest
+	18,  // 148: atoll.v1.KV.Put:input_type -> atoll.v1.PutRequest
+	20,  // 149: atoll.v1.KV.Delete:input_type -> atoll.v1.DeleteRequest
+	47,  // 150: atoll.v1.KV.Update:input_type -> atoll.v1.UpdateRequest
+	68,  // 151: atoll.v1.KV.Query:input_type -> atoll.v1.QueryRequest
+	77,  // 152: atoll.v1.KV.BatchGet:input_type -> atoll.v1.BatchGetRequest
+	81,  // 153: atoll.v1.KV.BatchWrite:input_type -> atoll.v1.BatchWriteRequest
+	85,  // 154: atoll.v1.KV.Scan:input_type -> atoll.v1.ScanRequest
+	88,  // 155: atoll.v1.KV.Watch:input_type -> atoll.v1.WatchRequest
+	93,  // 156: atoll.v1.KV.Pipeline:input_type -> atoll.v1.PipelineRequest
+	2,   // 157: atoll.v1.KV.Get:output_type -> atoll.v1.GetResponse
+	19,  // 158: atoll.v1.KV.Put:output_type -> atoll.v1.PutResponse
+	21,  // 159: atoll.v1.KV.Delete:output_type -> atoll.v1.DeleteResponse
+	51,  // 160: atoll.v1.KV.Update:output_type -> atoll.v1.UpdateResponse
+	76,  // 161: atoll.v1.KV.Query:output_type -> atoll.v1.QueryResponse
+	79,  // 162: atoll.v1.KV.BatchGet:output_type -> atoll.v1.BatchGetResponse
+	84,  // 163: atoll.v1.KV.BatchWrite:output_type -> atoll.v1.BatchWriteResponse
+	87,  // 164: atoll.v1.KV.Scan:output_type -> atoll.v1.ScanResponse
+	91,  // 165: atoll.v1.KV.Watch:output_type -> atoll.v1.WatchResponse
+	94,  // 166: atoll.v1.KV.Pipeline:output_type -> atoll.v1.PipelineResponse
+	157, // [157:167] is the sub-list for method output_type
+	147, // [147:157] is the sub-list for method input_type
+	147, // [147:147] is the sub-list for extension type_name
+	147, // [147:147] is the sub-list for extension extendee
+	0,   // [0:147] is the sub-list for field type_name
 }
 
 func init() { file_atoll_v1_kv_proto_init() }
@@ -4064,8 +7451,16 @@ func file_atoll_v1_kv_proto_init() {
 	file_atoll_v1_kv_proto_msgTypes[2].OneofWrappers = []any{
 		(*TypedValue_Counter)(nil),
 		(*TypedValue_Set)(nil),
+		(*TypedValue_Flag)(nil),
+		(*TypedValue_Extreme)(nil),
+		(*TypedValue_Siblings)(nil),
+		(*TypedValue_Bounded)(nil),
+		(*TypedValue_Map)(nil),
+		(*TypedValue_Zset)(nil),
+		(*TypedValue_Hll)(nil),
+		(*TypedValue_Timeline)(nil),
 	}
-	file_atoll_v1_kv_proto_msgTypes[9].OneofWrappers = []any{
+	file_atoll_v1_kv_proto_msgTypes[21].OneofWrappers = []any{
 		(*Op_CounterAdd)(nil),
 		(*Op_CounterSet)(nil),
 		(*Op_CounterReset)(nil),
@@ -4074,41 +7469,84 @@ func file_atoll_v1_kv_proto_init() {
 		(*Op_SetClear)(nil),
 		(*Op_Expire)(nil),
 		(*Op_Persist)(nil),
+		(*Op_FlagEnable)(nil),
+		(*Op_FlagDisable)(nil),
+		(*Op_Max)(nil),
+		(*Op_Min)(nil),
+		(*Op_MvrPut)(nil),
+		(*Op_BcounterInc)(nil),
+		(*Op_BcounterDec)(nil),
+		(*Op_BcounterTransfer)(nil),
+		(*Op_MapPut)(nil),
+		(*Op_MapRemove)(nil),
+		(*Op_ZsetAdd)(nil),
+		(*Op_ZsetIncr)(nil),
+		(*Op_ZsetRemove)(nil),
+		(*Op_HllAdd)(nil),
+		(*Op_TimelineAdd)(nil),
+		(*Op_TimelineTrim)(nil),
 	}
-	file_atoll_v1_kv_proto_msgTypes[19].OneofWrappers = []any{
+	file_atoll_v1_kv_proto_msgTypes[47].OneofWrappers = []any{
 		(*UpdateResult_Counter)(nil),
 		(*UpdateResult_Set)(nil),
+		(*UpdateResult_Extreme)(nil),
+		(*UpdateResult_Bounded)(nil),
+		(*UpdateResult_Map)(nil),
+		(*UpdateResult_Zset)(nil),
+		(*UpdateResult_Hll)(nil),
+		(*UpdateResult_Timeline)(nil),
 	}
-	file_atoll_v1_kv_proto_msgTypes[22].OneofWrappers = []any{
+	file_atoll_v1_kv_proto_msgTypes[51].OneofWrappers = []any{
 		(*QueryOp_Counter)(nil),
 		(*QueryOp_SetContains)(nil),
 		(*QueryOp_SetMembers)(nil),
 		(*QueryOp_SetSize)(nil),
+		(*QueryOp_Flag)(nil),
+		(*QueryOp_Extreme)(nil),
+		(*QueryOp_MvrSiblings)(nil),
+		(*QueryOp_Bcounter)(nil),
+		(*QueryOp_MapGet)(nil),
+		(*QueryOp_MapAll)(nil),
+		(*QueryOp_ZsetRange)(nil),
+		(*QueryOp_ZsetScore)(nil),
+		(*QueryOp_ZsetRank)(nil),
+		(*QueryOp_HllCount)(nil),
+		(*QueryOp_TimelineRange)(nil),
 	}
-	file_atoll_v1_kv_proto_msgTypes[28].OneofWrappers = []any{
+	file_atoll_v1_kv_proto_msgTypes[58].OneofWrappers = []any{}
+	file_atoll_v1_kv_proto_msgTypes[68].OneofWrappers = []any{
 		(*QueryResult_Counter)(nil),
 		(*QueryResult_SetContains)(nil),
 		(*QueryResult_SetMembers)(nil),
 		(*QueryResult_SetSize)(nil),
+		(*QueryResult_Flag)(nil),
+		(*QueryResult_Extreme)(nil),
+		(*QueryResult_Siblings)(nil),
+		(*QueryResult_Bounded)(nil),
+		(*QueryResult_Map)(nil),
+		(*QueryResult_ZsetRange)(nil),
+		(*QueryResult_ZsetPosition)(nil),
+		(*QueryResult_Hll)(nil),
+		(*QueryResult_Timeline)(nil),
 	}
-	file_atoll_v1_kv_proto_msgTypes[35].OneofWrappers = []any{
+	file_atoll_v1_kv_proto_msgTypes[79].OneofWrappers = []any{
 		(*Write_Put)(nil),
 		(*Write_Delete)(nil),
 		(*Write_Update)(nil),
 	}
-	file_atoll_v1_kv_proto_msgTypes[46].OneofWrappers = []any{
+	file_atoll_v1_kv_proto_msgTypes[90].OneofWrappers = []any{
 		(*WatchResponse_Event)(nil),
 		(*WatchResponse_Heartbeat)(nil),
 		(*WatchResponse_Resync)(nil),
 	}
-	file_atoll_v1_kv_proto_msgTypes[48].OneofWrappers = []any{
+	file_atoll_v1_kv_proto_msgTypes[92].OneofWrappers = []any{
 		(*PipelineRequest_Get)(nil),
 		(*PipelineRequest_Put)(nil),
 		(*PipelineRequest_Delete)(nil),
 		(*PipelineRequest_Update)(nil),
 		(*PipelineRequest_Query)(nil),
 	}
-	file_atoll_v1_kv_proto_msgTypes[49].OneofWrappers = []any{
+	file_atoll_v1_kv_proto_msgTypes[93].OneofWrappers = []any{
 		(*PipelineResponse_Get)(nil),
 		(*PipelineResponse_Put)(nil),
 		(*PipelineResponse_Delete)(nil),
@@ -4122,7 +7560,7 @@ func file_atoll_v1_kv_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_v1_kv_proto_rawDesc), len(file_atoll_v1_kv_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   50,
+			NumMessages:   97,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

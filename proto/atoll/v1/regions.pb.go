@@ -1299,6 +1299,7 @@ type ExplainedObject struct {
 	//	*ExplainedObject_Register
 	//	*ExplainedObject_Counter
 	//	*ExplainedObject_Set
+	//	*ExplainedObject_Parts
 	Detail        isExplainedObject_Detail `protobuf_oneof:"detail"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1382,6 +1383,15 @@ func (x *ExplainedObject) GetSet() *ExplainSet {
 	return nil
 }
 
+func (x *ExplainedObject) GetParts() *ExplainParts {
+	if x != nil {
+		if x, ok := x.Detail.(*ExplainedObject_Parts); ok {
+			return x.Parts
+		}
+	}
+	return nil
+}
+
 type isExplainedObject_Detail interface {
 	isExplainedObject_Detail()
 }
@@ -1398,11 +1408,145 @@ type ExplainedObject_Set struct {
 	Set *ExplainSet `protobuf:"bytes,5,opt,name=set,proto3,oneof"`
 }
 
+type ExplainedObject_Parts struct {
+	// Of every other type.
+	Parts *ExplainParts `protobuf:"bytes,6,opt,name=parts,proto3,oneof"`
+}
+
 func (*ExplainedObject_Register) isExplainedObject_Detail() {}
 
 func (*ExplainedObject_Counter) isExplainedObject_Detail() {}
 
 func (*ExplainedObject_Set) isExplainedObject_Detail() {}
+
+func (*ExplainedObject_Parts) isExplainedObject_Detail() {}
+
+// ExplainParts lists what a value is made of, at most 100 parts.
+type ExplainParts struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many there are.
+	Size          uint64         `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
+	Parts         []*ExplainPart `protobuf:"bytes,2,rep,name=parts,proto3" json:"parts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainParts) Reset() {
+	*x = ExplainParts{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainParts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainParts) ProtoMessage() {}
+
+func (x *ExplainParts) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainParts.ProtoReflect.Descriptor instead.
+func (*ExplainParts) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ExplainParts) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *ExplainParts) GetParts() []*ExplainPart {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+// ExplainPart is one part of a value: a sibling, a field, a member, an entry, or a region's share.
+type ExplainPart struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which part it is: a field's name, a member, a region.
+	Name []byte `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// What it contributes, for people.
+	Value string `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	// The events that keep it there.
+	Events []*Event `protobuf:"bytes,3,rep,name=events,proto3" json:"events,omitempty"`
+	// Whether it is not seen by readers: a tombstone, or dominated by another part.
+	Hidden        bool `protobuf:"varint,4,opt,name=hidden,proto3" json:"hidden,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainPart) Reset() {
+	*x = ExplainPart{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainPart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainPart) ProtoMessage() {}
+
+func (x *ExplainPart) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainPart.ProtoReflect.Descriptor instead.
+func (*ExplainPart) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ExplainPart) GetName() []byte {
+	if x != nil {
+		return x.Name
+	}
+	return nil
+}
+
+func (x *ExplainPart) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *ExplainPart) GetEvents() []*Event {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *ExplainPart) GetHidden() bool {
+	if x != nil {
+		return x.Hidden
+	}
+	return false
+}
 
 // ExplainResponse says what made a key's value in one region.
 type ExplainResponse struct {
@@ -1420,7 +1564,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[19]
+	mi := &file_atoll_v1_regions_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1432,7 +1576,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[19]
+	mi := &file_atoll_v1_regions_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1445,7 +1589,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{19}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ExplainResponse) GetRegion() string {
@@ -1584,14 +1728,23 @@ const file_atoll_v1_regions_proto_rawDesc = "" +
 	"\n" +
 	"ExplainSet\x12\x12\n" +
 	"\x04size\x18\x01 \x01(\x04R\x04size\x124\n" +
-	"\belements\x18\x02 \x03(\v2\x18.atoll.v1.ExplainElementR\belements\"\xf2\x01\n" +
+	"\belements\x18\x02 \x03(\v2\x18.atoll.v1.ExplainElementR\belements\"\xa2\x02\n" +
 	"\x0fExplainedObject\x12\"\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x0e.atoll.v1.TypeR\x04type\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x127\n" +
 	"\bregister\x18\x03 \x01(\v2\x19.atoll.v1.ExplainRegisterH\x00R\bregister\x124\n" +
 	"\acounter\x18\x04 \x01(\v2\x18.atoll.v1.ExplainCounterH\x00R\acounter\x12(\n" +
-	"\x03set\x18\x05 \x01(\v2\x14.atoll.v1.ExplainSetH\x00R\x03setB\b\n" +
-	"\x06detail\"\xd4\x01\n" +
+	"\x03set\x18\x05 \x01(\v2\x14.atoll.v1.ExplainSetH\x00R\x03set\x12.\n" +
+	"\x05parts\x18\x06 \x01(\v2\x16.atoll.v1.ExplainPartsH\x00R\x05partsB\b\n" +
+	"\x06detail\"O\n" +
+	"\fExplainParts\x12\x12\n" +
+	"\x04size\x18\x01 \x01(\x04R\x04size\x12+\n" +
+	"\x05parts\x18\x02 \x03(\v2\x15.atoll.v1.ExplainPartR\x05parts\"x\n" +
+	"\vExplainPart\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\fR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\x12'\n" +
+	"\x06events\x18\x03 \x03(\v2\x0f.atoll.v1.EventR\x06events\x12\x16\n" +
+	"\x06hidden\x18\x04 \x01(\bR\x06hidden\"\xd4\x01\n" +
 	"\x0fExplainResponse\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x123\n" +
@@ -1620,7 +1773,7 @@ func file_atoll_v1_regions_proto_rawDescGZIP() []byte {
 }
 
 var file_atoll_v1_regions_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_atoll_v1_regions_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_atoll_v1_regions_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_atoll_v1_regions_proto_goTypes = []any{
 	(RegionState)(0),            // 0: atoll.v1.RegionState
 	(*StatusRequest)(nil),       // 1: atoll.v1.StatusRequest
@@ -1642,51 +1795,56 @@ var file_atoll_v1_regions_proto_goTypes = []any{
 	(*ExplainElement)(nil),      // 17: atoll.v1.ExplainElement
 	(*ExplainSet)(nil),          // 18: atoll.v1.ExplainSet
 	(*ExplainedObject)(nil),     // 19: atoll.v1.ExplainedObject
-	(*ExplainResponse)(nil),     // 20: atoll.v1.ExplainResponse
-	(*durationpb.Duration)(nil), // 21: google.protobuf.Duration
-	(*Error)(nil),               // 22: atoll.v1.Error
-	(*ReadOptions)(nil),         // 23: atoll.v1.ReadOptions
-	(Type)(0),                   // 24: atoll.v1.Type
-	(*ReplyInfo)(nil),           // 25: atoll.v1.ReplyInfo
+	(*ExplainParts)(nil),        // 20: atoll.v1.ExplainParts
+	(*ExplainPart)(nil),         // 21: atoll.v1.ExplainPart
+	(*ExplainResponse)(nil),     // 22: atoll.v1.ExplainResponse
+	(*durationpb.Duration)(nil), // 23: google.protobuf.Duration
+	(*Error)(nil),               // 24: atoll.v1.Error
+	(*ReadOptions)(nil),         // 25: atoll.v1.ReadOptions
+	(Type)(0),                   // 26: atoll.v1.Type
+	(*ReplyInfo)(nil),           // 27: atoll.v1.ReplyInfo
 }
 var file_atoll_v1_regions_proto_depIdxs = []int32{
 	0,  // 0: atoll.v1.Region.state:type_name -> atoll.v1.RegionState
 	3,  // 1: atoll.v1.Region.nodes:type_name -> atoll.v1.Node
-	21, // 2: atoll.v1.Lag.time:type_name -> google.protobuf.Duration
+	23, // 2: atoll.v1.Lag.time:type_name -> google.protobuf.Duration
 	5,  // 3: atoll.v1.Flow.lag:type_name -> atoll.v1.Lag
-	21, // 4: atoll.v1.Flow.last_heard:type_name -> google.protobuf.Duration
+	23, // 4: atoll.v1.Flow.last_heard:type_name -> google.protobuf.Duration
 	4,  // 5: atoll.v1.PartitionStatus.vector:type_name -> atoll.v1.VectorEntry
-	22, // 6: atoll.v1.PartitionStatus.error:type_name -> atoll.v1.Error
+	24, // 6: atoll.v1.PartitionStatus.error:type_name -> atoll.v1.Error
 	2,  // 7: atoll.v1.StatusResponse.regions:type_name -> atoll.v1.Region
 	7,  // 8: atoll.v1.StatusResponse.partitions:type_name -> atoll.v1.PartitionStatus
 	6,  // 9: atoll.v1.StatusResponse.flows:type_name -> atoll.v1.Flow
-	23, // 10: atoll.v1.DigestRequest.options:type_name -> atoll.v1.ReadOptions
+	25, // 10: atoll.v1.DigestRequest.options:type_name -> atoll.v1.ReadOptions
 	4,  // 11: atoll.v1.PartitionDigest.vector:type_name -> atoll.v1.VectorEntry
-	22, // 12: atoll.v1.PartitionDigest.error:type_name -> atoll.v1.Error
+	24, // 12: atoll.v1.PartitionDigest.error:type_name -> atoll.v1.Error
 	10, // 13: atoll.v1.DigestResponse.partitions:type_name -> atoll.v1.PartitionDigest
 	13, // 14: atoll.v1.ExplainRegister.winner:type_name -> atoll.v1.Event
 	13, // 15: atoll.v1.ExplainCounterPart.last:type_name -> atoll.v1.Event
 	15, // 16: atoll.v1.ExplainCounter.parts:type_name -> atoll.v1.ExplainCounterPart
 	13, // 17: atoll.v1.ExplainElement.dots:type_name -> atoll.v1.Event
 	17, // 18: atoll.v1.ExplainSet.elements:type_name -> atoll.v1.ExplainElement
-	24, // 19: atoll.v1.ExplainedObject.type:type_name -> atoll.v1.Type
+	26, // 19: atoll.v1.ExplainedObject.type:type_name -> atoll.v1.Type
 	14, // 20: atoll.v1.ExplainedObject.register:type_name -> atoll.v1.ExplainRegister
 	16, // 21: atoll.v1.ExplainedObject.counter:type_name -> atoll.v1.ExplainCounter
 	18, // 22: atoll.v1.ExplainedObject.set:type_name -> atoll.v1.ExplainSet
-	19, // 23: atoll.v1.ExplainResponse.objects:type_name -> atoll.v1.ExplainedObject
-	4,  // 24: atoll.v1.ExplainResponse.vector:type_name -> atoll.v1.VectorEntry
-	25, // 25: atoll.v1.ExplainResponse.info:type_name -> atoll.v1.ReplyInfo
-	1,  // 26: atoll.v1.Regions.Status:input_type -> atoll.v1.StatusRequest
-	9,  // 27: atoll.v1.Regions.Digest:input_type -> atoll.v1.DigestRequest
-	12, // 28: atoll.v1.Regions.Explain:input_type -> atoll.v1.ExplainRequest
-	8,  // 29: atoll.v1.Regions.Status:output_type -> atoll.v1.StatusResponse
-	11, // 30: atoll.v1.Regions.Digest:output_type -> atoll.v1.DigestResponse
-	20, // 31: atoll.v1.Regions.Explain:output_type -> atoll.v1.ExplainResponse
-	29, // [29:32] is the sub-list for method output_type
-	26, // [26:29] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	20, // 23: atoll.v1.ExplainedObject.parts:type_name -> atoll.v1.ExplainParts
+	21, // 24: atoll.v1.ExplainParts.parts:type_name -> atoll.v1.ExplainPart
+	13, // 25: atoll.v1.ExplainPart.events:type_name -> atoll.v1.Event
+	19, // 26: atoll.v1.ExplainResponse.objects:type_name -> atoll.v1.ExplainedObject
+	4,  // 27: atoll.v1.ExplainResponse.vector:type_name -> atoll.v1.VectorEntry
+	27, // 28: atoll.v1.ExplainResponse.info:type_name -> atoll.v1.ReplyInfo
+	1,  // 29: atoll.v1.Regions.Status:input_type -> atoll.v1.StatusRequest
+	9,  // 30: atoll.v1.Regions.Digest:input_type -> atoll.v1.DigestRequest
+	12, // 31: atoll.v1.Regions.Explain:input_type -> atoll.v1.ExplainRequest
+	8,  // 32: atoll.v1.Regions.Status:output_type -> atoll.v1.StatusResponse
+	11, // 33: atoll.v1.Regions.Digest:output_type -> atoll.v1.DigestResponse
+	22, // 34: atoll.v1.Regions.Explain:output_type -> atoll.v1.ExplainResponse
+	32, // [32:35] is the sub-list for method output_type
+	29, // [29:32] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_atoll_v1_regions_proto_init() }
@@ -1700,6 +1858,7 @@ func file_atoll_v1_regions_proto_init() {
 		(*ExplainedObject_Register)(nil),
 		(*ExplainedObject_Counter)(nil),
 		(*ExplainedObject_Set)(nil),
+		(*ExplainedObject_Parts)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1707,7 +1866,7 @@ func file_atoll_v1_regions_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_v1_regions_proto_rawDesc), len(file_atoll_v1_regions_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   20,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -471,8 +471,15 @@ type Operation struct {
 	ConditionKind    uint32   `protobuf:"varint,9,opt,name=condition_kind,json=conditionKind,proto3" json:"condition_kind,omitempty"`
 	ConditionVersion string   `protobuf:"bytes,10,opt,name=condition_version,json=conditionVersion,proto3" json:"condition_version,omitempty"`
 	ConditionValue   []byte   `protobuf:"bytes,11,opt,name=condition_value,json=conditionValue,proto3" json:"condition_value,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Beside elements: what is to be put under each.
+	Values [][]byte `protobuf:"bytes,12,rep,name=values,proto3" json:"values,omitempty"`
+	Score  float64  `protobuf:"fixed64,13,opt,name=score,proto3" json:"score,omitempty"`
+	// The actor that gets something.
+	ToActor uint32 `protobuf:"varint,14,opt,name=to_actor,json=toActor,proto3" json:"to_actor,omitempty"`
+	// An instant that the operation names.
+	AtHlc         uint64 `protobuf:"varint,15,opt,name=at_hlc,json=atHlc,proto3" json:"at_hlc,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Operation) Reset() {
@@ -580,6 +587,34 @@ func (x *Operation) GetConditionValue() []byte {
 		return x.ConditionValue
 	}
 	return nil
+}
+
+func (x *Operation) GetValues() [][]byte {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+func (x *Operation) GetScore() float64 {
+	if x != nil {
+		return x.Score
+	}
+	return 0
+}
+
+func (x *Operation) GetToActor() uint32 {
+	if x != nil {
+		return x.ToActor
+	}
+	return 0
+}
+
+func (x *Operation) GetAtHlc() uint64 {
+	if x != nil {
+		return x.AtHlc
+	}
+	return 0
 }
 
 // MergeCommand applies deltas of another region and advances the version vector with them.
@@ -874,6 +909,7 @@ type Outcome struct {
 	Counter       int64                  `protobuf:"zigzag64,3,opt,name=counter,proto3" json:"counter,omitempty"`
 	Size          uint64                 `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`
 	Changed       uint64                 `protobuf:"varint,5,opt,name=changed,proto3" json:"changed,omitempty"`
+	Score         float64                `protobuf:"fixed64,6,opt,name=score,proto3" json:"score,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -939,6 +975,13 @@ func (x *Outcome) GetSize() uint64 {
 func (x *Outcome) GetChanged() uint64 {
 	if x != nil {
 		return x.Changed
+	}
+	return 0
+}
+
+func (x *Outcome) GetScore() float64 {
+	if x != nil {
+		return x.Score
 	}
 	return 0
 }
@@ -1096,7 +1139,7 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\">\n" +
 	"\rExpireCommand\x12\x17\n" +
 	"\acut_hlc\x18\x01 \x01(\x04R\x06cutHlc\x12\x14\n" +
-	"\x05limit\x18\x02 \x01(\rR\x05limit\"\xc9\x02\n" +
+	"\x05limit\x18\x02 \x01(\rR\x05limit\"\xa9\x03\n" +
 	"\tOperation\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x10\n" +
@@ -1110,7 +1153,11 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"\x0econdition_kind\x18\t \x01(\rR\rconditionKind\x12+\n" +
 	"\x11condition_version\x18\n" +
 	" \x01(\tR\x10conditionVersion\x12'\n" +
-	"\x0fcondition_value\x18\v \x01(\fR\x0econditionValue\"<\n" +
+	"\x0fcondition_value\x18\v \x01(\fR\x0econditionValue\x12\x16\n" +
+	"\x06values\x18\f \x03(\fR\x06values\x12\x14\n" +
+	"\x05score\x18\r \x01(\x01R\x05score\x12\x19\n" +
+	"\bto_actor\x18\x0e \x01(\rR\atoActor\x12\x15\n" +
+	"\x06at_hlc\x18\x0f \x01(\x04R\x05atHlc\"<\n" +
 	"\fMergeCommand\x12\x14\n" +
 	"\x05actor\x18\x01 \x01(\rR\x05actor\x12\x16\n" +
 	"\x06deltas\x18\x02 \x03(\fR\x06deltas\"f\n" +
@@ -1129,13 +1176,14 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"\x0fRememberedWrite\x12\x13\n" +
 	"\x05op_id\x18\x01 \x01(\tR\x04opId\x12 \n" +
 	"\vfingerprint\x18\x02 \x01(\x04R\vfingerprint\x121\n" +
-	"\boutcomes\x18\x03 \x03(\v2\x15.atoll.log.v1.OutcomeR\boutcomes\"\x85\x01\n" +
+	"\boutcomes\x18\x03 \x03(\v2\x15.atoll.log.v1.OutcomeR\boutcomes\"\x9b\x01\n" +
 	"\aOutcome\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x18\n" +
 	"\aexisted\x18\x02 \x01(\bR\aexisted\x12\x18\n" +
 	"\acounter\x18\x03 \x01(\x12R\acounter\x12\x12\n" +
 	"\x04size\x18\x04 \x01(\x04R\x04size\x12\x18\n" +
-	"\achanged\x18\x05 \x01(\x04R\achanged\"\x88\x03\n" +
+	"\achanged\x18\x05 \x01(\x04R\achanged\x12\x14\n" +
+	"\x05score\x18\x06 \x01(\x01R\x05score\"\x88\x03\n" +
 	"\fMachineState\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12$\n" +
