@@ -115,13 +115,7 @@ func appendDots(b []byte, dots []Dot) []byte {
 // DecodeAWSet reads what Append wrote.
 func DecodeAWSet(data []byte) (AWSet, error) {
 	r := codec.NewReader("set", data, codecVersion)
-	s := AWSet{elements: map[string]DotSet{}}
-	for _, d := range readDots(r) {
-		if s.context.Get(d.Actor) != 0 {
-			r.Fail("actor %d twice in the context", d.Actor)
-		}
-		s.context.Set(d.Actor, d.Seq)
-	}
+	s := AWSet{elements: map[string]DotSet{}, context: readContext(r)}
 	last := ""
 	for r.Len() > 0 {
 		element := string(r.Bytes(MaxElementBytes))

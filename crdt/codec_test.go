@@ -51,6 +51,7 @@ func goldenValues() (names []string, values map[string]encoder) {
 	s.Remove("pear")
 	s.Join(AWSet{map[string]DotSet{"apple": {{2, 2}}}, VersionVector{[]Dot{{2, 2}}}})
 	at := hlc.At(1_700_000_000_000, 5)
+	zset, orMap := goldenCounterZSet(), goldenORMap(at)
 	values = map[string]encoder{
 		"vector empty":             VersionVector{},
 		"vector":                   v,
@@ -65,27 +66,55 @@ func goldenValues() (names []string, values map[string]encoder) {
 		"counter partly reset":     partial,
 		"set empty":                AWSet{},
 		"set with concurrent adds": s,
+		"counterzset empty":        CounterZSet{},
+		"counterzset":              zset,
+		"ormap empty":              ORMap{},
+		"ormap":                    orMap,
+		"mvregister empty":         MVRegister{},
+		"mvregister deleted":       goldenMVRegister(false),
+		"mvregister siblings":      goldenMVRegister(true),
+		"ewflag empty":             EWFlag{},
+		"ewflag disabled":          goldenEWFlag(false),
+		"ewflag enabled twice":     goldenEWFlag(true),
 	}
 	names = []string{
 		"vector empty", "vector", "dots empty", "dots", "register", "register empty value", "register deleted", "register expires",
 		"counter empty", "counter", "counter partly reset", "set empty", "set with concurrent adds",
+		"counterzset empty", "counterzset", "ormap empty", "ormap",
+		"mvregister empty", "mvregister deleted", "mvregister siblings", "ewflag empty", "ewflag disabled", "ewflag enabled twice",
 	}
+	names = append(names, timedGolden(values)...)
+	addMaxRegisterGolden(&names, values)
+	addBoundedCounterGolden(&names, values)
 	return names, values
 }
 
+// decoders are by the first word of a golden value's name.
+var decoders = map[string]func([]byte) (encoder, error){
+	"vector":      decoder(DecodeVersionVector),
+	"dots":        decoder(DecodeDotSet),
+	"register":    decoder(DecodeLWWRegister),
+	"counter":     decoder(DecodeCounter),
+	"set":         decoder(DecodeAWSet),
+	"map":         decoder(DecodeLWWMap),
+	"zset":        decoder(DecodeZSet),
+	"timeline":    decoder(DecodeTimeline),
+	"max":         decoder(DecodeMaxRegister),
+	"min":         decoder(DecodeMinRegister),
+	"bounded":     decoder(DecodeBoundedCounter),
+	"mvregister":  decoder(DecodeMVRegister),
+	"ewflag":      decoder(DecodeEWFlag),
+	"ormap":       decoder(DecodeORMap),
+	"counterzset": decoder(DecodeCounterZSet),
+}
+
+func decoder[T encoder](decode func([]byte) (T, error)) func([]byte) (encoder, error) {
+	return func(data []byte) (encoder, error) { return decode(data) }
+}
+
 func decodeAny(name string, data []byte) (encoder, error) {
-	switch kind, _, _ := strings.Cut(name, " "); kind {
-	case "vector":
-		return DecodeVersionVector(data)
-	case "dots":
-		return DecodeDotSet(data)
-	case "register":
-		return DecodeLWWRegister(data)
-	case "counter":
-		return DecodeCounter(data)
-	default:
-		return DecodeAWSet(data)
-	}
+	kind, _, _ := strings.Cut(name, " ")
+	return decoders[kind](data)
 }
 
 func TestGoldenVectors(t *testing.T) {
@@ -195,8 +224,18 @@ func fuzzDecode[T encoder](f *testing.F, kind string, decode func([]byte) (T, er
 	})
 }
 
-func FuzzDecodeVersionVector(f *testing.F) { fuzzDecode(f, "vector", DecodeVersionVector) }
-func FuzzDecodeDotSet(f *testing.F)        { fuzzDecode(f, "dots", DecodeDotSet) }
-func FuzzDecodeLWWRegister(f *testing.F)   { fuzzDecode(f, "register", DecodeLWWRegister) }
-func FuzzDecodeCounter(f *testing.F)       { fuzzDecode(f, "counter", DecodeCounter) }
-func FuzzDecodeAWSet(f *testing.F)         { fuzzDecode(f, "set", DecodeAWSet) }
+func FuzzDecodeVersionVector(f *testing.F)  { fuzzDecode(f, "vector", DecodeVersionVector) }
+func FuzzDecodeDotSet(f *testing.F)         { fuzzDecode(f, "dots", DecodeDotSet) }
+func FuzzDecodeLWWRegister(f *testing.F)    { fuzzDecode(f, "register", DecodeLWWRegister) }
+func FuzzDecodeCounter(f *testing.F)        { fuzzDecode(f, "counter", DecodeCounter) }
+func FuzzDecodeAWSet(f *testing.F)          { fuzzDecode(f, "set", DecodeAWSet) }
+func FuzzDecodeLWWMap(f *testing.F)         { fuzzDecode(f, "map", DecodeLWWMap) }
+func FuzzDecodeZSet(f *testing.F)           { fuzzDecode(f, "zset", DecodeZSet) }
+func FuzzDecodeTimeline(f *testing.F)       { fuzzDecode(f, "timeline", DecodeTimeline) }
+func FuzzDecodeMaxRegister(f *testing.F)    { fuzzDecode(f, "max", DecodeMaxRegister) }
+func FuzzDecodeMinRegister(f *testing.F)    { fuzzDecode(f, "min", DecodeMinRegister) }
+func FuzzDecodeBoundedCounter(f *testing.F) { fuzzDecode(f, "bounded", DecodeBoundedCounter) }
+func FuzzDecodeCounterZSet(f *testing.F)    { fuzzDecode(f, "counterzset", DecodeCounterZSet) }
+func FuzzDecodeORMap(f *testing.F)          { fuzzDecode(f, "ormap", DecodeORMap) }
+func FuzzDecodeMVRegister(f *testing.F)     { fuzzDecode(f, "mvregister", DecodeMVRegister) }
+func FuzzDecodeEWFlag(f *testing.F)         { fuzzDecode(f, "ewflag", DecodeEWFlag) }

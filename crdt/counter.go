@@ -254,20 +254,25 @@ const (
 func (c Counter) Append(b []byte) []byte {
 	b = append(b, codecVersion)
 	for _, r := range c.rows {
-		var parts byte
-		if r.Entry.Seq != 0 {
-			parts |= rowEntry
-		}
-		if r.Base.Seq != 0 {
-			parts |= rowBase
-		}
-		b = append(binary.AppendUvarint(b, uint64(r.Actor)), parts)
-		if r.Entry.Seq != 0 {
-			b = appendSum(b, r.Entry.Gen, r.Entry.Seq, r.Entry.Sum)
-		}
-		if r.Base.Seq != 0 {
-			b = appendDot(appendSum(b, r.Base.Gen, r.Base.Seq, r.Base.Sum), r.Base.Reset)
-		}
+		b = appendRow(b, r)
+	}
+	return b
+}
+
+func appendRow(b []byte, r Row) []byte {
+	var parts byte
+	if r.Entry.Seq != 0 {
+		parts |= rowEntry
+	}
+	if r.Base.Seq != 0 {
+		parts |= rowBase
+	}
+	b = append(binary.AppendUvarint(b, uint64(r.Actor)), parts)
+	if r.Entry.Seq != 0 {
+		b = appendSum(b, r.Entry.Gen, r.Entry.Seq, r.Entry.Sum)
+	}
+	if r.Base.Seq != 0 {
+		b = appendDot(appendSum(b, r.Base.Gen, r.Base.Seq, r.Base.Sum), r.Base.Reset)
 	}
 	return b
 }
@@ -281,16 +286,43 @@ func DecodeCounter(data []byte) (Counter, error) {
 	r := codec.NewReader("counter", data, codecVersion)
 	var c Counter
 	for r.Len() > 0 {
-		row := readRow(r)
-		if n := len(c.rows); n > 0 && c.rows[n-1].Actor >= row.Actor {
-			r.Fail("actors out of order")
-		}
-		c.rows = append(c.rows, row)
+		c.rows = readNextRow(r, c.rows)
 	}
 	if err := r.Done(); err != nil {
 		return Counter{}, err
 	}
 	return c, nil
+}
+
+// readNextRow reads a row and appends it to those before it.
+func readNextRow(r *codec.Reader, rows []Row) []Row {
+	row := readRow(r)
+	if n := len(rows); n > 0 && rows[n-1].Actor >= row.Actor {
+		r.Fail("actors out of order")
+	}
+	return append(rows, row)
+}
+
+// readCountedRows reads rows with their number before them; there is at least one.
+func readCountedRows(r *codec.Reader) []Row {
+	const rowBytes = 5 // the shortest row
+	n := r.Count(rowBytes)
+	if n == 0 {
+		r.Fail("counter without rows")
+	}
+	var rows []Row
+	for range n {
+		rows = readNextRow(r, rows)
+	}
+	return rows
+}
+
+func appendCountedRows(b []byte, rows []Row) []byte {
+	b = binary.AppendUvarint(b, uint64(len(rows)))
+	for _, r := range rows {
+		b = appendRow(b, r)
+	}
+	return b
 }
 
 func readRow(r *codec.Reader) Row {

@@ -5,6 +5,9 @@
 //   - LWWRegister: the write with the largest (time, actor) wins; concurrent writes lose.
 //   - Counter: the sum of all additions that no reset has observed.
 //   - AWSet: the elements of which some add was not observed by a later add, remove or clear.
+//   - LWWMap: fields, each decided by the last put, remove or delete of all by (time, actor).
+//   - ZSet: an LWWMap from members to scores, in order of (score, member).
+//   - Timeline: entries in order of time that only a trim takes away.
 //
 // # Context
 //
@@ -29,8 +32,8 @@
 //
 // # Files
 //
-// dot.go and vector.go are the context, register.go, counter.go and awset.go the types. Package
-// crdt/replica keeps them in a partition's storage.
+// dot.go and vector.go are the context, the other files are named after the types in them.
+// Package crdt/replica keeps registers, counters and sets in a partition's storage.
 //
 // # Sources
 //

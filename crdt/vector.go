@@ -103,3 +103,14 @@ func DecodeVersionVector(data []byte) (VersionVector, error) {
 	}
 	return v, nil
 }
+
+// readContext reads a counted list of dots, one per actor, as the causal context of a whole state.
+func readContext(r *codec.Reader) VersionVector {
+	dots := readDots(r)
+	for i := 1; i < len(dots); i++ {
+		if dots[i].Actor == dots[i-1].Actor {
+			r.Fail("actor %d twice in the context", dots[i].Actor)
+		}
+	}
+	return VersionVector{dots}
+}
