@@ -1,6 +1,8 @@
 package client
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
@@ -14,20 +16,34 @@ const (
 	TypeRegister = Type(atollv1.Type_TYPE_LWW_REGISTER)
 	TypeCounter  = Type(atollv1.Type_TYPE_COUNTER)
 	TypeSet      = Type(atollv1.Type_TYPE_AW_SET)
+
+	TypeMVRegister     = Type(atollv1.Type_TYPE_MV_REGISTER)
+	TypeBoundedCounter = Type(atollv1.Type_TYPE_BOUNDED_COUNTER)
+	TypeFlag           = Type(atollv1.Type_TYPE_EW_FLAG)
+	TypeMax            = Type(atollv1.Type_TYPE_MAX_REGISTER)
+	TypeMin            = Type(atollv1.Type_TYPE_MIN_REGISTER)
+	TypeMap            = Type(atollv1.Type_TYPE_LWW_MAP)
+	TypeZSet           = Type(atollv1.Type_TYPE_ZSET)
+	TypeCounterZSet    = Type(atollv1.Type_TYPE_COUNTER_ZSET)
+	TypeHLL            = Type(atollv1.Type_TYPE_HLL)
+	TypeTimeline       = Type(atollv1.Type_TYPE_TIMELINE)
 )
 
-// String returns "register", "counter", "set", or "unknown".
+var typeNames = map[Type]string{
+	TypeRegister: "register", TypeCounter: "counter", TypeSet: "set", TypeMVRegister: "mvregister",
+	TypeBoundedCounter: "bcounter", TypeFlag: "flag", TypeMax: "max", TypeMin: "min", TypeMap: "map",
+	TypeZSet: "zset", TypeCounterZSet: "countzset", TypeHLL: "hll", TypeTimeline: "timeline",
+}
+
+// Types returns the types that there are, ascending.
+func Types() []Type { return slices.Sorted(maps.Keys(typeNames)) }
+
+// String returns a type's name, such as "register", "counter" or "set", or "unknown".
 func (t Type) String() string {
-	switch t {
-	case TypeRegister:
-		return "register"
-	case TypeCounter:
-		return "counter"
-	case TypeSet:
-		return "set"
-	default:
-		return "unknown"
+	if name, ok := typeNames[t]; ok {
+		return name
 	}
+	return "unknown"
 }
 
 // Value is the value of a key.

@@ -113,6 +113,8 @@ func explainRows(region string, r *atollv1.ExplainResponse) [][]string {
 			rows = append(rows, counterRows(region, d.Counter)...)
 		case *atollv1.ExplainedObject_Set:
 			rows = append(rows, setRows(region, d.Set)...)
+		case *atollv1.ExplainedObject_Parts:
+			rows = append(rows, partRows(region, client.Type(o.GetType()).String(), d.Parts)...)
 		}
 	}
 	return rows
@@ -144,16 +146,44 @@ func counterRows(region string, c *atollv1.ExplainCounter) [][]string {
 func setRows(region string, s *atollv1.ExplainSet) [][]string {
 	rows := [][]string{{region, "set", fmt.Sprintf("%d members", s.GetSize()), "", ""}}
 	for _, e := range s.GetElements() {
-		var dots []string
-		for _, d := range e.GetDots() {
-			dots = append(dots, event(d))
-		}
-		rows = append(rows, []string{"", "", "  " + printable(e.GetElement(), 60), strings.Join(dots, " "), ""})
+		rows = append(rows, []string{"", "", "  " + printable(e.GetElement(), 60), events(e.GetDots()), ""})
 	}
 	if more := s.GetSize() - uint64(len(s.GetElements())); more > 0 {
 		rows = append(rows, []string{"", "", fmt.Sprintf("  and %d more", more), "", ""})
 	}
 	return rows
+}
+
+// partRows shows the parts of any other value; what readers do not see is in brackets.
+func partRows(region, kind string, p *atollv1.ExplainParts) [][]string {
+	rows := [][]string{{region, kind, fmt.Sprintf("%d parts", p.GetSize()), "", ""}}
+	for _, part := range p.GetParts() {
+		text := part.GetValue()
+		if len(part.GetName()) > 0 {
+			text = printable(part.GetName(), 60) + ": " + text
+		}
+		if part.GetHidden() {
+			text = "[" + text + "]"
+		}
+		at := ""
+		if events := part.GetEvents(); len(events) > 0 {
+			at = hlcText(events[0].GetHlc())
+		}
+		rows = append(rows, []string{"", "", "  " + text, events(part.GetEvents()), at})
+	}
+	if more := p.GetSize() - uint64(len(p.GetParts())); more > 0 {
+		rows = append(rows, []string{"", "", fmt.Sprintf("  and %d more", more), "", ""})
+	}
+	return rows
+}
+
+// events names events in their order.
+func events(all []*atollv1.Event) string {
+	names := make([]string, len(all))
+	for i, e := range all {
+		names[i] = event(e)
+	}
+	return strings.Join(names, " ")
 }
 
 func event(e *atollv1.Event) string {
@@ -215,6 +245,12 @@ func essence(r *atollv1.ExplainResponse) string {
 				}
 				slices.SortFunc(dots, cmp.Compare)
 				lines = append(lines, fmt.Sprint("element ", hex.EncodeToString(e.GetElement()), dots))
+			}
+		case *atollv1.ExplainedObject_Parts:
+			for _, p := range d.Parts.GetParts() {
+				if !p.GetHidden() {
+					lines = append(lines, fmt.Sprint(o.GetType(), " ", hex.EncodeToString(p.GetName()), p.GetValue(), events(p.GetEvents())))
+				}
 			}
 		}
 	}

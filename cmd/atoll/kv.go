@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -209,11 +211,11 @@ func newDel(a *app) *cobra.Command {
 			}
 			opts = append(opts, durable...)
 			if typ != "" {
-				t, ok := map[string]client.Type{"register": client.TypeRegister, "counter": client.TypeCounter, "set": client.TypeSet}[typ]
-				if !ok {
-					return usagef("unknown type %q: want register, counter or set", typ)
+				i := slices.Index(typeNames(), typ)
+				if i < 0 {
+					return usagef("unknown type %q: want one of %s", typ, strings.Join(typeNames(), ", "))
 				}
-				opts = append(opts, client.OfType(t))
+				opts = append(opts, client.OfType(client.Types()[i]))
 			}
 			kv, err := a.client(cmd.Context())
 			if err != nil {
@@ -238,7 +240,16 @@ func newDel(a *app) *cobra.Command {
 	}
 	cond.flags(c)
 	w.flags(c)
-	c.Flags().StringVar(&typ, "type", "", "remove only this type: register, counter or set")
-	noError(c.RegisterFlagCompletionFunc("type", cobra.FixedCompletions([]string{"register", "counter", "set"}, cobra.ShellCompDirectiveNoFileComp)))
+	c.Flags().StringVar(&typ, "type", "", "remove only this type: register, counter, set, …")
+	noError(c.RegisterFlagCompletionFunc("type", cobra.FixedCompletions(typeNames(), cobra.ShellCompDirectiveNoFileComp)))
 	return c
+}
+
+// typeNames returns the names of client.Types.
+func typeNames() []string {
+	var names []string
+	for _, t := range client.Types() {
+		names = append(names, t.String())
+	}
+	return names
 }

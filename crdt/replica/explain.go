@@ -4,9 +4,10 @@ import (
 	"fmt"
 
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/hlc"
 )
 
-// explainElements is how many elements of a set Explain lists.
+// explainElements is how many elements or parts Explain lists.
 const explainElements = 100
 
 // Explained is one typed object under a key: what its value is made of.
@@ -21,6 +22,20 @@ type Explained struct {
 	// Size is a set's number of elements, Elements the first hundred of them.
 	Size     uint64
 	Elements []ExplainedElement
+	// Parts are what any other value is made of, the first hundred of Size.
+	Parts []ExplainedPart
+}
+
+// ExplainedPart is one part of a value: a sibling, a field, a member, an entry, or a region's share.
+type ExplainedPart struct {
+	Name []byte
+	// Value says for people what the part contributes.
+	Value string
+	// Dots are the events that keep it there, and Time when it was written, 0 where that is not kept.
+	Dots crdt.DotSet
+	Time hlc.Time
+	// Hidden means that readers do not see it: a tombstone, or dominated by another part.
+	Hidden bool
 }
 
 // ExplainedElement is an element of a set with the adds that keep it there.

@@ -161,6 +161,18 @@ func (s *Server) explainedObject(e *replica.Explained) *atollv1.ExplainedObject 
 			})
 		}
 		o.Detail = &atollv1.ExplainedObject_Counter{Counter: counter}
+	case e.Type != crdt.TypeAWSet:
+		parts := &atollv1.ExplainParts{Size: e.Size}
+		for _, p := range e.Parts {
+			out := &atollv1.ExplainPart{Name: p.Name, Value: p.Value, Hidden: p.Hidden}
+			for _, dot := range p.Dots {
+				event := s.event(dot)
+				event.Hlc = uint64(p.Time)
+				out.Events = append(out.Events, event)
+			}
+			parts.Parts = append(parts.Parts, out)
+		}
+		o.Detail = &atollv1.ExplainedObject_Parts{Parts: parts}
 	default:
 		set := &atollv1.ExplainSet{Size: e.Size}
 		for _, element := range e.Elements {
