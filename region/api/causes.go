@@ -42,6 +42,10 @@ var causes = [...]cause{
 	{as[*replica.WrongTypeError], wrongType},
 	{as[*replica.ConditionError], conditionFailed},
 	{is(crdt.ErrCounterOverflow), always(reasonInvalidArgument, "the counter would leave the range of a signed 64-bit integer", "field", "op", "limit", "int64")},
+	{as[*crdt.InsufficientRightsError], insufficientRights},
+	{is(crdt.ErrAmount), always(reasonInvalidArgument, "an amount must be more than 0", "field", "op")},
+	{is(crdt.ErrScoreNotANumber), always(reasonInvalidArgument, "a score must be a number", "field", "op")},
+	{is(crdt.ErrBadPath), always(reasonInvalidArgument, "a path has 1 to 4 names of 1 to 255 bytes", "field", "op")},
 	{is(replica.ErrTooManyElements), always(reasonQuotaExceeded, "the set would have too many elements; split it over several keys", "limit", strconv.Itoa(replica.MaxSetElements))},
 	{is(replica.ErrInvalidOperation), always(reasonInvalidArgument, "the operation is not one that its type or its limits allow", "field", "op")},
 
@@ -158,6 +162,12 @@ func wrongType(err error) *failure {
 
 func wrongTypeFound(found crdt.Type) *failure {
 	return fail(reasonWrongType, "the key holds a "+found.String()+"; delete it first, or use another key", "type_found", found.String())
+}
+
+func insufficientRights(err error) *failure {
+	e, _ := errors.AsType[*crdt.InsufficientRightsError](err)
+	return fail(reasonInsufficientRights, "this region does not hold the rights to take so much; have another region transfer some, or ask it",
+		"have", strconv.FormatInt(e.Have, 10))
 }
 
 func conditionFailed(err error) *failure {

@@ -21,30 +21,31 @@ const errorDomain = "atoll"
 type reason string
 
 const (
-	reasonInvalidKey      reason = "INVALID_KEY"
-	reasonValueTooLarge   reason = "VALUE_TOO_LARGE"
-	reasonBatchTooLarge   reason = "BATCH_TOO_LARGE"
-	reasonInvalidArgument reason = "INVALID_ARGUMENT"
-	reasonUnimplemented   reason = "UNIMPLEMENTED"
-	reasonWrongType       reason = "WRONG_TYPE"
-	reasonAlreadyExists   reason = "ALREADY_EXISTS"
-	reasonVersionMismatch reason = "VERSION_MISMATCH"
-	reasonValueMismatch   reason = "VALUE_MISMATCH"
-	reasonNotPresent      reason = "NOT_PRESENT"
-	reasonNotOwner        reason = "NOT_OWNER"
-	reasonNoLeader        reason = "NO_LEADER"
-	reasonNoQuorum        reason = "NO_QUORUM"
-	reasonStale           reason = "STALE"
-	reasonShuttingDown    reason = "SHUTTING_DOWN"
-	reasonOutcomeUnknown  reason = "OUTCOME_UNKNOWN"
-	reasonDeadline        reason = "DEADLINE"
-	reasonOverloaded      reason = "OVERLOADED"
-	reasonQuotaExceeded   reason = "QUOTA_EXCEEDED"
-	reasonDiskFull        reason = "DISK_FULL"
-	reasonTooManyWatchers reason = "TOO_MANY_WATCHERS"
-	reasonClockUnsafe     reason = "CLOCK_UNSAFE"
-	reasonCorrupt         reason = "CORRUPT"
-	reasonInternal        reason = "INTERNAL"
+	reasonInvalidKey         reason = "INVALID_KEY"
+	reasonValueTooLarge      reason = "VALUE_TOO_LARGE"
+	reasonBatchTooLarge      reason = "BATCH_TOO_LARGE"
+	reasonInvalidArgument    reason = "INVALID_ARGUMENT"
+	reasonUnimplemented      reason = "UNIMPLEMENTED"
+	reasonWrongType          reason = "WRONG_TYPE"
+	reasonAlreadyExists      reason = "ALREADY_EXISTS"
+	reasonVersionMismatch    reason = "VERSION_MISMATCH"
+	reasonValueMismatch      reason = "VALUE_MISMATCH"
+	reasonNotPresent         reason = "NOT_PRESENT"
+	reasonInsufficientRights reason = "INSUFFICIENT_RIGHTS"
+	reasonNotOwner           reason = "NOT_OWNER"
+	reasonNoLeader           reason = "NO_LEADER"
+	reasonNoQuorum           reason = "NO_QUORUM"
+	reasonStale              reason = "STALE"
+	reasonShuttingDown       reason = "SHUTTING_DOWN"
+	reasonOutcomeUnknown     reason = "OUTCOME_UNKNOWN"
+	reasonDeadline           reason = "DEADLINE"
+	reasonOverloaded         reason = "OVERLOADED"
+	reasonQuotaExceeded      reason = "QUOTA_EXCEEDED"
+	reasonDiskFull           reason = "DISK_FULL"
+	reasonTooManyWatchers    reason = "TOO_MANY_WATCHERS"
+	reasonClockUnsafe        reason = "CLOCK_UNSAFE"
+	reasonCorrupt            reason = "CORRUPT"
+	reasonInternal           reason = "INTERNAL"
 )
 
 // outcome is what became of a write that failed.
@@ -76,6 +77,7 @@ var table = [...]row{
 	{reasonVersionMismatch, connect.CodeFailedPrecondition, notDone, 0},
 	{reasonValueMismatch, connect.CodeFailedPrecondition, notDone, 0},
 	{reasonNotPresent, connect.CodeFailedPrecondition, notDone, 0},
+	{reasonInsufficientRights, connect.CodeFailedPrecondition, notDone, 0},
 	{reasonNotOwner, connect.CodeFailedPrecondition, notDone, 50 * time.Millisecond},
 	{reasonNoLeader, connect.CodeUnavailable, notDone, 200 * time.Millisecond},
 	{reasonNoQuorum, connect.CodeUnavailable, notDone, 200 * time.Millisecond},

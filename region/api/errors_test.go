@@ -55,8 +55,12 @@ var samples = map[string]struct {
 	"replica.GapError":            {&replica.GapError{}, reasonInternal, client.ErrInternal},
 	"replica.BadDeltaError":       {&replica.BadDeltaError{}, reasonInternal, client.ErrInternal},
 
-	"crdt.ErrCounterOverflow": {opError(fmt.Errorf("add: %w", crdt.ErrCounterOverflow)), reasonInvalidArgument, client.ErrInvalidArgument},
-	"crdt.ErrCorrupt":         {fmt.Errorf("read: %w", crdt.ErrCorrupt), reasonCorrupt, client.ErrCorrupt},
+	"crdt.ErrCounterOverflow":      {opError(fmt.Errorf("add: %w", crdt.ErrCounterOverflow)), reasonInvalidArgument, client.ErrInvalidArgument},
+	"crdt.ErrAmount":               {opError(crdt.ErrAmount), reasonInvalidArgument, client.ErrInvalidArgument},
+	"crdt.ErrScoreNotANumber":      {opError(crdt.ErrScoreNotANumber), reasonInvalidArgument, client.ErrInvalidArgument},
+	"crdt.ErrBadPath":              {opError(crdt.ErrBadPath), reasonInvalidArgument, client.ErrInvalidArgument},
+	"crdt.InsufficientRightsError": {opError(&crdt.InsufficientRightsError{Have: 3}), reasonInsufficientRights, client.ErrInsufficientRights},
+	"crdt.ErrCorrupt":              {fmt.Errorf("read: %w", crdt.ErrCorrupt), reasonCorrupt, client.ErrCorrupt},
 
 	"crdt.DecodeError":         {&crdt.DecodeError{What: "delta"}, reasonCorrupt, client.ErrCorrupt},
 	"crdt.UnknownVersionError": {&crdt.UnknownVersionError{What: "delta"}, reasonCorrupt, client.ErrCorrupt},
