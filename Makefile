@@ -84,6 +84,10 @@ $(CITIES):
 chaos: build cities ## Kill nodes of nine processes during an import, check that nothing is lost; ARGS="--scenario netsplit"
 	go run ./sim/chaos --atoll bin/atoll --cities $(CITIES) $(ARGS)
 
+.PHONY: mutants
+mutants: ## Make deliberate errors in the merging of values, one at a time, and see which test notices (some minutes)
+	go run ./sim/mutants $(ARGS)
+
 .PHONY: bench
 bench: ## Measure against three etcd members and three NATS servers (about 8 minutes); ARGS="-work put,get -clients 1,64"
 	@# Built and then run: go run does not pass on a signal to end, and would leave the servers behind.

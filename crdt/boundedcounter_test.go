@@ -40,8 +40,8 @@ func boundedSpec(events []boundedEvent, seen map[Dot]bool, a Actor) (rights, val
 // boundedOperation does what a replica drew: it adds, takes or gives up to 5. It returns what the
 // operation wanted and the change.
 func boundedOperation(t *rapid.T, c *BoundedCounter, d Dot) (e boundedEvent, delta BoundedCounter, err error) {
-	n := 1 + int64(evenly(5).Draw(t, "n"))
-	switch evenly(3).Draw(t, "operation") {
+	n := 1 + int64(between(0, 4).Draw(t, "n"))
+	switch between(0, 2).Draw(t, "operation") {
 	case 0:
 		delta, err = c.Inc(d, n)
 		return boundedEvent{dot: d, amount: n}, delta, err
@@ -49,7 +49,7 @@ func boundedOperation(t *rapid.T, c *BoundedCounter, d Dot) (e boundedEvent, del
 		delta, err = c.Dec(d, n)
 		return boundedEvent{dot: d, amount: -n}, delta, err
 	default:
-		to := Actor(1 + evenly(3).Draw(t, "to"))
+		to := Actor(1 + between(0, 2).Draw(t, "to"))
 		delta, err = c.Transfer(d, n, to)
 		return boundedEvent{dot: d, amount: -n, to: to}, delta, err
 	}
@@ -60,10 +60,10 @@ func TestBoundedCounter(t *testing.T) {
 		r, events := newRun(), []boundedEvent(nil)
 		var replicas [3]BoundedCounter
 		states := []BoundedCounter{{}}
-		for range 1 + evenly(40).Draw(t, "steps") {
-			i := evenly(3).Draw(t, "replica")
+		for range 1 + between(0, 39).Draw(t, "steps") {
+			i := between(0, 2).Draw(t, "replica")
 			c := &replicas[i]
-			if from := evenly(7).Draw(t, "from"); from < 3 {
+			if from := between(0, 6).Draw(t, "from"); from < 3 {
 				c.Join(replicas[from])
 				r.pull(i, from)
 			} else {
@@ -121,10 +121,10 @@ func TestBoundedCounterAnyOrder(t *testing.T) {
 		var seq [3]uint64
 		var all BoundedCounter
 		deltas := []BoundedCounter{{}}
-		for range 1 + evenly(50).Draw(t, "steps") {
-			i := evenly(3).Draw(t, "replica")
+		for range 1 + between(0, 49).Draw(t, "steps") {
+			i := between(0, 2).Draw(t, "replica")
 			if rapid.Bool().Draw(t, "deliver") {
-				replicas[i].Join(deltas[evenly(len(deltas)).Draw(t, "delta")])
+				replicas[i].Join(deltas[between(0, len(deltas)-1).Draw(t, "delta")])
 			} else if _, delta, err := boundedOperation(t, &replicas[i], Dot{Actor(i + 1), seq[i] + 1}); err == nil {
 				seq[i]++
 				deltas = append(deltas, delta)

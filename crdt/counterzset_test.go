@@ -40,7 +40,7 @@ func counterZSetSpec(events []zsetEvent, seen map[Dot]bool) []CountedMember {
 
 func drawZSetEvent(t *rapid.T, d Dot, before map[Dot]bool) zsetEvent {
 	e := zsetEvent{counterEvent{dot: d, before: before}, rapid.SampledFrom(zsetMembers).Draw(t, "member")}
-	kind := rapid.IntRange(0, 9).Draw(t, "kind")
+	kind := between(0, 9).Draw(t, "kind")
 	e.adds, e.resets = kind < 7, kind >= 4
 	if e.adds {
 		e.amount = rapid.Int64Range(-3, 3).Draw(t, "x")
@@ -79,10 +79,10 @@ func TestCounterZSet(t *testing.T) {
 		r, events := newRun(), []zsetEvent(nil)
 		var replicas [3]CounterZSet
 		states := []CounterZSet{{}}
-		for range rapid.IntRange(5, 40).Draw(t, "steps") {
-			i := rapid.IntRange(0, 2).Draw(t, "replica")
+		for range between(5, 40).Draw(t, "steps") {
+			i := between(0, 2).Draw(t, "replica")
 			s := &replicas[i]
-			if from := rapid.IntRange(-3, 2).Draw(t, "from"); from >= 0 {
+			if from := between(-3, 2).Draw(t, "from"); from >= 0 {
 				s.Join(replicas[from])
 				r.pull(i, from)
 			} else {
@@ -133,10 +133,10 @@ func TestCounterZSetCompact(t *testing.T) {
 		r, events, deltas := newRun(), []zsetEvent(nil), []CounterZSet(nil)
 		var replicas [3]CounterZSet
 		var vectors [3]VersionVector
-		for range rapid.IntRange(5, 40).Draw(t, "steps") {
-			i := rapid.IntRange(0, 2).Draw(t, "replica")
+		for range between(5, 40).Draw(t, "steps") {
+			i := between(0, 2).Draw(t, "replica")
 			s := &replicas[i]
-			if from := rapid.IntRange(-3, 2).Draw(t, "from"); from >= 0 {
+			if from := between(-3, 2).Draw(t, "from"); from >= 0 {
 				for n, e := range events {
 					if r.seen[from][e.dot] && !r.seen[i][e.dot] {
 						s.Join(deltas[n])

@@ -42,11 +42,11 @@ func TestEWFlag(t *testing.T) {
 		r, events := newRun(), []flagEvent(nil)
 		var replicas [3]EWFlag
 		states := []EWFlag{{}}
-		for range rapid.IntRange(1, 25).Draw(t, "steps") {
-			i := rapid.IntRange(0, 2).Draw(t, "replica")
+		for range between(1, 25).Draw(t, "steps") {
+			i := between(0, 2).Draw(t, "replica")
 			f := &replicas[i]
 			old := f.Clone()
-			switch from := rapid.IntRange(-3, 2).Draw(t, "from"); {
+			switch from := between(-3, 2).Draw(t, "from"); {
 			case from >= 0:
 				f.Join(replicas[from])
 				r.pull(i, from)

@@ -42,7 +42,7 @@ var mapFields = []string{"a", "b", "c"}
 // drawMapEvent draws an event: mostly puts, some removes, few deletes.
 func drawMapEvent[V any](t *rapid.T, at hlc.Time, d Dot, value *rapid.Generator[V]) mapEvent[V] {
 	e := mapEvent[V]{dot: d, at: at}
-	switch kind := rapid.IntRange(0, 7).Draw(t, "kind"); {
+	switch kind := between(0, 7).Draw(t, "kind"); {
 	case kind < 5:
 		e.puts, e.value = true, value.Draw(t, "value")
 		fallthrough

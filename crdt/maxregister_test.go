@@ -79,27 +79,12 @@ type extremumRun[T encoder] struct {
 func TestMaxRegister(t *testing.T) { rapid.Check(t, maxExtremum.check) }
 func TestMinRegister(t *testing.T) { rapid.Check(t, minExtremum.check) }
 
-// evenly draws from 0 to n-1, at most 64 numbers, with about equal chances. Rapid's own ranges prefer
-// small numbers, with which one replica does nearly all and hardly any history has what matters here.
-func evenly(n int) *rapid.Generator[int] {
-	return rapid.Custom(func(t *rapid.T) int {
-		x := 0
-		for range 6 {
-			x *= 2
-			if rapid.Bool().Draw(t, "bit") {
-				x++
-			}
-		}
-		return x % n
-	})
-}
-
 func (x extremum[T]) check(t *rapid.T) {
 	var zero T
 	r := &extremumRun[T]{run: newRun(), extremum: x, states: []T{zero}}
-	for range 1 + 5*evenly(60).Draw(t, "steps") {
-		i := evenly(3).Draw(t, "replica")
-		switch from := evenly(7).Draw(t, "from"); {
+	for range 1 + 5*between(0, 59).Draw(t, "steps") {
+		i := between(0, 2).Draw(t, "replica")
+		switch from := between(0, 6).Draw(t, "from"); {
 		case from < 3:
 			r.pull(i, from)
 		case from < 4:
@@ -125,13 +110,13 @@ func (r *extremumRun[T]) pull(to, from int) {
 // now returns the instant of a replica's next event: after all that it has seen, and often the same
 // as that of another replica's.
 func (r *extremumRun[T]) now(t *rapid.T, i int) moment {
-	at := slices.Max(r.reached[i][:]) + hlc.Time(1+evenly(3).Draw(t, "step"))
+	at := slices.Max(r.reached[i][:]) + hlc.Time(1+between(0, 2).Draw(t, "step"))
 	r.reached[i][i] = at
 	return moment{at, Actor(i + 1)}
 }
 
 func (r *extremumRun[T]) write(t *rapid.T, i int) {
-	v, at := int64(evenly(20).Draw(t, "value"))-9, r.now(t, i)
+	v, at := int64(between(0, 19).Draw(t, "value"))-9, r.now(t, i)
 	best, present := r.spec(r.events, r.seen[i])
 	old := r.clone(r.replicas[i])
 	delta, changed := r.extremum.write(&r.replicas[i], at.time, at.actor, v)

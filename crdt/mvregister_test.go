@@ -59,16 +59,16 @@ func TestMVRegister(t *testing.T) {
 		var replicas [3]MVRegister
 		var clock [3]hlc.Time // of each replica, which may run behind what it has seen
 		states := []MVRegister{{}}
-		for range rapid.IntRange(1, 25).Draw(t, "steps") {
-			i := rapid.IntRange(0, 2).Draw(t, "replica")
+		for range between(1, 25).Draw(t, "steps") {
+			i := between(0, 2).Draw(t, "replica")
 			reg := &replicas[i]
 			old := reg.Clone()
-			switch from := rapid.IntRange(-4, 2).Draw(t, "from"); {
+			switch from := between(-4, 2).Draw(t, "from"); {
 			case from >= 0:
 				reg.Join(replicas[from])
 				r.pull(i, from)
 			case from >= -3:
-				clock[i] += hlc.Time(rapid.IntRange(1, 3).Draw(t, "step")) // equal times across actors are common
+				clock[i] += hlc.Time(between(1, 3).Draw(t, "step")) // equal times across actors are common
 				d, before := r.next(i)
 				value := rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "value")
 				reg.Put(d, clock[i], []byte(value))

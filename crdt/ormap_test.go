@@ -113,7 +113,7 @@ var mapPaths = []Path{mustPath("a"), mustPath("a", "b"), mustPath("a", "c", "d",
 func drawORMapEvent(t *rapid.T) ormapEvent {
 	e := ormapEvent{path: rapid.SampledFrom(mapPaths).Draw(t, "path")}
 	element := rapid.SampledFrom([]string{"x", "y"}).Draw(t, "element")
-	switch rapid.IntRange(0, 11).Draw(t, "kind") {
+	switch between(0, 11).Draw(t, "kind") {
 	case 0, 1:
 		e.op = AddElement{element}
 	case 2:
@@ -125,7 +125,7 @@ func drawORMapEvent(t *rapid.T) ormapEvent {
 	case 7:
 		e.op = EnableFlag{}
 	case 8:
-		e.op = ClearLeaf{LeafType(rapid.IntRange(1, 4).Draw(t, "type"))}
+		e.op = ClearLeaf{LeafType(between(1, 4).Draw(t, "type"))}
 	case 9, 10:
 		e.removes = true
 		e.path = rapid.SampledFrom(append(mapPaths, Path{}, mustPath("a", "c"))).Draw(t, "prefix")
@@ -157,10 +157,10 @@ func TestORMap(t *testing.T) {
 		r, events := newRun(), []ormapEvent(nil)
 		var replicas [3]ORMap
 		states := []ORMap{{}}
-		for range rapid.IntRange(5, 40).Draw(t, "steps") {
-			i := rapid.IntRange(0, 2).Draw(t, "replica")
+		for range between(5, 40).Draw(t, "steps") {
+			i := between(0, 2).Draw(t, "replica")
 			m := &replicas[i]
-			if from := rapid.IntRange(-4, 2).Draw(t, "from"); from >= 0 {
+			if from := between(-4, 2).Draw(t, "from"); from >= 0 {
 				m.Join(replicas[from])
 				r.pull(i, from)
 			} else {

@@ -43,15 +43,15 @@ func runTimed[T encoder, P timedState[T]](t *rapid.T, decode func([]byte) (T, er
 		P(&a).Join(b)
 		return a
 	}
-	for range rapid.IntRange(1, 25).Draw(t, "steps") {
-		i := rapid.IntRange(0, 2).Draw(t, "replica")
+	for range between(1, 25).Draw(t, "steps") {
+		i := between(0, 2).Draw(t, "replica")
 		state := P(&replicas[i])
-		if from := rapid.IntRange(-5, 2).Draw(t, "from"); from >= 0 {
+		if from := between(-5, 2).Draw(t, "from"); from >= 0 {
 			state.Join(replicas[from])
 			r.pull(i, from)
 		} else {
 			old := state.Clone()
-			clocks[i] += hlc.Time(rapid.IntRange(1, 3).Draw(t, "step"))
+			clocks[i] += hlc.Time(between(1, 3).Draw(t, "step"))
 			d, _ := r.next(i)
 			delta := operate(state, clocks[i], d)
 			changes = append(changes, timedChange[T]{d, clocks[i], delta})

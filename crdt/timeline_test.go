@@ -41,8 +41,8 @@ func TestTimeline(t *testing.T) {
 		var events []timelineEvent
 		operate := func(l *Timeline, at hlc.Time, d Dot) Timeline {
 			e := timelineEvent{entry: TimelineEntry{Time: at, Actor: d.Actor, Seq: d.Seq}}
-			if rapid.IntRange(0, 4).Draw(t, "kind") == 0 {
-				e.trims = hlc.Time(rapid.IntRange(1, int(at)+2).Draw(t, "before"))
+			if between(0, 4).Draw(t, "kind") == 0 {
+				e.trims = hlc.Time(between(1, int(at)+2).Draw(t, "before"))
 				events = append(events, e)
 				return l.Trim(e.trims)
 			}
@@ -55,7 +55,7 @@ func TestTimeline(t *testing.T) {
 			if got := slices.Collect(l.OldestFirst(0, math.MaxUint64)); !sameEntries(got, want) || l.Len() != len(want) {
 				t.Fatalf("entries %v, want %v", got, want)
 			}
-			from, before := hlc.Time(rapid.IntRange(0, 9).Draw(t, "from")), hlc.Time(rapid.IntRange(0, 30).Draw(t, "before"))
+			from, before := hlc.Time(between(0, 9).Draw(t, "from")), hlc.Time(between(0, 30).Draw(t, "before"))
 			want = slices.DeleteFunc(want, func(e TimelineEntry) bool { return e.Time < from || e.Time >= before })
 			slices.Reverse(want)
 			if got := slices.Collect(l.NewestFirst(from, before)); !sameEntries(got, want) {

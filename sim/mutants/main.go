@@ -1,0 +1,176 @@
+// Command mutants tests the tests: it makes deliberate errors in the merging of values, one at a time, runs the
+// tests of what was changed, and says which test noticed. An error that no test notices fails the run.
+//
+// The errors are of the classes that cost other systems data: the table in mutants.go names for each
+// what would go wrong. Nothing in the working tree is changed; the compiler is given the changed files
+// beside it (go test -overlay).
+//
+//	go run ./sim/mutants            # all of them, some minutes
+//	go run ./sim/mutants -run gap   # those with gap in their names
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+const (
+	testTimeout = 10 * time.Minute
+	// vectors matches the tests of encodings that were written down. They notice much, but not what it means.
+	vectors = "Golden"
+)
+
+func main() {
+	only := flag.String("run", "", "run those mutants only whose name matches this regular expression")
+	root := flag.String("root", ".", "the repository")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, *root, *only); err != nil {
+		fmt.Fprintln(os.Stderr, "mutants:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+// verdict is what became of a mutant.
+type verdict struct {
+	*mutant
+	killer string // the test that failed first; empty if none did
+	took   time.Duration
+}
+
+func run(ctx context.Context, root, only string) error {
+	wanted, err := regexp.Compile(only)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "atoll-mutants-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	var verdicts []verdict
+	survivors := 0
+	for i := range mutants {
+		m := &mutants[i]
+		if !wanted.MatchString(m.name) {
+			continue
+		}
+		began := time.Now()
+		killer, err := try(ctx, root, dir, m)
+		if err != nil {
+			return fmt.Errorf("%s: %w", m.name, err)
+		}
+		if killer == "" {
+			survivors++
+		}
+		verdicts = append(verdicts, verdict{m, killer, time.Since(began)})
+		fmt.Fprintf(os.Stderr, "%d of %d: %s: %s\n", i+1, len(mutants), m.name, outcome(killer))
+	}
+	if err := show(verdicts); err != nil {
+		return err
+	}
+	switch {
+	case len(verdicts) == 0:
+		return errors.New("no mutant has such a name")
+	case survivors > 0:
+		return fmt.Errorf("%d of %d survived", survivors, len(verdicts))
+	}
+	fmt.Printf("\nall %d were noticed\n", len(verdicts))
+	return nil
+}
+
+func outcome(killer string) string {
+	if killer == "" {
+		return "SURVIVED"
+	}
+	return killer
+}
+
+func show(verdicts []verdict) error {
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "MUTANT\tCLASS\tFILE\tWHAT WOULD GO WRONG\tNOTICED BY\tAFTER")
+	for _, v := range verdicts {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%.1f s\n", v.name, v.class, v.file, v.harm, outcome(v.killer), v.took.Seconds())
+	}
+	return w.Flush()
+}
+
+// try runs the tests with a mutant in place and returns which one failed first, or "".
+func try(ctx context.Context, root, dir string, m *mutant) (killer string, err error) {
+	overlay, err := plant(root, dir, m)
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, testTimeout)
+	defer cancel()
+	args := append([]string{"test", "-overlay", overlay, "-vet=off", "-count=1", "-failfast", "-skip", vectors}, m.tests...)
+	command := exec.CommandContext(ctx, "go", args...)
+	command.Dir = root
+	output, err := command.CombinedOutput()
+	switch {
+	case err == nil:
+		return "", nil
+	case ctx.Err() != nil:
+		return "", ctx.Err()
+	}
+	return judge(string(output))
+}
+
+var failure = regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)`)
+
+// judge reads what go test printed when it failed.
+func judge(output string) (killer string, err error) {
+	switch {
+	case strings.Contains(output, "[build failed]"), strings.Contains(output, "[setup failed]"):
+		return "", fmt.Errorf("it does not compile:\n%s", output)
+	case failure.MatchString(output):
+		for _, match := range failure.FindAllStringSubmatch(output, -1) {
+			if strings.HasPrefix(match[1], killer) { // the first, and then its subtest, which says more
+				killer = match[1]
+			}
+		}
+		return killer, nil
+	case strings.Contains(output, "panic: "), strings.Contains(output, "FAIL\t"):
+		return "the process ended", nil
+	default:
+		return "", fmt.Errorf("the tests could not be run:\n%s", output)
+	}
+}
+
+// plant writes the changed file and returns the overlay that puts it in place of the true one.
+func plant(root, dir string, m *mutant) (overlay string, err error) {
+	path, err := filepath.Abs(filepath.Join(root, m.file))
+	if err != nil {
+		return "", err
+	}
+	source, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	if n := strings.Count(string(source), m.old); n != 1 {
+		return "", fmt.Errorf("%s has the text to change %d times, not once: bring the mutant up to date", m.file, n)
+	}
+	changed := filepath.Join(dir, "mutant.go")
+	if err := os.WriteFile(changed, []byte(strings.Replace(string(source), m.old, m.new, 1)), 0o600); err != nil {
+		return "", err
+	}
+	text, err := json.Marshal(map[string]map[string]string{"Replace": {path: changed}})
+	if err != nil {
+		return "", err
+	}
+	overlay = filepath.Join(dir, "overlay.json")
+	return overlay, os.WriteFile(overlay, text, 0o600)
+}

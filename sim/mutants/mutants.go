@@ -1,0 +1,93 @@
+package main
+
+// mutant is one deliberate error.
+type mutant struct {
+	name string
+	// class says what kind of error it is.
+	class string
+	// harm says what users would see.
+	harm string
+	file string
+	// old is in the file exactly once; new takes its place.
+	old, new string
+	// tests are the packages, and what else go test is told.
+	tests []string
+}
+
+// The classes of errors, after what others have lost data by.
+const (
+	reuse        = "a name for two events"
+	gaps         = "deltas applied with a gap, or twice"
+	absolute     = "state taken for a delta"
+	resurrection = "removed values come back"
+	inversion    = "a remove that comes before its add"
+	tooEarly     = "garbage collected too early"
+	clocks       = "clocks that are wrong"
+	ties         = "ties broken by arrival"
+	context_     = "causal context wrong"
+	acks         = "acknowledged too early"
+)
+
+var (
+	pure    = []string{"./crdt"}
+	storage = []string{"./crdt/replica"}
+	region  = []string{"./region"}
+	across  = []string{"./crossregion"}
+)
+
+var mutants = []mutant{
+	{"tie by arrival", ties, "two regions keep different values for ever", "crdt/register.go",
+		"return cmp.Or(cmp.Compare(r.Time, o.Time), cmp.Compare(r.Actor, o.Actor))", "return cmp.Compare(r.Time, o.Time)", pure},
+	{"later arrival wins", ties, "a delayed write replaces a newer one", "crdt/replica/register.go",
+		"if err != nil || have.Compare(change.LWWRegister) > 0 {", "if err != nil {", storage},
+	{"remainder carried over", absolute, "a reset of an older generation is ignored, and the counter doubles", "crdt/counter.go",
+		"if old := c.row(d.Actor); old.Live() {", "if old := c.row(d.Actor); old.Entry.Seq != 0 {", append(pure, "./crdt/replica")},
+	{"counter sums added", absolute, "a delta that arrives twice counts twice", "crdt/counter.go",
+		"		a.Entry = b.Entry\n", "		sum := a.Entry.Sum\n		a.Entry = b.Entry\n		a.Entry.Sum += sum\n", pure},
+	{"reset forgets its base", context_, "additions that a reset has seen come back", "crdt/counter.go",
+		"	if cmp.Or(cmp.Compare(b.Base.Seq, a.Base.Seq), b.Base.Reset.Compare(a.Base.Reset)) > 0 {", "	if b.Base.Seq > a.Base.Seq && a.Base.Seq != 0 {", pure},
+	{"counter rows dropped early", tooEarly, "an actor that has not seen a reset counts on from what was reset", "crdt/counter.go",
+		"		if r.Actor == self {\n			return !r.Live()\n		}", "		if !r.Live() {\n			return true\n		}", append(pure, "./crdt/replica")},
+	{"join keeps removed dots", resurrection, "a removed element comes back through a third region", "crdt/dot.go",
+		"case order < 0 && !coveredB(a[0]):", "case order < 0:", append(pure, "./crdt/replica")},
+	{"add wins over nothing", context_, "a concurrent remove takes away an add that it has not seen", "crdt/replica/set_merge.go",
+		"		change.Removed.Contains)", "		func(crdt.Dot) bool { return change.Removed != nil })", storage},
+	{"pre-removals not kept", inversion, "an add that arrives after its removal stays", "crdt/replica/set_merge.go",
+		"		if m.meta.vector.Covers(d) {\n			continue\n		}", "		if !m.meta.vector.Covers(d) {\n			continue\n		}", storage},
+	{"pre-removals not asked", inversion, "an add that arrives after its removal stays", "crdt/replica/set_merge.go",
+		"	if m.deferred.Covers(m.dot) {\n		return true, nil\n	}", "	if true {\n		return m.deferred.Covers(m.dot), nil\n	}", storage},
+	{"deferred clears not kept", inversion, "elements that a clear has seen come back", "crdt/replica/set_merge.go",
+		"if !m.meta.vector.Descends(cleared) {", "if m.meta.vector.Descends(cleared) {", storage},
+	{"pre-removals forgotten early", tooEarly, "an add that is still on its way stays for ever", "crdt/replica/merge.go",
+		"Seq: w.meta.vector.Get(actor) + 1}", "Seq: w.meta.vector.Get(actor) + 3}", storage},
+	{"gap accepted", gaps, "a delta that is lost is never missed", "crdt/replica/merge.go",
+		"if len(deltas) > 0 && deltas[0].Dot.Seq != have+1 {", "if len(deltas) > 0 && deltas[0].Dot.Seq < have+1 {", storage},
+	{"repetitions applied", gaps, "what was removed since a delta was first applied comes back", "crdt/replica/merge.go",
+		"for len(deltas) > 0 && deltas[0].Dot.Seq <= have {", "for len(deltas) > 0 && deltas[0].Dot.Seq < have {", storage},
+	{"dot of a lost life accepted", reuse, "a region restored from an old copy gives names anew, and its writes are dropped elsewhere", "crdt/replica/merge.go",
+		"case d.names(r.meta.self) > r.Seq():", "case d.names(r.meta.self) > r.Seq()+1<<40:", storage},
+	{"dot used twice", reuse, "the second event is dropped as a repetition", "crdt/replica/execute.go",
+		"w.meta.advance(d.Dot, d.Time)", "w.meta.advance(crdt.Dot{Actor: d.Dot.Actor, Seq: max(1, d.Dot.Seq-d.Dot.Seq%7/6)}, d.Time)", storage},
+	{"event applied in part", context_, "a key that a batch changed keeps its old value in other regions", "crdt/replica/merge.go",
+		"	for i := range d.Effects {\n		e := &d.Effects[i]\n", "	for i := range d.Effects[:min(1, len(d.Effects))] {\n		e := &d.Effects[i]\n", storage},
+	{"nothing marked as applied", context_, "every delta comes again, and what was removed with it", "crdt/replica/merge.go",
+		"	w.meta.advance(d.Dot, d.Time)\n	return nil", "	w.meta.times[d.Dot.Actor] = d.Time\n	return nil", storage},
+	{"tombstones collected at once", tooEarly, "a write from before a delete comes back", "crdt/replica/expiry.go",
+		"spent, err := instants(r.kv, tableSpent, cut, limit)", "spent, err := instants(r.kv, tableSpent, now, limit)", append(storage, "./region")},
+	{"local time behind what was seen", clocks, "a writer loses against what it has replaced", "crdt/replica/execute.go",
+		"return max(min(now, maxTime), w.meta.last.Next())", "return min(now, maxTime)", storage},
+	{"time of other regions forgotten", clocks, "a writer loses against what it has replaced", "crdt/replica/meta.go",
+		"m.last = max(m.last, at)", "if d.Actor == m.self {\n		m.last = max(m.last, at)\n	}", storage},
+	{"time far ahead accepted", clocks, "a wrong clock wins every conflict from then on", "region/partition.go",
+		"const maxClockAhead = 10 * time.Second", "const maxClockAhead = 1000 * time.Hour", region},
+	{"op_id not remembered", gaps, "a retry counts twice", "region/apply.go",
+		"		remember(a.remembered, w, outcomes)\n", "		_ = remember\n", region},
+	{"queued write applied again", gaps, "a local write counts twice", "region/apply.go",
+		"if q.GetSeq() <= a.state.queues[q.GetQueue()] {", "if q.GetSeq() < a.state.queues[q.GetQueue()] {", region},
+	{"outbox trimmed for the fastest", acks, "a region that was away never gets what was trimmed", "region/partition.go",
+		"	for _, d := range p.destinations {\n		command.TrimTo =", "	for _, d := range p.destinations[:1] {\n		command.TrimTo =", region},
+	{"watermark of an unknown future", acks, "what a region is wrong about leaves the outbox unshipped", "region/partition.go",
+		"		if w.Seq > view.Outbox.Head {", "		if w.Seq > view.Outbox.Head+1<<40 {", region},
+	{"receiver believes what it asked for", acks, "a merge that failed is taken for done", "crossregion/receiver.go",
+		"	r.applied = max(r.applied, applied)\n", "	if len(records) > 0 {\n		applied = records[len(records)-1].Seq\n	}\n	r.applied = max(r.applied, applied)\n", across},
+}
