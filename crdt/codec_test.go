@@ -52,6 +52,11 @@ func goldenValues() (names []string, values map[string]encoder) {
 	s.Join(AWSet{map[string]DotSet{"apple": {{2, 2}}}, VersionVector{[]Dot{{2, 2}}}})
 	at := hlc.At(1_700_000_000_000, 5)
 	zset, orMap := goldenCounterZSet(), goldenORMap(at)
+	var h, layered HLL
+	h.Add(at, "apple", "pear", "")
+	layered.Delete(at, 300)
+	layered.Add(0, "apple", "pear")
+	layered.Join(HLL{layers: []hllLayer{{at + 7, hllRegisters{{0, 1}, {1 << 13, 51}, {1<<14 - 1, 2}}}}})
 	values = map[string]encoder{
 		"vector empty":             VersionVector{},
 		"vector":                   v,
@@ -76,12 +81,17 @@ func goldenValues() (names []string, values map[string]encoder) {
 		"ewflag empty":             EWFlag{},
 		"ewflag disabled":          goldenEWFlag(false),
 		"ewflag enabled twice":     goldenEWFlag(true),
+		"hll empty":                HLL{},
+		"hll":                      h,
+		"hll deleted":              HLL{deletedAt: at, deletedBy: 65},
+		"hll layers":               layered,
 	}
 	names = []string{
 		"vector empty", "vector", "dots empty", "dots", "register", "register empty value", "register deleted", "register expires",
 		"counter empty", "counter", "counter partly reset", "set empty", "set with concurrent adds",
 		"counterzset empty", "counterzset", "ormap empty", "ormap",
 		"mvregister empty", "mvregister deleted", "mvregister siblings", "ewflag empty", "ewflag disabled", "ewflag enabled twice",
+		"hll empty", "hll", "hll deleted", "hll layers",
 	}
 	names = append(names, timedGolden(values)...)
 	addMaxRegisterGolden(&names, values)
@@ -104,6 +114,7 @@ var decoders = map[string]func([]byte) (encoder, error){
 	"bounded":     decoder(DecodeBoundedCounter),
 	"mvregister":  decoder(DecodeMVRegister),
 	"ewflag":      decoder(DecodeEWFlag),
+	"hll":         decoder(DecodeHLL),
 	"ormap":       decoder(DecodeORMap),
 	"counterzset": decoder(DecodeCounterZSet),
 }
@@ -239,3 +250,4 @@ func FuzzDecodeCounterZSet(f *testing.F)    { fuzzDecode(f, "counterzset", Decod
 func FuzzDecodeORMap(f *testing.F)          { fuzzDecode(f, "ormap", DecodeORMap) }
 func FuzzDecodeMVRegister(f *testing.F)     { fuzzDecode(f, "mvregister", DecodeMVRegister) }
 func FuzzDecodeEWFlag(f *testing.F)         { fuzzDecode(f, "ewflag", DecodeEWFlag) }
+func FuzzDecodeHLL(f *testing.F)            { fuzzDecode(f, "hll", DecodeHLL) }
