@@ -2,12 +2,27 @@
 // that merge to the same result everywhere, without losing updates. It is pure: no storage, no
 // clock, no goroutines.
 //
+// Those of the first family are decided by time: an event's (time, actor), which rises along
+// everything an author has seen, so that a writer always beats what it could see. Their deletes leave
+// tombstones, which go once no earlier event can still arrive.
+//
 //   - LWWRegister: the write with the largest (time, actor) wins; concurrent writes lose.
-//   - Counter: the sum of all additions that no reset has observed.
-//   - AWSet: the elements of which some add was not observed by a later add, remove or clear.
-//   - LWWMap: fields, each decided by the last put, remove or delete of all by (time, actor).
+//   - MaxRegister, MinRegister: the largest, the smallest number written since the last delete.
+//   - LWWMap: fields, each decided by the last put, remove or delete of all.
 //   - ZSet: an LWWMap from members to scores, in order of (score, member).
 //   - Timeline: entries in order of time that only a trim takes away.
+//   - HLL: an estimate of how many different elements were added; deletes win.
+//
+// Those of the second are decided by what was observed: a remove takes away what its author had seen,
+// and nothing else. They have no tombstones.
+//
+//   - Counter: the sum of all additions that no reset has observed.
+//   - BoundedCounter: a counter at or above 0, by rights that actors hold and can transfer.
+//   - AWSet: the elements of which some add was not observed by a later add, remove or clear.
+//   - MVRegister: every write that no later write or delete has observed.
+//   - EWFlag: enabled if some enabling was not observed by a later disabling.
+//   - CounterZSet: members whose scores are Counters, in order of (score, member).
+//   - ORMap: paths to sets, counters, registers and flags, with removal of whole subtrees.
 //
 // # Context
 //
