@@ -54,8 +54,8 @@ func goldenValues() (names []string, values map[string]encoder) {
 	zset, orMap := goldenCounterZSet(), goldenORMap(at)
 	var h, layered HLL
 	h.Add(at, "apple", "pear", "")
-	layered.Delete(at, 300)
-	layered.Add(0, "apple", "pear")
+	layered.Delete(at)
+	layered.Add(at+1, "apple", "pear")
 	layered.Join(HLL{layers: []hllLayer{{at + 7, hllRegisters{{0, 1}, {1 << 13, 51}, {1<<14 - 1, 2}}}}})
 	values = map[string]encoder{
 		"vector empty":             VersionVector{},
@@ -83,7 +83,7 @@ func goldenValues() (names []string, values map[string]encoder) {
 		"ewflag enabled twice":     goldenEWFlag(true),
 		"hll empty":                HLL{},
 		"hll":                      h,
-		"hll deleted":              HLL{deletedAt: at, deletedBy: 65},
+		"hll deleted":              HLL{deletedAt: at},
 		"hll layers":               layered,
 	}
 	names = []string{

@@ -15,27 +15,22 @@ import (
 // The sketch has 16384 registers. An element's hash chooses one of them and a value, and a register
 // keeps the largest value it was given, so adding an element again changes nothing.
 //
-// A delete wins over every add that had not seen it, as it does in Redis, because a register cannot
-// say which adds it came from. To tell such adds from those after the delete, registers are kept in
-// layers. A layer's floor is an instant up to which its adds had seen all deletes; a delete takes
-// away the layers whose floor is before its own instant. Most of the time there is one layer. The
-// sketch is the register-wise maximum over the layers.
-//
-// Tie rule: of two deletes the one with the larger (Time, Actor) is kept. An add that had seen one
-// of two deletes of the same instant survives the other.
+// A delete takes away what was added up to its own instant, concurrent or not, because a register
+// cannot say which adds it came from. To tell earlier adds from later ones, registers are kept in
+// layers, one for each instant at which some register was raised, as long as a delete can still come
+// between them; Collapse makes them one. The sketch is the register-wise maximum over the layers. An add
+// that raises no register has no effect, and so does not protect its elements from a delete that is
+// earlier than it and still on its way.
 //
 // Join takes the later delete and all layers, drops the layers that the delete takes away, and of
-// each register the values that a layer of the same or a later floor matches: that layer lives
-// longer. What stays is unique, so equal knowledge is an equal state.
+// each register the values that a later layer matches: that layer lives longer. What stays is unique, so
+// equal knowledge is an equal state.
 //
 // Laws: Join is commutative, associative and idempotent; the zero HLL is neutral. Size: up to 12 kB
-// per layer, 2 to 3 bytes per register below 4096 registers. There is at most one layer per region
-// that added without having seen another's adds, until Collapse.
+// for the registers, 2 to 3 bytes each below 4096 of them, and 8 to 12 bytes for each layer until
+// Collapse.
 //
-// Garbage collection: Collapse needs that no delete at or before its cut can still arrive. A delete
-// without layers may go only when it is stable: every region has seen it, and all that they did
-// before has arrived. The cut of instants alone is not enough, because an add that is later than the
-// delete but had not seen it must still be dropped when it arrives.
+// Garbage collection: Collapse and Collect need that no event at or before the cut can still arrive.
 //
 // A copy by assignment shares memory with the original: Clone before changing either.
 //
@@ -43,56 +38,42 @@ import (
 // the estimate.
 type HLL struct {
 	deletedAt hlc.Time
-	deletedBy Actor
-	layers    []hllLayer // ascending by floor
+	layers    []hllLayer // ascending by at
 }
 
-// hllLayer is the registers of the adds that had seen all deletes up to floor; there is at least one.
+// hllLayer is the registers that were raised at an instant; there is at least one.
 type hllLayer struct {
-	floor     hlc.Time
+	at        hlc.Time
 	registers hllRegisters
 }
 
-// Add adds elements, and returns the change as an HLL to join elsewhere, which is empty if it would
-// change nothing. The caller has seen all deletes up to floor: no other delete at or before it can
-// arrive any more. The delete in h counts as seen anyway, so 0 will do for who keeps all deletes. Who
-// collected one must name a floor at or after it: regions that still have it would drop the add.
-//
-// The adds join the layer of the largest floor, if there is one. If that floor is larger than the
-// caller's, an add that had seen more deletes than the caller is among what the caller has seen, and
-// so are those deletes. If it is smaller, the caller knows that no delete is between the two.
-func (h *HLL) Add(floor hlc.Time, elements ...string) HLL {
-	layer := hllLayer{floor: max(floor, h.deletedAt)}
-	added := hashElements(elements)
-	if n := len(h.layers); n > 0 {
-		layer.floor = h.layers[n-1].floor
-		added = slices.DeleteFunc(added, h.layers[n-1].registers.covers)
-	}
+// Add adds elements, as an event at an instant after every event that h includes, and returns the change
+// as an HLL to join elsewhere, which is empty if it would change nothing.
+func (h *HLL) Add(at hlc.Time, elements ...string) HLL {
+	added := slices.DeleteFunc(hashElements(elements), func(r hllRegister) bool {
+		return slices.ContainsFunc(h.layers, func(l hllLayer) bool { return l.registers.covers(r) })
+	})
 	if len(added) == 0 {
 		return HLL{}
 	}
-	layer.registers = added
-	delta := HLL{layers: []hllLayer{layer}}
+	delta := HLL{layers: []hllLayer{{at, added}}}
 	h.Join(delta)
 	return delta
 }
 
-// Delete takes away all that was added, as an event of an actor at an instant after every event that
-// h includes, and returns the change as an HLL to join elsewhere.
-func (h *HLL) Delete(at hlc.Time, actor Actor) HLL {
-	delta := HLL{deletedAt: at, deletedBy: actor}
+// Delete takes away all that was added, as an event at an instant after every event that h includes, and
+// returns the change as an HLL to join elsewhere.
+func (h *HLL) Delete(at hlc.Time) HLL {
+	delta := HLL{deletedAt: at}
 	h.Join(delta)
 	return delta
 }
 
 // Join merges o, which may be a whole HLL or a change.
 func (h *HLL) Join(o HLL) {
-	later := cmp.Or(cmp.Compare(o.deletedAt, h.deletedAt), cmp.Compare(o.deletedBy, h.deletedBy))
-	if later > 0 {
-		h.deletedAt, h.deletedBy = o.deletedAt, o.deletedBy
-	}
+	h.deletedAt = max(h.deletedAt, o.deletedAt)
 	for _, l := range o.layers {
-		i, ok := slices.BinarySearchFunc(h.layers, l.floor, func(l hllLayer, floor hlc.Time) int { return cmp.Compare(l.floor, floor) })
+		i, ok := slices.BinarySearchFunc(h.layers, l.at, func(l hllLayer, at hlc.Time) int { return cmp.Compare(l.at, at) })
 		if !ok {
 			h.layers = slices.Insert(h.layers, i, l)
 			continue
@@ -104,7 +85,7 @@ func (h *HLL) Join(o HLL) {
 
 // prune drops the layers that the delete takes away, and the values that a later layer has too.
 func (h *HLL) prune() {
-	h.layers = slices.DeleteFunc(h.layers, func(l hllLayer) bool { return l.floor < h.deletedAt })
+	h.layers = slices.DeleteFunc(h.layers, func(l hllLayer) bool { return l.at <= h.deletedAt })
 	if len(h.layers) < 2 {
 		return
 	}
@@ -120,12 +101,20 @@ func (h *HLL) prune() {
 	h.layers = slices.DeleteFunc(h.layers, func(l hllLayer) bool { return len(l.registers) == 0 })
 }
 
-// Collapse makes the layers whose floor is at or before cut one. That changes neither the count nor
-// what a later delete leaves, if no delete at or before cut can arrive any more: one after cut takes
-// all of these layers away.
+// Collect forgets a delete up to cut, and collapses the layers up to there. It is for who applies every
+// change once: a state that has not seen the delete must not be joined any more.
+func (h *HLL) Collect(cut hlc.Time) {
+	if h.deletedAt <= cut {
+		h.deletedAt = 0
+	}
+	h.Collapse(cut)
+}
+
+// Collapse makes the layers up to cut one. That changes neither the count nor what a later delete
+// leaves, if no delete at or before cut can arrive any more: one after cut takes all of these layers away.
 func (h *HLL) Collapse(cut hlc.Time) {
 	old := 0
-	for old < len(h.layers) && h.layers[old].floor <= cut {
+	for old < len(h.layers) && h.layers[old].at <= cut {
 		old++
 	}
 	if old < 2 {
@@ -135,8 +124,21 @@ func (h *HLL) Collapse(cut hlc.Time) {
 	for _, l := range h.layers[:old] {
 		all = all.join(l.registers)
 	}
-	h.layers[old-1].registers = all
-	h.layers = slices.Delete(h.layers, 0, old-1)
+	h.layers = slices.Clone(h.layers[old-1:])
+	h.layers[0].registers = all
+}
+
+// Maximum returns the HLL of the registers alone, as if all had been raised at once: that is the same in
+// all replicas that include the same events, whether they collapsed or not.
+func (h HLL) Maximum() HLL {
+	var all hllRegisters
+	for _, l := range h.layers {
+		all = all.join(l.registers)
+	}
+	if len(all) == 0 {
+		return HLL{}
+	}
+	return HLL{layers: []hllLayer{{1, all}}}
 }
 
 // Empty reports whether nothing was added since the last delete: the HLL is absent.
@@ -145,14 +147,22 @@ func (h HLL) Empty() bool { return len(h.layers) == 0 }
 // Layers returns the number of layers. It is what Collapse makes smaller.
 func (h HLL) Layers() int { return len(h.layers) }
 
-// Deleted returns the instant and actor of the latest delete, 0 if there was none.
-func (h HLL) Deleted() (hlc.Time, Actor) { return h.deletedAt, h.deletedBy }
+// Deleted returns the instant of the latest delete, 0 if there was none or it was forgotten.
+func (h HLL) Deleted() hlc.Time { return h.deletedAt }
+
+// Latest returns the instant of the last event that left something here, 0 for an empty HLL without one.
+func (h HLL) Latest() hlc.Time {
+	if n := len(h.layers); n > 0 {
+		return h.layers[n-1].at
+	}
+	return h.deletedAt
+}
 
 // Equal reports whether two HLLs have the same state, which is more than the same count.
 func (h HLL) Equal(o HLL) bool {
-	return h.deletedAt == o.deletedAt && h.deletedBy == o.deletedBy &&
+	return h.deletedAt == o.deletedAt &&
 		slices.EqualFunc(h.layers, o.layers, func(a, b hllLayer) bool {
-			return a.floor == b.floor && slices.Equal(a.registers, b.registers)
+			return a.at == b.at && slices.Equal(a.registers, b.registers)
 		})
 }
 
@@ -169,12 +179,12 @@ const (
 
 // Append appends the HLL's encoding:
 //
-//	version 1 | flags 1 | deleted at 8, by actor varint, if flag 1 | layers, to the end
-//	layer:                   floor 8 | n varint | registers
+//	version 1 | flags 1 | deleted at 8, if flag 1 | layers, to the end
+//	layer:                   at 8 | n varint | registers
 //	registers, if n < 4096:  n times: gap varint | value 1
 //	registers, if n ≥ 4096:  all 16384 values, 6 bits each, the first in the highest bits: 12288 bytes
 //
-// Layers ascend by floor. n is the number of registers that are not 0; they ascend by index, and the
+// Layers ascend by instant. n is the number of registers that are not 0; they ascend by index, and the
 // gap is the number of registers left out before one. The top 14 bits of xxh3-64 of an element, seed
 // 0, are the index; the value is one more than the number of zeros that the other 50 bits begin with.
 func (h HLL) Append(b []byte) []byte {
@@ -182,10 +192,9 @@ func (h HLL) Append(b []byte) []byte {
 		b = append(b, codecVersion, 0)
 	} else {
 		b = binary.BigEndian.AppendUint64(append(b, codecVersion, hllDeleted), uint64(h.deletedAt))
-		b = binary.AppendUvarint(b, uint64(h.deletedBy))
 	}
 	for _, l := range h.layers {
-		b = binary.BigEndian.AppendUint64(b, uint64(l.floor))
+		b = binary.BigEndian.AppendUint64(b, uint64(l.at))
 		b = binary.AppendUvarint(b, uint64(len(l.registers)))
 		if len(l.registers) < hllDense {
 			b = l.registers.appendSparse(b)
@@ -203,7 +212,7 @@ func DecodeHLL(data []byte) (HLL, error) {
 	switch flags := r.Byte(); flags {
 	case 0:
 	case hllDeleted:
-		h.deletedAt, h.deletedBy = hlc.Time(r.Uint64()), Actor(r.Uvarint(maxActor))
+		h.deletedAt = hlc.Time(r.Uint64())
 		if h.deletedAt == 0 {
 			r.Fail("delete flagged but 0")
 		}
@@ -211,8 +220,8 @@ func DecodeHLL(data []byte) (HLL, error) {
 		r.Fail("unknown flags %#x", flags)
 	}
 	for r.Len() > 0 {
-		l := hllLayer{floor: hlc.Time(r.Uint64()), registers: readRegisters(r)}
-		if n := len(h.layers); n > 0 && h.layers[n-1].floor >= l.floor {
+		l := hllLayer{at: hlc.Time(r.Uint64()), registers: readRegisters(r)}
+		if n := len(h.layers); n > 0 && h.layers[n-1].at >= l.at {
 			r.Fail("layers out of order")
 		}
 		h.layers = append(h.layers, l)

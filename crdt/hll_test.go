@@ -17,36 +17,40 @@ import (
 	"pgregory.net/rapid"
 )
 
-// hllEvent is an add of elements or, if there are none, a delete at an instant.
+// hllEvent is a delete or, with registers, an add that raised them.
 type hllEvent struct {
-	dot      Dot
-	at       hlc.Time
-	elements []string
-	before   map[Dot]bool
+	dot       Dot
+	at        hlc.Time
+	registers hllRegisters
 }
 
-// hllSpec returns the registers of the adds that had seen the latest delete, or one as late.
-func hllSpec(events []hllEvent, seen map[Dot]bool) hllMaxima {
-	latest := func(seen map[Dot]bool) (at hlc.Time) {
-		for _, e := range events {
-			if len(e.elements) == 0 && seen[e.dot] {
-				at = max(at, e.at)
-			}
-		}
-		return at
-	}
-	var m hllMaxima
+// hllSpec returns the registers that were raised after the latest delete.
+func hllSpec(events []hllEvent, seen map[Dot]bool) (m hllMaxima) {
+	var deleted hlc.Time
 	for _, e := range events {
-		if !seen[e.dot] || latest(e.before) < latest(seen) {
-			continue
+		if seen[e.dot] && len(e.registers) == 0 {
+			deleted = max(deleted, e.at)
 		}
-		for _, element := range e.elements {
-			hash := xxh3.HashString(element)
-			value := 51 - bits.Len64(hash&(1<<50-1))
-			m[hash>>50] = max(m[hash>>50], uint8(value))
+	}
+	for _, e := range events {
+		if seen[e.dot] && e.at > deleted {
+			m.raise(e.registers)
 		}
 	}
 	return m
+}
+
+// hllRaised returns the registers of elements that are larger than m's.
+func hllRaised(m hllMaxima, elements []string) (raised hllRegisters) {
+	for _, element := range elements {
+		hash := xxh3.HashString(element)
+		r := hllRegister{uint16(hash >> 50), uint8(51 - bits.Len64(hash&(1<<50-1)))}
+		if r.value > m[r.index] {
+			m[r.index] = r.value
+			raised = raised.join(hllRegisters{r})
+		}
+	}
+	return raised
 }
 
 func hllMaximaOf(h HLL) (m hllMaxima) {
@@ -77,11 +81,11 @@ type hllRun struct {
 	collapsed bool
 }
 
-// horizon returns an instant up to which replica i has seen all deletes, for good.
+// horizon returns an instant up to which replica i has seen all events, for good.
 func (r *hllRun) horizon(i int) hlc.Time {
 	horizon := slices.Min(r.clock[:])
 	for _, e := range r.events {
-		if len(e.elements) == 0 && !r.seen[i][e.dot] {
+		if !r.seen[i][e.dot] {
 			horizon = min(horizon, e.at-1)
 		}
 	}
@@ -90,21 +94,25 @@ func (r *hllRun) horizon(i int) hlc.Time {
 
 func (r *hllRun) operate(t *rapid.T, i int, crowd []string) {
 	h, old := &r.replicas[i], r.replicas[i].Clone()
-	floor := hlc.Time(rapid.Uint64Range(0, uint64(r.horizon(i))).Draw(t, "floor"))
+	before := hllSpec(r.events, r.seen[i])
 	r.clock[i] += hlc.Time(between(1, 3).Draw(t, "step"))
-	d, before := r.next(i)
-	e := hllEvent{dot: d, at: r.clock[i], before: before}
+	d, _ := r.next(i)
+	e := hllEvent{dot: d, at: r.clock[i]}
 	var delta HLL
 	if between(0, 3).Draw(t, "deletes") == 0 {
-		delta = h.Delete(e.at, d.Actor)
+		delta = h.Delete(e.at)
+		r.events = append(r.events, e)
 	} else {
-		e.elements = rapid.SliceOfN(rapid.SampledFrom(crowd), 1, 3).Draw(t, "elements")
-		delta = h.Add(floor, e.elements...)
+		elements := rapid.SliceOfN(rapid.SampledFrom(crowd), 1, 3).Draw(t, "elements")
+		e.registers = hllRaised(before, elements)
+		if delta = h.Add(e.at, elements...); delta.Empty() != (len(e.registers) == 0) {
+			t.Fatalf("%+v is the change that raises %v", delta, e.registers)
+		}
+		if len(e.registers) > 0 {
+			r.events = append(r.events, e)
+		}
 	}
-	r.events, r.deltas = append(r.events, e), append(r.deltas, delta)
-	if len(e.elements) > 0 && delta.Empty() != old.Equal(*h) {
-		t.Fatalf("%+v is the change from %+v to %+v", delta, old, *h)
-	}
+	r.deltas = append(r.deltas, delta)
 	if old.Join(delta); !old.Equal(*h) {
 		t.Fatalf("joining the change %+v gives %+v, not %+v", delta, old, *h)
 	}
@@ -127,7 +135,10 @@ func TestHLL(t *testing.T) {
 				*h = h.Clone()
 				h.Collapse(cut)
 				r.collapsed = r.collapsed || !h.Equal(before)
-				if h.Layers() > 1 && h.layers[1].floor <= cut {
+				if !h.Maximum().Equal(before.Maximum()) {
+					t.Fatalf("collapsed, %+v is %+v", before, *h)
+				}
+				if h.Layers() > 1 && h.layers[1].at <= cut {
 					t.Fatalf("two layers up to %d: %+v", cut, *h)
 				}
 			default:
@@ -157,7 +168,7 @@ func checkHLLDeltas(t *rapid.T, r *hllRun, join func(a, b HLL) HLL) {
 	for _, delta := range slices.Concat(rapid.Permutation(r.deltas).Draw(t, "order"), r.deltas) {
 		joined = join(joined, delta)
 	}
-	if hllMaximaOf(joined) != hllMaximaOf(all) || joined.deletedAt != all.deletedAt || joined.deletedBy != all.deletedBy {
+	if hllMaximaOf(joined) != hllMaximaOf(all) {
 		t.Fatalf("all changes give %+v, the states %+v", joined, all)
 	}
 	if !r.collapsed && !joined.Equal(all) {
@@ -165,120 +176,47 @@ func checkHLLDeltas(t *rapid.T, r *hllRun, join func(a, b HLL) HLL) {
 	}
 }
 
-// hllChange is a change that is yet to arrive at other replicas: a delete or, with registers, an add.
-type hllChange struct {
-	delta     HLL
-	at, floor hlc.Time
-	registers hllRegisters
-}
-
-// hllFloorSpec returns the registers of the adds whose floor is not before the latest delete, and the
-// floor of the latest of these adds; without one, that of an add that knows of no delete up to floor.
-func hllFloorSpec(changes []hllChange, seen map[int]bool, floor hlc.Time) (m hllMaxima, latest hlc.Time) {
-	var deleted hlc.Time
-	for n := range seen {
-		deleted = max(deleted, changes[n].at)
-	}
-	for n := range seen {
-		if c := changes[n]; len(c.registers) > 0 && c.floor >= deleted {
-			latest = max(latest, c.floor)
-			m.raise(c.registers)
-		}
-	}
-	if m == (hllMaxima{}) {
-		return m, max(floor, deleted)
-	}
-	return m, latest
-}
-
-// TestHLLFloors lets changes arrive in any order, also before what their authors had seen, and floors
-// be what they will: an add has the floor of the latest layer that it found.
-func TestHLLFloors(t *testing.T) {
-	crowd := hllCrowd()
-	rapid.Check(t, func(t *rapid.T) {
-		var changes []hllChange
-		var replicas [3]HLL
-		seen := [3]map[int]bool{{}, {}, {}}
-		for step := range between(1, 30).Draw(t, "steps") {
-			i := between(0, 2).Draw(t, "replica")
-			h, at := &replicas[i], hlc.Time(rapid.Uint64Range(1, 9).Draw(t, "at"))
-			change := len(changes)
-			switch action := between(0, 5).Draw(t, "action"); {
-			case action == 0:
-				changes = append(changes, hllChange{delta: h.Delete(at, Actor(step)), at: at})
-			case action <= 2 || change == 0:
-				_, floor := hllFloorSpec(changes, seen[i], at)
-				elements := rapid.SliceOfN(rapid.SampledFrom(crowd), 1, 3).Draw(t, "elements")
-				c := hllChange{delta: h.Add(at, elements...), floor: floor}
-				if !c.delta.Empty() {
-					c.registers = c.delta.layers[0].registers
-				}
-				if m := hllMaximaOf(*h); slices.ContainsFunc(hashElements(elements), func(r hllRegister) bool { return !m.covers(r) }) {
-					t.Fatalf("%+v lacks some of %q", *h, elements)
-				}
-				changes = append(changes, c)
-			default:
-				change = between(0, len(changes)-1).Draw(t, "change")
-				h.Join(changes[change].delta)
-			}
-			seen[i][change] = true
-			if want, _ := hllFloorSpec(changes, seen[i], 0); hllMaximaOf(*h) != want {
-				t.Fatalf("%+v is not what %+v of %+v give", *h, seen[i], changes)
-			}
-			roundTrip(t, *h, DecodeHLL, HLL.Equal)
-		}
-		for i := range replicas {
-			for _, c := range rapid.Permutation(changes).Draw(t, "order") {
-				replicas[i].Join(c.delta)
-			}
-			if !replicas[i].Equal(replicas[0]) {
-				t.Fatalf("%+v and %+v have seen the same", replicas[i], replicas[0])
-			}
-		}
-	})
-}
-
-// TestHLLDelete: a delete wins over a concurrent add, whichever is later, and over nothing else.
+// TestHLLDelete: a delete takes away what is earlier, concurrent or not, and nothing that is later.
 func TestHLLDelete(t *testing.T) {
 	var a, b HLL
-	a.Add(0, "x", "y")
+	a.Add(1, "x", "y")
 	b.Join(a)
-	b.Delete(10, 2)
-	a.Add(0, "z")
+	b.Delete(10)
+	a.Add(10, "z")
 	b.Join(a)
-	if b.Count() != 0 || !b.Empty() {
+	if b.Count() != 0 || !b.Empty() || b.Latest() != 10 {
 		t.Fatalf("count %d after the delete", b.Count())
 	}
-	b.Add(0, "x")
+	a.Add(11, "w")
+	b.Join(a)
 	a.Join(b)
-	if at, by := a.Deleted(); a.Count() != 1 || at != 10 || by != 2 {
-		t.Fatalf("count %d, deleted at %d by %d", a.Count(), at, by)
-	}
-	// A region that knows of no delete up to 20 adds to the layer that is there.
-	a.Add(20, "w")
-	if a.Delete(9, 3); a.Count() != 2 || a.Layers() != 1 {
-		t.Fatalf("count %d after an earlier delete, %d layers", a.Count(), a.Layers())
+	if a.Count() != 1 || b.Count() != 1 || a.Deleted() != 10 || a.Latest() != 11 {
+		t.Fatalf("count %d, deleted at %d", a.Count(), a.Deleted())
 	}
 }
 
-// TestHLLCollapse: layers of regions that saw different deletes become one when that is safe.
+// TestHLLCollapse: layers become one when no delete can come between them any more.
 func TestHLLCollapse(t *testing.T) {
 	var a, b HLL
+	a.Delete(4)
 	a.Add(5, "x", "y")
 	b.Add(8, "y", "z")
 	a.Join(b)
 	if a.Layers() != 2 || a.Count() != 3 || len(a.layers[0].registers) != 1 {
 		t.Fatalf("%+v", a)
 	}
-	for cut, layers := range map[hlc.Time]int{7: 2, 8: 1, 9: 1} {
+	for cut, want := range map[hlc.Time]struct {
+		layers  int
+		deleted hlc.Time
+	}{3: {2, 4}, 4: {2, 0}, 7: {2, 0}, 8: {1, 0}, 9: {1, 0}} {
 		c := a.Clone()
-		if c.Collapse(cut); c.Layers() != layers || c.Count() != 3 {
+		if c.Collect(cut); c.Layers() != want.layers || c.Count() != 3 || c.Deleted() != want.deleted {
 			t.Fatalf("up to %d: %+v", cut, c)
 		}
-		if c.Join(a); c.Layers() != layers {
+		if c.Join(a); c.Layers() != want.layers {
 			t.Fatalf("the layers come back: %+v", c)
 		}
-		if c.Delete(9, 1); !c.Empty() {
+		if c.Delete(9); !c.Empty() {
 			t.Fatalf("a delete leaves %+v", c)
 		}
 	}
@@ -300,7 +238,7 @@ func TestHLLError(t *testing.T) {
 			for ; added < n; added++ {
 				elements = append(elements, fmt.Sprintf("%d/%d", seed, added))
 			}
-			h.Add(0, elements...)
+			h.Add(hlc.Time(n), elements...)
 			miss := float64(h.Count())/float64(n) - 1
 			if n == 10 && miss != 0 || math.Abs(miss) > 3.5*standardError {
 				t.Errorf("seed %d: %d counted as %d, %+.2f %% off", seed, n, h.Count(), 100*miss)
@@ -372,7 +310,7 @@ func TestHLLForms(t *testing.T) {
 		registers, size int
 		hash            uint64
 	}{{4095, 8202, 0xb8036acff529a5e3}, {4096, 12300, 0xcaf7200359421f98}, {hllSize, 12301, 0x4eea583ae689e4c6}} {
-		l := hllLayer{floor: 1}
+		l := hllLayer{at: 1}
 		for i := range c.registers {
 			l.registers = append(l.registers, hllRegister{uint16(i * (hllSize / c.registers)), uint8(1 + i%hllMaxValue)})
 		}
@@ -390,31 +328,30 @@ func TestHLLForms(t *testing.T) {
 
 // TestDecodeHLLRefuses feeds what no encoder writes.
 func TestDecodeHLLRefuses(t *testing.T) {
-	floor := func(n int) string { return fmt.Sprintf("%016x", n) }
+	instant := func(n int) string { return fmt.Sprintf("%016x", n) }
 	dense := strings.Repeat("041041", hllSize/4) // all registers are 1
 	for _, c := range []struct{ hex, reason string }{
 		{"", "ends early"},
 		{"0200", "unknown version"},
 		{"0102", "unknown flags"},
-		{"0101" + floor(0) + "01", "flagged but 0"},
-		{"0101" + floor(1) + "8080808010", "over the limit"},
+		{"0101" + instant(0), "flagged but 0"},
 		{"0100" + "000000", "ends early"},
-		{"0100" + floor(1), "bad varint"},
-		{"0100" + floor(1) + "00", "without registers"},
-		{"0100" + floor(1) + "818001", "over the limit"},
-		{"0100" + floor(1) + "02" + "0001", "bad varint"},
-		{"0100" + floor(1) + "01" + "00", "ends early"},
-		{"0100" + floor(1) + "01" + "0000", "register value 0"},
-		{"0100" + floor(1) + "01" + "0034", "register value 52"},
-		{"0100" + floor(1) + "01" + "80800101", "over the limit"},
-		{"0100" + floor(1) + "02" + "ff7f01" + "0001", "more registers"},
-		{"0100" + floor(2) + "01" + "0001" + floor(1) + "01" + "0002", "out of order"},
-		{"0100" + floor(1) + "01" + "0001" + floor(1) + "01" + "0001", "out of order"},
-		{"0100" + floor(1) + "01" + "0001" + floor(2) + "01" + "0001", "void"},
-		{"0101" + floor(2) + "01" + floor(1) + "01" + "0001", "void"},
-		{"0100" + floor(1) + "808001" + dense[2:], "ends early"},
-		{"0100" + floor(1) + "ff7f" + dense, "16384 registers instead of 16383"},
-		{"0100" + floor(1) + "808001" + "d00000" + dense[6:], "register value 52"},
+		{"0100" + instant(1), "bad varint"},
+		{"0100" + instant(1) + "00", "without registers"},
+		{"0100" + instant(1) + "818001", "over the limit"},
+		{"0100" + instant(1) + "02" + "0001", "bad varint"},
+		{"0100" + instant(1) + "01" + "00", "ends early"},
+		{"0100" + instant(1) + "01" + "0000", "register value 0"},
+		{"0100" + instant(1) + "01" + "0034", "register value 52"},
+		{"0100" + instant(1) + "01" + "80800101", "over the limit"},
+		{"0100" + instant(1) + "02" + "ff7f01" + "0001", "more registers"},
+		{"0100" + instant(2) + "01" + "0001" + instant(1) + "01" + "0002", "out of order"},
+		{"0100" + instant(1) + "01" + "0001" + instant(1) + "01" + "0001", "out of order"},
+		{"0100" + instant(1) + "01" + "0001" + instant(2) + "01" + "0001", "void"},
+		{"0101" + instant(2) + instant(2) + "01" + "0001", "void"},
+		{"0100" + instant(1) + "808001" + dense[2:], "ends early"},
+		{"0100" + instant(1) + "ff7f" + dense, "16384 registers instead of 16383"},
+		{"0100" + instant(1) + "808001" + "d00000" + dense[6:], "register value 52"},
 	} {
 		data, err := hex.DecodeString(c.hex)
 		if err != nil {
