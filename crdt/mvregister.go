@@ -18,8 +18,8 @@ type Sibling struct {
 	Value []byte
 }
 
-// compareTimes orders siblings as LWWRegister orders writes: by (Time, Actor).
-func (s Sibling) compareTimes(o Sibling) int {
+// Compare orders siblings as LWWRegister orders writes: by (Time, Actor).
+func (s Sibling) Compare(o Sibling) int {
 	return cmp.Or(cmp.Compare(s.Time, o.Time), cmp.Compare(s.Dot.Actor, o.Dot.Actor))
 }
 
@@ -76,7 +76,7 @@ func (r MVRegister) Latest() (Sibling, bool) {
 	if len(r.siblings) == 0 {
 		return Sibling{}, false
 	}
-	return slices.MaxFunc(r.siblings, Sibling.compareTimes), true
+	return slices.MaxFunc(r.siblings, Sibling.Compare), true
 }
 
 // Context returns the events that the register includes.

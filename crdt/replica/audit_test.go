@@ -114,6 +114,8 @@ func auditObject(m *meta, k, v []byte, owned *[]setHeader) error {
 				return fmt.Errorf("counter entry %+v outside of the vector", row)
 			}
 		}
+	case crdt.TypeMVRegister, crdt.TypeEWFlag:
+		return auditSiblings(m, t, v)
 	default:
 		h, err := decodeSetHeader(v)
 		if err != nil {

@@ -41,7 +41,8 @@ func goldenDeltas(t testing.TB) (names []string, deltas []Delta) {
 		_, d := do(t, a, step.op)
 		names, deltas = append(names, step.name), append(deltas, d...)
 	}
-	return append(names, "empty"), append(deltas, Delta{Dot: crdt.Dot{Actor: 1, Seq: 1}, Time: 1})
+	names, deltas = append(names, "empty"), append(deltas, Delta{Dot: crdt.Dot{Actor: 1, Seq: 1}, Time: 1})
+	return goldenSiblings(t, names, deltas)
 }
 
 func TestDeltaGoldenVectors(t *testing.T) {
@@ -112,6 +113,10 @@ func TestDecodeDeltaRefuses(t *testing.T) {
 		{"bad clear", head + "01" + "00016b" + "03" + "01" + "0102" + "00", "decode version vector"},
 		{"many elements", head + "01" + "00016b" + "03" + "00" + "05", "cannot be in"},
 		{"many dots", head + "01" + "00016b" + "03" + "00" + "01" + "0178" + "08", "dots cannot be in"},
+		{"many siblings", head + "01" + "00016b" + "04" + "08" + "0201", "dots cannot be in"},
+		{"large sibling", head + "01" + "00016b" + "04" + "01" + "81808001", "over the limit"},
+		{"flag's value", head + "01" + "00016b" + "06" + "01" + "0178", "over the limit"},
+		{"no siblings", head + "01" + "00016b" + "06" + "00", "without effect"},
 		{"dots out of order", head + "01" + "00016b" + "03" + "00" + "01" + "0178" + "04" + "02020201", "out of order"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -14,16 +14,17 @@ import (
 type Digest struct {
 	// Sum is the sum modulo 2^128 of the items' xxh3-128 hashes, big-endian.
 	Sum [16]byte
-	// Items is the number of registers, counters and set elements.
+	// Items is the number of set elements, and of all other values.
 	Items uint64
 }
 
 // Digest computes the fingerprint by reading everything.
 //
 // An item is a register that was not deleted and had not expired at the last instant issued or merged
-// (readers judge expiry later, and each replica removes such registers when it can), a counter that is not empty, or an element of a set. It is hashed with its name and its causal
-// metadata. What a replica keeps for its own sake is left out: tombstones, wholly reset rows,
-// local ids and counts, versions of counters and sets, and removals ahead of their adds.
+// (readers judge expiry later, and each replica removes such registers when it can), a counter that is
+// not empty, an element of a set, or a value of another type. It is hashed with its name and its causal
+// metadata. What a replica keeps for its own sake is left out: tombstones, wholly reset rows, local ids
+// and counts, versions that name the last event applied here, and removals ahead of their adds.
 func (r *Replica) Digest() (Digest, error) {
 	var sum digestSum
 	// The elements of a set are hashed after the scan that finds it: a scan inside a scan is more

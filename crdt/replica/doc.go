@@ -28,8 +28,10 @@
 //	K | ns, key | type 1                       type 1: crdt.LWWRegister
 //	                                           type 2: last dot | crdt.Counter
 //	                                           type 3: last dot | kid | number of elements
+//	                                           types 4 and 6: last dot | (dot | time 8 | value bytes)*
 //	E | kid 8 | element                        crdt.DotSet
-//	R | actor 4 | seq 8 | ns, key | 3 | elem   1: this add was removed before it arrived
+//	R | actor 4 | seq 8 | ns, key | t | elem   1: this add was removed before it arrived; t is 3, or 4
+//	                                              or 6 with the empty element
 //	D | ns, key | 3                            crdt.VersionVector: a clear that covers adds still to arrive
 //	G | kid 8                                  1: no set has these elements any more; sweep them
 //	X | instant 8 | key of table K             1: the register expires then, and nobody was told yet
@@ -50,18 +52,20 @@
 //	 1       flags 1 (1 deleted, 2 expires) | expires 8, if flagged | value bytes
 //	 2       crdt.Counter as bytes: the changed rows
 //	 3       flags 1 (1 cleared) | crdt.VersionVector as bytes, if flagged | number of elements | elements
+//	 4, 6    number of removed dots, with flag 1 if added | dots | value bytes, if added
 //	element  bytes | number of removed dots, with flag 1 if added | dots
 //
-// A register's time and dot, and an added element's dot, are the delta's. Effects, elements and dots
-// ascend.
+// A register's time and dot, and the dot and time of what is added, are the delta's. Effects, elements
+// and dots ascend. What is added to types 4 and 6 takes the place of the actor's earlier ones, which are
+// not named.
 //
 // # Files
 //
 // op.go, delta.go and errors.go are what callers exchange with a Replica; execute.go and merge.go are
 // the two ways to change it; read.go, explain.go and digest.go read it. kind.go says what a type must
-// be able to do here, and register.go, counter.go and set*.go do it. keys.go, meta.go and object.go are
-// the storage; expiry.go is about registers that expire; check.go says what a delta may be; overlay.go
-// makes batches all or none; headers.go remembers what keys hold; memory.go is a KV for tests.
+// be able to do here, and register.go, counter.go, set*.go and siblings*.go do it. keys.go, meta.go and
+// object.go are the storage; expiry.go is about registers that expire; check.go says what a delta may be;
+// overlay.go makes batches all or none; headers.go remembers what keys hold; memory.go is a KV for tests.
 //
 // # Sources
 //

@@ -127,10 +127,10 @@ func preremovalPrefix(d crdt.Dot) []byte {
 	return binary.BigEndian.AppendUint64(b, d.Seq)
 }
 
-// preremovalKey returns the key in table R of one element's add.
-func preremovalKey(d crdt.Dot, namespace, key string, element []byte) []byte {
-	b := append(appendNames(preremovalPrefix(d), namespace, key), byte(crdt.TypeAWSet))
-	return append(b, element...)
+// preremovalKey returns the key in table R of one element's add to the object with a key in table K. An
+// object that is kept whole has one element, the empty one.
+func preremovalKey(d crdt.Dot, objectKey, element []byte) []byte {
+	return append(append(preremovalPrefix(d), objectKey[1:]...), element...)
 }
 
 // prefixEnd returns the first key after all that begin with prefix, which does not end in 0xFF

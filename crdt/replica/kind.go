@@ -35,8 +35,8 @@ type stored interface {
 	show(o *Object)
 }
 
-// Change is what an effect does to a value: a *RegisterChange, *CounterChange or *SetChange, as the
-// effect's type says.
+// Change is what an effect does to a value: a *RegisterChange, *CounterChange, *SetChange or
+// *SiblingsChange, as the effect's type says.
 type Change interface {
 	// append appends the encoding, as part of a delta.
 	append(b []byte) []byte
@@ -51,6 +51,8 @@ var kinds = [crdt.TypeTimeline + 1]kind{
 	crdt.TypeLWWRegister: registerKind{},
 	crdt.TypeCounter:     counterKind{},
 	crdt.TypeAWSet:       setKind{},
+	crdt.TypeMVRegister:  siblingsKind{crdt.TypeMVRegister},
+	crdt.TypeEWFlag:      siblingsKind{crdt.TypeEWFlag},
 }
 
 // kindOf returns a type's kind; nil if there is no such type.
@@ -81,4 +83,7 @@ var actions = map[OpKind]action{
 	OpSetAdd:       {crdt.TypeAWSet, checkElements, runSetAdd},
 	OpSetRemove:    {crdt.TypeAWSet, checkElements, runSetRemove},
 	OpSetClear:     {crdt.TypeAWSet, nil, deleting(crdt.TypeAWSet)},
+	OpFlagEnable:   {crdt.TypeEWFlag, nil, runFlagEnable},
+	OpFlagDisable:  {crdt.TypeEWFlag, nil, deleting(crdt.TypeEWFlag)},
+	OpMVPut:        {crdt.TypeMVRegister, checkValue, runMVPut},
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/atolldb/atoll/hlc"
 )
 
-// storeVersion is the first byte of the values in tables M and, for counters and sets, K.
+// storeVersion is the first byte of the values in tables M and, but for registers, K.
 const storeVersion = 1
 
 // meta is what a replica knows besides its objects: one pair, written once per Flush.

@@ -14,13 +14,16 @@ type Object struct {
 	Key       string
 	Type      crdt.Type
 	Version   string
-	// Value and Expires are a register's; Expires is 0 if it does not expire.
+	// Value is a register's, or the latest of a multi-value register's. Expires is a register's, 0 if it
+	// does not expire.
 	Value   []byte
 	Expires hlc.Time
 	// Counter is a counter's value.
 	Counter int64
 	// Size is a set's number of elements.
 	Size uint64
+	// Siblings are a multi-value register's values, the latest first, or a flag's enables.
+	Siblings []crdt.Sibling
 }
 
 // object returns one type of what a user key holds, which is live.
@@ -54,7 +57,7 @@ func (r *Replica) Lookup(namespace, key string, now hlc.Time) (Object, bool, err
 // prefers another type.
 func (r *Replica) LookupType(namespace, key string, t crdt.Type, now hlc.Time) (Object, bool, error) {
 	now = r.judge(now)
-	h, err := readHoldings(r.kv, namespace, key, t == crdt.TypeLWWRegister)
+	h, err := readHoldings(r.kv, namespace, key, t == crdt.TypeLWWRegister || t == crdt.TypeMVRegister)
 	if err != nil {
 		return Object{}, false, fmt.Errorf("look up a key: %w", err)
 	}

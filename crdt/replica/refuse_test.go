@@ -2,6 +2,7 @@ package replica
 
 import (
 	"errors"
+	"maps"
 	"math"
 	"strings"
 	"testing"
@@ -170,7 +171,9 @@ func badDeltas() map[string]badDelta {
 }
 
 func TestMergeRefuses(t *testing.T) {
-	for name, change := range badDeltas() {
+	bad := badDeltas()
+	maps.Copy(bad, badSiblingDeltas())
+	for name, change := range bad {
 		t.Run(name, func(t *testing.T) {
 			n := newNode(1)
 			do(t, n.r, setOp(OpSetAdd, "mine"))

@@ -54,7 +54,7 @@ func (setKind) merge(w *work, d *Delta, e *Effect) error {
 // mergeElement joins the element here, whose context is the vector with what was removed ahead of
 // its arrival, with the delta, whose context is what it removed.
 func (m *setMerge) mergeElement(change *ElementChange) error {
-	if err := m.recordPreremovals(change); err != nil {
+	if err := m.recordPreremovals(m.key, change.Element, change.Removed); err != nil {
 		return err
 	}
 	var have, added crdt.DotSet
@@ -67,9 +67,10 @@ func (m *setMerge) mergeElement(change *ElementChange) error {
 	}
 	if change.Added {
 		added = crdt.DotSet{m.dot}
-		if removedAhead, err = m.wasRemovedAhead(change.Element); err != nil {
+		if removedAhead, err = m.wasRemovedAhead(m.dot, m.key, change.Element); err != nil {
 			return err
 		}
+		removedAhead = removedAhead || m.deferred.Covers(m.dot)
 	}
 	joined := crdt.JoinDots(have, added,
 		func(crdt.Dot) bool { return removedAhead },
@@ -96,36 +97,33 @@ func (m *setMerge) putElement(element []byte, have, joined crdt.DotSet) error {
 
 // recordPreremovals keeps the removed adds that have not arrived yet: delivery is in order per
 // actor only, so a remove can overtake the add of a third actor that it observed.
-func (m *setMerge) recordPreremovals(change *ElementChange) error {
-	for _, d := range change.Removed {
-		if m.meta.vector.Covers(d) {
+func (w *work) recordPreremovals(objectKey, element []byte, removed crdt.DotSet) error {
+	for _, d := range removed {
+		if w.meta.vector.Covers(d) {
 			continue
 		}
-		key := preremovalKey(d, m.effect.Namespace, m.effect.Key, change.Element)
-		_, ok, err := m.kv.Get(key)
+		key := preremovalKey(d, objectKey, element)
+		_, ok, err := w.kv.Get(key)
 		if err != nil {
 			return err
 		}
 		if ok {
 			continue
 		}
-		if err := m.kv.Put(key, marker[:]); err != nil {
+		if err := w.kv.Put(key, marker[:]); err != nil {
 			return err
 		}
-		m.meta.preremovals++
+		w.meta.preremovals++
 	}
 	return nil
 }
 
-// wasRemovedAhead reports whether the delta's add was removed before it arrived.
-func (m *setMerge) wasRemovedAhead(element []byte) (bool, error) {
-	if m.deferred.Covers(m.dot) {
-		return true, nil
-	}
-	if m.meta.preremovals == 0 {
+// wasRemovedAhead reports whether table R says that an add was removed before it arrived.
+func (w *work) wasRemovedAhead(d crdt.Dot, objectKey, element []byte) (bool, error) {
+	if w.meta.preremovals == 0 {
 		return false, nil
 	}
-	_, ok, err := m.kv.Get(preremovalKey(m.dot, m.effect.Namespace, m.effect.Key, element))
+	_, ok, err := w.kv.Get(preremovalKey(d, objectKey, element))
 	return ok, err
 }
 
