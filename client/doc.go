@@ -16,7 +16,7 @@
 //
 // # Streams
 //
-// Gets, Puts, Deletes and the operations of counters and sets share one HTTP/2 stream per node. What
+// Gets, Puts, Deletes and the operations of all other types share one HTTP/2 stream per node. What
 // waits to be sent goes out as one message, so a request's cost falls with the number of callers.
 // Requests go one by one where streams do not get through, and with [WithUnary].
 //

@@ -49,8 +49,12 @@ func (t Type) String() string {
 // Value is the value of a key.
 type Value struct {
 	Type Type
-	// Bytes is the value of a register.
+	// Bytes is the value of a register, or the latest one of a multi-value register.
 	Bytes []byte
+	// Siblings are all values of a multi-value register, the latest first.
+	Siblings []Sibling
+	// Enabled is the value of a flag.
+	Enabled bool
 	// Counter is the value of a counter.
 	Counter int64
 	// Size is the number of members of a set.
@@ -148,6 +152,8 @@ func withTyped(v Value, typed *atollv1.TypedValue) Value {
 	v.Counter = typed.GetCounter().GetValue()
 	v.Size = typed.GetSet().GetSize()
 	v.Members = typed.GetSet().GetMembers()
+	v.Enabled = typed.GetFlag().GetEnabled()
+	v.Siblings = siblingsOf(typed.GetSiblings())
 	return v
 }
 

@@ -26,6 +26,8 @@ type typeAPI struct {
 var types = []*typeAPI{
 	&counterAPI,
 	&setAPI,
+	&flagAPI,
+	&mvRegisterAPI,
 }
 
 func typeOf(t crdt.Type) *typeAPI {
