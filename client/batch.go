@@ -6,7 +6,8 @@ import (
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
 )
 
-// Write is one write of a batch. Make it with NewPut, NewDelete or the like. Its options may be conditions, WithTTL and OfType; others are those of the batch.
+// Write is one write of a batch. Make it with NewPut, NewDelete or the like. Its options may be
+// conditions, WithTTL and OfType; others are those of the batch.
 type Write struct {
 	key   string
 	build func(c *Client, cfg *writeConfig) *atollv1.Write

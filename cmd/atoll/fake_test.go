@@ -25,12 +25,13 @@ import (
 
 // object is a value in the fake store.
 type object struct {
-	typ     atollv1.Type
-	value   []byte
-	counter int64
-	members map[string]uint64 // with the number of the event that added each
-	seq     uint64
-	ttl     *durationpb.Duration
+	typ      atollv1.Type
+	value    []byte
+	counter  int64
+	members  map[string]uint64 // with the number of the event that added each
+	seq      uint64
+	ttl      *durationpb.Duration
+	siblings []*atollv1.Sibling // the latest first; of a flag, its enables
 }
 
 // fakeStore is what a fake region holds. Regions that share one hold the same.
@@ -147,6 +148,8 @@ func entryOf(key string, o *object, members int) *atollv1.Entry {
 			}
 		}
 		e.Typed = &atollv1.TypedValue{Value: &atollv1.TypedValue_Set{Set: set}}
+	case atollv1.Type_TYPE_EW_FLAG, atollv1.Type_TYPE_MV_REGISTER:
+		addSiblings(e, o)
 	default:
 		e.Value = o.value
 	}
@@ -238,6 +241,9 @@ func (f *fakeRegion) update(r *atollv1.UpdateRequest) (*atollv1.UpdateResponse, 
 	if r.GetOp().GetExpire() != nil || r.GetOp().GetPersist() != nil {
 		return f.changeExpiry(at, r.GetOp())
 	}
+	if onSiblings(r.GetOp()) {
+		return f.updateSiblings(at, r)
+	}
 	t := atollv1.Type_TYPE_AW_SET
 	if r.GetOp().GetCounterAdd() != nil || r.GetOp().GetCounterSet() != nil {
 		t = atollv1.Type_TYPE_COUNTER
@@ -284,10 +290,13 @@ func (f *fakeRegion) changeExpiry(at string, op *atollv1.Op) (*atollv1.UpdateRes
 	return &atollv1.UpdateResponse{Version: fmt.Sprint("v", o.seq), Info: f.info()}, nil
 }
 
-// Query serves set members only, two to a page.
+// Query serves flags, siblings, and set members, two to a page.
 func (f *fakeRegion) Query(_ context.Context, r *atollv1.QueryRequest) (*atollv1.QueryResponse, error) {
 	f.store.mu.Lock()
 	defer f.store.mu.Unlock()
+	if res := siblingsQuery(r.GetQuery(), f.store.objects[place(r.GetNamespace(), r.GetKey())]); res != nil {
+		return &atollv1.QueryResponse{Result: res, Info: f.info()}, nil
+	}
 	page := &atollv1.SetMembersPage{}
 	if o := f.store.objects[place(r.GetNamespace(), r.GetKey())]; o != nil {
 		page.Size = uint64(len(o.members))
@@ -438,6 +447,8 @@ func (f *fakeRegion) Explain(_ context.Context, r *atollv1.ExplainRequest) (*ato
 			set.Elements = append(set.Elements, &atollv1.ExplainElement{Element: []byte(m), Dots: []*atollv1.Event{{Region: "eu", Seq: o.members[m]}}})
 		}
 		ex.Detail = &atollv1.ExplainedObject_Set{Set: set}
+	case atollv1.Type_TYPE_EW_FLAG, atollv1.Type_TYPE_MV_REGISTER:
+		ex.Detail = explainSiblings(o)
 	default:
 		ex.Detail = &atollv1.ExplainedObject_Register{Register: &atollv1.ExplainRegister{Winner: made, Value: o.value}}
 	}

@@ -13,21 +13,23 @@ import (
 
 // item is a key with its value as JSON. The fields that an export has too are named as there.
 type item struct {
-	Key           string   `json:"key"`
-	Type          string   `json:"type,omitempty"`
-	Value         *string  `json:"value,omitempty"`
-	ValueBase64   []byte   `json:"value_base64,omitempty"`
-	Counter       *int64   `json:"counter,omitempty"`
-	Size          *uint64  `json:"size,omitempty"`
-	Members       []string `json:"members,omitempty"`
-	MembersBase64 [][]byte `json:"members_base64,omitempty"`
-	TTL           string   `json:"ttl,omitempty"`
-	Version       string   `json:"version,omitempty"`
-	Region        string   `json:"region,omitempty"`
-	Node          string   `json:"node,omitempty"`
-	Partition     *uint32  `json:"partition,omitempty"`
-	Consistency   string   `json:"consistency,omitempty"`  // of a read that is not linearizable
-	StalenessMS   *float64 `json:"staleness_ms,omitempty"` // if it is known
+	Key           string        `json:"key"`
+	Type          string        `json:"type,omitempty"`
+	Value         *string       `json:"value,omitempty"`
+	ValueBase64   []byte        `json:"value_base64,omitempty"`
+	Counter       *int64        `json:"counter,omitempty"`
+	Size          *uint64       `json:"size,omitempty"`
+	Members       []string      `json:"members,omitempty"`
+	MembersBase64 [][]byte      `json:"members_base64,omitempty"`
+	Enabled       *bool         `json:"enabled,omitempty"`
+	Siblings      []siblingItem `json:"siblings,omitempty"`
+	TTL           string        `json:"ttl,omitempty"`
+	Version       string        `json:"version,omitempty"`
+	Region        string        `json:"region,omitempty"`
+	Node          string        `json:"node,omitempty"`
+	Partition     *uint32       `json:"partition,omitempty"`
+	Consistency   string        `json:"consistency,omitempty"`  // of a read that is not linearizable
+	StalenessMS   *float64      `json:"staleness_ms,omitempty"` // if it is known
 }
 
 // itemOf describes a value; without its content if keysOnly.
@@ -51,7 +53,10 @@ func itemOf(key string, v client.Value, keysOnly bool) item {
 				it.MembersBase64 = append(it.MembersBase64, m)
 			}
 		}
+	case client.TypeFlag:
+		it.Enabled = &v.Enabled
 	default:
+		it.Siblings = siblingItems(v.Siblings)
 		if utf8.Valid(v.Bytes) {
 			text := string(v.Bytes)
 			it.Value = &text
@@ -86,19 +91,25 @@ func shown(v client.Value, width int) string {
 			members = append(members, printable(m, 40))
 		}
 		return fmt.Sprintf("%d members: %s", v.Size, strings.Join(members, ", "))
+	case client.TypeFlag:
+		return "enabled" // one that is not does not exist
+	case client.TypeMVRegister:
+		return shownSiblings(v, width)
 	default:
 		return printable(v.Bytes, width)
 	}
 }
 
-// rawValue returns a value for a pipe: a register's bytes and nothing else, a counter's number, a
-// set's members line by line.
+// rawValue returns a value for a pipe: a register's bytes and nothing else, of a multi-value register
+// the latest, a counter's number, a set's members line by line, true for a flag.
 func rawValue(v client.Value) string {
 	switch v.Type {
 	case client.TypeCounter:
 		return strconv.FormatInt(v.Counter, 10) + "\n"
 	case client.TypeSet:
 		return string(bytes.Join(append(v.Members[:len(v.Members):len(v.Members)], nil), []byte("\n")))
+	case client.TypeFlag:
+		return fmt.Sprintln(v.Enabled)
 	default:
 		return string(v.Bytes)
 	}

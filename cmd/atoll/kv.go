@@ -17,7 +17,8 @@ func newGet(a *app) *cobra.Command {
 		Use:   "get KEY",
 		Short: "Print a key's value",
 		Long: "Print a key's value, whatever its type. On a pipe a register's bytes come out exactly as\n" +
-			"they went in, a set line by line. Exit code 3 if the key does not exist.",
+			"they went in, of a multi-value register the latest, a set line by line. Exit code 3 if the key does\n" +
+			"not exist.",
 		Example: `  atoll get greeting
   atoll get greeting --region us -o json
   atoll get greeting --max-staleness 500ms
@@ -41,6 +42,9 @@ func newGet(a *app) *cobra.Command {
 			}
 			if rest := v.Size - uint64(len(v.Members)); v.Type == client.TypeSet && rest > 0 {
 				a.notef("%d more members: atoll set-members %q prints all", rest, args[0])
+			}
+			if n := len(v.Siblings); n > 1 {
+				a.notef("the latest of %d concurrent values: atoll mvregister get %q prints all", n, args[0])
 			}
 			it := itemOf(args[0], v, false).answeredBy(info)
 			return a.result(it, rawValue(v), append([]field{

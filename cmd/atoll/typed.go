@@ -1,0 +1,57 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/atolldb/atoll/client"
+)
+
+// commandOfType makes a command of the commands for one type.
+func commandOfType(c *cobra.Command, commands ...*cobra.Command) *cobra.Command {
+	c.Args = cobra.ArbitraryArgs
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return &usageError{err: fmt.Errorf("unknown command %q", args[0]), command: cmd.CommandPath()}
+		}
+		return cmd.Help()
+	}
+	c.AddCommand(commands...)
+	return c
+}
+
+type typedWrite func(kv *client.Client, cmd *cobra.Command, args []string, opts []client.WriteOption) (version string, err error)
+
+// newTypedWrite completes the command of a write that answers a version, and that takes conditions.
+func newTypedWrite(a *app, c *cobra.Command, write typedWrite) *cobra.Command {
+	var cond conditions
+	var w writes
+	c.ValidArgsFunction = a.completeKeys(1)
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		opts, err := cond.options(cmd)
+		if err != nil {
+			return err
+		}
+		durable, err := w.options()
+		if err != nil {
+			return err
+		}
+		kv, err := a.client(cmd.Context())
+		if err != nil {
+			return err
+		}
+		var info client.Info
+		version, err := write(kv, cmd, args, append(append(opts, durable...), client.WithInfo(&info)))
+		if err != nil {
+			return err
+		}
+		return a.written(args[0], version, info)
+	}
+	w.flags(c)
+	f := c.Flags()
+	f.BoolVar(&cond.absent, "if-absent", false, "only if the key does not exist")
+	f.BoolVar(&cond.present, "if-present", false, "only if the key exists")
+	f.StringVar(&cond.version, "if-version", "", "only if the key has this version")
+	return c
+}
