@@ -274,6 +274,9 @@ func (s *Server) fillPage(r *replica.Replica, now hlc.Time, req *peerv1.ScanPart
 		size += len(o.Key)
 		if !req.GetKeysOnly() {
 			size += len(o.Value)
+			for _, sibling := range o.Siblings {
+				size += len(sibling.Value)
+			}
 		}
 		found = append(found, o)
 		return true, nil

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/atolldb/atoll/crdt/replica"
+	peerv1 "github.com/atolldb/atoll/proto/atoll/peer/v1"
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
 	"github.com/atolldb/atoll/topology"
 )
@@ -146,4 +147,22 @@ func TestExplainSiblings(t *testing.T) {
 	res, err = r.regions("eu-0").Explain(ctx, &atollv1.ExplainRequest{Key: "f"})
 	noError(t, err)
 	equal(t, "flag", res.GetObjects()[0].GetParts().GetParts()[0].GetValue(), "enabled")
+}
+
+// TestPageHoldsFewSiblings: a page ends by the size of all siblings, not of the latest ones alone.
+func TestPageHoldsFewSiblings(t *testing.T) {
+	r := setup(t, 1, 1, 0)
+	var ops []replica.Op
+	for _, key := range []string{"a", "b", "c"} {
+		mustUpdate(t, r.kv("eu-0"), key, mvrPut(strings.Repeat("x", 1000)))
+		ops = append(ops, replica.Op{Kind: replica.OpMVPut, Namespace: defaultNamespace, Key: key, Value: []byte("y")})
+	}
+	r.fromUS(ops...)
+	rep, err := replica.Open(r.groups[0].memory, r.groups[0].actor)
+	noError(t, err)
+	page := &peerv1.ScanPartitionResponse{}
+	req := &peerv1.ScanPartitionRequest{Namespace: defaultNamespace, Limit: 10, MaxBytes: 500}
+	noError(t, r.servers["eu-0"].fillPage(rep, testNow(), req, page))
+	equal(t, "entries", len(page.GetEntries()), 1)
+	equal(t, "more", page.GetMore(), true)
 }
