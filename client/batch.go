@@ -6,8 +6,8 @@ import (
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
 )
 
-// Write is one write of a batch. Make it with NewPut, NewDelete or the like. Its options may be
-// conditions, WithTTL and OfType; others are those of the batch.
+// Write is one write of a batch. Make it with NewPut, NewDelete, NewCounterAdd or another function of
+// such a name. Its options may be conditions, WithTTL and OfType; others are those of the batch.
 type Write struct {
 	key   string
 	build func(c *Client, cfg *writeConfig) *atollv1.Write
@@ -64,7 +64,7 @@ type WriteResult struct {
 	Version string
 	// Existed says whether a deleted key existed.
 	Existed bool
-	// Counter is a counter's value after the write.
+	// Counter is the value of a counter, a bounded counter, a maximum or a minimum after the write.
 	Counter int64
 	// Set is what the write did to a set.
 	Set SetChange
@@ -106,7 +106,7 @@ func (c *Client) Batch(ctx context.Context, writes []Write, opts ...WriteOption)
 			Err:     itemError(item.GetError()),
 			Version: item.GetVersion(),
 			Existed: item.GetExisted(),
-			Counter: item.GetResult().GetCounter().GetValue(),
+			Counter: numberOf(item.GetResult().GetCounter(), item.GetResult().GetBounded(), item.GetResult().GetExtreme()),
 			Set:     SetChange{Size: item.GetResult().GetSet().GetSize(), Changed: item.GetResult().GetSet().GetChanged()},
 		}
 	}

@@ -55,8 +55,10 @@ type Value struct {
 	Siblings []Sibling
 	// Enabled is the value of a flag.
 	Enabled bool
-	// Counter is the value of a counter.
+	// Counter is the value of a counter, a bounded counter, a maximum or a minimum.
 	Counter int64
+	// Rights says how much of a bounded counter each region may take without asking.
+	Rights []RegionRights
 	// Size is the number of members of a set.
 	Size uint64
 	// Members are the first members of a set in byte order, at most 1000 of them and 256 KiB.
@@ -149,12 +151,18 @@ func entryOf(e *atollv1.Entry) Entry {
 }
 
 func withTyped(v Value, typed *atollv1.TypedValue) Value {
-	v.Counter = typed.GetCounter().GetValue()
+	v.Counter = numberOf(typed.GetCounter(), typed.GetBounded(), typed.GetExtreme())
+	v.Rights = rightsOf(typed.GetBounded())
 	v.Size = typed.GetSet().GetSize()
 	v.Members = typed.GetSet().GetMembers()
 	v.Enabled = typed.GetFlag().GetEnabled()
 	v.Siblings = siblingsOf(typed.GetSiblings())
 	return v
+}
+
+// numberOf returns the number that an answer has; the parts that it does not have are nil.
+func numberOf(c *atollv1.CounterValue, b *atollv1.BoundedValue, e *atollv1.ExtremeValue) int64 {
+	return c.GetValue() + b.GetValue() + e.GetValue()
 }
 
 func infoOf(i *atollv1.ReplyInfo) Info {

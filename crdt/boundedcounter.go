@@ -203,6 +203,19 @@ func (c BoundedCounter) Rights(a Actor) int64 {
 // must not be changed.
 func (c BoundedCounter) Rows() []BoundedRow { return slices.Clone(c.rows) }
 
+// Actors returns who ever operated or was given rights, in ascending order.
+func (c BoundedCounter) Actors() []Actor {
+	var actors []Actor
+	for _, row := range c.rows {
+		actors = append(actors, row.Actor)
+		for _, t := range row.Transfers {
+			actors = append(actors, t.To)
+		}
+	}
+	slices.Sort(actors)
+	return slices.Compact(actors)
+}
+
 // Len returns the number of rows.
 func (c BoundedCounter) Len() int { return len(c.rows) }
 

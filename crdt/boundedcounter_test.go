@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -106,6 +107,12 @@ func compareBounded(t *rapid.T, c BoundedCounter, events []boundedEvent, seen ma
 	}
 	if sum != c.Value() || sum < 0 {
 		t.Fatalf("rights of %d for a value of %d: %+v", sum, c.Value(), c)
+	}
+	for _, a := range []Actor{1, 2, 3} {
+		concerned := slices.ContainsFunc(events, func(e boundedEvent) bool { return seen[e.dot] && (e.dot.Actor == a || e.to == a) })
+		if slices.Contains(c.Actors(), a) != concerned || !slices.IsSorted(c.Actors()) {
+			t.Fatalf("actors %v of %+v", c.Actors(), c)
+		}
 	}
 	if c.Len() != len(c.Rows()) || c.Len() > 3 {
 		t.Fatalf("rows %+v", c.Rows())

@@ -50,6 +50,13 @@ func (m moment) compare(o moment) int {
 	return cmp.Or(cmp.Compare(m.time, o.time), cmp.Compare(m.actor, o.actor))
 }
 
+// ExtremeWrite is a write that a MaxRegister or a MinRegister keeps.
+type ExtremeWrite struct {
+	Time  hlc.Time
+	Actor Actor
+	Value int64
+}
+
 type maxWrite struct {
 	moment
 	value int64
@@ -103,6 +110,24 @@ func (r *MaxRegister) Collapse(cut hlc.Time) {
 	if later > 1 {
 		r.writes = slices.Delete(r.writes, 1, later)
 	}
+}
+
+// Collect is Collapse for one who joins changes only, each once, and no whole registers: it drops the
+// delete as well if it is at or before cut, because every change still to come is of a later event.
+func (r *MaxRegister) Collect(cut hlc.Time) {
+	r.Collapse(cut)
+	if r.deletedAt.time <= cut {
+		r.deletedAt = moment{}
+	}
+}
+
+// Writes returns the writes that are kept, the one that is the value first.
+func (r MaxRegister) Writes() []ExtremeWrite {
+	writes := make([]ExtremeWrite, len(r.writes))
+	for i, w := range r.writes {
+		writes[i] = ExtremeWrite{Time: w.time, Actor: w.actor, Value: w.value}
+	}
+	return writes
 }
 
 // Join merges the writes and the delete of o, which may be a whole register or a change.

@@ -304,3 +304,30 @@ func TestMaxRegisterDecoderRefuses(t *testing.T) {
 		}
 	}
 }
+
+func TestCollectDropsTheDeleteToo(t *testing.T) {
+	var r MaxRegister
+	r.Delete(3, 1)
+	for i, v := range []int64{9, 7, 5} {
+		r.Join(MaxRegister{writes: []maxWrite{{moment{hlc.Time(4 + i), 2}, v}}})
+	}
+	r.Collect(2)
+	if at, by := r.DeletedAt(); at != 3 || by != 1 || r.Len() != 3 {
+		t.Errorf("too early: %+v", r)
+	}
+	r.Collect(5)
+	if at, by := r.DeletedAt(); at != 0 || by != 0 {
+		t.Errorf("deleted at %v by %v", at, by)
+	}
+	if got, want := r.Writes(), []ExtremeWrite{{4, 2, 9}, {6, 2, 5}}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	var low MinRegister
+	low.Lower(1, 1, -4)
+	low.Delete(2, 1)
+	low.Collect(2)
+	low.Lower(3, 1, 7)
+	if got, want := low.Writes(), []ExtremeWrite{{3, 1, 7}}; !slices.Equal(got, want) || !low.Equal(MinRegister{MaxRegister{writes: []maxWrite{{moment{3, 1}, ^7}}}}) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}

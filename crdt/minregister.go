@@ -49,6 +49,18 @@ func (r MinRegister) Len() int { return r.complement.Len() }
 // Collapse keeps of the writes at or before cut only the smallest, as MaxRegister.Collapse does.
 func (r *MinRegister) Collapse(cut hlc.Time) { r.complement.Collapse(cut) }
 
+// Collect drops the delete as well, as MaxRegister.Collect does.
+func (r *MinRegister) Collect(cut hlc.Time) { r.complement.Collect(cut) }
+
+// Writes returns the writes that are kept, the one that is the value first.
+func (r MinRegister) Writes() []ExtremeWrite {
+	writes := r.complement.Writes()
+	for i := range writes {
+		writes[i].Value = ^writes[i].Value
+	}
+	return writes
+}
+
 // Join merges the writes and the delete of o, which may be a whole register or a change.
 func (r *MinRegister) Join(o MinRegister) { r.complement.Join(o.complement) }
 

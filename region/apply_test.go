@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/replica"
 	"github.com/atolldb/atoll/hlc"
 	logv1 "github.com/atolldb/atoll/proto/atoll/log/v1"
@@ -178,12 +179,19 @@ func TestQueuedWritesAreAppliedOnceAndInOrder(t *testing.T) {
 	}
 }
 
-func TestLocalWritesRefuseConditions(t *testing.T) {
+func TestLocalWritesRefuseWhatMayBeRefusedLater(t *testing.T) {
 	f := newFixture(t, testEU)
 	op := put("k", "1")
 	op.Condition.Kind = replica.CondAbsent
-	if err := f.WriteLocal(t.Context(), "", []replica.Op{op}); !errors.Is(err, region.ErrNotMergeable) {
-		t.Errorf("got %v", err)
+	for _, op := range []replica.Op{
+		op,
+		{Kind: replica.OpBoundedDec, Namespace: "default", Key: "b", Delta: 1},
+		{Kind: replica.OpBoundedTransfer, Namespace: "default", Key: "b", Delta: 1, ToActor: 2},
+		{Kind: replica.OpDelete, Namespace: "default", Key: "b", Type: crdt.TypeBoundedCounter},
+	} {
+		if err := f.WriteLocal(t.Context(), "", []replica.Op{op}); !errors.Is(err, region.ErrNotMergeable) {
+			t.Errorf("%+v: got %v", op, err)
+		}
 	}
 }
 

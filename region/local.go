@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/replica"
 	logv1 "github.com/atolldb/atoll/proto/atoll/log/v1"
 )
@@ -21,14 +22,15 @@ type LocalQueue interface {
 // applies them once each and in the order of this node's queue, when it has a leader that this node
 // reaches. They are lost if this node is before that. Operations on a key of another type take effect
 // beside it, as if another region had done them: what was acknowledged cannot be refused any more. (A
-// counter that would overflow is the exception: it stays as it is.)
+// counter that would overflow is the exception: it stays as it is; and so does a bounded counter that an
+// untyped delete finds.)
 //
-// Errors after which nothing was done: ErrNotMergeable if an operation has a condition, ErrBadCommand if
-// it is too large, ErrDiskFull, ctx's own, and the queue's.
+// Errors after which nothing was done: ErrNotMergeable if an operation has a condition, needs rights to a
+// bounded counter or would delete one, ErrBadCommand if it is too large, ErrDiskFull, ctx's own, and the queue's.
 func (p *Partition) WriteLocal(ctx context.Context, opID string, ops []replica.Op) error {
 	for i := range ops {
-		if ops[i].Condition.Kind != replica.CondNone {
-			return fmt.Errorf("%w: it has a condition", ErrNotMergeable)
+		if reason := needsQuorum(&ops[i]); reason != "" {
+			return fmt.Errorf("%w: %s", ErrNotMergeable, reason)
 		}
 	}
 	switch {
@@ -46,6 +48,20 @@ func (p *Partition) WriteLocal(ctx context.Context, opID string, ops []replica.O
 	}
 	_, err = p.queue.Append(ctx, data)
 	return err
+}
+
+// needsQuorum returns why an operation may be refused when it is applied, or "".
+func needsQuorum(op *replica.Op) string {
+	switch {
+	case op.Condition.Kind != replica.CondNone:
+		return "it has a condition"
+	case op.Kind == replica.OpBoundedDec || op.Kind == replica.OpBoundedTransfer:
+		return "the region may lack the rights"
+	case op.Kind == replica.OpDelete && op.Type == crdt.TypeBoundedCounter:
+		return "a bounded counter cannot be deleted"
+	default:
+		return ""
+	}
 }
 
 // SubmitQueued has writes of a node's queue applied, in order. A nil error says that each has been

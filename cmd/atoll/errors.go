@@ -141,6 +141,8 @@ func hintOfReason(e *client.Error) string {
 		return "leave out --if-absent to overwrite it"
 	case errors.Is(e, client.ErrNotPresent):
 		return "leave out the condition to create it"
+	case errors.Is(e, client.ErrInsufficientRights):
+		return fmt.Sprintf("the region may take %s; atoll bcounter rights KEY shows who may take more, and atoll bcounter transfer gives it on", e.Metadata["have"])
 	case errors.Is(e, client.ErrWrongType):
 		return "use the command for that type, or atoll del KEY first"
 	case errors.Is(e, client.ErrOutcomeUnknown):

@@ -190,6 +190,9 @@ func event(e *atollv1.Event) string {
 	if e == nil {
 		return ""
 	}
+	if e.GetSeq() == 0 { // only known by its region and time
+		return strings.TrimSuffix(eventName(e.GetRegion(), e.GetEpoch(), 0), "#0")
+	}
 	return eventName(e.GetRegion(), e.GetEpoch(), e.GetSeq())
 }
 

@@ -28,6 +28,7 @@ type object struct {
 	typ      atollv1.Type
 	value    []byte
 	counter  int64
+	rights   map[string]int64  // of a bounded counter, by region
 	members  map[string]uint64 // with the number of the event that added each
 	seq      uint64
 	ttl      *durationpb.Duration
@@ -151,7 +152,9 @@ func entryOf(key string, o *object, members int) *atollv1.Entry {
 	case atollv1.Type_TYPE_EW_FLAG, atollv1.Type_TYPE_MV_REGISTER:
 		addSiblings(e, o)
 	default:
-		e.Value = o.value
+		if e.Typed = o.typedWhole(); e.Typed == nil {
+			e.Value = o.value
+		}
 	}
 	return e
 }
@@ -244,6 +247,9 @@ func (f *fakeRegion) update(r *atollv1.UpdateRequest) (*atollv1.UpdateResponse, 
 	if onSiblings(r.GetOp()) {
 		return f.updateSiblings(at, r)
 	}
+	if t := wholeType(r.GetOp()); t != 0 {
+		return f.updateWhole(at, t, r.GetOp())
+	}
 	t := atollv1.Type_TYPE_AW_SET
 	if r.GetOp().GetCounterAdd() != nil || r.GetOp().GetCounterSet() != nil {
 		t = atollv1.Type_TYPE_COUNTER
@@ -290,12 +296,19 @@ func (f *fakeRegion) changeExpiry(at string, op *atollv1.Op) (*atollv1.UpdateRes
 	return &atollv1.UpdateResponse{Version: fmt.Sprint("v", o.seq), Info: f.info()}, nil
 }
 
-// Query serves flags, siblings, and set members, two to a page.
+// Query serves flags, siblings, bounded counters, and set members, two to a page.
 func (f *fakeRegion) Query(_ context.Context, r *atollv1.QueryRequest) (*atollv1.QueryResponse, error) {
 	f.store.mu.Lock()
 	defer f.store.mu.Unlock()
-	if res := siblingsQuery(r.GetQuery(), f.store.objects[place(r.GetNamespace(), r.GetKey())]); res != nil {
+	o := f.store.objects[place(r.GetNamespace(), r.GetKey())]
+	if res := siblingsQuery(r.GetQuery(), o); res != nil {
 		return &atollv1.QueryResponse{Result: res, Info: f.info()}, nil
+	}
+	if r.GetQuery().GetBcounter() != nil {
+		if o == nil {
+			return &atollv1.QueryResponse{Info: f.info()}, nil
+		}
+		return &atollv1.QueryResponse{Found: true, Info: f.info(), Result: &atollv1.QueryResult{Result: &atollv1.QueryResult_Bounded{Bounded: o.boundedOf()}}}, nil
 	}
 	page := &atollv1.SetMembersPage{}
 	if o := f.store.objects[place(r.GetNamespace(), r.GetKey())]; o != nil {

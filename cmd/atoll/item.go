@@ -18,6 +18,7 @@ type item struct {
 	Value         *string       `json:"value,omitempty"`
 	ValueBase64   []byte        `json:"value_base64,omitempty"`
 	Counter       *int64        `json:"counter,omitempty"`
+	Rights        []rights      `json:"rights,omitempty"`
 	Size          *uint64       `json:"size,omitempty"`
 	Members       []string      `json:"members,omitempty"`
 	MembersBase64 [][]byte      `json:"members_base64,omitempty"`
@@ -32,6 +33,12 @@ type item struct {
 	StalenessMS   *float64      `json:"staleness_ms,omitempty"` // if it is known
 }
 
+// rights are what a region may take of a bounded counter.
+type rights struct {
+	Region string `json:"region"`
+	Rights int64  `json:"rights"`
+}
+
 // itemOf describes a value; without its content if keysOnly.
 func itemOf(key string, v client.Value, keysOnly bool) item {
 	it := item{Key: key, Type: v.Type.String(), Version: v.Version}
@@ -42,8 +49,11 @@ func itemOf(key string, v client.Value, keysOnly bool) item {
 		return it
 	}
 	switch v.Type {
-	case client.TypeCounter:
+	case client.TypeCounter, client.TypeBoundedCounter, client.TypeMax, client.TypeMin:
 		it.Counter = &v.Counter
+		for _, r := range v.Rights {
+			it.Rights = append(it.Rights, rights(r))
+		}
 	case client.TypeSet:
 		it.Size = &v.Size
 		for _, m := range v.Members {
@@ -79,8 +89,10 @@ func (it item) answeredBy(info client.Info) item {
 // shown returns a value for a table.
 func shown(v client.Value, width int) string {
 	switch v.Type {
-	case client.TypeCounter:
+	case client.TypeCounter, client.TypeMax, client.TypeMin:
 		return strconv.FormatInt(v.Counter, 10)
+	case client.TypeBoundedCounter:
+		return shownRights(v)
 	case client.TypeSet:
 		var members []string
 		for i, m := range v.Members {
@@ -100,11 +112,27 @@ func shown(v client.Value, width int) string {
 	}
 }
 
+// shownRights returns "7 (eu may take 2, us 5)".
+func shownRights(v client.Value) string {
+	text := strconv.FormatInt(v.Counter, 10)
+	for i, r := range v.Rights {
+		between := ", %s %d"
+		if i == 0 {
+			between = " (%s may take %d"
+		}
+		text += fmt.Sprintf(between, r.Region, r.Rights)
+	}
+	if len(v.Rights) > 0 {
+		text += ")"
+	}
+	return text
+}
+
 // rawValue returns a value for a pipe: a register's bytes and nothing else, of a multi-value register
-// the latest, a counter's number, a set's members line by line, true for a flag.
+// the latest, a number of any type, a set's members line by line, true for a flag.
 func rawValue(v client.Value) string {
 	switch v.Type {
-	case client.TypeCounter:
+	case client.TypeCounter, client.TypeBoundedCounter, client.TypeMax, client.TypeMin:
 		return strconv.FormatInt(v.Counter, 10) + "\n"
 	case client.TypeSet:
 		return string(bytes.Join(append(v.Members[:len(v.Members):len(v.Members)], nil), []byte("\n")))

@@ -68,8 +68,8 @@ func newRoot(a *app) *cobra.Command {
 		}
 	}
 	add(groupServe, newServer(a), newDemo(a))
-	add(groupData, newGet(a), newPut(a), newDel(a), newCAS(a), newIncr(a), newSetAdd(a), newSetRem(a), newSetMembers(a), newFlag(a), newMVRegister(a),
-		newLs(a),
+	add(groupData, newGet(a), newPut(a), newDel(a), newCAS(a), newIncr(a), newSetAdd(a), newSetRem(a), newSetMembers(a),
+		newBCounter(a), newMax(a), newMin(a), newFlag(a), newMVRegister(a), newLs(a),
 		newExpire(a), newPersist(a), newWatch(a))
 	add(groupBulk, newImport(a), newExport(a))
 	add(groupRegions, newStatus(a), newExplain(a), newDigest(a))

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -101,27 +102,37 @@ func auditObject(m *meta, k, v []byte, owned *[]setHeader) error {
 			return fmt.Errorf("register %+v at %v, %w", reg, m.last, err)
 		}
 	case crdt.TypeCounter:
-		o, err := counterKind{}.decode(v)
-		if err != nil {
-			return err
-		}
-		c := o.(*counterState)
-		if c.rows.Len() == 0 {
-			return fmt.Errorf("counter without rows")
-		}
-		for _, row := range c.rows.Rows() {
-			if m.vector.Get(row.Actor) < row.Entry.Seq {
-				return fmt.Errorf("counter entry %+v outside of the vector", row)
-			}
-		}
+		return auditCounter(m, v)
 	case crdt.TypeMVRegister, crdt.TypeEWFlag:
 		return auditSiblings(m, t, v)
+	case crdt.TypeBoundedCounter, crdt.TypeMaxRegister, crdt.TypeMinRegister:
+		s, err := kinds[t].decode(v)
+		if err != nil || !bytes.Equal(s.append(nil), v) {
+			return fmt.Errorf("%v %x, %w", t, v, err)
+		}
 	default:
 		h, err := decodeSetHeader(v)
 		if err != nil {
 			return err
 		}
 		*owned = append(*owned, h)
+	}
+	return nil
+}
+
+func auditCounter(m *meta, v []byte) error {
+	o, err := counterKind{}.decode(v)
+	if err != nil {
+		return err
+	}
+	c := o.(*counterState)
+	if c.rows.Len() == 0 {
+		return fmt.Errorf("counter without rows")
+	}
+	for _, row := range c.rows.Rows() {
+		if m.vector.Get(row.Actor) < row.Entry.Seq {
+			return fmt.Errorf("counter entry %+v outside of the vector", row)
+		}
 	}
 	return nil
 }

@@ -42,6 +42,10 @@ func goldenDeltas(t testing.TB) (names []string, deltas []Delta) {
 		names, deltas = append(names, step.name), append(deltas, d...)
 	}
 	names, deltas = append(names, "empty"), append(deltas, Delta{Dot: crdt.Dot{Actor: 1, Seq: 1}, Time: 1})
+	for _, step := range wholeSteps() {
+		_, d := do(t, a, step.op)
+		names, deltas = append(names, step.name), append(deltas, d...)
+	}
 	return goldenSiblings(t, names, deltas)
 }
 

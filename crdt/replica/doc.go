@@ -29,6 +29,9 @@
 //	                                           type 2: last dot | crdt.Counter
 //	                                           type 3: last dot | kid | number of elements
 //	                                           types 4 and 6: last dot | (dot | time 8 | value bytes)*
+//	                                           type 5: last dot | crdt.BoundedCounter
+//	                                           type 7: last dot | crdt.MaxRegister
+//	                                           type 8: last dot | crdt.MinRegister
 //	E | kid 8 | element                        crdt.DotSet
 //	R | actor 4 | seq 8 | ns, key | t | elem   1: this add was removed before it arrived; t is 3, or 4
 //	                                              or 6 with the empty element
@@ -36,7 +39,8 @@
 //	G | kid 8                                  1: no set has these elements any more; sweep them
 //	X | instant 8 | key of table K             1: the register expires then, and nobody was told yet
 //	Y | instant 8 | key of table K             1: the register was deleted or expired then; remove it
-//	                                              once no event from before can arrive
+//	                                              once no event from before can arrive. Of types 7 and 8:
+//	                                              a delete, or a write that is not the value, is of then
 //
 // A set's elements are under its kid, a number local to the replica's region and never reused, so
 // that an operation reads and writes its own elements only, a clear takes constant time, and a long
@@ -53,6 +57,9 @@
 //	 2       crdt.Counter as bytes: the changed rows
 //	 3       flags 1 (1 cleared) | crdt.VersionVector as bytes, if flagged | number of elements | elements
 //	 4, 6    number of removed dots, with flag 1 if added | dots | value bytes, if added
+//	 5       crdt.BoundedCounter as bytes: the author's row
+//	 7       crdt.MaxRegister as bytes: the write and the delete before it, or the delete
+//	 8       crdt.MinRegister as bytes, likewise
 //	element  bytes | number of removed dots, with flag 1 if added | dots
 //
 // A register's time and dot, and the dot and time of what is added, are the delta's. Effects, elements
@@ -63,9 +70,10 @@
 //
 // op.go, delta.go and errors.go are what callers exchange with a Replica; execute.go and merge.go are
 // the two ways to change it; read.go, explain.go and digest.go read it. kind.go says what a type must
-// be able to do here, and register.go, counter.go, set*.go and siblings*.go do it. keys.go, meta.go and
-// object.go are the storage; expiry.go is about registers that expire; check.go says what a delta may be;
-// overlay.go makes batches all or none; headers.go remembers what keys hold; memory.go is a KV for tests.
+// be able to do here, and register.go, counter.go, set*.go, siblings*.go and whole.go do it, the last for
+// bounded.go and extreme.go, whose values are kept whole. keys.go, meta.go and object.go are the storage;
+// expiry.go is about registers that expire; check.go says what a delta may be; overlay.go makes batches all
+// or none; headers.go remembers what keys hold; memory.go is a KV for tests.
 //
 // # Sources
 //

@@ -13,11 +13,14 @@ var (
 	// ErrInvalidOperation means that an operation is malformed: an unknown kind, a part that is over
 	// its bound, or a condition that its type cannot have.
 	ErrInvalidOperation = errors.New("invalid operation")
+	// ErrUndeletable means that a delete would have to take a bounded counter with it. Other regions may
+	// be using their rights to it at that moment, so it stays.
+	ErrUndeletable = errors.New("a bounded counter cannot be deleted")
 )
 
 // OpError means that Execute refused a batch because of one operation: nothing was changed. Err is
-// *WrongTypeError, *ConditionError, crdt.ErrCounterOverflow, ErrTooManyElements or
-// ErrInvalidOperation, possibly wrapped.
+// *WrongTypeError, *ConditionError, crdt.ErrCounterOverflow, crdt.ErrAmount,
+// *crdt.InsufficientRightsError, ErrTooManyElements, ErrUndeletable or ErrInvalidOperation, possibly wrapped.
 type OpError struct {
 	// Index is the operation's place in the batch.
 	Index int

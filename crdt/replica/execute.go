@@ -178,12 +178,16 @@ func deleting(t crdt.Type) func(*operation) (Outcome, []Effect, error) {
 }
 
 // delete removes what there is of a type, or of every type if it is 0. The outcome is that of the
-// type that was visible.
+// first type that it removed. A bounded counter cannot go: it stays beside what does with AnyType, and
+// is refused without.
 func (o *operation) delete(only crdt.Type) (Outcome, []Effect, error) {
+	if o.held.live(crdt.TypeBoundedCounter, o.at) && (only == crdt.TypeBoundedCounter || only == 0 && !o.AnyType) {
+		return Outcome{}, nil, refuse(ErrUndeletable)
+	}
 	var first Outcome
 	var effects []Effect
 	for t := crdt.TypeLWWRegister; t.Valid(); t++ {
-		if (only != 0 && t != only) || !o.held.live(t, o.at) {
+		if (only != 0 && t != only) || !o.held.live(t, o.at) || t == crdt.TypeBoundedCounter {
 			continue
 		}
 		outcome, e, err := kinds[t].delete(o)

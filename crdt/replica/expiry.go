@@ -67,7 +67,8 @@ func (r *Replica) Due(now, cut hlc.Time) (bool, error) {
 }
 
 // Expire returns up to limit registers that have expired by now, each once, and removes up to limit
-// registers that were deleted, or had expired, by cut. No event from before cut may be still to come:
+// registers that were deleted, or had expired, by cut, or what other values keep because of a delete or
+// an event up to cut. No event from before cut may be still to come:
 // cut is at most the instant of the last event applied from every other region. The result is a
 // function of the replica's state and the arguments.
 func (r *Replica) Expire(now, cut hlc.Time, limit int) ([]Name, error) {
@@ -98,12 +99,24 @@ func (r *Replica) Expire(now, cut hlc.Time, limit int) ([]Name, error) {
 		if err := w.kv.Delete(s.key); err != nil {
 			return nil, err
 		}
-		w.wrote(s.object, nil)
-		if err := w.kv.Delete(s.object); err != nil {
+		if err := w.collect(s.object, cut); err != nil {
 			return nil, err
 		}
 	}
 	return names, nil
+}
+
+// collect removes a register, or what another object has left behind.
+func (w *work) collect(object []byte, cut hlc.Time) error {
+	_, _, t, err := parseObjectKey(object)
+	if err != nil {
+		return err
+	}
+	if c, ok := kinds[t].(collector); ok {
+		return c.collect(w, object, cut, nil)
+	}
+	w.wrote(object, nil)
+	return w.kv.Delete(object)
 }
 
 // instant is one pair of table X or Y: a register, and when something is to be done about it.

@@ -35,8 +35,15 @@ type stored interface {
 	show(o *Object)
 }
 
-// Change is what an effect does to a value: a *RegisterChange, *CounterChange, *SetChange or
-// *SiblingsChange, as the effect's type says.
+// collector is a kind that leaves something behind for table Y to remove.
+type collector interface {
+	// collect removes what no event can need that is still to come, now that all from up to cut have
+	// arrived: of an object, or of the part of it that rest names. The pair in table Y is gone already.
+	collect(w *work, object []byte, cut hlc.Time, rest []byte) error
+}
+
+// Change is what an effect does to a value, of the kind that the effect's type says: a *RegisterChange,
+// for example.
 type Change interface {
 	// append appends the encoding, as part of a delta.
 	append(b []byte) []byte
@@ -53,6 +60,10 @@ var kinds = [crdt.TypeTimeline + 1]kind{
 	crdt.TypeAWSet:       setKind{},
 	crdt.TypeMVRegister:  siblingsKind{crdt.TypeMVRegister},
 	crdt.TypeEWFlag:      siblingsKind{crdt.TypeEWFlag},
+
+	crdt.TypeBoundedCounter: boundedKind{},
+	crdt.TypeMaxRegister:    maxKind{},
+	crdt.TypeMinRegister:    minKind{},
 }
 
 // kindOf returns a type's kind; nil if there is no such type.
@@ -86,4 +97,10 @@ var actions = map[OpKind]action{
 	OpFlagEnable:   {crdt.TypeEWFlag, nil, runFlagEnable},
 	OpFlagDisable:  {crdt.TypeEWFlag, nil, deleting(crdt.TypeEWFlag)},
 	OpMVPut:        {crdt.TypeMVRegister, checkValue, runMVPut},
+
+	OpBoundedInc:      {crdt.TypeBoundedCounter, nil, runBounded},
+	OpBoundedDec:      {crdt.TypeBoundedCounter, nil, runBounded},
+	OpBoundedTransfer: {crdt.TypeBoundedCounter, checkTransfer, runBounded},
+	OpMax:             {crdt.TypeMaxRegister, nil, runMax},
+	OpMin:             {crdt.TypeMinRegister, nil, runMin},
 }

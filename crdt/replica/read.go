@@ -18,8 +18,11 @@ type Object struct {
 	// does not expire.
 	Value   []byte
 	Expires hlc.Time
-	// Counter is a counter's value.
+	// Counter is the value of a counter, a maximum or a minimum.
 	Counter int64
+	// Bounded is a bounded counter. Its value here is Counter: not below 0, even while gifts of rights are
+	// still to arrive.
+	Bounded crdt.BoundedCounter
 	// Size is a set's number of elements.
 	Size uint64
 	// Siblings are a multi-value register's values, the latest first, or a flag's enables.

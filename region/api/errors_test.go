@@ -49,6 +49,7 @@ var samples = map[string]struct {
 
 	"replica.ErrTooManyElements":  {opError(replica.ErrTooManyElements), reasonQuotaExceeded, client.ErrOverloaded},
 	"replica.ErrInvalidOperation": {opError(replica.ErrInvalidOperation), reasonInvalidArgument, client.ErrInvalidArgument},
+	"replica.ErrUndeletable":      {opError(replica.ErrUndeletable), reasonInvalidArgument, client.ErrInvalidArgument},
 	"replica.OpError":             {opError(errors.New("some other fault")), reasonInternal, client.ErrInternal},
 	"replica.WrongTypeError":      {opError(&replica.WrongTypeError{Found: crdt.TypeCounter}), reasonWrongType, client.ErrWrongType},
 	"replica.ConditionError":      {opError(&replica.ConditionError{Kind: replica.CondVersion, Version: "v"}), reasonVersionMismatch, client.ErrVersionMismatch},

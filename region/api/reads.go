@@ -96,13 +96,21 @@ func (k *kvService) Query(ctx context.Context, r *atollv1.QueryRequest) (*atollv
 
 // answer fills in the answer to a query.
 func (s *Server) answer(r *replica.Replica, now hlc.Time, namespace string, req *atollv1.QueryRequest, res *atollv1.QueryResponse) error {
-	t, f := queried(req.GetQuery())
+	about, f := queried(req.GetQuery())
 	if f != nil {
 		return f
 	}
-	object, found, err := r.LookupType(namespace, req.GetKey(), t.of, now)
-	if err != nil {
-		return err
+	var object replica.Object
+	var found bool
+	var err error
+	t := about[0]
+	for i := 0; i < len(about) && !found; i++ {
+		if object, found, err = r.LookupType(namespace, req.GetKey(), about[i].of, now); err != nil {
+			return err
+		}
+		if found {
+			t = about[i]
+		}
 	}
 	if !found {
 		other, exists, err := r.Lookup(namespace, req.GetKey(), now)

@@ -16,7 +16,7 @@ type typeAPI struct {
 	result func(s *Server, o *replica.Outcome) *atollv1.UpdateResult
 	// value is the natural value, of a collection the size and what comes first.
 	value func(s *Server, r *replica.Replica, o *replica.Object) (*atollv1.TypedValue, error)
-	// query checks a query.
+	// query checks a query. One that several types know is about the first of them that the key holds.
 	query func(q *atollv1.QueryOp) (f *failure, ok bool)
 	// answer answers a query; the object is empty if the key is absent.
 	answer func(s *Server, r *replica.Replica, q *atollv1.QueryOp, o *replica.Object) (*atollv1.QueryResult, error)
@@ -28,6 +28,9 @@ var types = []*typeAPI{
 	&setAPI,
 	&flagAPI,
 	&mvRegisterAPI,
+	&boundedAPI,
+	&maxAPI,
+	&minAPI,
 }
 
 func typeOf(t crdt.Type) *typeAPI {
@@ -69,12 +72,18 @@ func (s *Server) typedValue(r *replica.Replica, o *replica.Object) (*atollv1.Typ
 	return nil, nil
 }
 
-// queried returns the type that a query is about, or what is wrong with the query.
-func queried(q *atollv1.QueryOp) (*typeAPI, *failure) {
+// queried returns the types that a query can be about, or what is wrong with the query.
+func queried(q *atollv1.QueryOp) ([]*typeAPI, *failure) {
+	var about []*typeAPI
 	for _, t := range types {
-		if f, ok := t.query(q); ok {
-			return t, f
+		if f, ok := t.query(q); f != nil {
+			return nil, f
+		} else if ok {
+			about = append(about, t)
 		}
 	}
-	return nil, invalid("query", "must be set to a query that this version serves")
+	if len(about) == 0 {
+		return nil, invalid("query", "must be set to a query that this version serves")
+	}
+	return about, nil
 }
