@@ -88,7 +88,7 @@ func TestExtremesKeepWhatADeleteDoesNotSee(t *testing.T) {
 	merge(t, a.r, append(deleted, low...)...)
 	for _, n := range []*node{a, b} {
 		o, found, err := n.r.Lookup("", "m", noon)
-		if err != nil || !found || o.Counter != 2 || o.Type != crdt.TypeMaxRegister {
+		if err != nil || !found || o.Counter != 2 || o.Type != crdt.TypeMaxRegister || o.Version != "2.2" {
 			t.Errorf("%+v, %v, %v", o, found, err)
 		}
 	}
