@@ -68,6 +68,8 @@ type WriteResult struct {
 	Counter int64
 	// Set is what the write did to a set.
 	Set SetChange
+	// Timeline is what the write did to a timeline.
+	Timeline SetChange
 }
 
 // Batch runs several writes, at most 10 000 and 4 MiB together. Those of one partition take effect
@@ -102,12 +104,13 @@ func (c *Client) Batch(ctx context.Context, writes []Write, opts ...WriteOption)
 	results := make([]WriteResult, len(writes))
 	for i, item := range res.GetItems() {
 		results[i] = WriteResult{
-			Key:     writes[i].key,
-			Err:     itemError(item.GetError()),
-			Version: item.GetVersion(),
-			Existed: item.GetExisted(),
-			Counter: numberOf(item.GetResult().GetCounter(), item.GetResult().GetBounded(), item.GetResult().GetExtreme()),
-			Set:     SetChange{Size: item.GetResult().GetSet().GetSize(), Changed: item.GetResult().GetSet().GetChanged()},
+			Key:      writes[i].key,
+			Err:      itemError(item.GetError()),
+			Version:  item.GetVersion(),
+			Existed:  item.GetExisted(),
+			Counter:  numberOf(item.GetResult().GetCounter(), item.GetResult().GetBounded(), item.GetResult().GetExtreme()),
+			Set:      changeOf(item.GetResult().GetSet()),
+			Timeline: changeOf(item.GetResult().GetTimeline()),
 		}
 	}
 	return results, nil

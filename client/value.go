@@ -59,11 +59,14 @@ type Value struct {
 	Counter int64
 	// Rights says how much of a bounded counter each region may take without asking.
 	Rights []RegionRights
-	// Size is the number of members of a set.
+	// Size is the number of members of a set, or of entries of a timeline.
 	Size uint64
 	// Members are the first members of a set in byte order, at most 1000 of them and 256 KiB.
 	// [Set.Members] yields all.
 	Members [][]byte
+	// Entries are the newest entries of a timeline, the newest first, at most 1000 of them and 256 KiB.
+	// [Timeline.Entries] yields all.
+	Entries []TimelineEntry
 	// Version changes on every effective write. Compare it for equality only.
 	Version string
 	// TTL is the time left to live; 0 if the value does not expire.
@@ -153,10 +156,11 @@ func entryOf(e *atollv1.Entry) Entry {
 func withTyped(v Value, typed *atollv1.TypedValue) Value {
 	v.Counter = numberOf(typed.GetCounter(), typed.GetBounded(), typed.GetExtreme())
 	v.Rights = rightsOf(typed.GetBounded())
-	v.Size = typed.GetSet().GetSize()
+	v.Size = max(typed.GetSet().GetSize(), typed.GetTimeline().GetSize())
 	v.Members = typed.GetSet().GetMembers()
 	v.Enabled = typed.GetFlag().GetEnabled()
 	v.Siblings = siblingsOf(typed.GetSiblings())
+	v.Entries = timelineEntries(typed.GetTimeline().GetEntries())
 	return v
 }
 

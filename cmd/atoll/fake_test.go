@@ -32,7 +32,8 @@ type object struct {
 	members  map[string]uint64 // with the number of the event that added each
 	seq      uint64
 	ttl      *durationpb.Duration
-	siblings []*atollv1.Sibling // the latest first; of a flag, its enables
+	siblings []*atollv1.Sibling       // the latest first; of a flag, its enables
+	entries  []*atollv1.TimelineEntry // the oldest first
 }
 
 // fakeStore is what a fake region holds. Regions that share one hold the same.
@@ -151,6 +152,8 @@ func entryOf(key string, o *object, members int) *atollv1.Entry {
 		e.Typed = &atollv1.TypedValue{Value: &atollv1.TypedValue_Set{Set: set}}
 	case atollv1.Type_TYPE_EW_FLAG, atollv1.Type_TYPE_MV_REGISTER:
 		addSiblings(e, o)
+	case atollv1.Type_TYPE_TIMELINE:
+		e.Typed = shownEntries(o, members)
 	default:
 		if e.Typed = o.typedWhole(); e.Typed == nil {
 			e.Value = o.value
@@ -241,15 +244,21 @@ func (f *fakeRegion) Update(_ context.Context, r *atollv1.UpdateRequest) (*atoll
 
 func (f *fakeRegion) update(r *atollv1.UpdateRequest) (*atollv1.UpdateResponse, error) {
 	at := place(r.GetNamespace(), r.GetKey())
-	if r.GetOp().GetExpire() != nil || r.GetOp().GetPersist() != nil {
-		return f.changeExpiry(at, r.GetOp())
-	}
-	if onSiblings(r.GetOp()) {
+	switch op := r.GetOp(); {
+	case op.GetExpire() != nil, op.GetPersist() != nil:
+		return f.changeExpiry(at, op)
+	case onSiblings(op):
 		return f.updateSiblings(at, r)
+	case op.GetTimelineAdd() != nil, op.GetTimelineTrim() != nil:
+		return f.updateTimeline(at, r)
+	case wholeType(op) != 0:
+		return f.updateWhole(at, wholeType(op), op)
+	default:
+		return f.updateCounterOrSet(at, r)
 	}
-	if t := wholeType(r.GetOp()); t != 0 {
-		return f.updateWhole(at, t, r.GetOp())
-	}
+}
+
+func (f *fakeRegion) updateCounterOrSet(at string, r *atollv1.UpdateRequest) (*atollv1.UpdateResponse, error) {
 	t := atollv1.Type_TYPE_AW_SET
 	if r.GetOp().GetCounterAdd() != nil || r.GetOp().GetCounterSet() != nil {
 		t = atollv1.Type_TYPE_COUNTER
@@ -296,13 +305,16 @@ func (f *fakeRegion) changeExpiry(at string, op *atollv1.Op) (*atollv1.UpdateRes
 	return &atollv1.UpdateResponse{Version: fmt.Sprint("v", o.seq), Info: f.info()}, nil
 }
 
-// Query serves flags, siblings, bounded counters, and set members, two to a page.
+// Query serves flags, siblings, bounded counters, and pages of timelines and set members, two to a page.
 func (f *fakeRegion) Query(_ context.Context, r *atollv1.QueryRequest) (*atollv1.QueryResponse, error) {
 	f.store.mu.Lock()
 	defer f.store.mu.Unlock()
 	o := f.store.objects[place(r.GetNamespace(), r.GetKey())]
 	if res := siblingsQuery(r.GetQuery(), o); res != nil {
 		return &atollv1.QueryResponse{Result: res, Info: f.info()}, nil
+	}
+	if q := r.GetQuery().GetTimelineRange(); q != nil {
+		return queryTimeline(q, o), nil
 	}
 	if r.GetQuery().GetBcounter() != nil {
 		if o == nil {
@@ -462,6 +474,8 @@ func (f *fakeRegion) Explain(_ context.Context, r *atollv1.ExplainRequest) (*ato
 		ex.Detail = &atollv1.ExplainedObject_Set{Set: set}
 	case atollv1.Type_TYPE_EW_FLAG, atollv1.Type_TYPE_MV_REGISTER:
 		ex.Detail = explainSiblings(o)
+	case atollv1.Type_TYPE_TIMELINE:
+		ex.Detail = explainEntries(o)
 	default:
 		ex.Detail = &atollv1.ExplainedObject_Register{Register: &atollv1.ExplainRegister{Winner: made, Value: o.value}}
 	}

@@ -24,6 +24,7 @@ type item struct {
 	MembersBase64 [][]byte      `json:"members_base64,omitempty"`
 	Enabled       *bool         `json:"enabled,omitempty"`
 	Siblings      []siblingItem `json:"siblings,omitempty"`
+	Entries       []entryItem   `json:"entries,omitempty"`
 	TTL           string        `json:"ttl,omitempty"`
 	Version       string        `json:"version,omitempty"`
 	Region        string        `json:"region,omitempty"`
@@ -65,6 +66,11 @@ func itemOf(key string, v client.Value, keysOnly bool) item {
 		}
 	case client.TypeFlag:
 		it.Enabled = &v.Enabled
+	case client.TypeTimeline:
+		it.Size = &v.Size
+		for _, e := range v.Entries {
+			it.Entries = append(it.Entries, entryItemOf(e))
+		}
 	default:
 		it.Siblings = siblingItems(v.Siblings)
 		if utf8.Valid(v.Bytes) {
@@ -107,6 +113,8 @@ func shown(v client.Value, width int) string {
 		return "enabled" // one that is not does not exist
 	case client.TypeMVRegister:
 		return shownSiblings(v, width)
+	case client.TypeTimeline:
+		return shownTimeline(v)
 	default:
 		return printable(v.Bytes, width)
 	}
@@ -129,7 +137,8 @@ func shownRights(v client.Value) string {
 }
 
 // rawValue returns a value for a pipe: a register's bytes and nothing else, of a multi-value register
-// the latest, a number of any type, a set's members line by line, true for a flag.
+// the latest, a number of any type, a set's members and a timeline's newest entries line by line, true for
+// a flag.
 func rawValue(v client.Value) string {
 	switch v.Type {
 	case client.TypeCounter, client.TypeBoundedCounter, client.TypeMax, client.TypeMin:
@@ -138,6 +147,8 @@ func rawValue(v client.Value) string {
 		return string(bytes.Join(append(v.Members[:len(v.Members):len(v.Members)], nil), []byte("\n")))
 	case client.TypeFlag:
 		return fmt.Sprintln(v.Enabled)
+	case client.TypeTimeline:
+		return rawTimeline(v.Entries)
 	default:
 		return string(v.Bytes)
 	}

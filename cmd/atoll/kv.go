@@ -46,6 +46,9 @@ func newGet(a *app) *cobra.Command {
 			if n := len(v.Siblings); n > 1 {
 				a.notef("the latest of %d concurrent values: atoll mvregister get %q prints all", n, args[0])
 			}
+			if rest := v.Size - uint64(len(v.Entries)); v.Type == client.TypeTimeline && rest > 0 {
+				a.notef("%d more entries: atoll timeline range %q prints all", rest, args[0])
+			}
 			it := itemOf(args[0], v, false).answeredBy(info)
 			return a.result(it, rawValue(v), append([]field{
 				{"key", printable([]byte(args[0]), 200)}, {"type", it.Type}, {"value", shown(v, 4000)}, {"ttl", it.TTL}, {"version", it.Version},

@@ -33,11 +33,17 @@ type auditor struct {
 	elements map[uint64]uint64 // kid -> stored elements
 	garbage  map[uint64]bool
 	sets     []setHeader
+	// timelines are by kid, and entries are what table E has that is no element of a set.
+	timelines map[uint64]timelineHeader
+	entries   []crdt.TimelineEntry
+	entryKids []uint64
+	spent     map[string]bool
 }
 
 // audit checks what must hold between the tables of a replica at all times.
 func audit(n *node) error {
-	a := &auditor{meta: n.r.meta, tables: map[byte]uint64{}, elements: map[uint64]uint64{}, garbage: map[uint64]bool{}}
+	a := &auditor{meta: n.r.meta, tables: map[byte]uint64{}, elements: map[uint64]uint64{}, garbage: map[uint64]bool{},
+		timelines: map[uint64]timelineHeader{}, spent: map[string]bool{}}
 	err := n.kv.Scan(nil, nil, func(k, v []byte) (bool, error) {
 		a.tables[k[0]]++
 		return true, a.pair(k, v)
@@ -50,6 +56,9 @@ func audit(n *node) error {
 			return fmt.Errorf("set %d says %d elements, has %d", h.kid, h.count, a.elements[h.kid])
 		}
 		delete(a.elements, h.kid)
+	}
+	if err := a.auditTimelines(); err != nil {
+		return err
 	}
 	for kid, count := range a.elements {
 		if !a.garbage[kid] {
@@ -66,14 +75,24 @@ func audit(n *node) error {
 func (a *auditor) pair(k, v []byte) error {
 	switch k[0] {
 	case tableObject:
+		if k[len(k)-1] == byte(crdt.TypeTimeline) {
+			return a.timeline(k, v)
+		}
 		return auditObject(a.meta, k, v, &a.sets)
 	case tableElement:
-		a.elements[binary.BigEndian.Uint64(k[1:])]++
+		kid := binary.BigEndian.Uint64(k[1:])
+		a.elements[kid]++
+		if e, err := decodeEntry(k, v); err == nil {
+			a.entries, a.entryKids = append(a.entries, e), append(a.entryKids, kid)
+			return nil
+		}
 		dots, err := crdt.DecodeDotSet(v)
 		outside := func(d crdt.Dot) bool { return !a.meta.vector.Covers(d) }
 		if err != nil || len(dots) == 0 || slices.ContainsFunc(dots, outside) {
 			return fmt.Errorf("element with dots %v at vector %v, %w", dots, a.meta.vector, err)
 		}
+	case tableSpent:
+		a.spent[string(k)] = true
 	case tableGarbage:
 		a.garbage[binary.BigEndian.Uint64(k[1:])] = true
 	case tablePreremoval:

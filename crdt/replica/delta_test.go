@@ -46,7 +46,8 @@ func goldenDeltas(t testing.TB) (names []string, deltas []Delta) {
 		_, d := do(t, a, step.op)
 		names, deltas = append(names, step.name), append(deltas, d...)
 	}
-	return goldenSiblings(t, names, deltas)
+	names, deltas = goldenSiblings(t, names, deltas)
+	return append(names, "timeline add", "timeline trim", "timeline delete"), append(deltas, timelineDeltas(t)...)
 }
 
 func TestDeltaGoldenVectors(t *testing.T) {
@@ -121,6 +122,10 @@ func TestDecodeDeltaRefuses(t *testing.T) {
 		{"large sibling", head + "01" + "00016b" + "04" + "01" + "81808001", "over the limit"},
 		{"flag's value", head + "01" + "00016b" + "06" + "01" + "0178", "over the limit"},
 		{"no siblings", head + "01" + "00016b" + "06" + "00", "without effect"},
+		{"timeline change", head + "01" + "00016b" + "0e" + "0200", "unknown change"},
+		{"timeline trim to 0", head + "01" + "00016b" + "0e" + "01" + "0000000000000000", "instant 0"},
+		{"timeline trim ahead", head + "01" + "00016b" + "0e" + "01" + "0000000100000002", "still to come"},
+		{"large timeline entry", head + "01" + "00016b" + "0e" + "00" + "81808001", "over the limit"},
 		{"dots out of order", head + "01" + "00016b" + "03" + "00" + "01" + "0178" + "04" + "02020201", "out of order"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

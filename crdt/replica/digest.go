@@ -14,7 +14,7 @@ import (
 type Digest struct {
 	// Sum is the sum modulo 2^128 of the items' xxh3-128 hashes, big-endian.
 	Sum [16]byte
-	// Items is the number of set elements, and of values of all other types.
+	// Items is the number of elements of collections, and of values of all other types.
 	Items uint64
 }
 
@@ -22,13 +22,13 @@ type Digest struct {
 //
 // An item is a register that was not deleted and had not expired at the last instant issued or merged
 // (readers judge expiry later, and each replica removes such registers when it can), a counter that is
-// not empty, the write that is the value of a maximum or a minimum, an element of a set, or a value of
-// another type. It is hashed with its name and its causal metadata. What a replica keeps for its own sake
-// is left out: tombstones, wholly reset rows, writes that are not the value, local ids and counts, versions
-// that name the last event applied here, and removals ahead of their adds.
+// not empty, the write that is the value of a maximum or a minimum, an element of a set or another
+// collection, or a value of another type. It is hashed with its name and its causal metadata. What a replica
+// keeps for its own sake is left out: tombstones, marks, wholly reset rows, writes that are not the value,
+// local ids and counts, versions that name the last event applied here, and removals ahead of their adds.
 func (r *Replica) Digest() (Digest, error) {
 	var sum digestSum
-	// The elements of a set are hashed after the scan that finds it: a scan inside a scan is more
+	// The elements of a collection are hashed after the scan that finds it: a scan inside a scan is more
 	// than a KV promises.
 	type found struct {
 		object []byte

@@ -32,7 +32,9 @@
 //	                                           type 5: last dot | crdt.BoundedCounter
 //	                                           type 7: last dot | crdt.MaxRegister
 //	                                           type 8: last dot | crdt.MinRegister
+//	                                           type 14: last dot | kid | number of entries | mark 8
 //	E | kid 8 | element                        crdt.DotSet
+//	E | kid 8 | time 8 | actor 4 | seq 8       type 14: an entry's bytes
 //	R | actor 4 | seq 8 | ns, key | t | elem   1: this add was removed before it arrived; t is 3, or 4
 //	                                              or 6 with the empty element
 //	D | ns, key | 3                            crdt.VersionVector: a clear that covers adds still to arrive
@@ -60,20 +62,21 @@
 //	 5       crdt.BoundedCounter as bytes: the author's row
 //	 7       crdt.MaxRegister as bytes: the write and the delete before it, or the delete
 //	 8       crdt.MinRegister as bytes, likewise
+//	 14      0 | entry bytes, or 1 | instant of a trim 8
 //	element  bytes | number of removed dots, with flag 1 if added | dots
 //
-// A register's time and dot, and the dot and time of what is added, are the delta's. Effects, elements
-// and dots ascend. What is added to types 4 and 6 takes the place of the actor's earlier ones, which are
-// not named.
+// A register's and an entry's time and dot, and the dot and time of what is added, are the delta's.
+// Effects, elements and dots ascend. What is added to types 4 and 6 takes the place of the actor's earlier
+// ones, which are not named.
 //
 // # Files
 //
 // op.go, delta.go and errors.go are what callers exchange with a Replica; execute.go and merge.go are
 // the two ways to change it; read.go, explain.go and digest.go read it. kind.go says what a type must
-// be able to do here, and register.go, counter.go, set*.go, siblings*.go and whole.go do it, the last for
-// bounded.go and extreme.go, whose values are kept whole. keys.go, meta.go and object.go are the storage;
-// expiry.go is about registers that expire; check.go says what a delta may be; overlay.go makes batches all
-// or none; headers.go remembers what keys hold; memory.go is a KV for tests.
+// be able to do here, and register.go, counter.go, set*.go, siblings*.go, timeline*.go and whole.go do it,
+// the last for bounded.go and extreme.go, whose values are kept whole. keys.go, meta.go and object.go are the
+// storage; expiry.go is about registers that expire; check.go says what a delta may be; overlay.go makes
+// batches all or none; headers.go remembers what keys hold; memory.go is a KV for tests.
 //
 // # Sources
 //

@@ -8,8 +8,10 @@ import (
 )
 
 var (
-	// ErrTooManyElements means that a set would get more than MaxSetElements elements.
+	// ErrTooManyElements means that a set or the like would get more than MaxSetElements elements.
 	ErrTooManyElements = errors.New("too many elements in the set")
+	// ErrTrimInFuture means that a trim is to later than the operation's own instant.
+	ErrTrimInFuture = errors.New("trim to an instant in the future")
 	// ErrInvalidOperation means that an operation is malformed: an unknown kind, a part that is over
 	// its bound, or a condition that its type cannot have.
 	ErrInvalidOperation = errors.New("invalid operation")
@@ -20,7 +22,8 @@ var (
 
 // OpError means that Execute refused a batch because of one operation: nothing was changed. Err is
 // *WrongTypeError, *ConditionError, crdt.ErrCounterOverflow, crdt.ErrAmount,
-// *crdt.InsufficientRightsError, ErrTooManyElements, ErrUndeletable or ErrInvalidOperation, possibly wrapped.
+// *crdt.InsufficientRightsError, ErrTooManyElements, ErrUndeletable, ErrTrimInFuture or ErrInvalidOperation,
+// possibly wrapped.
 type OpError struct {
 	// Index is the operation's place in the batch.
 	Index int

@@ -106,14 +106,14 @@ func (r *Replica) Expire(now, cut hlc.Time, limit int) ([]Name, error) {
 	return names, nil
 }
 
-// collect removes a register, or what another object has left behind.
-func (w *work) collect(object []byte, cut hlc.Time) error {
-	_, _, t, err := parseObjectKey(object)
+// collect removes what a pair of table Y names, given what its key has behind the instant.
+func (w *work) collect(named []byte, cut hlc.Time) error {
+	object, t, rest, err := cutObjectKey(named)
 	if err != nil {
 		return err
 	}
 	if c, ok := kinds[t].(collector); ok {
-		return c.collect(w, object, cut, nil)
+		return c.collect(w, object, cut, rest)
 	}
 	w.wrote(object, nil)
 	return w.kv.Delete(object)

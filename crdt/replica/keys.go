@@ -19,7 +19,7 @@ const (
 	tableDeferred   = 'D' // namespace, key, type -> vector
 	tableGarbage    = 'G' // kid -> marker
 	tableExpiry     = 'X' // instant, key in table K -> marker: the register expires then
-	tableSpent      = 'Y' // instant, key in table K -> marker: the register was deleted or expired then
+	tableSpent      = 'Y' // instant, key in table K, rest -> marker: what it names was deleted or expired then
 )
 
 const (
@@ -98,6 +98,19 @@ func parseObjectKey(b []byte) (namespace, key string, t crdt.Type, err error) {
 		}
 	}
 	return "", "", 0, fmt.Errorf("object key of %d bytes: %w", len(b), crdt.ErrCorrupt)
+}
+
+// cutObjectKey returns the key of table K that b begins with, its type, and what follows.
+func cutObjectKey(b []byte) (object []byte, t crdt.Type, rest []byte, err error) {
+	if len(b) > 0 && b[0] == tableObject {
+		if _, rest, ok := readName(b[1:]); ok {
+			if _, rest, ok := readName(rest); ok && len(rest) > 0 && kindOf(crdt.Type(rest[0])) != nil {
+				n := len(b) - len(rest) + 1
+				return b[:n:n], crdt.Type(rest[0]), b[n:], nil
+			}
+		}
+	}
+	return nil, 0, nil, fmt.Errorf("object key of %d bytes: %w", len(b), crdt.ErrCorrupt)
 }
 
 // deferredKey returns the key of a set in table D.

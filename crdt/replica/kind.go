@@ -24,6 +24,12 @@ type kind interface {
 	explain(kv KV, s stored, e *Explained) error
 }
 
+// collector is a kind with tombstones. collect removes what table Y names as not needed behind the cut:
+// rest is what its key has behind the object's.
+type collector interface {
+	collect(w *work, object []byte, cut hlc.Time, rest []byte) error
+}
+
 // stored is an object as table K holds it: all of a small one, the header of a collection.
 type stored interface {
 	append(b []byte) []byte
@@ -35,15 +41,8 @@ type stored interface {
 	show(o *Object)
 }
 
-// collector is a kind that leaves something behind for table Y to remove.
-type collector interface {
-	// collect removes what no event can need that is still to come, now that all from up to cut have
-	// arrived: of an object, or of the part of it that rest names. The pair in table Y is gone already.
-	collect(w *work, object []byte, cut hlc.Time, rest []byte) error
-}
-
-// Change is what an effect does to a value, of the kind that the effect's type says: a *RegisterChange,
-// for example.
+// Change is what an effect does to a value: a *RegisterChange, *CounterChange and so on, as the effect's
+// type says.
 type Change interface {
 	// append appends the encoding, as part of a delta.
 	append(b []byte) []byte
@@ -64,6 +63,7 @@ var kinds = [crdt.TypeTimeline + 1]kind{
 	crdt.TypeBoundedCounter: boundedKind{},
 	crdt.TypeMaxRegister:    maxKind{},
 	crdt.TypeMinRegister:    minKind{},
+	crdt.TypeTimeline:       timelineKind{},
 }
 
 // kindOf returns a type's kind; nil if there is no such type.
@@ -103,4 +103,7 @@ var actions = map[OpKind]action{
 	OpBoundedTransfer: {crdt.TypeBoundedCounter, checkTransfer, runBounded},
 	OpMax:             {crdt.TypeMaxRegister, nil, runMax},
 	OpMin:             {crdt.TypeMinRegister, nil, runMin},
+
+	OpTimelineAdd:  {crdt.TypeTimeline, checkValue, runTimelineAdd},
+	OpTimelineTrim: {crdt.TypeTimeline, checkTrim, runTimelineTrim},
 }

@@ -27,6 +27,8 @@ func TestExecuteRefuses(t *testing.T) {
 		{"empty element", setOp(OpSetAdd, ""), "element of"},
 		{"long element", setOp(OpSetRemove, long), "element of"},
 		{"many elements", Op{Kind: OpSetAdd, Key: "s", Elements: make([][]byte, MaxOperationElements+1)}, "10001 elements"},
+		{"large entry", Op{Kind: OpTimelineAdd, Key: "t", Value: make([]byte, crdt.MaxValueBytes+1)}, "value of"},
+		{"trim to nothing", Op{Kind: OpTimelineTrim, Key: "t"}, "no instant"},
 		{"condition 5", Op{Kind: OpPut, Key: "k", Condition: Condition{Kind: 5}}, "unknown condition"},
 		{"value of a set", Op{Kind: OpSetClear, Key: "s", Condition: Condition{Kind: CondValue}}, "value of a set"},
 	} {
@@ -122,6 +124,10 @@ func badSet(effect SetChange) badDelta {
 	return func(d *Delta) { d.Effects = []Effect{{Key: "k", Type: crdt.TypeAWSet, Change: &effect}} }
 }
 
+func badTimeline(effect TimelineChange) badDelta {
+	return func(d *Delta) { d.Effects = []Effect{{Key: "k", Type: crdt.TypeTimeline, Change: &effect}} }
+}
+
 func badElements(e ...ElementChange) badDelta { return badSet(SetChange{Elements: e}) }
 
 func vectorOf(dots ...crdt.Dot) *crdt.VersionVector {
@@ -166,6 +172,9 @@ func badDeltas() map[string]badDelta {
 		"elements out of order":  badElements(ElementChange{Element: x, Added: true}, ElementChange{Element: x, Added: true}),
 		"remove ahead":           badElements(ElementChange{Element: x, Removed: crdt.DotSet{dot}}),
 		"remove of lost events":  badElements(ElementChange{Element: x, Removed: crdt.DotSet{lost}}),
+		"trim ahead":             badTimeline(TimelineChange{Before: noon + 3}),
+		"trim with an entry":     badTimeline(TimelineChange{Before: noon, Value: x}),
+		"large entry":            badTimeline(TimelineChange{Value: make([]byte, crdt.MaxValueBytes+1)}),
 		"removes out of order":   badElements(ElementChange{Element: x, Removed: crdt.DotSet{{Actor: 3, Seq: 2}, {Actor: 3, Seq: 1}}}),
 	}
 }

@@ -46,8 +46,9 @@ var causes = [...]cause{
 	{is(crdt.ErrAmount), always(reasonInvalidArgument, "an amount must be more than 0", "field", "op")},
 	{is(crdt.ErrScoreNotANumber), always(reasonInvalidArgument, "a score must be a number", "field", "op")},
 	{is(crdt.ErrBadPath), always(reasonInvalidArgument, "a path has 1 to 4 names of 1 to 255 bytes", "field", "op")},
-	{is(replica.ErrTooManyElements), always(reasonQuotaExceeded, "the set would have too many elements; split it over several keys", "limit", strconv.Itoa(replica.MaxSetElements))},
+	{is(replica.ErrTooManyElements), always(reasonQuotaExceeded, "the value would have too many elements; split it over several keys", "limit", strconv.Itoa(replica.MaxSetElements))},
 	{is(replica.ErrUndeletable), always(reasonInvalidArgument, "a bounded counter cannot be deleted: other regions may be using their rights to it", "field", "type")},
+	{is(replica.ErrTrimInFuture), always(reasonInvalidArgument, "a trim must not be to an instant in the future", "field", "op.timeline_trim.before")},
 	{is(replica.ErrInvalidOperation), always(reasonInvalidArgument, "the operation is not one that its type or its limits allow", "field", "op")},
 
 	{is(localqueue.ErrQueueFull), always(reasonOverloaded, "too many local writes wait for the partition's leader; try again later")},

@@ -47,6 +47,7 @@ var samples = map[string]struct {
 	"region.ErrNotHosted":       {region.ErrNotHosted, reasonNotOwner, client.ErrUnavailable},
 	"region.NotLeaderError":     {&region.NotLeaderError{Leader: "eu-1"}, reasonNotOwner, client.ErrUnavailable},
 
+	"replica.ErrTrimInFuture":     {opError(replica.ErrTrimInFuture), reasonInvalidArgument, client.ErrInvalidArgument},
 	"replica.ErrTooManyElements":  {opError(replica.ErrTooManyElements), reasonQuotaExceeded, client.ErrOverloaded},
 	"replica.ErrInvalidOperation": {opError(replica.ErrInvalidOperation), reasonInvalidArgument, client.ErrInvalidArgument},
 	"replica.ErrUndeletable":      {opError(replica.ErrUndeletable), reasonInvalidArgument, client.ErrInvalidArgument},

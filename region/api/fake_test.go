@@ -157,6 +157,9 @@ func (r *fakeReplica) WriteLocal(ctx context.Context, opID string, ops []replica
 	if err != nil {
 		return err
 	}
+	for i := range ops {
+		ops[i].AnyType = true // as a partition does with what was acknowledged
+	}
 	if _, _, err := rep.Execute(testNow(), ops); err != nil {
 		return err
 	}

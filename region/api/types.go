@@ -31,6 +31,7 @@ var types = []*typeAPI{
 	&boundedAPI,
 	&maxAPI,
 	&minAPI,
+	&timelineAPI,
 }
 
 func typeOf(t crdt.Type) *typeAPI {
