@@ -70,6 +70,9 @@ type WriteResult struct {
 	Set SetChange
 	// Timeline is what the write did to a timeline.
 	Timeline SetChange
+	// Map and ZSet are what the write did to a map or a sorted set.
+	Map  MapChange
+	ZSet ZSetChange
 }
 
 // Batch runs several writes, at most 10 000 and 4 MiB together. Those of one partition take effect
@@ -111,6 +114,8 @@ func (c *Client) Batch(ctx context.Context, writes []Write, opts ...WriteOption)
 			Counter:  numberOf(item.GetResult().GetCounter(), item.GetResult().GetBounded(), item.GetResult().GetExtreme()),
 			Set:      changeOf(item.GetResult().GetSet()),
 			Timeline: changeOf(item.GetResult().GetTimeline()),
+			Map:      mapChange(item.GetResult()),
+			ZSet:     zsetChange(item.GetResult()),
 		}
 	}
 	return results, nil

@@ -67,6 +67,12 @@ type Value struct {
 	// Entries are the newest entries of a timeline, the newest first, at most 1000 of them and 256 KiB.
 	// [Timeline.Entries] yields all.
 	Entries []TimelineEntry
+	// Fields are the first fields of a map in byte order, at most 1000 of them and 256 KiB; Size is the
+	// number of all. [Map.Fields] yields all.
+	Fields []MapField
+	// Scored are the first members of a sorted set by score, at most 1000 of them and 256 KiB; Size is the
+	// number of all. [ZSet.Range] yields all.
+	Scored []ScoredMember
 	// Version changes on every effective write. Compare it for equality only.
 	Version string
 	// TTL is the time left to live; 0 if the value does not expire.
@@ -161,6 +167,12 @@ func withTyped(v Value, typed *atollv1.TypedValue) Value {
 	v.Enabled = typed.GetFlag().GetEnabled()
 	v.Siblings = siblingsOf(typed.GetSiblings())
 	v.Entries = timelineEntries(typed.GetTimeline().GetEntries())
+	switch v.Type {
+	case TypeMap:
+		v.Size, v.Fields = typed.GetMap().GetSize(), mapFields(typed.GetMap().GetFields())
+	case TypeZSet:
+		v.Size, v.Scored = typed.GetZset().GetSize(), scoredMembers(typed.GetZset().GetMembers())
+	}
 	return v
 }
 

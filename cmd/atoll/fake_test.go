@@ -30,6 +30,8 @@ type object struct {
 	counter  int64
 	rights   map[string]int64  // of a bounded counter, by region
 	members  map[string]uint64 // with the number of the event that added each
+	fields   map[string][]byte
+	scores   map[string]float64
 	seq      uint64
 	ttl      *durationpb.Duration
 	siblings []*atollv1.Sibling       // the latest first; of a flag, its enables
@@ -154,6 +156,8 @@ func entryOf(key string, o *object, members int) *atollv1.Entry {
 		addSiblings(e, o)
 	case atollv1.Type_TYPE_TIMELINE:
 		e.Typed = shownEntries(o, members)
+	case atollv1.Type_TYPE_LWW_MAP, atollv1.Type_TYPE_ZSET:
+		e.Typed = o.typedFields(members)
 	default:
 		if e.Typed = o.typedWhole(); e.Typed == nil {
 			e.Value = o.value
@@ -251,6 +255,8 @@ func (f *fakeRegion) update(r *atollv1.UpdateRequest) (*atollv1.UpdateResponse, 
 		return f.updateSiblings(at, r)
 	case op.GetTimelineAdd() != nil, op.GetTimelineTrim() != nil:
 		return f.updateTimeline(at, r)
+	case fieldsType(op) != 0:
+		return f.updateFields(at, fieldsType(op), r)
 	case wholeType(op) != 0:
 		return f.updateWhole(at, wholeType(op), op)
 	default:
@@ -305,13 +311,16 @@ func (f *fakeRegion) changeExpiry(at string, op *atollv1.Op) (*atollv1.UpdateRes
 	return &atollv1.UpdateResponse{Version: fmt.Sprint("v", o.seq), Info: f.info()}, nil
 }
 
-// Query serves flags, siblings, bounded counters, and pages of timelines and set members, two to a page.
+// Query serves flags, siblings, bounded counters, maps and sorted sets, and pages of timelines and set
+// members, two to a page.
 func (f *fakeRegion) Query(_ context.Context, r *atollv1.QueryRequest) (*atollv1.QueryResponse, error) {
 	f.store.mu.Lock()
 	defer f.store.mu.Unlock()
 	o := f.store.objects[place(r.GetNamespace(), r.GetKey())]
-	if res := siblingsQuery(r.GetQuery(), o); res != nil {
-		return &atollv1.QueryResponse{Result: res, Info: f.info()}, nil
+	for _, query := range []func(*atollv1.QueryOp, *object) *atollv1.QueryResult{siblingsQuery, queryFields} {
+		if res := query(r.GetQuery(), o); res != nil {
+			return &atollv1.QueryResponse{Result: res, Info: f.info()}, nil
+		}
 	}
 	if q := r.GetQuery().GetTimelineRange(); q != nil {
 		return queryTimeline(q, o), nil
@@ -476,6 +485,8 @@ func (f *fakeRegion) Explain(_ context.Context, r *atollv1.ExplainRequest) (*ato
 		ex.Detail = explainSiblings(o)
 	case atollv1.Type_TYPE_TIMELINE:
 		ex.Detail = explainEntries(o)
+	case atollv1.Type_TYPE_LWW_MAP, atollv1.Type_TYPE_ZSET:
+		ex.Detail = o.explainFields()
 	default:
 		ex.Detail = &atollv1.ExplainedObject_Register{Register: &atollv1.ExplainRegister{Winner: made, Value: o.value}}
 	}

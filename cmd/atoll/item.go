@@ -13,25 +13,28 @@ import (
 
 // item is a key with its value as JSON. The fields that an export has too are named as there.
 type item struct {
-	Key           string        `json:"key"`
-	Type          string        `json:"type,omitempty"`
-	Value         *string       `json:"value,omitempty"`
-	ValueBase64   []byte        `json:"value_base64,omitempty"`
-	Counter       *int64        `json:"counter,omitempty"`
-	Rights        []rights      `json:"rights,omitempty"`
-	Size          *uint64       `json:"size,omitempty"`
-	Members       []string      `json:"members,omitempty"`
-	MembersBase64 [][]byte      `json:"members_base64,omitempty"`
-	Enabled       *bool         `json:"enabled,omitempty"`
-	Siblings      []siblingItem `json:"siblings,omitempty"`
-	Entries       []entryItem   `json:"entries,omitempty"`
-	TTL           string        `json:"ttl,omitempty"`
-	Version       string        `json:"version,omitempty"`
-	Region        string        `json:"region,omitempty"`
-	Node          string        `json:"node,omitempty"`
-	Partition     *uint32       `json:"partition,omitempty"`
-	Consistency   string        `json:"consistency,omitempty"`  // of a read that is not linearizable
-	StalenessMS   *float64      `json:"staleness_ms,omitempty"` // if it is known
+	Key           string            `json:"key"`
+	Type          string            `json:"type,omitempty"`
+	Value         *string           `json:"value,omitempty"`
+	ValueBase64   []byte            `json:"value_base64,omitempty"`
+	Counter       *int64            `json:"counter,omitempty"`
+	Rights        []rights          `json:"rights,omitempty"`
+	Size          *uint64           `json:"size,omitempty"`
+	Members       []string          `json:"members,omitempty"`
+	MembersBase64 [][]byte          `json:"members_base64,omitempty"`
+	Enabled       *bool             `json:"enabled,omitempty"`
+	Siblings      []siblingItem     `json:"siblings,omitempty"`
+	Entries       []entryItem       `json:"entries,omitempty"`
+	Fields        map[string]string `json:"fields,omitempty"`
+	FieldsBase64  map[string][]byte `json:"fields_base64,omitempty"`
+	Scored        []scoredItem      `json:"scored,omitempty"`
+	TTL           string            `json:"ttl,omitempty"`
+	Version       string            `json:"version,omitempty"`
+	Region        string            `json:"region,omitempty"`
+	Node          string            `json:"node,omitempty"`
+	Partition     *uint32           `json:"partition,omitempty"`
+	Consistency   string            `json:"consistency,omitempty"`  // of a read that is not linearizable
+	StalenessMS   *float64          `json:"staleness_ms,omitempty"` // if it is known
 }
 
 // rights are what a region may take of a bounded counter.
@@ -71,6 +74,8 @@ func itemOf(key string, v client.Value, keysOnly bool) item {
 		for _, e := range v.Entries {
 			it.Entries = append(it.Entries, entryItemOf(e))
 		}
+	case client.TypeMap, client.TypeZSet:
+		it.addFields(v)
 	default:
 		it.Siblings = siblingItems(v.Siblings)
 		if utf8.Valid(v.Bytes) {
@@ -115,6 +120,8 @@ func shown(v client.Value, width int) string {
 		return shownSiblings(v, width)
 	case client.TypeTimeline:
 		return shownTimeline(v)
+	case client.TypeMap, client.TypeZSet:
+		return shownFields(v)
 	default:
 		return printable(v.Bytes, width)
 	}
@@ -137,8 +144,8 @@ func shownRights(v client.Value) string {
 }
 
 // rawValue returns a value for a pipe: a register's bytes and nothing else, of a multi-value register
-// the latest, a number of any type, a set's members and a timeline's newest entries line by line, true for
-// a flag.
+// the latest, a number of any type, line by line a set's members, a timeline's newest entries, a map's
+// fields, and a sorted set's scores and members, true for a flag.
 func rawValue(v client.Value) string {
 	switch v.Type {
 	case client.TypeCounter, client.TypeBoundedCounter, client.TypeMax, client.TypeMin:
@@ -149,6 +156,8 @@ func rawValue(v client.Value) string {
 		return fmt.Sprintln(v.Enabled)
 	case client.TypeTimeline:
 		return rawTimeline(v.Entries)
+	case client.TypeMap, client.TypeZSet:
+		return rawFields(v)
 	default:
 		return string(v.Bytes)
 	}

@@ -38,12 +38,16 @@ type auditor struct {
 	entries   []crdt.TimelineEntry
 	entryKids []uint64
 	spent     map[string]bool
+	// odd says what is wrong with an element under a kid if the kid is a set's.
+	odd map[uint64]error
+	// fields are the kids of collections of fields, which auditFields looks at.
+	fields map[uint64]bool
 }
 
 // audit checks what must hold between the tables of a replica at all times.
 func audit(n *node) error {
 	a := &auditor{meta: n.r.meta, tables: map[byte]uint64{}, elements: map[uint64]uint64{}, garbage: map[uint64]bool{},
-		timelines: map[uint64]timelineHeader{}, spent: map[string]bool{}}
+		odd: map[uint64]error{}, fields: map[uint64]bool{}, timelines: map[uint64]timelineHeader{}, spent: map[string]bool{}}
 	err := n.kv.Scan(nil, nil, func(k, v []byte) (bool, error) {
 		a.tables[k[0]]++
 		return true, a.pair(k, v)
@@ -55,10 +59,19 @@ func audit(n *node) error {
 		if a.elements[h.kid] != h.count || a.garbage[h.kid] || h.kid >= a.meta.nextKid {
 			return fmt.Errorf("set %d says %d elements, has %d", h.kid, h.count, a.elements[h.kid])
 		}
+		if err := a.odd[h.kid]; err != nil {
+			return err
+		}
 		delete(a.elements, h.kid)
 	}
 	if err := a.auditTimelines(); err != nil {
 		return err
+	}
+	if err := auditFields(n); err != nil {
+		return err
+	}
+	for kid := range a.fields {
+		delete(a.elements, kid)
 	}
 	for kid, count := range a.elements {
 		if !a.garbage[kid] {
@@ -78,7 +91,7 @@ func (a *auditor) pair(k, v []byte) error {
 		if k[len(k)-1] == byte(crdt.TypeTimeline) {
 			return a.timeline(k, v)
 		}
-		return auditObject(a.meta, k, v, &a.sets)
+		return auditObject(a.meta, k, v, &a.sets, a.fields)
 	case tableElement:
 		kid := binary.BigEndian.Uint64(k[1:])
 		a.elements[kid]++
@@ -89,7 +102,7 @@ func (a *auditor) pair(k, v []byte) error {
 		dots, err := crdt.DecodeDotSet(v)
 		outside := func(d crdt.Dot) bool { return !a.meta.vector.Covers(d) }
 		if err != nil || len(dots) == 0 || slices.ContainsFunc(dots, outside) {
-			return fmt.Errorf("element with dots %v at vector %v, %w", dots, a.meta.vector, err)
+			a.odd[binary.BigEndian.Uint64(k[1:])] = fmt.Errorf("element with dots %v at vector %v, %w", dots, a.meta.vector, err)
 		}
 	case tableSpent:
 		a.spent[string(k)] = true
@@ -109,7 +122,7 @@ func (a *auditor) pair(k, v []byte) error {
 	return nil
 }
 
-func auditObject(m *meta, k, v []byte, owned *[]setHeader) error {
+func auditObject(m *meta, k, v []byte, owned *[]setHeader, fields map[uint64]bool) error {
 	_, _, t, err := parseObjectKey(k)
 	if err != nil {
 		return err
@@ -129,6 +142,12 @@ func auditObject(m *meta, k, v []byte, owned *[]setHeader) error {
 		if err != nil || !bytes.Equal(s.append(nil), v) {
 			return fmt.Errorf("%v %x, %w", t, v, err)
 		}
+	case crdt.TypeLWWMap, crdt.TypeZSet:
+		h, err := decodeFieldsHeader(v)
+		if err != nil || !m.vector.Covers(h.last) {
+			return fmt.Errorf("header of fields %+v at %v, %w", h, m.vector, err)
+		}
+		fields[h.kid] = true
 	default:
 		h, err := decodeSetHeader(v)
 		if err != nil {

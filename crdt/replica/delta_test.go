@@ -47,7 +47,12 @@ func goldenDeltas(t testing.TB) (names []string, deltas []Delta) {
 		names, deltas = append(names, step.name), append(deltas, d...)
 	}
 	names, deltas = goldenSiblings(t, names, deltas)
-	return append(names, "timeline add", "timeline trim", "timeline delete"), append(deltas, timelineDeltas(t)...)
+	names, deltas = append(names, "timeline add", "timeline trim", "timeline delete"), append(deltas, timelineDeltas(t)...)
+	for _, more := range []func(testing.TB) ([]string, []Delta){goldenMap, goldenZSet} {
+		n, d := more(t)
+		names, deltas = append(names, n...), append(deltas, d...)
+	}
+	return names, deltas
 }
 
 func TestDeltaGoldenVectors(t *testing.T) {

@@ -33,6 +33,7 @@ func (r *Replica) Digest() (Digest, error) {
 	type found struct {
 		object []byte
 		kid    uint64
+		kind   kind
 	}
 	var sets []found
 	err := r.kv.Scan([]byte{tableObject}, []byte{tableObject + 1}, func(k, v []byte) (bool, error) {
@@ -45,13 +46,20 @@ func (r *Replica) Digest() (Digest, error) {
 			return false, err
 		}
 		if kid := kinds[t].digest(&sum, k, o, r.meta.last); kid != 0 {
-			sets = append(sets, found{slices.Clone(k), kid})
+			sets = append(sets, found{slices.Clone(k), kid, kinds[t]})
 		}
 		return true, nil
 	})
 	for i := 0; i < len(sets) && err == nil; i++ {
 		prefix := elementKey(sets[i].kid, nil)
+		digester, _ := sets[i].kind.(elementDigester)
 		err = r.kv.Scan(prefix, prefixEnd(prefix), func(k, v []byte) (bool, error) {
+			if digester != nil {
+				var err error
+				if v, err = digester.digestElement(v); err != nil || len(v) == 0 {
+					return true, err
+				}
+			}
 			sum.item(sets[i].object, elementOf(k), v)
 			return true, nil
 		})

@@ -32,17 +32,23 @@
 //	                                           type 5: last dot | crdt.BoundedCounter
 //	                                           type 7: last dot | crdt.MaxRegister
 //	                                           type 8: last dot | crdt.MinRegister
+//	                                           types 9, 11: fieldsHeader, which says how
 //	                                           type 14: last dot | kid | number of entries | mark 8
-//	E | kid 8 | element                        crdt.DotSet
+//	E | kid 8 | element                        type 3: crdt.DotSet
+//	                                           types 9, 11: crdt.LWWRegister, maybe a tombstone
 //	E | kid 8 | time 8 | actor 4 | seq 8       type 14: an entry's bytes
+//	Z | kid 8 | score 8 | member               1: the members of a sorted set in order of their scores
 //	R | actor 4 | seq 8 | ns, key | t | elem   1: this add was removed before it arrived; t is 3, or 4
 //	                                              or 6 with the empty element
 //	D | ns, key | 3                            crdt.VersionVector: a clear that covers adds still to arrive
-//	G | kid 8                                  1: no set has these elements any more; sweep them
+//	G | kid 8                                  1: no object has these elements any more; sweep them
 //	X | instant 8 | key of table K             1: the register expires then, and nobody was told yet
-//	Y | instant 8 | key of table K             1: the register was deleted or expired then; remove it
+//	Y | instant 8 | key of table K | rest      1: the register was deleted or expired then; remove it
 //	                                              once no event from before can arrive. Of types 7 and 8:
-//	                                              a delete, or a write that is not the value, is of then
+//	                                              a delete, or a write that is not the value, is of then;
+//	                                              of types 9 and 11: the field that rest names was
+//	                                              removed, or all of them if there is no rest; of type 14:
+//	                                              the mark
 //
 // A set's elements are under its kid, a number local to the replica's region and never reused, so
 // that an operation reads and writes its own elements only, a clear takes constant time, and a long
@@ -64,19 +70,23 @@
 //	 8       crdt.MinRegister as bytes, likewise
 //	 14      0 | entry bytes, or 1 | instant of a trim 8
 //	element  bytes | number of removed dots, with flag 1 if added | dots
+//	 9, 11   0: put | number of fields | (name bytes | value bytes)*
+//	         1: remove | number of fields | (name bytes)*
+//	         2: delete all that is not after it
 //
-// A register's and an entry's time and dot, and the dot and time of what is added, are the delta's.
-// Effects, elements and dots ascend. What is added to types 4 and 6 takes the place of the actor's earlier
-// ones, which are not named.
+// A register's, a field's and an entry's time and dot, and the dot and time of what is added, are the
+// delta's. Effects, elements, fields and dots ascend. What is added to types 4 and 6 takes the place of the
+// actor's earlier ones, which are not named.
 //
 // # Files
 //
 // op.go, delta.go and errors.go are what callers exchange with a Replica; execute.go and merge.go are
 // the two ways to change it; read.go, explain.go and digest.go read it. kind.go says what a type must
 // be able to do here, and register.go, counter.go, set*.go, siblings*.go, timeline*.go and whole.go do it,
-// the last for bounded.go and extreme.go, whose values are kept whole. keys.go, meta.go and object.go are the
-// storage; expiry.go is about registers that expire; check.go says what a delta may be; overlay.go makes
-// batches all or none; headers.go remembers what keys hold; memory.go is a KV for tests.
+// the last for bounded.go and extreme.go, whose values are kept whole; for maps and sorted sets map.go,
+// zset.go and fields*.go. descend.go reads backward. keys.go, meta.go and object.go are the storage;
+// expiry.go is about registers that expire; check.go says what a delta may be; overlay.go makes batches all
+// or none; headers.go remembers what keys hold; memory.go is a KV for tests.
 //
 // # Sources
 //

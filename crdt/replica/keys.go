@@ -14,7 +14,8 @@ import (
 const (
 	tableMeta       = 'M' // -> meta
 	tableObject     = 'K' // namespace, key, type -> the object's state or header
-	tableElement    = 'E' // kid, element -> dots
+	tableElement    = 'E' // kid, element -> dots, or a register: a field or its tombstone
+	tableScore      = 'Z' // kid, score, member -> marker
 	tablePreremoval = 'R' // actor, seq, namespace, key, type, element -> marker
 	tableDeferred   = 'D' // namespace, key, type -> vector
 	tableGarbage    = 'G' // kid -> marker
@@ -27,6 +28,7 @@ const (
 	escaped    = 0xFF
 	terminator = 0x01
 	kidBytes   = 8
+	scoreBytes = 8
 )
 
 // marker is the value of pairs that carry everything in their key.
@@ -128,6 +130,24 @@ func elementKey(kid uint64, element []byte) []byte {
 
 // elementOf returns the element of a key in table E. It shares the key's memory.
 func elementOf(key []byte) []byte { return key[1+kidBytes:] }
+
+// scorePrefix returns what the keys in table Z of a sorted set begin with.
+func scorePrefix(kid uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte{tableScore}, kid)
+}
+
+// scoreKey returns the key of a member in table Z. ordered is its score in a form that sorts like it;
+// the empty member gives what comes before all members with that score.
+func scoreKey(kid, ordered uint64, member []byte) []byte {
+	b := make([]byte, 0, 1+kidBytes+scoreBytes+len(member))
+	b = binary.BigEndian.AppendUint64(append(b, tableScore), kid)
+	return append(binary.BigEndian.AppendUint64(b, ordered), member...)
+}
+
+// scoreOf returns the score and the member of a key in table Z. The member shares the key's memory.
+func scoreOf(key []byte) (ordered uint64, member []byte) {
+	return binary.BigEndian.Uint64(key[1+kidBytes:]), key[1+kidBytes+scoreBytes:]
+}
 
 // garbageKey returns the key of a kid in table G.
 func garbageKey(kid uint64) []byte {

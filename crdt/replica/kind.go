@@ -30,6 +30,13 @@ type collector interface {
 	collect(w *work, object []byte, cut hlc.Time, rest []byte) error
 }
 
+// elementDigester is a kind of whose elements not all that is stored is the same in every replica.
+type elementDigester interface {
+	// digestElement returns what replicas with equal vectors share of a stored element; nothing if they
+	// need not have it.
+	digestElement(data []byte) ([]byte, error)
+}
+
 // stored is an object as table K holds it: all of a small one, the header of a collection.
 type stored interface {
 	append(b []byte) []byte
@@ -64,6 +71,8 @@ var kinds = [crdt.TypeTimeline + 1]kind{
 	crdt.TypeMaxRegister:    maxKind{},
 	crdt.TypeMinRegister:    minKind{},
 	crdt.TypeTimeline:       timelineKind{},
+	crdt.TypeLWWMap:         mapKind,
+	crdt.TypeZSet:           zsetKind,
 }
 
 // kindOf returns a type's kind; nil if there is no such type.
@@ -106,4 +115,9 @@ var actions = map[OpKind]action{
 
 	OpTimelineAdd:  {crdt.TypeTimeline, checkValue, runTimelineAdd},
 	OpTimelineTrim: {crdt.TypeTimeline, checkTrim, runTimelineTrim},
+	OpMapPut:       {crdt.TypeLWWMap, checkFields, runMapPut},
+	OpMapRemove:    {crdt.TypeLWWMap, checkElements, runMapRemove},
+	OpZSetAdd:      {crdt.TypeZSet, checkScore, runZSetAdd},
+	OpZSetIncr:     {crdt.TypeZSet, checkScore, runZSetIncr},
+	OpZSetRemove:   {crdt.TypeZSet, checkMembers, runZSetRemove},
 }

@@ -109,11 +109,11 @@ func (r *Replica) commit(w *work) error {
 	return nil
 }
 
-// sweepBudget is how many elements of cleared sets one Execute or Merge deletes, so that clearing a
+// sweepBudget is how many pairs of cleared collections one Execute or Merge deletes, so that clearing a
 // set of any size costs no single call much.
 const sweepBudget = 256
 
-// sweep deletes elements of cleared sets.
+// sweep deletes what is under the ids of cleared collections: elements, and the index of scores.
 func (w *work) sweep() error {
 	for budget := sweepBudget; w.meta.garbage > 0 && budget > 0; {
 		var garbage, start []byte
@@ -127,10 +127,16 @@ func (w *work) sweep() error {
 		if len(garbage) != 1+kidBytes {
 			return fmt.Errorf("garbage queue: %w", crdt.ErrCorrupt)
 		}
-		start = append([]byte{tableElement}, garbage[1:]...)
-		keys, err := collectKeys(w.kv, start, budget)
-		if err != nil {
-			return err
+		var keys [][]byte
+		for _, table := range [...]byte{tableElement, tableScore} {
+			start = append([]byte{table}, garbage[1:]...)
+			some, err := collectKeys(w.kv, start, budget-len(keys))
+			if err != nil {
+				return err
+			}
+			if keys = append(keys, some...); len(keys) == budget {
+				break
+			}
 		}
 		for _, k := range keys {
 			if err := w.kv.Delete(k); err != nil {
@@ -150,8 +156,13 @@ func (w *work) sweep() error {
 
 // collectKeys returns up to limit keys that begin with prefix.
 func collectKeys(kv KV, prefix []byte, limit int) ([][]byte, error) {
+	return collectRange(kv, prefix, prefixEnd(prefix), limit)
+}
+
+// collectRange returns up to limit keys in [start, end).
+func collectRange(kv KV, start, end []byte, limit int) ([][]byte, error) {
 	var keys [][]byte
-	err := kv.Scan(prefix, prefixEnd(prefix), func(k, _ []byte) (bool, error) {
+	err := kv.Scan(start, end, func(k, _ []byte) (bool, error) {
 		keys = append(keys, append([]byte(nil), k...))
 		return len(keys) < limit, nil
 	})

@@ -32,6 +32,9 @@ var types = []*typeAPI{
 	&maxAPI,
 	&minAPI,
 	&timelineAPI,
+	&mapAPI,
+	&zsetAPI,
+	&additiveZSetAPI,
 }
 
 func typeOf(t crdt.Type) *typeAPI {
@@ -77,9 +80,11 @@ func (s *Server) typedValue(r *replica.Replica, o *replica.Object) (*atollv1.Typ
 func queried(q *atollv1.QueryOp) ([]*typeAPI, *failure) {
 	var about []*typeAPI
 	for _, t := range types {
-		if f, ok := t.query(q); f != nil {
+		switch f, ok := t.query(q); {
+		case !ok:
+		case f != nil:
 			return nil, f
-		} else if ok {
+		default:
 			about = append(about, t)
 		}
 	}

@@ -1,0 +1,140 @@
+package replica
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/atolldb/atoll/crdt"
+)
+
+// merge keeps the later write of each field by (time, actor), and of it and the last delete.
+func (k fieldsKind) merge(w *work, d *Delta, e *Effect) error {
+	change := fieldsOf(e.Change)
+	f, err := w.readFields(k.of, objectKey(e.Namespace, e.Key, e.Type))
+	if err != nil {
+		return err
+	}
+	reg := removedAt(d.Time, d.Dot)
+	if reg.Compare(f.header.stamp) <= 0 {
+		return nil // a later delete took it all
+	}
+	changed := false
+	if change.Action == FieldsDelete {
+		changed = true
+		if err := f.deleteUntil(reg); err != nil {
+			return err
+		}
+	}
+	reg.Deleted = change.Action != FieldsPut
+	for i := range change.Fields {
+		name := change.Fields[i].Name
+		have, err := f.get(name)
+		if err != nil {
+			return err
+		}
+		if have.Compare(reg) > 0 {
+			continue
+		}
+		changed = true
+		reg.Value = change.Fields[i].Value
+		if err := f.write(name, &have, &reg); err != nil {
+			return err
+		}
+	}
+	if !changed {
+		return nil
+	}
+	f.header.last = d.Dot
+	return f.store()
+}
+
+// deleteUntil removes the fields and tombstones that are not after a delete.
+func (f *fields) deleteUntil(reg crdt.LWWRegister) error {
+	if err := f.stamp(reg); err != nil || f.header.kid == 0 {
+		return err
+	}
+	total := f.header.count + f.header.tombstones
+	var gone, seen uint64
+	err := f.survey(func(_ []byte, have *crdt.LWWRegister) {
+		seen++
+		if have.Compare(reg) <= 0 {
+			gone++
+		}
+	})
+	switch {
+	case err != nil:
+		return err
+	case seen != total:
+		return fmt.Errorf("collection of %d fields has %d: %w", total, seen, crdt.ErrCorrupt)
+	case gone == total:
+		return f.leave()
+	case gone > total/2:
+		return f.moveAfter(reg)
+	case gone > 0:
+		return f.removeUntil(reg)
+	default:
+		return nil
+	}
+}
+
+// survey visits the fields and tombstones, which are invalid after visit.
+func (f *fields) survey(visit func(name []byte, have *crdt.LWWRegister)) error {
+	prefix := elementKey(f.header.kid, nil)
+	return f.kv.Scan(prefix, prefixEnd(prefix), func(k, v []byte) (bool, error) {
+		have, err := crdt.DecodeLWWRegister(v)
+		if err == nil {
+			visit(elementOf(k), &have)
+		}
+		return err == nil, err
+	})
+}
+
+// namedField is a field or tombstone with its name.
+type namedField struct {
+	name []byte
+	reg  crdt.LWWRegister
+}
+
+// choose returns the fields and tombstones that are, or are not, after a delete.
+func (f *fields) choose(reg crdt.LWWRegister, after bool) ([]namedField, error) {
+	var chosen []namedField
+	err := f.survey(func(name []byte, have *crdt.LWWRegister) {
+		if have.Compare(reg) > 0 == after {
+			own := namedField{slices.Clone(name), *have}
+			own.reg.Value = slices.Clone(have.Value)
+			chosen = append(chosen, own)
+		}
+	})
+	return chosen, err
+}
+
+// moveAfter gives the few pairs that are after a delete a new id, and leaves the many to sweep.
+func (f *fields) moveAfter(reg crdt.LWWRegister) error {
+	moved, err := f.choose(reg, true)
+	if err != nil {
+		return err
+	}
+	if err := f.leave(); err != nil {
+		return err
+	}
+	for i := range moved {
+		if err := f.write(moved[i].name, &crdt.LWWRegister{}, &moved[i].reg); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeUntil takes the few pairs that are not after a delete out of the many.
+func (f *fields) removeUntil(reg crdt.LWWRegister) error {
+	gone, err := f.choose(reg, false)
+	if err != nil {
+		return err
+	}
+	for i := range gone {
+		if err := f.remove(gone[i].name, &gone[i].reg); err != nil {
+			return err
+		}
+	}
+	return nil
+}
