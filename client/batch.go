@@ -73,6 +73,8 @@ type WriteResult struct {
 	// Map and ZSet are what the write did to a map or a sorted set.
 	Map  MapChange
 	ZSet ZSetChange
+	// Counted is what the write did to a sorted set with counters as scores.
+	Counted CounterZSetChange
 }
 
 // Batch runs several writes, at most 10 000 and 4 MiB together. Those of one partition take effect
@@ -116,6 +118,7 @@ func (c *Client) Batch(ctx context.Context, writes []Write, opts ...WriteOption)
 			Timeline: changeOf(item.GetResult().GetTimeline()),
 			Map:      mapChange(item.GetResult()),
 			ZSet:     zsetChange(item.GetResult()),
+			Counted:  counterZSetChange(item.GetResult().GetZset()),
 		}
 	}
 	return results, nil

@@ -59,7 +59,7 @@ type Value struct {
 	Counter int64
 	// Rights says how much of a bounded counter each region may take without asking.
 	Rights []RegionRights
-	// Size is the number of members of a set, or of entries of a timeline.
+	// Size is the number of members of a set or the like, or of entries of a timeline.
 	Size uint64
 	// Members are the first members of a set in byte order, at most 1000 of them and 256 KiB.
 	// [Set.Members] yields all.
@@ -73,6 +73,9 @@ type Value struct {
 	// Scored are the first members of a sorted set by score, at most 1000 of them and 256 KiB; Size is the
 	// number of all. [ZSet.Range] yields all.
 	Scored []ScoredMember
+	// Counted are the first members of a sorted set with counters as scores, by score, at most 1000 of
+	// them and 256 KiB; Size is the number of all. [CounterZSet.Range] yields all.
+	Counted []CountedMember
 	// Version changes on every effective write. Compare it for equality only.
 	Version string
 	// TTL is the time left to live; 0 if the value does not expire.
@@ -172,6 +175,8 @@ func withTyped(v Value, typed *atollv1.TypedValue) Value {
 		v.Size, v.Fields = typed.GetMap().GetSize(), mapFields(typed.GetMap().GetFields())
 	case TypeZSet:
 		v.Size, v.Scored = typed.GetZset().GetSize(), scoredMembers(typed.GetZset().GetMembers())
+	case TypeCounterZSet:
+		v.Size, v.Counted = typed.GetZset().GetSize(), countedMembers(typed.GetZset().GetMembers())
 	}
 	return v
 }

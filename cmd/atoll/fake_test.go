@@ -32,6 +32,7 @@ type object struct {
 	members  map[string]uint64 // with the number of the event that added each
 	fields   map[string][]byte
 	scores   map[string]float64
+	counted  map[string]int64 // scores that are counters
 	seq      uint64
 	ttl      *durationpb.Duration
 	siblings []*atollv1.Sibling       // the latest first; of a flag, its enables
@@ -158,6 +159,8 @@ func entryOf(key string, o *object, members int) *atollv1.Entry {
 		e.Typed = shownEntries(o, members)
 	case atollv1.Type_TYPE_LWW_MAP, atollv1.Type_TYPE_ZSET:
 		e.Typed = o.typedFields(members)
+	case atollv1.Type_TYPE_COUNTER_ZSET:
+		e.Typed = o.countedValue(members)
 	default:
 		if e.Typed = o.typedWhole(); e.Typed == nil {
 			e.Value = o.value
@@ -255,6 +258,8 @@ func (f *fakeRegion) update(r *atollv1.UpdateRequest) (*atollv1.UpdateResponse, 
 		return f.updateSiblings(at, r)
 	case op.GetTimelineAdd() != nil, op.GetTimelineTrim() != nil:
 		return f.updateTimeline(at, r)
+	case isAdditive(op):
+		return f.updateCounted(at, op)
 	case fieldsType(op) != 0:
 		return f.updateFields(at, fieldsType(op), r)
 	case wholeType(op) != 0:
@@ -311,12 +316,16 @@ func (f *fakeRegion) changeExpiry(at string, op *atollv1.Op) (*atollv1.UpdateRes
 	return &atollv1.UpdateResponse{Version: fmt.Sprint("v", o.seq), Info: f.info()}, nil
 }
 
-// Query serves flags, siblings, bounded counters, maps and sorted sets, and pages of timelines and set
-// members, two to a page.
+// Query serves values of every type that has queries, and pages of timelines and set members, two to a
+// page.
 func (f *fakeRegion) Query(_ context.Context, r *atollv1.QueryRequest) (*atollv1.QueryResponse, error) {
 	f.store.mu.Lock()
 	defer f.store.mu.Unlock()
-	o := f.store.objects[place(r.GetNamespace(), r.GetKey())]
+	at := place(r.GetNamespace(), r.GetKey())
+	if res := f.queryCounted(at, r.GetQuery()); res != nil {
+		return &atollv1.QueryResponse{Found: true, Result: res, Info: f.info()}, nil
+	}
+	o := f.store.objects[at]
 	for _, query := range []func(*atollv1.QueryOp, *object) *atollv1.QueryResult{siblingsQuery, queryFields} {
 		if res := query(r.GetQuery(), o); res != nil {
 			return &atollv1.QueryResponse{Result: res, Info: f.info()}, nil

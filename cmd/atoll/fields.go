@@ -119,8 +119,8 @@ func parseScore(text string) (float64, error) {
 
 // scoredItem is a member of a sorted set as JSON.
 type scoredItem struct {
-	Member any   `json:"member"`
-	Score  score `json:"score"`
+	Member any `json:"member"`
+	Score  any `json:"score"`
 }
 
 func scoredItemOf(m client.ScoredMember) scoredItem {

@@ -76,6 +76,11 @@ func itemOf(key string, v client.Value, keysOnly bool) item {
 		}
 	case client.TypeMap, client.TypeZSet:
 		it.addFields(v)
+	case client.TypeCounterZSet:
+		it.Size = &v.Size
+		for _, m := range v.Counted {
+			it.Scored = append(it.Scored, countedJSON(m))
+		}
 	default:
 		it.Siblings = siblingItems(v.Siblings)
 		if utf8.Valid(v.Bytes) {
@@ -122,6 +127,8 @@ func shown(v client.Value, width int) string {
 		return shownTimeline(v)
 	case client.TypeMap, client.TypeZSet:
 		return shownFields(v)
+	case client.TypeCounterZSet:
+		return shownCounted(v)
 	default:
 		return printable(v.Bytes, width)
 	}
@@ -158,6 +165,12 @@ func rawValue(v client.Value) string {
 		return rawTimeline(v.Entries)
 	case client.TypeMap, client.TypeZSet:
 		return rawFields(v)
+	case client.TypeCounterZSet:
+		var lines strings.Builder
+		for _, m := range v.Counted {
+			fmt.Fprintf(&lines, "%d\t%s\n", m.Score, m.Member)
+		}
+		return lines.String()
 	default:
 		return string(v.Bytes)
 	}

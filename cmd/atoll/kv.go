@@ -50,6 +50,9 @@ func newGet(a *app) *cobra.Command {
 				a.notef("%d more entries: atoll timeline range %q prints all", rest, args[0])
 			}
 			a.noteMoreFields(args[0], v)
+			if rest := v.Size - uint64(len(v.Counted)); v.Type == client.TypeCounterZSet && rest > 0 {
+				a.notef("%d more members: atoll countzset range %q prints all", rest, args[0])
+			}
 			it := itemOf(args[0], v, false).answeredBy(info)
 			return a.result(it, rawValue(v), append([]field{
 				{"key", printable([]byte(args[0]), 200)}, {"type", it.Type}, {"value", shown(v, 4000)}, {"ttl", it.TTL}, {"version", it.Version},

@@ -3,6 +3,7 @@ package replica
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -31,6 +32,8 @@ type auditor struct {
 	meta     *meta
 	tables   map[byte]uint64
 	elements map[uint64]uint64 // kid -> stored elements
+	values   map[uint64]map[string][]byte
+	scores   map[uint64][][]byte // kid -> keys in table Z
 	garbage  map[uint64]bool
 	sets     []setHeader
 	// timelines are by kid, and entries are what table E has that is no element of a set.
@@ -42,12 +45,14 @@ type auditor struct {
 	odd map[uint64]error
 	// fields are the kids of collections of fields, which auditFields looks at.
 	fields map[uint64]bool
+	zsets  []counterZSetHeader
 }
 
 // audit checks what must hold between the tables of a replica at all times.
 func audit(n *node) error {
 	a := &auditor{meta: n.r.meta, tables: map[byte]uint64{}, elements: map[uint64]uint64{}, garbage: map[uint64]bool{},
-		odd: map[uint64]error{}, fields: map[uint64]bool{}, timelines: map[uint64]timelineHeader{}, spent: map[string]bool{}}
+		odd: map[uint64]error{}, fields: map[uint64]bool{}, timelines: map[uint64]timelineHeader{}, spent: map[string]bool{},
+		values: map[uint64]map[string][]byte{}, scores: map[uint64][][]byte{}}
 	err := n.kv.Scan(nil, nil, func(k, v []byte) (bool, error) {
 		a.tables[k[0]]++
 		return true, a.pair(k, v)
@@ -55,27 +60,12 @@ func audit(n *node) error {
 	if err != nil {
 		return err
 	}
-	for _, h := range a.sets {
-		if a.elements[h.kid] != h.count || a.garbage[h.kid] || h.kid >= a.meta.nextKid {
-			return fmt.Errorf("set %d says %d elements, has %d", h.kid, h.count, a.elements[h.kid])
-		}
-		if err := a.odd[h.kid]; err != nil {
-			return err
-		}
-		delete(a.elements, h.kid)
-	}
-	if err := a.auditTimelines(); err != nil {
+	if err := errors.Join(a.auditSets(), a.auditTimelines(), auditFields(n), a.auditCounterZSets()); err != nil {
 		return err
-	}
-	if err := auditFields(n); err != nil {
-		return err
-	}
-	for kid := range a.fields {
-		delete(a.elements, kid)
 	}
 	for kid, count := range a.elements {
 		if !a.garbage[kid] {
-			return fmt.Errorf("%d elements of no set under id %d", count, kid)
+			return fmt.Errorf("%d elements and scores of no set under id %d", count, kid)
 		}
 	}
 	m := a.meta
@@ -85,25 +75,53 @@ func audit(n *node) error {
 	return nil
 }
 
+func (a *auditor) auditSets() error {
+	for _, h := range a.sets {
+		if a.elements[h.kid] != h.count || a.garbage[h.kid] || h.kid >= a.meta.nextKid {
+			return fmt.Errorf("set %d says %d elements, has %d", h.kid, h.count, a.elements[h.kid])
+		}
+		if err := a.odd[h.kid]; err != nil {
+			return err
+		}
+		delete(a.elements, h.kid)
+	}
+	return nil
+}
+
+// auditCounterZSets leaves the elements and scores of no object.
+func (a *auditor) auditCounterZSets() error {
+	for kid := range a.fields {
+		delete(a.elements, kid)
+		delete(a.scores, kid)
+	}
+	for i := range a.zsets {
+		if err := a.counterZSet(&a.zsets[i]); err != nil {
+			return err
+		}
+	}
+	for kid, keys := range a.scores {
+		a.elements[kid] += uint64(len(keys))
+	}
+	return nil
+}
+
 func (a *auditor) pair(k, v []byte) error {
 	switch k[0] {
 	case tableObject:
-		if k[len(k)-1] == byte(crdt.TypeTimeline) {
+		switch crdt.Type(k[len(k)-1]) {
+		case crdt.TypeTimeline:
 			return a.timeline(k, v)
+		case crdt.TypeCounterZSet:
+			h, err := decodeCounterZSetHeader(v)
+			a.zsets = append(a.zsets, h)
+			return err
 		}
 		return auditObject(a.meta, k, v, &a.sets, a.fields)
 	case tableElement:
+		a.element(k, v)
+	case tableScore:
 		kid := binary.BigEndian.Uint64(k[1:])
-		a.elements[kid]++
-		if e, err := decodeEntry(k, v); err == nil {
-			a.entries, a.entryKids = append(a.entries, e), append(a.entryKids, kid)
-			return nil
-		}
-		dots, err := crdt.DecodeDotSet(v)
-		outside := func(d crdt.Dot) bool { return !a.meta.vector.Covers(d) }
-		if err != nil || len(dots) == 0 || slices.ContainsFunc(dots, outside) {
-			a.odd[binary.BigEndian.Uint64(k[1:])] = fmt.Errorf("element with dots %v at vector %v, %w", dots, a.meta.vector, err)
-		}
+		a.scores[kid] = append(a.scores[kid], slices.Clone(k))
 	case tableSpent:
 		a.spent[string(k)] = true
 	case tableGarbage:
@@ -120,6 +138,62 @@ func (a *auditor) pair(k, v []byte) error {
 		}
 	}
 	return nil
+}
+
+// element keeps a pair of table E for those who know what its kid is.
+func (a *auditor) element(k, v []byte) {
+	kid := binary.BigEndian.Uint64(k[1:])
+	a.elements[kid]++
+	if a.values[kid] == nil {
+		a.values[kid] = map[string][]byte{}
+	}
+	a.values[kid][string(elementOf(k))] = slices.Clone(v)
+	if e, err := decodeEntry(k, v); err == nil {
+		a.entries, a.entryKids = append(a.entries, e), append(a.entryKids, kid)
+		return
+	}
+	dots, err := crdt.DecodeDotSet(v)
+	outside := func(d crdt.Dot) bool { return !a.meta.vector.Covers(d) }
+	if err != nil || len(dots) == 0 || slices.ContainsFunc(dots, outside) {
+		a.odd[kid] = fmt.Errorf("element with dots %v at vector %v, %w", dots, a.meta.vector, err)
+	}
+}
+
+// counterZSet checks the members of a sorted set, its counts and its order of scores.
+func (a *auditor) counterZSet(h *counterZSetHeader) error {
+	var present, traces uint64
+	var scores [][]byte
+	for member, v := range a.values[h.kid] {
+		c, err := crdt.DecodeCounter(v)
+		if err != nil || c.Len() == 0 {
+			return fmt.Errorf("member without rows, %w", err)
+		}
+		if slices.ContainsFunc(c.Rows(), a.needless) {
+			return fmt.Errorf("rows %+v of a member at vector %v", c, a.meta.vector)
+		}
+		if c.Empty() {
+			traces++
+			continue
+		}
+		present++
+		scores = append(scores, scoreKey(h.kid, orderOf(c.Value()), []byte(member)))
+	}
+	slices.SortFunc(scores, bytes.Compare)
+	if present != h.present || traces != h.traces || a.garbage[h.kid] || h.kid >= a.meta.nextKid {
+		return fmt.Errorf("sorted set %+v has %d members and %d traces", h, present, traces)
+	}
+	if !slices.EqualFunc(scores, a.scores[h.kid], bytes.Equal) {
+		return fmt.Errorf("scores %x, want %x", a.scores[h.kid], scores)
+	}
+	delete(a.elements, h.kid)
+	delete(a.scores, h.kid)
+	return nil
+}
+
+// needless reports whether a row of a counter cannot be or need not be.
+func (a *auditor) needless(r crdt.Row) bool {
+	applied := a.meta.vector.Get(r.Actor)
+	return applied < r.Entry.Seq || r.Actor == a.meta.self && !r.Live() || r.Entry.Seq == 0 && r.Base.Seq <= applied
 }
 
 func auditObject(m *meta, k, v []byte, owned *[]setHeader, fields map[uint64]bool) error {
@@ -150,10 +224,8 @@ func auditObject(m *meta, k, v []byte, owned *[]setHeader, fields map[uint64]boo
 		fields[h.kid] = true
 	default:
 		h, err := decodeSetHeader(v)
-		if err != nil {
-			return err
-		}
 		*owned = append(*owned, h)
+		return err
 	}
 	return nil
 }

@@ -110,11 +110,15 @@ func (w *work) putCounter(objectKey []byte, c *counterState) error {
 
 // digest hashes the live rows: when a wholly reset row is dropped is each replica's own affair.
 func (counterKind) digest(sum *digestSum, key []byte, s stored, _ hlc.Time) uint64 {
-	rows := slices.DeleteFunc(s.(*counterState).rows.Rows(), func(r crdt.Row) bool { return !r.Live() })
-	if len(rows) > 0 {
+	if rows := liveRows(s.(*counterState).rows); len(rows) > 0 {
 		sum.item(key, nil, crdt.NewCounter(rows).Append(nil))
 	}
 	return 0
+}
+
+// liveRows returns the rows with additions that no reset observed.
+func liveRows(c crdt.Counter) []crdt.Row {
+	return slices.DeleteFunc(c.Rows(), func(r crdt.Row) bool { return !r.Live() })
 }
 
 func (counterKind) explain(_ KV, s stored, e *Explained) error {
@@ -134,8 +138,11 @@ func (counterKind) decodeChange(r *codec.Reader, _ *Delta) Change {
 	return &CounterChange{c}
 }
 
-func (c *CounterChange) names(a crdt.Actor) (seq uint64) {
-	for _, row := range c.Rows() {
+func (c *CounterChange) names(a crdt.Actor) uint64 { return namedIn(c.Rows(), a) }
+
+// namedIn returns the largest sequence number of an actor that changed rows say was observed.
+func namedIn(rows []crdt.Row, a crdt.Actor) (seq uint64) {
+	for _, row := range rows {
 		if row.Actor == a {
 			seq = max(seq, row.Base.Seq)
 		}
@@ -143,10 +150,11 @@ func (c *CounterChange) names(a crdt.Actor) (seq uint64) {
 	return seq
 }
 
-// fault enforces that an actor writes its own entry only, and that every row stems from the delta's
+func (c *CounterChange) fault(d *Delta) string { return rowsFault(c.Rows(), d) }
+
+// rowsFault enforces that an actor writes its own entry only, and that every row stems from the delta's
 // event.
-func (c *CounterChange) fault(d *Delta) string {
-	rows := c.Rows()
+func rowsFault(rows []crdt.Row, d *Delta) string {
 	if len(rows) == 0 {
 		return "counter without rows"
 	}

@@ -48,7 +48,7 @@ func goldenDeltas(t testing.TB) (names []string, deltas []Delta) {
 	}
 	names, deltas = goldenSiblings(t, names, deltas)
 	names, deltas = append(names, "timeline add", "timeline trim", "timeline delete"), append(deltas, timelineDeltas(t)...)
-	for _, more := range []func(testing.TB) ([]string, []Delta){goldenMap, goldenZSet} {
+	for _, more := range []func(testing.TB) ([]string, []Delta){goldenMap, goldenZSet, goldenCounterZSet} {
 		n, d := more(t)
 		names, deltas = append(names, n...), append(deltas, d...)
 	}
@@ -131,6 +131,9 @@ func TestDecodeDeltaRefuses(t *testing.T) {
 		{"timeline trim to 0", head + "01" + "00016b" + "0e" + "01" + "0000000000000000", "instant 0"},
 		{"timeline trim ahead", head + "01" + "00016b" + "0e" + "01" + "0000000100000002", "still to come"},
 		{"large timeline entry", head + "01" + "00016b" + "0e" + "00" + "81808001", "over the limit"},
+		{"many members", head + "01" + "00016b" + "0c" + "05", "cannot be in"},
+		{"bad member counter", head + "01" + "00016b" + "0c" + "01" + "0178" + "020102", "decode counter"},
+		{"member out of bounds", head + "01" + "00016b" + "0c" + "01" + "00" + "06" + "010101050000", "out of bounds"},
 		{"dots out of order", head + "01" + "00016b" + "03" + "00" + "01" + "0178" + "04" + "02020201", "out of order"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -157,6 +160,7 @@ func TestDeltaSizes(t *testing.T) {
 		limit int
 	}{
 		{"counter add", Op{Kind: OpCounterAdd, Key: "s", Delta: 1}, 30},
+		{"score of a member of 16 bytes", zsetOp(OpZSetIncr, 1, "0123456789abcdef"), 45},
 		{"set add of 16 bytes", setOp(OpSetAdd, "0123456789abcdef"), 40},
 		{"put of nothing", Op{Kind: OpPut, Key: "s"}, 22},
 	} {
@@ -164,7 +168,7 @@ func TestDeltaSizes(t *testing.T) {
 		if n := len(EncodeDelta(deltas[0])); n > c.limit {
 			t.Errorf("%s takes %d bytes, more than %d", c.name, n, c.limit)
 		}
-		do(t, r, Op{Kind: OpDelete, Key: "s"})
+		do(t, r, Op{Kind: OpDelete, Key: c.op.Key})
 	}
 }
 

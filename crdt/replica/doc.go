@@ -33,9 +33,11 @@
 //	                                           type 7: last dot | crdt.MaxRegister
 //	                                           type 8: last dot | crdt.MinRegister
 //	                                           types 9, 11: fieldsHeader, which says how
+//	                                           type 12: last dot | kid | members | members with rows only
 //	                                           type 14: last dot | kid | number of entries | mark 8
 //	E | kid 8 | element                        type 3: crdt.DotSet
 //	                                           types 9, 11: crdt.LWWRegister, maybe a tombstone
+//	                                           type 12: crdt.Counter, the member's score
 //	E | kid 8 | time 8 | actor 4 | seq 8       type 14: an entry's bytes
 //	Z | kid 8 | score 8 | member               1: the members of a sorted set in order of their scores
 //	R | actor 4 | seq 8 | ns, key | t | elem   1: this add was removed before it arrived; t is 3, or 4
@@ -53,6 +55,11 @@
 // A set's elements are under its kid, a number local to the replica's region and never reused, so
 // that an operation reads and writes its own elements only, a clear takes constant time, and a long
 // key is not repeated. Every Execute and Merge sweeps up to 256 elements of cleared sets.
+//
+// A sorted set of counters (type 12) deletes member by member, because a reset names the rows that it
+// observed. A member with no addition left stays in table E while it has rows: a reset whose addition is
+// still to come, or the reset row of another actor, which may go on from it (see crdt.Counter.Compact).
+// Such members have no score in table Z. There is no index backward: descend.go reads table Z from its end.
 //
 // # Deltas
 //
@@ -73,9 +80,11 @@
 //	 9, 11   0: put | number of fields | (name bytes | value bytes)*
 //	         1: remove | number of fields | (name bytes)*
 //	         2: delete all that is not after it
+//	 12      number of members | members
+//	member   bytes | crdt.Counter as bytes: the changed rows
 //
 // A register's, a field's and an entry's time and dot, and the dot and time of what is added, are the
-// delta's. Effects, elements, fields and dots ascend. What is added to types 4 and 6 takes the place of the
+// delta's. Effects, elements, fields, members and dots ascend. What is added to types 4 and 6 takes the place of the
 // actor's earlier ones, which are not named.
 //
 // # Files
@@ -84,7 +93,7 @@
 // the two ways to change it; read.go, explain.go and digest.go read it. kind.go says what a type must
 // be able to do here, and register.go, counter.go, set*.go, siblings*.go, timeline*.go and whole.go do it,
 // the last for bounded.go and extreme.go, whose values are kept whole; for maps and sorted sets map.go,
-// zset.go and fields*.go. descend.go reads backward. keys.go, meta.go and object.go are the storage;
+// zset.go and fields*.go, and counterzset*.go. descend.go reads backward. keys.go, meta.go and object.go are the storage;
 // expiry.go is about registers that expire; check.go says what a delta may be; overlay.go makes batches all
 // or none; headers.go remembers what keys hold; memory.go is a KV for tests.
 //

@@ -18,12 +18,17 @@ var (
 	// ErrUndeletable means that a delete would have to take a bounded counter with it. Other regions may
 	// be using their rights to it at that moment, so it stays.
 	ErrUndeletable = errors.New("a bounded counter cannot be deleted")
+	// ErrScoreRange means that a score of a CounterZSet is, or would become, no whole number from -MaxScore
+	// to MaxScore.
+	ErrScoreRange = errors.New("score is no whole number of at most 2^53")
+	// ErrChangeTooLarge means that an operation would change more than one delta can hold.
+	ErrChangeTooLarge = errors.New("the operation changes too much at once")
 )
 
 // OpError means that Execute refused a batch because of one operation: nothing was changed. Err is
 // *WrongTypeError, *ConditionError, crdt.ErrCounterOverflow, crdt.ErrAmount,
-// *crdt.InsufficientRightsError, ErrTooManyElements, ErrUndeletable, ErrTrimInFuture or ErrInvalidOperation,
-// possibly wrapped.
+// *crdt.InsufficientRightsError, ErrTooManyElements, ErrUndeletable, ErrTrimInFuture, ErrScoreRange,
+// ErrChangeTooLarge or ErrInvalidOperation, possibly wrapped.
 type OpError struct {
 	// Index is the operation's place in the batch.
 	Index int

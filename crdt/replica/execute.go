@@ -125,7 +125,8 @@ func (o *operation) run(t crdt.Type) (Outcome, []Effect, error) {
 	if o.Kind == OpDelete {
 		return o.delete(t)
 	}
-	return actions[o.Kind].run(o)
+	a, _ := actionOf(o.Op)
+	return a.run(o)
 }
 
 // check returns the type that an operation is on, 0 for an untyped delete, or what is malformed.
@@ -153,7 +154,7 @@ func (o *Op) subject() (crdt.Type, error) {
 		}
 		return o.Type, nil
 	}
-	a, ok := actions[o.Kind]
+	a, ok := actionOf(o)
 	switch {
 	case !ok:
 		return 0, fmt.Errorf("unknown kind %d", o.Kind)
@@ -186,6 +187,9 @@ func (o *operation) delete(only crdt.Type) (Outcome, []Effect, error) {
 	}
 	var first Outcome
 	var effects []Effect
+	if err := o.refuseDelete(only); err != nil {
+		return Outcome{}, nil, err
+	}
 	for t := crdt.TypeLWWRegister; t.Valid(); t++ {
 		if (only != 0 && t != only) || !o.held.live(t, o.at) || t == crdt.TypeBoundedCounter {
 			continue
@@ -200,4 +204,18 @@ func (o *operation) delete(only crdt.Type) (Outcome, []Effect, error) {
 		effects = append(effects, e...)
 	}
 	return first, effects, nil
+}
+
+// refuseDelete returns why what there is of a type, or of any type if it is 0, cannot be deleted.
+func (o *operation) refuseDelete(only crdt.Type) error {
+	for t := crdt.TypeLWWRegister; t.Valid(); t++ {
+		k, limited := kindOf(t).(deleteRefuser)
+		if !limited || (only != 0 && t != only) || !o.held.live(t, o.at) {
+			continue
+		}
+		if err := k.refuseDelete(o); err != nil {
+			return err
+		}
+	}
+	return nil
 }

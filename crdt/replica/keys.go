@@ -14,7 +14,7 @@ import (
 const (
 	tableMeta       = 'M' // -> meta
 	tableObject     = 'K' // namespace, key, type -> the object's state or header
-	tableElement    = 'E' // kid, element -> dots, or a register: a field or its tombstone
+	tableElement    = 'E' // kid, element -> dots, a register (a field or its tombstone), an entry, or a counter
 	tableScore      = 'Z' // kid, score, member -> marker
 	tablePreremoval = 'R' // actor, seq, namespace, key, type, element -> marker
 	tableDeferred   = 'D' // namespace, key, type -> vector

@@ -48,6 +48,12 @@ type stored interface {
 	show(o *Object)
 }
 
+// deleteRefuser is a kind with objects that are too much to delete in one event.
+type deleteRefuser interface {
+	// refuseDelete returns why an operation cannot delete what it sees of an object, which is live.
+	refuseDelete(o *operation) error
+}
+
 // Change is what an effect does to a value: a *RegisterChange, *CounterChange and so on, as the effect's
 // type says.
 type Change interface {
@@ -73,6 +79,7 @@ var kinds = [crdt.TypeTimeline + 1]kind{
 	crdt.TypeTimeline:       timelineKind{},
 	crdt.TypeLWWMap:         mapKind,
 	crdt.TypeZSet:           zsetKind,
+	crdt.TypeCounterZSet:    counterZSetKind{},
 }
 
 // kindOf returns a type's kind; nil if there is no such type.
@@ -90,6 +97,17 @@ type action struct {
 	check func(o *Op) error
 	// run does it, and fills all of the outcome but Existed and a version that stays.
 	run func(o *operation) (Outcome, []Effect, error)
+}
+
+// actionOf returns what an operation does. Those of sorted sets are on the type that they name.
+func actionOf(o *Op) (action, bool) {
+	if o.Type == crdt.TypeCounterZSet {
+		if a, ok := counterZSetActions[o.Kind]; ok {
+			return a, true
+		}
+	}
+	a, ok := actions[o.Kind]
+	return a, ok
 }
 
 // actions are by OpKind. OpDelete is on any type, and not here.

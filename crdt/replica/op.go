@@ -16,6 +16,12 @@ const (
 	MaxOperationElements = 10_000
 	// MaxSetElements bounds a set for local adds. Merged adds of other regions may exceed it.
 	MaxSetElements = 1_000_000
+	// MaxScore bounds the size of a CounterZSet's scores for local operations, so that a float64 is exact.
+	// Merged increments of other regions may exceed it.
+	MaxScore = 1 << 53
+	// maxChangeBytes bounds what a removal of many members puts into a delta: regions send each other
+	// deltas whole, in frames of 8 MiB.
+	maxChangeBytes = 6 << 20
 )
 
 // OpKind says what an operation does. The codes are in logs and must not change.

@@ -115,8 +115,7 @@ func badRegister(change func(*crdt.LWWRegister)) badDelta {
 
 func badRow(row crdt.Row) badDelta {
 	return func(d *Delta) {
-		c := crdt.NewCounter([]crdt.Row{row})
-		d.Effects = []Effect{{Key: "k", Type: crdt.TypeCounter, Change: &CounterChange{c}}}
+		d.Effects = []Effect{{Key: "k", Type: crdt.TypeCounter, Change: &CounterChange{rowOf(row)}}}
 	}
 }
 
@@ -127,6 +126,15 @@ func badSet(effect SetChange) badDelta {
 func badTimeline(effect TimelineChange) badDelta {
 	return func(d *Delta) { d.Effects = []Effect{{Key: "k", Type: crdt.TypeTimeline, Change: &effect}} }
 }
+
+func badMembers(m ...MemberChange) badDelta {
+	return func(d *Delta) {
+		d.Effects = []Effect{{Key: "k", Type: crdt.TypeCounterZSet, Change: &CounterZSetChange{m}}}
+	}
+}
+
+// rowOf returns a counter of one row.
+func rowOf(row crdt.Row) crdt.Counter { return crdt.NewCounter([]crdt.Row{row}) }
 
 func badElements(e ...ElementChange) badDelta { return badSet(SetChange{Elements: e}) }
 
@@ -140,7 +148,17 @@ func vectorOf(dots ...crdt.Dot) *crdt.VersionVector {
 
 func badDeltas() map[string]badDelta {
 	x, dot, lost := []byte("x"), crdt.Dot{Actor: 2, Seq: 2}, crdt.Dot{Actor: 1, Seq: 99}
+	fine := rowOf(crdt.Row{Actor: 2, Entry: crdt.Entry{Gen: 2, Seq: 2, Sum: 9}})
 	return map[string]badDelta{
+		"zset without members":     badMembers(),
+		"too many members":         badMembers(make([]MemberChange, MaxOperationElements+1)...),
+		"empty member":             badMembers(MemberChange{Rows: fine}),
+		"long member":              badMembers(MemberChange{make([]byte, crdt.MaxElementBytes+1), fine}),
+		"members out of order":     badMembers(MemberChange{x, fine}, MemberChange{x, fine}),
+		"member without rows":      badMembers(MemberChange{Member: x}),
+		"member's entry of others": badMembers(MemberChange{x, rowOf(crdt.Row{Actor: 1, Entry: crdt.Entry{Gen: 2, Seq: 2}})}),
+		"member's reset of lost":   badMembers(MemberChange{x, rowOf(crdt.Row{Actor: 1, Base: crdt.Base{Gen: 1, Seq: 99, Reset: dot}})}),
+
 		"another actor":          func(d *Delta) { d.Dot.Actor = 3 },
 		"no time":                func(d *Delta) { d.Time = 0 },
 		"time too late":          func(d *Delta) { d.Time, d.Effects = maxTime+1, nil },

@@ -316,7 +316,7 @@ func TestSetReads(t *testing.T) {
 // TestStorageFailures: an error of the storage comes through as it is, never as a refusal.
 func TestStorageFailures(t *testing.T) {
 	broken := errors.New("broken")
-	for after := range 40 {
+	for after := range 80 {
 		n := newNode(1)
 		do(t, n.r, setOp(OpSetAdd, "a", "b"))
 		if err := n.r.Flush(); err != nil {
@@ -325,7 +325,8 @@ func TestStorageFailures(t *testing.T) {
 		kv := &failing{KV: n.kv, left: after, err: broken}
 		r, err := Open(kv, 1)
 		if err == nil {
-			_, _, err = r.Execute(noon, []Op{setOp(OpSetAdd, "c"), setOp(OpSetRemove, "a"), setOp(OpSetClear), {Kind: OpCounterAdd, Key: "c"}})
+			_, _, err = r.Execute(noon, []Op{setOp(OpSetAdd, "c"), setOp(OpSetRemove, "a"), setOp(OpSetClear), {Kind: OpCounterAdd, Key: "c"},
+				zsetOp(OpZSetAdd, 1, "m"), zsetOp(OpZSetIncr, 1, "m"), zsetOp(OpZSetRemove, 0, "m"), {Kind: OpDelete, Key: "z"}})
 		}
 		if err == nil {
 			_, err = r.Merge(2, []Delta{{Dot: crdt.Dot{Actor: 2, Seq: 1}, Time: noon + 9}})

@@ -212,7 +212,6 @@ func TestZSetRefuses(t *testing.T) {
 		"two members":       two,
 		"no member":         {Kind: OpZSetIncr, Key: "z", Type: crdt.TypeZSet},
 		"empty member":      zset(OpZSetAdd, "z", "", 1),
-		"the other type":    {Kind: OpZSetAdd, Key: "z", Type: crdt.TypeCounterZSet, Elements: [][]byte{[]byte("a")}},
 		"no type":           {Kind: OpZSetIncr, Key: "z", Elements: [][]byte{[]byte("a")}},
 		"removed of no set": {Kind: OpZSetRemove, Key: "z", Type: crdt.TypeLWWMap, Elements: [][]byte{[]byte("a")}},
 	} {

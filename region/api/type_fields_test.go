@@ -254,34 +254,6 @@ func TestRefusedMapsAndSortedSets(t *testing.T) {
 	}
 }
 
-// TestAdditiveSortedSetsAreNotServed: the messages are shared, and must not be taken for the other type.
-func TestAdditiveSortedSetsAreNotServed(t *testing.T) {
-	ctx := testContext(t)
-	kv := setup(t, 1, 1, 0).kv("eu-0")
-	var cases []refusedCase
-	for field, op := range map[string]*atollv1.Op{
-		"op.zset_add.additive":    {Op: &atollv1.Op_ZsetAdd{ZsetAdd: &atollv1.ZSetAdd{Member: []byte("m"), Additive: true}}},
-		"op.zset_incr.additive":   {Op: &atollv1.Op_ZsetIncr{ZsetIncr: &atollv1.ZSetIncr{Member: []byte("m"), Additive: true}}},
-		"op.zset_remove.additive": {Op: &atollv1.Op_ZsetRemove{ZsetRemove: &atollv1.ZSetRemove{Additive: true}}},
-	} {
-		cases = append(cases, refusedCase{field, reasonInvalidArgument, func() error {
-			_, err := kv.Update(ctx, &atollv1.UpdateRequest{Key: "k", Op: op})
-			return err
-		}})
-	}
-	for field, q := range map[string]*atollv1.QueryOp{
-		"query.zset_range.additive": zsetRange(&atollv1.ZSetRange{Additive: true}),
-		"query.zset_score.additive": {Query: &atollv1.QueryOp_ZsetScore{ZsetScore: &atollv1.ZSetScore{Additive: true}}},
-		"query.zset_rank.additive":  {Query: &atollv1.QueryOp_ZsetRank{ZsetRank: &atollv1.ZSetRank{Additive: true}}},
-	} {
-		cases = append(cases, refusedCase{field, reasonInvalidArgument, func() error {
-			_, err := kv.Query(ctx, &atollv1.QueryRequest{Key: "k", Query: q})
-			return err
-		}})
-	}
-	mustRefuse(t, cases)
-}
-
 func TestSortedSetRefusesWhatIsNoScore(t *testing.T) {
 	ctx := testContext(t)
 	kv := setup(t, 1, 1, 0).kv("eu-0")

@@ -36,20 +36,6 @@ var zsetAPI = typeAPI{
 	answer: answerZSet,
 }
 
-// additiveZSetAPI refuses what is about the additive sorted set, which this version does not serve. It
-// shares the messages, and their field additive says which of the two is meant.
-var additiveZSetAPI = typeAPI{
-	of: crdt.TypeCounterZSet,
-	operation: func(_ *Server, o *atollv1.Op) (replica.Op, *failure, bool) {
-		field, additive := additiveOperation(o)
-		return replica.Op{}, notServed(field+".additive", "an additive sorted set"), additive
-	},
-	query: func(q *atollv1.QueryOp) (*failure, bool) {
-		field, additive := additiveQuery(q)
-		return notServed(field+".additive", "an additive sorted set"), additive
-	},
-}
-
 // additiveOperation returns where an operation of a sorted set is, and whether of the additive one.
 func additiveOperation(o *atollv1.Op) (field string, additive bool) {
 	switch o := o.GetOp().(type) {

@@ -34,7 +34,7 @@ var types = []*typeAPI{
 	&timelineAPI,
 	&mapAPI,
 	&zsetAPI,
-	&additiveZSetAPI,
+	&countZSetAPI,
 }
 
 func typeOf(t crdt.Type) *typeAPI {

@@ -1,0 +1,333 @@
+package replica
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/internal/codec"
+	"github.com/atolldb/atoll/hlc"
+)
+
+// counterZSetKind keeps the header of a crdt.CounterZSet in table K, each member's counter in table E,
+// and the order of scores in table Z. A member that was removed stays in table E while its counter has
+// rows: the resets of additions that are still to come, or whose actor may not know that they were reset.
+type counterZSetKind struct{}
+
+// counterZSetHeader exists if it has members, also those that have only rows.
+type counterZSetHeader struct {
+	last crdt.Dot
+	// kid is the local id under which the members are, 0 if there is nothing.
+	kid uint64
+	// present counts the members, and traces those that were removed but have rows.
+	present, traces uint64
+	// leaving are the members that an operation is going to delete, once they were found.
+	leaving []*scored
+}
+
+// counterZSetActions are what the operations of sorted sets do to this one.
+var counterZSetActions = map[OpKind]action{
+	OpZSetAdd:    {crdt.TypeCounterZSet, checkCounted, runCounterZSetAdd},
+	OpZSetIncr:   {crdt.TypeCounterZSet, checkCounted, runCounterZSetIncr},
+	OpZSetRemove: {crdt.TypeCounterZSet, checkElements, runCounterZSetRemove},
+}
+
+// append appends the encoding: version 1 | last actor | last seq | kid | present | traces.
+func (h *counterZSetHeader) append(b []byte) []byte {
+	b = appendDot(append(b, storeVersion), h.last)
+	for _, n := range []uint64{h.kid, h.present, h.traces} {
+		b = binary.AppendUvarint(b, n)
+	}
+	return b
+}
+
+func (h *counterZSetHeader) live(hlc.Time) bool { return h.present > 0 }
+func (h *counterZSetHeader) version() string    { return h.last.String() }
+func (h *counterZSetHeader) show(o *Object)     { o.Size = h.present }
+
+func decodeCounterZSetHeader(data []byte) (counterZSetHeader, error) {
+	const any = ^uint64(0)
+	r := codec.NewReader("header of a counter zset", data, storeVersion)
+	h := counterZSetHeader{last: readDot(r), kid: r.Uvarint(any), present: r.Uvarint(any), traces: r.Uvarint(any)}
+	if h.kid == 0 || h.present == 0 && h.traces == 0 {
+		r.Fail("sorted set without id or members")
+	}
+	return h, r.Done()
+}
+
+func (counterZSetKind) decode(data []byte) (stored, error) {
+	h, err := decodeCounterZSetHeader(data)
+	return &h, err
+}
+
+// orderOf returns a score in a form that sorts like it, and scoreAt does the reverse.
+func orderOf(score int64) uint64   { return uint64(score) ^ 1<<63 }
+func scoreAt(ordered uint64) int64 { return int64(ordered ^ 1<<63) }
+
+func checkCounted(o *Op) error {
+	switch {
+	case len(o.Elements) != 1:
+		return fmt.Errorf("%d members", len(o.Elements))
+	case o.Score != math.Trunc(o.Score) || math.Abs(o.Score) > MaxScore: // NaN is not equal to itself
+		return fmt.Errorf("%w: %v", ErrScoreRange, o.Score)
+	default:
+		return checkElements(o)
+	}
+}
+
+// scored is a member under way: its counter, and what is stored of it.
+type scored struct {
+	member []byte
+	rows   crdt.Counter
+	// stored and in report whether it had rows and a score, which was score.
+	stored, in bool
+	score      int64
+}
+
+// scored reads a member.
+func (w *work) scored(kid uint64, member []byte) (*scored, error) {
+	m := &scored{member: member}
+	if kid == 0 {
+		return m, nil
+	}
+	var err error
+	m.rows, m.stored, err = countedIn(w.kv, kid, member)
+	m.in, m.score = !m.rows.Empty(), m.rows.Value()
+	return m, err
+}
+
+// countedIn reads a member's counter, and whether there is one.
+func countedIn(kv KV, kid uint64, member []byte) (crdt.Counter, bool, error) {
+	data, ok, err := kv.Get(elementKey(kid, member))
+	if err != nil || !ok {
+		return crdt.Counter{}, false, err
+	}
+	c, err := crdt.DecodeCounter(data)
+	return c, true, err
+}
+
+// putScored writes a member's changed rows, and keeps the counts and the order of scores. The header is
+// to be written after it.
+func (w *work) putScored(h *counterZSetHeader, m *scored) error {
+	m.rows.Compact(w.meta.self, w.meta.vector)
+	stored, in, score := m.rows.Len() > 0, !m.rows.Empty(), m.rows.Value()
+	if stored && h.kid == 0 {
+		h.kid = w.newKid()
+	}
+	if m.in && (!in || score != m.score) {
+		if err := w.kv.Delete(scoreKey(h.kid, orderOf(m.score), m.member)); err != nil {
+			return err
+		}
+	}
+	if in && (!m.in || score != m.score) {
+		if err := w.kv.Put(scoreKey(h.kid, orderOf(score), m.member), marker[:]); err != nil {
+			return err
+		}
+	}
+	h.present += count(in) - count(m.in)
+	h.traces += count(stored && !in) - count(m.stored && !m.in)
+	switch {
+	case stored:
+		return w.kv.Put(elementKey(h.kid, m.member), m.rows.Append(nil))
+	case m.stored:
+		return w.kv.Delete(elementKey(h.kid, m.member))
+	default:
+		return nil
+	}
+}
+
+func count(is bool) uint64 {
+	if is {
+		return 1
+	}
+	return 0
+}
+
+// putCounterZSet writes a sorted set's header, or deletes it if nothing is left of the set.
+func (w *work) putCounterZSet(objectKey []byte, h *counterZSetHeader) error {
+	w.wrote(objectKey, nil)
+	if h.present == 0 && h.traces == 0 {
+		return w.kv.Delete(objectKey)
+	}
+	return w.kv.Put(objectKey, h.append(nil))
+}
+
+// counterZSet returns what the operation's key holds of such a sorted set.
+func (o *operation) counterZSet() *counterZSetHeader {
+	if h, ok := o.held.get(crdt.TypeCounterZSet).(*counterZSetHeader); ok {
+		return h
+	}
+	return &counterZSetHeader{}
+}
+
+// runCounterZSetAdd resets the member's score and adds the operation's: one that has the score already is
+// written anew, so that it survives a concurrent remove.
+func runCounterZSetAdd(o *operation) (Outcome, []Effect, error) {
+	return o.scoreMember(func(m *scored) (crdt.Counter, error) { return m.rows.Set(o.dot, int64(o.Score)), nil })
+}
+
+func runCounterZSetIncr(o *operation) (Outcome, []Effect, error) {
+	return o.scoreMember(func(m *scored) (crdt.Counter, error) {
+		delta, err := m.rows.Add(o.dot, int64(o.Score))
+		// What concurrent increments took out of range may come back.
+		if now := m.rows.Value(); err == nil && (now > MaxScore && now > m.score || now < -MaxScore && now < m.score) {
+			err = ErrScoreRange
+		}
+		return delta, err
+	})
+}
+
+// scoreMember changes the score of the operation's member.
+func (o *operation) scoreMember(change func(*scored) (crdt.Counter, error)) (Outcome, []Effect, error) {
+	h := o.counterZSet()
+	m, err := o.work.scored(h.kid, o.Elements[0])
+	if err != nil {
+		return Outcome{}, nil, err
+	}
+	if !m.in && h.present >= MaxSetElements {
+		return Outcome{}, nil, refuse(ErrTooManyElements)
+	}
+	delta, err := change(m)
+	if err != nil {
+		return Outcome{}, nil, refuse(err)
+	}
+	score := m.rows.Value()
+	outcome := Outcome{Score: float64(score), Changed: count(!m.in || score != m.score)}
+	return o.storeScored(h, outcome, []*scored{m}, []MemberChange{{Member: m.member, Rows: delta}})
+}
+
+// storeScored writes changed members and their header, and returns what the operation answers.
+func (o *operation) storeScored(h *counterZSetHeader, outcome Outcome, members []*scored, changes []MemberChange) (Outcome, []Effect, error) {
+	for _, m := range members {
+		if err := o.work.putScored(h, m); err != nil {
+			return Outcome{}, nil, err
+		}
+	}
+	h.last = o.dot
+	outcome.Version, outcome.Size = h.version(), h.present
+	return outcome, o.effects(crdt.TypeCounterZSet, &CounterZSetChange{changes}), o.work.putCounterZSet(o.key(crdt.TypeCounterZSet), h)
+}
+
+// runCounterZSetRemove resets the members that are here.
+func runCounterZSetRemove(o *operation) (Outcome, []Effect, error) {
+	h := o.counterZSet()
+	var leaving []*scored
+	for _, member := range ascending(o.Elements) {
+		m, err := o.work.scored(h.kid, member)
+		if err != nil {
+			return Outcome{}, nil, err
+		}
+		if m.in {
+			leaving = append(leaving, m)
+		}
+	}
+	if len(leaving) == 0 {
+		return Outcome{Size: h.present}, nil, nil
+	}
+	if err := boundedRemoval(leaving); err != nil {
+		return Outcome{}, nil, err
+	}
+	return o.resetScored(h, leaving)
+}
+
+// resetScored resets members that are here, in ascending order.
+func (o *operation) resetScored(h *counterZSetHeader, leaving []*scored) (Outcome, []Effect, error) {
+	changes := make([]MemberChange, len(leaving))
+	for i, m := range leaving {
+		changes[i] = MemberChange{Member: m.member, Rows: m.rows.Reset(o.dot)}
+	}
+	return o.storeScored(h, Outcome{Changed: uint64(len(leaving))}, leaving, changes)
+}
+
+// boundedRemoval refuses a removal that a delta cannot hold. A reset takes less than an entry and a base.
+func boundedRemoval(leaving []*scored) error {
+	const rowBytes, memberBytes = 32, 8
+	size := 0
+	for _, m := range leaving {
+		size += memberBytes + len(m.member) + len(m.rows.Append(nil)) + rowBytes*m.rows.Len()
+	}
+	if len(leaving) > MaxOperationElements || size > maxChangeBytes {
+		return refuse(fmt.Errorf("%w: %d members of %d bytes", ErrChangeTooLarge, len(leaving), size))
+	}
+	return nil
+}
+
+// refuseDelete refuses to delete more than one delta can hold: unlike a set's clear, that of counters
+// names every row that it resets.
+func (counterZSetKind) refuseDelete(o *operation) error {
+	h := o.counterZSet()
+	if h.present > MaxOperationElements {
+		return refuse(fmt.Errorf("%w: %d members", ErrChangeTooLarge, h.present))
+	}
+	var members [][]byte
+	prefix := scorePrefix(h.kid)
+	err := o.work.kv.Scan(prefix, prefixEnd(prefix), func(k, _ []byte) (bool, error) {
+		_, member := scoreOf(k)
+		members = append(members, slices.Clone(member))
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	if uint64(len(members)) != h.present {
+		return fmt.Errorf("sorted set of %d members has %d scores: %w", h.present, len(members), crdt.ErrCorrupt)
+	}
+	h.leaving = nil
+	for _, member := range ascending(members) {
+		m, err := o.work.scored(h.kid, member)
+		if err != nil {
+			return err
+		}
+		h.leaving = append(h.leaving, m)
+	}
+	return boundedRemoval(h.leaving)
+}
+
+// delete resets every member that refuseDelete found.
+func (counterZSetKind) delete(o *operation) (Outcome, []Effect, error) {
+	h := o.counterZSet()
+	return o.resetScored(h, h.leaving)
+}
+
+// merge joins the changed rows, member by member.
+func (counterZSetKind) merge(w *work, d *Delta, e *Effect) error {
+	key := objectKey(e.Namespace, e.Key, e.Type)
+	data, ok, err := w.kv.Get(key)
+	if err != nil {
+		return err
+	}
+	var h counterZSetHeader
+	if ok {
+		if h, err = decodeCounterZSetHeader(data); err != nil {
+			return err
+		}
+	}
+	changes := e.Change.(*CounterZSetChange).Members
+	for i := range changes {
+		m, err := w.scored(h.kid, changes[i].Member)
+		if err != nil {
+			return err
+		}
+		m.rows.Join(changes[i].Rows)
+		if err := w.putScored(&h, m); err != nil {
+			return err
+		}
+	}
+	h.last = d.Dot
+	return w.putCounterZSet(key, &h)
+}
+
+func (counterZSetKind) digest(_ *digestSum, _ []byte, s stored, _ hlc.Time) uint64 {
+	return s.(*counterZSetHeader).kid
+}
+
+// digestElement leaves out rows that are wholly reset, as a counter's digest does.
+func (counterZSetKind) digestElement(data []byte) ([]byte, error) {
+	c, err := crdt.DecodeCounter(data)
+	if rows := liveRows(c); err == nil && len(rows) > 0 {
+		return crdt.NewCounter(rows).Append(nil), nil
+	}
+	return nil, err
+}
