@@ -144,8 +144,14 @@ func (h HLL) Maximum() HLL {
 // Empty reports whether nothing was added since the last delete: the HLL is absent.
 func (h HLL) Empty() bool { return len(h.layers) == 0 }
 
-// Layers returns the number of layers. It is what Collapse makes smaller.
-func (h HLL) Layers() int { return len(h.layers) }
+// Instants returns the instants of the layers, which ascend. Collapse makes them fewer.
+func (h HLL) Instants() []hlc.Time {
+	instants := make([]hlc.Time, len(h.layers))
+	for i, l := range h.layers {
+		instants[i] = l.at
+	}
+	return instants
+}
 
 // Deleted returns the instant of the latest delete, 0 if there was none or it was forgotten.
 func (h HLL) Deleted() hlc.Time { return h.deletedAt }

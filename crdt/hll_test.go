@@ -138,7 +138,7 @@ func TestHLL(t *testing.T) {
 				if !h.Maximum().Equal(before.Maximum()) {
 					t.Fatalf("collapsed, %+v is %+v", before, *h)
 				}
-				if h.Layers() > 1 && h.layers[1].at <= cut {
+				if len(h.layers) > 1 && h.layers[1].at <= cut {
 					t.Fatalf("two layers up to %d: %+v", cut, *h)
 				}
 			default:
@@ -202,7 +202,7 @@ func TestHLLCollapse(t *testing.T) {
 	a.Add(5, "x", "y")
 	b.Add(8, "y", "z")
 	a.Join(b)
-	if a.Layers() != 2 || a.Count() != 3 || len(a.layers[0].registers) != 1 {
+	if len(a.layers) != 2 || a.Count() != 3 || len(a.layers[0].registers) != 1 {
 		t.Fatalf("%+v", a)
 	}
 	for cut, want := range map[hlc.Time]struct {
@@ -210,17 +210,17 @@ func TestHLLCollapse(t *testing.T) {
 		deleted hlc.Time
 	}{3: {2, 4}, 4: {2, 0}, 7: {2, 0}, 8: {1, 0}, 9: {1, 0}} {
 		c := a.Clone()
-		if c.Collect(cut); c.Layers() != want.layers || c.Count() != 3 || c.Deleted() != want.deleted {
+		if c.Collect(cut); len(c.layers) != want.layers || c.Count() != 3 || c.Deleted() != want.deleted {
 			t.Fatalf("up to %d: %+v", cut, c)
 		}
-		if c.Join(a); c.Layers() != want.layers {
+		if c.Join(a); len(c.layers) != want.layers {
 			t.Fatalf("the layers come back: %+v", c)
 		}
 		if c.Delete(9); !c.Empty() {
 			t.Fatalf("a delete leaves %+v", c)
 		}
 	}
-	if a.Layers() != 2 {
+	if len(a.layers) != 2 {
 		t.Fatal("a clone shares memory")
 	}
 }

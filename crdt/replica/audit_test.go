@@ -211,7 +211,7 @@ func auditObject(m *meta, k, v []byte, owned *[]setHeader, fields map[uint64]boo
 		return auditCounter(m, v)
 	case crdt.TypeMVRegister, crdt.TypeEWFlag:
 		return auditSiblings(m, t, v)
-	case crdt.TypeBoundedCounter, crdt.TypeMaxRegister, crdt.TypeMinRegister:
+	case crdt.TypeBoundedCounter, crdt.TypeMaxRegister, crdt.TypeMinRegister, crdt.TypeHLL:
 		s, err := kinds[t].decode(v)
 		if err != nil || !bytes.Equal(s.append(nil), v) {
 			return fmt.Errorf("%v %x, %w", t, v, err)

@@ -48,7 +48,7 @@ func goldenDeltas(t testing.TB) (names []string, deltas []Delta) {
 	}
 	names, deltas = goldenSiblings(t, names, deltas)
 	names, deltas = append(names, "timeline add", "timeline trim", "timeline delete"), append(deltas, timelineDeltas(t)...)
-	for _, more := range []func(testing.TB) ([]string, []Delta){goldenMap, goldenZSet, goldenCounterZSet} {
+	for _, more := range []func(testing.TB) ([]string, []Delta){goldenMap, goldenZSet, goldenCounterZSet, goldenHLL} {
 		n, d := more(t)
 		names, deltas = append(names, n...), append(deltas, d...)
 	}

@@ -34,6 +34,7 @@
 //	                                           type 8: last dot | crdt.MinRegister
 //	                                           types 9, 11: fieldsHeader, which says how
 //	                                           type 12: last dot | kid | members | members with rows only
+//	                                           type 13: last dot | crdt.HLL
 //	                                           type 14: last dot | kid | number of entries | mark 8
 //	E | kid 8 | element                        type 3: crdt.DotSet
 //	                                           types 9, 11: crdt.LWWRegister, maybe a tombstone
@@ -75,6 +76,7 @@
 //	 5       crdt.BoundedCounter as bytes: the author's row
 //	 7       crdt.MaxRegister as bytes: the write and the delete before it, or the delete
 //	 8       crdt.MinRegister as bytes, likewise
+//	 13      crdt.HLL as bytes: the registers raised, or the delete
 //	 14      0 | entry bytes, or 1 | instant of a trim 8
 //	element  bytes | number of removed dots, with flag 1 if added | dots
 //	 9, 11   0: put | number of fields | (name bytes | value bytes)*

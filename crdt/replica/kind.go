@@ -76,6 +76,7 @@ var kinds = [crdt.TypeTimeline + 1]kind{
 	crdt.TypeBoundedCounter: boundedKind{},
 	crdt.TypeMaxRegister:    maxKind{},
 	crdt.TypeMinRegister:    minKind{},
+	crdt.TypeHLL:            hllKind{},
 	crdt.TypeTimeline:       timelineKind{},
 	crdt.TypeLWWMap:         mapKind,
 	crdt.TypeZSet:           zsetKind,
@@ -130,6 +131,7 @@ var actions = map[OpKind]action{
 	OpBoundedTransfer: {crdt.TypeBoundedCounter, checkTransfer, runBounded},
 	OpMax:             {crdt.TypeMaxRegister, nil, runMax},
 	OpMin:             {crdt.TypeMinRegister, nil, runMin},
+	OpHLLAdd:          {crdt.TypeHLL, checkElements, runHLLAdd},
 
 	OpTimelineAdd:  {crdt.TypeTimeline, checkValue, runTimelineAdd},
 	OpTimelineTrim: {crdt.TypeTimeline, checkTrim, runTimelineTrim},

@@ -84,7 +84,7 @@ func (wholeKind[V, P, T]) held(o *operation) *wholeState[V, P, T] {
 func (wholeKind[V, P, T]) unchanged(s *wholeState[V, P, T]) (Outcome, []Effect, error) {
 	var seen Object
 	s.show(&seen)
-	return Outcome{Counter: seen.Counter}, nil, nil
+	return Outcome{Counter: seen.Counter, Size: seen.Size}, nil, nil
 }
 
 // changed writes a value, which change was just joined to.
