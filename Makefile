@@ -93,6 +93,10 @@ bench: ## Measure against three etcd members and three NATS servers (about 8 min
 	@# Built and then run: go run does not pass on a signal to end, and would leave the servers behind.
 	cd bench && go build -o ../bin/atoll-bench . && exec ../bin/atoll-bench $(ARGS)
 
+.PHONY: bench-types
+bench-types: ## Measure the data types at size, beside the whole set as one value and automerge-go (some minutes); ARGS="-only clear"
+	cd bench && go build -o ../bin/atoll-bench-types ./types && exec ../bin/atoll-bench-types $(ARGS)
+
 .PHONY: test-bench
 test-bench: ## Vet and test the benchmark, which is a module of its own
 	cd bench && go vet ./... && go test -count=1 ./...

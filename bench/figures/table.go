@@ -10,13 +10,13 @@ import (
 func (r Results) Markdown(targets []Target) string {
 	var b strings.Builder
 	b.WriteString("### Targets\n\n")
-	b.WriteString(table(r.targetCells(targets)))
+	b.WriteString(Table(r.targetCells(targets)))
 	b.WriteString("\n### Figures\n\n")
 	b.WriteString("Median of the rounds, throughput and p95 with their range. Latency in ms, CPU in µs per operation: three servers together, and the client process.\n\n")
-	b.WriteString(table(r.figureCells()))
+	b.WriteString(Table(r.figureCells()))
 	b.WriteString("\n### Ratios\n\n")
 	b.WriteString("Atoll's figure divided by the peer's, round by round; median and range. Throughput above 1 is better, all else below 1.\n\n")
-	b.WriteString(table(r.ratioCells()))
+	b.WriteString(Table(r.ratioCells()))
 	return b.String()
 }
 
@@ -29,7 +29,7 @@ func (r Results) targetCells(targets []Target) [][]string {
 			if j.Measure == Tail {
 				unit = " ms"
 			}
-			got, spread = Digits(j.Got.Median)+unit, span(j.Got)
+			got, spread = Digits(j.Got.Median)+unit, Span(j.Got)
 		}
 		cells = append(cells, []string{j.Target.String(), got, spread, string(j.Verdict)})
 	}
@@ -48,8 +48,8 @@ func (r Results) figureCells() [][]string {
 		}
 		cells = append(cells, []string{
 			string(s.Work), Size(s.Bytes), fmt.Sprint(s.Clients), s.Contender,
-			Digits(s.PerSecond.Median), span(s.PerSecond),
-			Digits(s.P50.Median), Digits(s.P95.Median), span(s.P95), Digits(s.P99.Median),
+			Digits(s.PerSecond.Median), Span(s.PerSecond),
+			Digits(s.P50.Median), Digits(s.P95.Median), Span(s.P95), Digits(s.P99.Median),
 			Digits(s.ServerMicros.Median), Digits(s.ClientMicros.Median),
 			Digits(s.WrittenPerOp.Median), fmt.Sprint(s.ResidentBytes >> 20), bad,
 		})
@@ -62,7 +62,7 @@ func (r Results) ratioCells() [][]string {
 	for _, x := range r.Compare(Ours) {
 		cells = append(cells, []string{
 			string(x.Work), Size(x.Bytes), fmt.Sprint(x.Clients), x.Contender + " / " + x.Peer,
-			Digits(x.PerSecond.Median) + "×", span(x.PerSecond),
+			Digits(x.PerSecond.Median) + "×", Span(x.PerSecond),
 			Digits(x.P50.Median) + "×", Digits(x.P95.Median) + "×", Digits(x.P99.Median) + "×", Digits(x.CPU.Median) + "×",
 		})
 	}
@@ -94,11 +94,12 @@ func thousands(n int64) string {
 	return s
 }
 
-func span(s Spread) string { return Digits(s.Min) + "–" + Digits(s.Max) }
+// Span prints the least and the most.
+func Span(s Spread) string { return Digits(s.Min) + "–" + Digits(s.Max) }
 
-// table lays out Markdown cells, the first line of which are the headings. Columns whose cells all
+// Table lays out Markdown cells, the first line of which are the headings. Columns whose cells all
 // look like figures are aligned to the right.
-func table(cells [][]string) string {
+func Table(cells [][]string) string {
 	widths := make([]int, len(cells[0]))
 	numeric := make([]bool, len(cells[0]))
 	for c := range widths {
