@@ -11,6 +11,7 @@ CITIES_SHA256 := 6a9fa72165a464ddb321bd7521746b5e1b4a76c2619e05eb3a90d73b6b979b7
 FUZZTIME ?= 30s
 SCHEDULES ?= 50000
 CHECKS ?= 100000
+LAWS ?= 1000000
 # What to pass on to the demo, the chaos run and the tests: make chaos ARGS=--quick
 ARGS ?=
 
@@ -35,6 +36,16 @@ test-slow: ## Run the randomised tests again with SCHEDULES histories and CHECKS
 	go test -race -timeout 90m ./crdt/replica -run TestReplicaMeetsTheSpecification -schedules=$(SCHEDULES)
 	go test -timeout 90m ./crdt -run 'TestExhaustive$$' -v -exhaustive
 	go test -race -timeout 90m $$(git grep -l pgregory.net/rapid -- '*_test.go' | xargs dirname | sort -u | sed 's|^|./|') -rapid.checks=$(CHECKS)
+
+.PHONY: laws
+laws: ## Hold the values' joins to their laws in LAWS (1000000) random runs each, and show how many and how long (some hours)
+	@# Not awk, some of which would hold the lines back until there are many.
+	@go test ./crdt -run '^Test' -skip 'Exhaustive|HLLError' -v -count=1 -timeout 0 -rapid.checks=$(LAWS) | while IFS= read -r line; do \
+		if [[ $$line =~ ^===\ (RUN|NAME|CONT)\ +(.*) ]]; then name=$${BASH_REMATCH[2]}; \
+		elif [[ $$line =~ \[rapid\]\ OK,\ passed\ ([0-9]+)\ tests\ \((.*)\) ]]; then \
+			printf '%-34s %8d cases in %s\n' "$$name" "$${BASH_REMATCH[@]:1}"; \
+		elif [[ ! $$line =~ ^\ *(PASS|---\ PASS) ]]; then printf '%s\n' "$$line"; fi; \
+	done
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz test for FUZZTIME (30s)

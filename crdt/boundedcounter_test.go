@@ -79,6 +79,7 @@ func TestBoundedCounter(t *testing.T) {
 					r.next(i)
 					events = append(events, e)
 				}
+				roundTrip(t, delta, DecodeBoundedCounter, BoundedCounter.Equal)
 				if old.Join(delta); !old.Equal(*c) {
 					t.Fatalf("joining the change %+v gives %+v, not %+v", delta, old, *c)
 				}

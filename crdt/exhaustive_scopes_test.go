@@ -15,11 +15,55 @@ func scopes() []anyScope {
 		setScope("AWSet", joinAWSets),
 		mvRegisterScope("MVRegister", joinMVRegisters),
 		ewFlagScope("EWFlag", joinEWFlags),
+		withStates("MaxRegister", maxRegisterScope("", joinOf[MaxRegister])),
+		maxRegisterScope("MaxRegister changes", joinOf[MaxRegister]),
+		withStates("MinRegister", minRegisterScope("", joinOf[MinRegister])),
+		minRegisterScope("MinRegister changes", joinOf[MinRegister]),
+		withStates("BoundedCounter", boundedScope("", joinOf[BoundedCounter])),
+		boundedScope("BoundedCounter changes", joinOf[BoundedCounter]),
+		withStates("LWWMap", lwwMapScope("", joinOf[LWWMap])),
+		lwwMapScope("LWWMap changes", joinOf[LWWMap]),
+		withStates("ZSet", zsetScope("", joinOf[ZSet])),
+		zsetScope("ZSet changes", joinOf[ZSet]),
+		withStates("Timeline", timelineScope("", joinOf[Timeline])),
+		timelineScope("Timeline changes", joinOf[Timeline]),
+		withStates("CounterZSet", counterZSetScope("", joinOf[CounterZSet])),
+		counterZSetScope("CounterZSet changes", joinOf[CounterZSet]),
+		ormapScope("ORMap", joinOf[ORMap]),
+		ormapCounterScope("ORMap counters", joinOf[ORMap]),
+		withStates("HLL", hllScope("", joinOf[HLL])),
+		hllScope("HLL changes", joinOf[HLL]),
 	}
+}
+
+// joinOf joins two states and leaves them as they are.
+func joinOf[S any, P interface {
+	*S
+	Clone() S
+	Join(S)
+}](a, b S) S {
+	a = P(&a).Clone()
+	P(&a).Join(b)
+	return a
+}
+
+// withStates returns the scope with messages that are whole states.
+func withStates[S scopeState[S]](name string, s *scope[S]) *scope[S] {
+	apply := s.apply
+	s.name, s.changes = name, false
+	s.apply = func(state S, e scopeEvent) (after, message S) {
+		after, _ = apply(state, e)
+		return after, after
+	}
+	return s
 }
 
 // brokenScopes are types with faults in their joins.
 func brokenScopes() []anyScope {
+	return slices.Concat(brokenDotScopes(), brokenTimedScopes(), brokenCountedScopes())
+}
+
+func brokenDotScopes() []anyScope {
 	return []anyScope{
 		registerScope("LWWRegister, tie by arrival", func(a, b LWWRegister) LWWRegister {
 			if b.Time >= a.Time {
@@ -77,8 +121,8 @@ func survives(e scopeEvent, seen []scopeEvent, by ...string) bool {
 
 func registerScope(name string, join func(a, b LWWRegister) LWWRegister) *scope[LWWRegister] {
 	return &scope[LWWRegister]{
-		name: name,
-		ops:  []scopeOp{{"put", 0}, {"put", 2}, {"delete", 0}},
+		name: name, decode: DecodeLWWRegister,
+		ops: []scopeOp{{"put", 0}, {"put", 2}, {"delete", 0}},
 		apply: func(r LWWRegister, e scopeEvent) (after, message LWWRegister) {
 			w := LWWRegister{Time: e.at, Actor: e.dot.Actor, Seq: e.dot.Seq, Deleted: e.op == "delete"}
 			if !w.Deleted {
@@ -111,20 +155,13 @@ func mergeCounters(a, b Counter) Counter {
 
 // counterScope adds powers of two, so that the value tells which additions are in it.
 func counterScope(name string, join func(a, b Counter) Counter) *scope[Counter] {
-	s := counterChangesScope(name, join)
-	apply := s.apply
-	s.changes = false
-	s.apply = func(c Counter, e scopeEvent) (after, message Counter) {
-		after, _ = apply(c, e)
-		return after, after
-	}
-	return s
+	return withStates(name, counterChangesScope(name, join))
 }
 
 func counterChangesScope(name string, join func(a, b Counter) Counter) *scope[Counter] {
 	return &scope[Counter]{
-		name: name,
-		ops:  []scopeOp{{"add", 0}, {"set", 0}, {"reset", 0}},
+		name: name, decode: DecodeCounter,
+		ops: []scopeOp{{"add", 0}, {"set", 0}, {"reset", 0}},
 		apply: func(c Counter, e scopeEvent) (after, message Counter) {
 			c = c.Clone()
 			switch e.op {
@@ -181,8 +218,8 @@ func joinAWSetsBefore82(a, b AWSet) AWSet {
 
 func setScope(name string, join func(a, b AWSet) AWSet) *scope[AWSet] {
 	return &scope[AWSet]{
-		name: name,
-		ops:  []scopeOp{{"add x", 0}, {"add y", 0}, {"clear", 0}, {"remove x", 0}},
+		name: name, decode: DecodeAWSet,
+		ops: []scopeOp{{"add x", 0}, {"add y", 0}, {"clear", 0}, {"remove x", 0}},
 		apply: func(s AWSet, e scopeEvent) (after, message AWSet) {
 			s = s.Clone()
 			switch e.op {
@@ -215,8 +252,8 @@ func setScope(name string, join func(a, b AWSet) AWSet) *scope[AWSet] {
 // mvRegisterScope shows the siblings, which have their events' ids as values, and the latest one.
 func mvRegisterScope(name string, join func(a, b MVRegister) MVRegister) *scope[MVRegister] {
 	return &scope[MVRegister]{
-		name: name,
-		ops:  []scopeOp{{"put", 0}, {"put", 2}, {"delete", 0}},
+		name: name, decode: DecodeMVRegister,
+		ops: []scopeOp{{"put", 0}, {"put", 2}, {"delete", 0}},
 		apply: func(r MVRegister, e scopeEvent) (after, message MVRegister) {
 			r = r.Clone()
 			if e.op == "put" {
@@ -258,8 +295,8 @@ func mvRegisterScope(name string, join func(a, b MVRegister) MVRegister) *scope[
 
 func ewFlagScope(name string, join func(a, b EWFlag) EWFlag) *scope[EWFlag] {
 	return &scope[EWFlag]{
-		name: name,
-		ops:  []scopeOp{{"enable", 0}, {"disable", 0}},
+		name: name, decode: DecodeEWFlag,
+		ops: []scopeOp{{"enable", 0}, {"disable", 0}},
 		apply: func(f EWFlag, e scopeEvent) (after, message EWFlag) {
 			f = f.Clone()
 			if e.op == "enable" {

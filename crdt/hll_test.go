@@ -113,6 +113,7 @@ func (r *hllRun) operate(t *rapid.T, i int, crowd []string) {
 		}
 	}
 	r.deltas = append(r.deltas, delta)
+	roundTrip(t, delta, DecodeHLL, HLL.Equal)
 	if old.Join(delta); !old.Equal(*h) {
 		t.Fatalf("joining the change %+v gives %+v, not %+v", delta, old, *h)
 	}

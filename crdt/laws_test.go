@@ -111,6 +111,7 @@ func TestCounter(t *testing.T) {
 				e := counterEvent{dot: d, before: before, adds: from != -1, resets: from != -3, amount: rapid.Int64Range(-9, 9).Draw(t, "x")}
 				delta := operate(t, c, e)
 				events = append(events, e)
+				roundTrip(t, delta, DecodeCounter, Counter.Equal)
 				if old.Join(delta); !old.Equal(*c) {
 					t.Fatalf("joining the change %+v gives %+v, not %+v", delta, old, *c)
 				}
@@ -174,6 +175,7 @@ func TestAWSet(t *testing.T) {
 		for range between(1, 25).Draw(t, "steps") {
 			i := between(0, 2).Draw(t, "replica")
 			s := &replicas[i]
+			old := s.Clone()
 			element := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "element")
 			switch from := between(-5, 2).Draw(t, "from"); {
 			case from >= 0:
@@ -190,6 +192,9 @@ func TestAWSet(t *testing.T) {
 			default:
 				events = append(events, setEvent{dot: removal(r, i, len(events)), clears: true, before: maps.Clone(r.seen[i])})
 				s.Clear()
+			}
+			if !joinAWSets(old, *s).Equal(*s) || !joinAWSets(*s, old).Equal(*s) {
+				t.Fatalf("joining %+v to %+v is not the operation", *s, old)
 			}
 			if want := setSpec(events, r.seen[i]); !slices.Equal(s.Elements(), want) || s.Len() != len(want) {
 				t.Fatalf("elements %q, want %q", s.Elements(), want)

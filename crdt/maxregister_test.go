@@ -145,6 +145,7 @@ func (r *extremumRun[T]) checkDelta(t *rapid.T, old, delta T, i int) {
 	if got := r.join(old, delta); !r.equal(got, r.replicas[i]) {
 		t.Fatalf("joining the change %+v gives %+v, not %+v", delta, got, r.replicas[i])
 	}
+	roundTrip(t, delta, r.decode, r.equal)
 	r.states = append(r.states, delta)
 }
 
