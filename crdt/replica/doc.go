@@ -44,7 +44,8 @@
 //	R | actor 4 | seq 8 | ns, key | t | elem   1: this add was removed before it arrived; t is 3, or 4
 //	                                              or 6 with the empty element
 //	D | ns, key | 3                            crdt.VersionVector: a clear that covers adds still to arrive
-//	G | kid 8                                  1: no object has these elements any more; sweep them
+//	G | kid 8                                  1 | the last key swept: no object has these elements any
+//	                                              more; sweep them
 //	X | instant 8 | key of table K             1: the register expires then, and nobody was told yet
 //	Y | instant 8 | key of table K | rest      1: the register was deleted or expired then; remove it
 //	                                              once no event from before can arrive. Of types 7 and 8:

@@ -116,42 +116,70 @@ const sweepBudget = 256
 // sweep deletes what is under the ids of cleared collections: elements, and the index of scores.
 func (w *work) sweep() error {
 	for budget := sweepBudget; w.meta.garbage > 0 && budget > 0; {
-		var garbage, start []byte
-		err := w.kv.Scan([]byte{tableGarbage}, []byte{tableGarbage + 1}, func(k, _ []byte) (bool, error) {
-			garbage = append(garbage, k...)
-			return false, nil
-		})
+		garbage, swept, err := w.firstGarbage()
 		if err != nil {
 			return err
 		}
-		if len(garbage) != 1+kidBytes {
-			return fmt.Errorf("garbage queue: %w", crdt.ErrCorrupt)
-		}
-		var keys [][]byte
-		for _, table := range [...]byte{tableElement, tableScore} {
-			start = append([]byte{table}, garbage[1:]...)
-			some, err := collectKeys(w.kv, start, budget-len(keys))
-			if err != nil {
-				return err
-			}
-			if keys = append(keys, some...); len(keys) == budget {
-				break
-			}
+		keys, err := w.leftUnder(garbage[1:], swept, budget)
+		if err != nil {
+			return err
 		}
 		for _, k := range keys {
 			if err := w.kv.Delete(k); err != nil {
 				return err
 			}
 		}
-		if len(keys) < budget {
-			if err := w.kv.Delete(garbage); err != nil {
-				return err
-			}
-			w.meta.garbage--
+		if len(keys) == budget {
+			return w.kv.Put(garbage, append(marker[:len(marker):len(marker)], keys[budget-1]...))
 		}
+		if err := w.kv.Delete(garbage); err != nil {
+			return err
+		}
+		w.meta.garbage--
 		budget -= len(keys)
 	}
 	return nil
+}
+
+// firstGarbage returns the first pair of table G: its key, and the last key that was deleted under its
+// id, empty if none was. Where the storage keeps what was deleted for a while, starting anew would mean
+// passing all of that by, at every call.
+func (w *work) firstGarbage() (garbage, swept []byte, err error) {
+	err = w.kv.Scan([]byte{tableGarbage}, []byte{tableGarbage + 1}, func(k, v []byte) (bool, error) {
+		if len(k) != 1+kidBytes || len(v) < len(marker) {
+			return false, fmt.Errorf("garbage queue: %w", crdt.ErrCorrupt)
+		}
+		garbage, swept = append(garbage, k...), append(swept, v[len(marker):]...)
+		return false, nil
+	})
+	if err == nil && garbage == nil {
+		err = fmt.Errorf("garbage queue: %w", crdt.ErrCorrupt)
+	}
+	return garbage, swept, err
+}
+
+// leftUnder returns up to limit keys under an id that come after swept.
+func (w *work) leftUnder(kid, swept []byte, limit int) (keys [][]byte, err error) {
+	for _, table := range [...]byte{tableElement, tableScore} { // which ascend
+		start := append([]byte{table}, kid...)
+		end := prefixEnd(start)
+		if len(swept) > 0 {
+			switch {
+			case swept[0] > table:
+				continue
+			case swept[0] == table:
+				start = append(swept, 0)
+			}
+		}
+		some, err := collectRange(w.kv, start, end, limit-len(keys))
+		if err != nil {
+			return nil, err
+		}
+		if keys = append(keys, some...); len(keys) == limit {
+			break
+		}
+	}
+	return keys, nil
 }
 
 // collectKeys returns up to limit keys that begin with prefix.
