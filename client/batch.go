@@ -75,6 +75,8 @@ type WriteResult struct {
 	ZSet ZSetChange
 	// Counted is what the write did to a sorted set with counters as scores.
 	Counted CounterZSetChange
+	// HLL is what the write did to a HyperLogLog.
+	HLL HLLChange
 }
 
 // Batch runs several writes, at most 10 000 and 4 MiB together. Those of one partition take effect
@@ -119,6 +121,7 @@ func (c *Client) Batch(ctx context.Context, writes []Write, opts ...WriteOption)
 			Map:      mapChange(item.GetResult()),
 			ZSet:     zsetChange(item.GetResult()),
 			Counted:  counterZSetChange(item.GetResult().GetZset()),
+			HLL:      hllChange(item.GetResult().GetHll()),
 		}
 	}
 	return results, nil

@@ -59,7 +59,8 @@ type Value struct {
 	Counter int64
 	// Rights says how much of a bounded counter each region may take without asking.
 	Rights []RegionRights
-	// Size is the number of members of a set or the like, or of entries of a timeline.
+	// Size is the number of members of a set or the like, or of entries of a timeline, and the estimate of a
+	// HyperLogLog.
 	Size uint64
 	// Members are the first members of a set in byte order, at most 1000 of them and 256 KiB.
 	// [Set.Members] yields all.
@@ -175,6 +176,8 @@ func withTyped(v Value, typed *atollv1.TypedValue) Value {
 		v.Size, v.Fields = typed.GetMap().GetSize(), mapFields(typed.GetMap().GetFields())
 	case TypeZSet:
 		v.Size, v.Scored = typed.GetZset().GetSize(), scoredMembers(typed.GetZset().GetMembers())
+	case TypeHLL:
+		v.Size = typed.GetHll().GetCount()
 	case TypeCounterZSet:
 		v.Size, v.Counted = typed.GetZset().GetSize(), countedMembers(typed.GetZset().GetMembers())
 	}

@@ -159,6 +159,8 @@ func entryOf(key string, o *object, members int) *atollv1.Entry {
 		e.Typed = shownEntries(o, members)
 	case atollv1.Type_TYPE_LWW_MAP, atollv1.Type_TYPE_ZSET:
 		e.Typed = o.typedFields(members)
+	case atollv1.Type_TYPE_HLL:
+		e.Typed = &atollv1.TypedValue{Value: &atollv1.TypedValue_Hll{Hll: &atollv1.HLLValue{Count: uint64(len(o.members))}}}
 	case atollv1.Type_TYPE_COUNTER_ZSET:
 		e.Typed = o.countedValue(members)
 	default:
@@ -260,6 +262,8 @@ func (f *fakeRegion) update(r *atollv1.UpdateRequest) (*atollv1.UpdateResponse, 
 		return f.updateTimeline(at, r)
 	case isAdditive(op):
 		return f.updateCounted(at, op)
+	case op.GetHllAdd() != nil:
+		return f.updateHLL(at, op.GetHllAdd())
 	case fieldsType(op) != 0:
 		return f.updateFields(at, fieldsType(op), r)
 	case wholeType(op) != 0:
@@ -324,6 +328,9 @@ func (f *fakeRegion) Query(_ context.Context, r *atollv1.QueryRequest) (*atollv1
 	at := place(r.GetNamespace(), r.GetKey())
 	if res := f.queryCounted(at, r.GetQuery()); res != nil {
 		return &atollv1.QueryResponse{Found: true, Result: res, Info: f.info()}, nil
+	}
+	if r.GetQuery().GetHllCount() != nil {
+		return f.queryHLL(at)
 	}
 	o := f.store.objects[at]
 	for _, query := range []func(*atollv1.QueryOp, *object) *atollv1.QueryResult{siblingsQuery, queryFields} {

@@ -20,6 +20,7 @@ type item struct {
 	Counter       *int64            `json:"counter,omitempty"`
 	Rights        []rights          `json:"rights,omitempty"`
 	Size          *uint64           `json:"size,omitempty"`
+	Changed       *bool             `json:"changed,omitempty"` // of an add to a HyperLogLog
 	Members       []string          `json:"members,omitempty"`
 	MembersBase64 [][]byte          `json:"members_base64,omitempty"`
 	Enabled       *bool             `json:"enabled,omitempty"`
@@ -58,7 +59,7 @@ func itemOf(key string, v client.Value, keysOnly bool) item {
 		for _, r := range v.Rights {
 			it.Rights = append(it.Rights, rights(r))
 		}
-	case client.TypeSet:
+	case client.TypeSet, client.TypeHLL:
 		it.Size = &v.Size
 		for _, m := range v.Members {
 			if utf8.Valid(m) {
@@ -119,6 +120,8 @@ func shown(v client.Value, width int) string {
 			members = append(members, printable(m, 40))
 		}
 		return fmt.Sprintf("%d members: %s", v.Size, strings.Join(members, ", "))
+	case client.TypeHLL:
+		return fmt.Sprintf("about %d", v.Size)
 	case client.TypeFlag:
 		return "enabled" // one that is not does not exist
 	case client.TypeMVRegister:
@@ -151,14 +154,16 @@ func shownRights(v client.Value) string {
 }
 
 // rawValue returns a value for a pipe: a register's bytes and nothing else, of a multi-value register
-// the latest, a number of any type, line by line a set's members, a timeline's newest entries, a map's
-// fields, and a sorted set's scores and members, true for a flag.
+// the latest, a number of any type, the estimate of a HyperLogLog, line by line a set's members, a
+// timeline's newest entries, a map's fields, and a sorted set's scores and members, true for a flag.
 func rawValue(v client.Value) string {
 	switch v.Type {
 	case client.TypeCounter, client.TypeBoundedCounter, client.TypeMax, client.TypeMin:
 		return strconv.FormatInt(v.Counter, 10) + "\n"
 	case client.TypeSet:
 		return string(bytes.Join(append(v.Members[:len(v.Members):len(v.Members)], nil), []byte("\n")))
+	case client.TypeHLL:
+		return strconv.FormatUint(v.Size, 10) + "\n"
 	case client.TypeFlag:
 		return fmt.Sprintln(v.Enabled)
 	case client.TypeTimeline:

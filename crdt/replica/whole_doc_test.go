@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -12,8 +13,8 @@ import (
 	"github.com/atolldb/atoll/hlc"
 )
 
-// TestTablesOfNumbers does what the tables of docs/types.md about bounded counters, maxima and minima
-// say.
+// TestTablesOfNumbers does what the tables of docs/types.md about bounded counters, maxima, minima and
+// HyperLogLogs say.
 func TestTablesOfNumbers(t *testing.T) {
 	text, err := os.ReadFile("../../docs/types.md")
 	if err != nil {
@@ -34,13 +35,13 @@ func TestTablesOfNumbers(t *testing.T) {
 		switch {
 		case table == "" && header:
 			table = name
-		case cells[0] == "---" || table != "bounded counter" && table != "max" && table != "min":
+		case cells[0] == "---" || !slices.Contains([]string{"bounded counter", "max", "min", "hll"}, table):
 		default:
 			rows[table]++
 			t.Run(table+" "+cells[0]+" and "+cells[1], func(t *testing.T) { tableRow(t, table, cells) })
 		}
 	}
-	for name, want := range map[string]int{"bounded counter": 7, "max": 9, "min": 6} {
+	for name, want := range map[string]int{"bounded counter": 7, "max": 9, "min": 6, "hll": 9} {
 		if rows[name] != want {
 			t.Errorf("%d rows about a %s", rows[name], name)
 		}
@@ -49,7 +50,7 @@ func TestTablesOfNumbers(t *testing.T) {
 
 func tableRow(t *testing.T, table string, cells []string) {
 	nodes := []*node{newNode(1), newNode(2)}
-	begin := map[string]string{"bounded counter": "inc 8, transfer 3 to us", "max": "raise 5", "min": "lower 5"}
+	begin := map[string]string{"bounded counter": "inc 8, transfer 3 to us", "max": "raise 5", "min": "lower 5", "hll": "add a"}
 	deltas := tableOps(t, nodes[0], begin[table], 1000)
 	merge(t, nodes[1].r, deltas...)
 	var made [2][]Delta
@@ -68,6 +69,8 @@ func tableRow(t *testing.T, table string, cells []string) {
 		switch {
 		case !found:
 			got = "absent"
+		case table == "hll":
+			got = strconv.FormatUint(o.Size, 10)
 		case table == "bounded counter":
 			got += fmt.Sprintf(": eu %d, us %d", o.Bounded.Rights(1), o.Bounded.Rights(2))
 		}
@@ -81,7 +84,8 @@ func tableRow(t *testing.T, table string, cells []string) {
 func tableOps(t *testing.T, n *node, ops string, ms int64) (deltas []Delta) {
 	t.Helper()
 	kinds := map[string]OpKind{
-		"inc": OpBoundedInc, "dec": OpBoundedDec, "transfer": OpBoundedTransfer, "raise": OpMax, "lower": OpMin, "delete": OpDelete,
+		"inc": OpBoundedInc, "dec": OpBoundedDec, "transfer": OpBoundedTransfer, "raise": OpMax, "lower": OpMin, "add": OpHLLAdd,
+		"delete": OpDelete,
 	}
 	for text := range strings.SplitSeq(ops, ", ") {
 		text, wantRefused := strings.CutSuffix(text, " (refused)")
@@ -89,6 +93,9 @@ func tableOps(t *testing.T, n *node, ops string, ms int64) (deltas []Delta) {
 		op := Op{Kind: kinds[words[0]], Key: "k", ToActor: 1}
 		if strings.Contains(text, "to us") {
 			op.ToActor = 2
+		}
+		if op.Kind == OpHLLAdd {
+			op.Elements, words[1] = [][]byte{[]byte(words[1])}, "0"
 		}
 		amount, err := strconv.ParseInt(words[1], 10, 64)
 		if op.Delta = amount; err != nil || op.Kind == 0 {

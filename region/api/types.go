@@ -35,6 +35,7 @@ var types = []*typeAPI{
 	&mapAPI,
 	&zsetAPI,
 	&countZSetAPI,
+	&hllAPI,
 }
 
 func typeOf(t crdt.Type) *typeAPI {

@@ -923,8 +923,10 @@ func (x *ZSetValue) GetMembers() []*ScoredMember {
 
 // HLLValue is an estimate of how many different elements were added.
 type HLLValue struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Count         uint64                 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Count uint64                 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	// Whether an add may have changed the estimate; only in the answer to it.
+	Changed       bool `protobuf:"varint,2,opt,name=changed,proto3" json:"changed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -964,6 +966,13 @@ func (x *HLLValue) GetCount() uint64 {
 		return x.Count
 	}
 	return 0
+}
+
+func (x *HLLValue) GetChanged() bool {
+	if x != nil {
+		return x.Changed
+	}
+	return false
 }
 
 // TimelineEntry is one entry of a timeline.
@@ -6754,9 +6763,10 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\x05score\x18\x02 \x01(\x01R\x05score\"Q\n" +
 	"\tZSetValue\x12\x12\n" +
 	"\x04size\x18\x01 \x01(\x04R\x04size\x120\n" +
-	"\amembers\x18\x02 \x03(\v2\x16.atoll.v1.ScoredMemberR\amembers\" \n" +
+	"\amembers\x18\x02 \x03(\v2\x16.atoll.v1.ScoredMemberR\amembers\":\n" +
 	"\bHLLValue\x12\x14\n" +
-	"\x05count\x18\x01 \x01(\x04R\x05count\"i\n" +
+	"\x05count\x18\x01 \x01(\x04R\x05count\x12\x18\n" +
+	"\achanged\x18\x02 \x01(\bR\achanged\"i\n" +
 	"\rTimelineEntry\x12\x18\n" +
 	"\aelement\x18\x01 \x01(\fR\aelement\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x0e\n" +
