@@ -16,8 +16,8 @@ func newZSet(a *app) *cobra.Command {
 		Short: "Read and write sorted sets",
 		Long: "Read and write sorted sets: members in order of their scores. The last write of a member wins: of\n" +
 			"scores or increments given in different regions at once, the later stays and the other is lost.",
-		Example: `  atoll zset add board 120 ann
-  atoll zset incr board 5 ann
+		Example: `  atoll zset add board ann 120
+  atoll zset incr board ann 5
   atoll zset range board --reverse --limit 10`,
 	}
 	c.AddCommand(newZSetAdd(a), newZSetIncr(a), newZSetRem(a), newZSetRange(a), newZSetScore(a), newZSetRank(a))
@@ -26,34 +26,34 @@ func newZSet(a *app) *cobra.Command {
 
 func newZSetAdd(a *app) *cobra.Command {
 	return newZSetScoring(a, &cobra.Command{
-		Use:   "add KEY SCORE MEMBER",
+		Use:   "add KEY MEMBER SCORE",
 		Short: "Give a member a score",
 		Long: "Give a member of a sorted set a score, which is a number, inf or -inf, and print it. Write -- before\n" +
 			"a negative one.",
-		Example: `  atoll zset add board 120 ann
-  atoll zset add board -- -2.5 bob`,
+		Example: `  atoll zset add board ann 120
+  atoll zset add board bob -- -2.5`,
 	}, (*client.ZSet).Add)
 }
 
 func newZSetIncr(a *app) *cobra.Command {
 	return newZSetScoring(a, &cobra.Command{
-		Use:   "incr KEY DELTA MEMBER",
+		Use:   "incr KEY MEMBER DELTA",
 		Short: "Add to a member's score",
 		Long: "Add to the score that a member has in the region, 0 if it is absent, and print the sum. Of increments\n" +
 			"made in different regions at once only one stays. Write -- before a negative one.",
-		Example: `  atoll zset incr board 5 ann
-  atoll zset incr board -o json -- -5 ann`,
+		Example: `  atoll zset incr board ann 5
+  atoll zset incr board ann -o json -- -5`,
 	}, (*client.ZSet).Incr)
 }
 
 func newZSetScoring(a *app, c *cobra.Command, do func(*client.ZSet, context.Context, []byte, float64, ...client.WriteOption) (client.ZSetChange, error)) *cobra.Command {
-	c.Args = wants(3, 3, "KEY, a score and MEMBER")
+	c.Args = wants(3, 3, "KEY, MEMBER and a score")
 	return newFieldsWrite(a, c, func(kv *client.Client, cmd *cobra.Command, args []string, opts []client.WriteOption) ([]column, error) {
-		given, err := parseScore(args[1])
+		given, err := parseScore(args[2])
 		if err != nil {
 			return nil, err
 		}
-		change, err := do(kv.ZSet(args[0]), cmd.Context(), []byte(args[2]), given, opts...)
+		change, err := do(kv.ZSet(args[0]), cmd.Context(), []byte(args[1]), given, opts...)
 		return []column{{"score", score(change.Score)}, {"changed", change.Changed}, {"size", change.Size}}, err
 	})
 }
