@@ -334,14 +334,20 @@ func TestLeadershipIsHandedOver(t *testing.T) {
 // A member that joins gets what the leader's log does not hold any more as a snapshot.
 func TestSnapshotIsSent(t *testing.T) {
 	e := newEnsemble(t, 3)
-	leader := e.leader()
-	for range 100 {
-		e.must(leader.raft.Apply(nil, time.Second).Error())
-	}
-	e.must(leader.raft.Snapshot().Error())
 	fresh := &member{id: "n9"}
 	e.start(fresh, raft.Configuration{})
-	e.must(leader.raft.AddVoter("n9", "n9", 0, 0).Error())
+	e.eventually(30*time.Second, func() error { // another may lead on a busy machine
+		leader := e.leader().raft
+		for range 100 {
+			if err := leader.Apply(nil, time.Second).Error(); err != nil {
+				return err
+			}
+		}
+		if err := leader.Snapshot().Error(); err != nil {
+			return err
+		}
+		return leader.AddVoter("n9", "n9", 0, 0).Error()
+	})
 	e.eventually(30*time.Second, func() error {
 		if fresh.state.restored.Load() != largeBytes {
 			return fmt.Errorf("%d bytes restored", fresh.state.restored.Load())
