@@ -116,6 +116,7 @@ func try(ctx context.Context, root, dir string, m *mutant) (killer string, err e
 	}
 	ctx, cancel := context.WithTimeout(ctx, testTimeout)
 	defer cancel()
+	defer forgetFailures(root, m.tests)()
 	args := append([]string{"test", "-overlay", overlay, "-vet=off", "-count=1", "-failfast", "-skip", vectors}, m.tests...)
 	command := exec.CommandContext(ctx, "go", args...)
 	command.Dir = root
@@ -127,6 +128,23 @@ func try(ctx context.Context, root, dir string, m *mutant) (killer string, err e
 		return "", ctx.Err()
 	}
 	return judge(string(output))
+}
+
+// forgetFailures returns what removes the histories that rapid keeps of tests that failed, unless there
+// were some before: they are of deliberate errors.
+func forgetFailures(root string, packages []string) func() {
+	var made []string
+	for _, p := range packages {
+		path := filepath.Join(root, p, "testdata", "rapid")
+		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+			made = append(made, path)
+		}
+	}
+	return func() {
+		for _, path := range made {
+			_ = os.RemoveAll(path) // git ignores what is left
+		}
+	}
 }
 
 var failure = regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)`)
