@@ -19,15 +19,24 @@ func Main(m *testing.M, options ...goleak.Option) {
 	goleak.VerifyTestMain(m, options...)
 }
 
-// NATSLeftovers ignores what an embedded NATS server may leave behind when it is stopped while it
+// natsLeftovers ignores what an embedded NATS server may leave behind when it is stopped while it
 // makes a stream: it never stops the store of that stream. A process that ends does not mind.
-func NATSLeftovers() []goleak.Option {
+func natsLeftovers() []goleak.Option {
 	const server = "github.com/nats-io/nats-server/v2/server"
 	return []goleak.Option{
 		goleak.IgnoreTopFunction(server + ".(*fileStore).flushStreamStateLoop"),
 		goleak.IgnoreTopFunction(server + "/ats.Register.func1"),
 	}
 }
+
+// RaftLeftovers ignores who waits for an answer of the Raft library that never comes: to what was
+// enqueued when it shut down. Package raftgroup leaves such a goroutine behind, and waits no longer.
+func RaftLeftovers() []goleak.Option {
+	return []goleak.Option{goleak.IgnoreAnyFunction("github.com/hashicorp/raft.(*deferError).Error")}
+}
+
+// NodeLeftovers ignores what a whole node may leave behind.
+func NodeLeftovers() []goleak.Option { return append(natsLeftovers(), RaftLeftovers()...) }
 
 // Eventually waits until condition returns nil, and fails the test with its last error if that takes
 // longer than the given time.

@@ -11,8 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"github.com/atolldb/atoll/internal/testkit"
 	"github.com/atolldb/atoll/internal/wan"
 	"github.com/atolldb/atoll/region"
 	"github.com/atolldb/atoll/region/raftlog"
@@ -20,11 +19,7 @@ import (
 	"github.com/atolldb/atoll/topology"
 )
 
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m,
-		// What await leaves behind when Raft never answers a future; see there.
-		goleak.IgnoreAnyFunction("github.com/hashicorp/raft.(*deferError).Error"))
-}
+func TestMain(m *testing.M) { testkit.Main(m, testkit.RaftLeftovers()...) }
 
 // node is one node of a test cluster, running or not.
 type node struct {

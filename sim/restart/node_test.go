@@ -26,7 +26,7 @@ import (
 	"github.com/atolldb/atoll/topology"
 )
 
-func TestMain(m *testing.M) { testkit.Main(m) }
+func TestMain(m *testing.M) { testkit.Main(m, testkit.RaftLeftovers()...) }
 
 const (
 	here    topology.RegionID = 1

@@ -6,4 +6,4 @@ import (
 	"github.com/atolldb/atoll/internal/testkit"
 )
 
-func TestMain(m *testing.M) { testkit.Main(m, testkit.NATSLeftovers()...) }
+func TestMain(m *testing.M) { testkit.Main(m, testkit.NodeLeftovers()...) }

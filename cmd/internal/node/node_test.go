@@ -22,7 +22,7 @@ import (
 	"github.com/atolldb/atoll/topology"
 )
 
-func TestMain(m *testing.M) { testkit.Main(m, testkit.NATSLeftovers()...) }
+func TestMain(m *testing.M) { testkit.Main(m, testkit.NodeLeftovers()...) }
 
 // config is that of eu-1 in a deployment of two regions of one node each.
 func config(t *testing.T) Config {
