@@ -73,7 +73,7 @@ func (c *clearCase) sweep(e *env, d *disk, call func() error) error {
 	flushed := 0
 	for {
 		left, err := d.garbage()
-		if err = errors.Join(err, e.ctx.Err()); err != nil {
+		if err = errors.Join(err, e.ended()); err != nil {
 			return err
 		}
 		if !left {

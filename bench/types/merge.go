@@ -57,7 +57,7 @@ func (c *mergeCase) measure(e *env) (err error) {
 	e.begin()
 	t := e.meter()
 	for chunk := 0; items < e.settings.merged && (c.all || t.wall < e.settings.budget); chunk++ {
-		if err := errors.Join(e.ctx.Err(), t.measure(func() error { return m.merge(chunk) })); err != nil {
+		if err := errors.Join(e.ended(), t.measure(func() error { return m.merge(chunk) })); err != nil {
 			return err
 		}
 		items += e.settings.mergeBatch

@@ -21,7 +21,8 @@ type benchCase interface {
 
 // env is what a case gets.
 type env struct {
-	ctx      context.Context
+	// ended returns why no more is to be measured; nil if there is.
+	ended    func() error
 	settings *settings
 	round    int
 	// dir is on disk; disk is Atoll's store in it.
@@ -65,7 +66,7 @@ func play(ctx context.Context, s *settings, stdout, stderr io.Writer) (err error
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	h := describeHost(ctx, s)
-	e := &env{ctx: ctx, settings: s, dir: dir, results: &results{}, overhead: meterOverhead()}
+	e := &env{ended: ctx.Err, settings: s, dir: dir, results: &results{}, overhead: meterOverhead()}
 	if e.disk, err = openDisk(ctx, dir, s); err != nil {
 		return fmt.Errorf("fill the sets: %w", err)
 	}
@@ -94,7 +95,7 @@ func play(ctx context.Context, s *settings, stdout, stderr io.Writer) (err error
 }
 
 func (e *env) play(c benchCase) (err error) {
-	if err := e.ctx.Err(); err != nil {
+	if err := e.ended(); err != nil {
 		return err
 	}
 	if e.settings.profiles != "" {

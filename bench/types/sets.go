@@ -118,8 +118,8 @@ func (c *setCase) phase(e *env, work string, s set, next func() ([][]byte, bool)
 	ops := 0
 	began := time.Now()
 	for time.Since(began) < e.settings.budget || c.exactly > 0 && ops < c.exactly {
-		if e.ctx.Err() != nil {
-			return e.ctx.Err()
+		if err := e.ended(); err != nil {
+			return err
 		}
 		batch, ok := next()
 		if !ok {

@@ -20,7 +20,24 @@ func TestQuick(t *testing.T) {
 	if code := run(t.Context(), []string{"-quick", "-out", out, "-dir", dir, "-profile", profiles}, &text, t.Output()); code != 0 {
 		t.Fatalf("exit code %d", code)
 	}
-	raw, err := os.ReadFile(filepath.Join(out, "types.json"))
+	checkFigures(t, filepath.Join(out, "types.json"))
+	for _, want := range []string{"### Goals", "| atoll, synced | ", "| MISS", "clear: later calls that sweep"} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("the report lacks %q", want)
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	if made, err := os.ReadDir(profiles); err != nil || len(made) == 0 {
+		t.Errorf("profiles: %d, %v", len(made), err)
+	}
+}
+
+// checkFigures checks that all was measured.
+func checkFigures(t *testing.T, file string) {
+	t.Helper()
+	raw, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,17 +66,6 @@ func TestQuick(t *testing.T) {
 	}
 	if len(got.Peers) < peers || len(got.Growth) < 20 {
 		t.Errorf("%d ratios to others, %d to smaller sets", len(got.Peers), len(got.Growth))
-	}
-	for _, want := range []string{"### Goals", "| atoll, synced | ", "| MISS", "clear: later calls that sweep"} {
-		if !strings.Contains(text.String(), want) {
-			t.Errorf("the report lacks %q", want)
-		}
-	}
-	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
-		t.Errorf("left behind: %v, %v", left, err)
-	}
-	if made, err := os.ReadDir(profiles); err != nil || len(made) == 0 {
-		t.Errorf("profiles: %d, %v", len(made), err)
 	}
 }
 
