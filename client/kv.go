@@ -32,7 +32,7 @@ func (c *Client) Get(ctx context.Context, key string, opts ...ReadOption) (Value
 // Put sets a register and returns its new version. A nil error promises that the write is on disk on
 // a majority of the partition's replicas in the region; see [WithLocalDurability].
 //
-// Errors: ErrWrongType if the key holds a counter or a set, and those of its conditions.
+// Errors: ErrWrongType if the key holds a value of another type, and those of its conditions.
 func (c *Client) Put(ctx context.Context, key string, value []byte, opts ...WriteOption) (version string, err error) {
 	cfg := writeConfigOf(opts)
 	req := c.putRequest(key, value, &cfg)
@@ -69,7 +69,7 @@ func (c *Client) Delete(ctx context.Context, key string, opts ...WriteOption) (e
 // Expire makes a register expire after ttl, which keeps its value until then, and returns its new
 // version. It has no effect on a key that does not exist.
 //
-// Errors: ErrWrongType if the key holds a counter or a set.
+// Errors: ErrWrongType if the key holds a value of another type.
 func (c *Client) Expire(ctx context.Context, key string, ttl time.Duration, opts ...WriteOption) (version string, err error) {
 	op := &atollv1.Op{Op: &atollv1.Op_Expire{Expire: &atollv1.Expire{Ttl: durationpb.New(ttl)}}}
 	res, err := c.update(ctx, key, op, opts)
@@ -79,7 +79,7 @@ func (c *Client) Expire(ctx context.Context, key string, ttl time.Duration, opts
 // Persist takes a register's expiry away, and returns its new version. It has no effect on a key that
 // does not exist.
 //
-// Errors: ErrWrongType if the key holds a counter or a set.
+// Errors: ErrWrongType if the key holds a value of another type.
 func (c *Client) Persist(ctx context.Context, key string, opts ...WriteOption) (version string, err error) {
 	op := &atollv1.Op{Op: &atollv1.Op_Persist{Persist: &atollv1.Persist{}}}
 	res, err := c.update(ctx, key, op, opts)

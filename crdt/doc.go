@@ -48,7 +48,7 @@
 // # Files
 //
 // dot.go and vector.go are the context, the other files are named after the types in them.
-// Package crdt/replica keeps registers, counters and sets in a partition's storage.
+// Package crdt/replica keeps all but the ORMap in a partition's storage.
 //
 // # Sources
 //

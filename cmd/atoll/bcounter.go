@@ -72,16 +72,12 @@ func wholeNumber(arg string) (int64, error) {
 func (a *app) changeNumber(
 	cmd *cobra.Command, w *writes, key string, t client.Type, change func(*client.Client, []client.WriteOption) (int64, error),
 ) error {
-	opts, err := w.options()
-	if err != nil {
-		return err
-	}
-	kv, err := a.client(cmd.Context())
-	if err != nil {
-		return err
-	}
 	var info client.Info
-	value, err := change(kv, append(opts, client.WithInfo(&info)))
+	kv, opts, err := a.writing(cmd, w, &info)
+	if err != nil {
+		return err
+	}
+	value, err := change(kv, opts)
 	if err != nil {
 		return err
 	}
@@ -113,16 +109,12 @@ func newBCounterTransfer(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			opts, err := w.options()
-			if err != nil {
-				return err
-			}
-			kv, err := a.client(cmd.Context())
-			if err != nil {
-				return err
-			}
 			var info client.Info
-			if err := kv.BoundedCounter(args[0]).Transfer(cmd.Context(), n, args[2], append(opts, client.WithInfo(&info))...); err != nil {
+			kv, opts, err := a.writing(cmd, &w, &info)
+			if err != nil {
+				return err
+			}
+			if err := kv.BoundedCounter(args[0]).Transfer(cmd.Context(), n, args[2], opts...); err != nil {
 				return err
 			}
 			return a.written(args[0], "", info)
@@ -144,16 +136,12 @@ func newBCounterRights(a *app) *cobra.Command {
 		Args:              wants(1, 1, "KEY"),
 		ValidArgsFunction: a.completeKeys(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			opts, err := r.options()
-			if err != nil {
-				return err
-			}
-			kv, err := a.client(cmd.Context())
-			if err != nil {
-				return err
-			}
 			var info client.Info
-			value, rights, err := kv.BoundedCounter(args[0]).Value(cmd.Context(), append(opts, client.WithInfo(&info))...)
+			kv, opts, err := a.reading(cmd, &r, &info)
+			if err != nil {
+				return err
+			}
+			value, rights, err := kv.BoundedCounter(args[0]).Value(cmd.Context(), opts...)
 			if err != nil {
 				return err
 			}

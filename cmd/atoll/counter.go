@@ -33,16 +33,12 @@ func newIncr(a *app) *cobra.Command {
 				}
 				by = n
 			}
-			opts, err := w.options()
-			if err != nil {
-				return err
-			}
-			kv, err := a.client(cmd.Context())
-			if err != nil {
-				return err
-			}
 			var info client.Info
-			value, err := kv.Counter(args[0]).Add(cmd.Context(), by, append(opts, client.WithInfo(&info))...)
+			kv, opts, err := a.writing(cmd, &w, &info)
+			if err != nil {
+				return err
+			}
+			value, err := kv.Counter(args[0]).Add(cmd.Context(), by, opts...)
 			if err != nil {
 				return err
 			}

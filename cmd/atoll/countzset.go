@@ -12,7 +12,7 @@ import (
 )
 
 func newCountZSet(a *app) *cobra.Command {
-	c := &cobra.Command{
+	return commandOfType(&cobra.Command{
 		Use:   "countzset",
 		Short: "Sorted sets whose scores add up",
 		Long: "Work with a sorted set whose scores are counters: increments made in different regions at once all\n" +
@@ -20,11 +20,7 @@ func newCountZSet(a *app) *cobra.Command {
 		Example: `  atoll countzset incr plays song-1
   atoll countzset range plays --reverse --limit 10
   atoll countzset rem plays song-1`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	c.AddCommand(newCountZSetAdd(a), newCountZSetIncr(a), newCountZSetRem(a), newCountZSetRange(a), newCountZSetScore(a), newCountZSetRank(a))
-	return c
+	}, newCountZSetAdd(a), newCountZSetIncr(a), newCountZSetRem(a), newCountZSetRange(a), newCountZSetScore(a), newCountZSetRank(a))
 }
 
 func newCountZSetAdd(a *app) *cobra.Command {
@@ -87,16 +83,12 @@ func newCountZSetIncr(a *app) *cobra.Command {
 
 // scored changes the score of the member args[1], and prints it.
 func (a *app) scored(cmd *cobra.Command, args []string, w *writes, change func(*client.CounterZSet, []client.WriteOption) (client.CounterZSetChange, error)) error {
-	opts, err := w.options()
-	if err != nil {
-		return err
-	}
-	kv, err := a.client(cmd.Context())
-	if err != nil {
-		return err
-	}
 	var info client.Info
-	done, err := change(kv.CounterZSet(args[0]), append(opts, client.WithInfo(&info)))
+	kv, opts, err := a.writing(cmd, w, &info)
+	if err != nil {
+		return err
+	}
+	done, err := change(kv.CounterZSet(args[0]), opts)
 	if err != nil {
 		return err
 	}
@@ -126,17 +118,12 @@ func newCountZSetRem(a *app) *cobra.Command {
 		Args:              wants(2, -1, "KEY and at least one MEMBER"),
 		ValidArgsFunction: a.completeKeys(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			opts, err := w.options()
-			if err != nil {
-				return err
-			}
-			kv, err := a.client(cmd.Context())
-			if err != nil {
-				return err
-			}
 			var info client.Info
+			kv, opts, err := a.writing(cmd, &w, &info)
+			if err != nil {
+				return err
+			}
 			var removed, size uint64
-			opts = append(opts, client.WithInfo(&info))
 			err = a.members(args[1:], func(members [][]byte) error {
 				done, err := kv.CounterZSet(args[0]).Remove(cmd.Context(), members, opts...)
 				removed, size = removed+done.Changed, done.Size
@@ -286,16 +273,12 @@ func newCountZSetRank(a *app) *cobra.Command {
 
 // position prints what a query says about the member args[1].
 func (a *app) position(cmd *cobra.Command, args []string, r *reads, name string, ask func(*client.CounterZSet, []client.ReadOption) (int64, bool, error)) error {
-	opts, err := r.options()
-	if err != nil {
-		return err
-	}
-	kv, err := a.client(cmd.Context())
-	if err != nil {
-		return err
-	}
 	var info client.Info
-	n, ok, err := ask(kv.CounterZSet(args[0]), append(opts, client.WithInfo(&info)))
+	kv, opts, err := a.reading(cmd, r, &info)
+	if err != nil {
+		return err
+	}
+	n, ok, err := ask(kv.CounterZSet(args[0]), opts)
 	if err != nil {
 		return err
 	}

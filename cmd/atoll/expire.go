@@ -54,16 +54,12 @@ func newPersist(a *app) *cobra.Command {
 }
 
 func (a *app) changeExpiry(cmd *cobra.Command, key string, w *writes, change func(*client.Client, []client.WriteOption) (string, error)) error {
-	opts, err := w.options()
-	if err != nil {
-		return err
-	}
-	kv, err := a.client(cmd.Context())
-	if err != nil {
-		return err
-	}
 	var info client.Info
-	version, err := change(kv, append(opts, client.WithInfo(&info)))
+	kv, opts, err := a.writing(cmd, w, &info)
+	if err != nil {
+		return err
+	}
+	version, err := change(kv, opts)
 	if err != nil {
 		return err
 	}

@@ -17,10 +17,11 @@ func newExport(a *app) *cobra.Command {
 	var opts client.ScanOptions
 	c := &cobra.Command{
 		Use:   "export [PREFIX]",
-		Short: "Write keys of all types as NDJSON",
+		Short: "Write registers, counters and sets as NDJSON",
 		Long: "Write the keys that begin with PREFIX to stdout, one JSON object per line: registers, counters and\n" +
 			"sets, a large set on several lines. `atoll import --restore` reads it back. An export is no\n" +
-			"snapshot: what is written meanwhile may be in it or not.",
+			"snapshot: what is written meanwhile may be in it or not. It breaks off at a key of another type, and\n" +
+			"says behind which key to go on.",
 		Example: `  atoll export > all.ndjson
   atoll export city/AD/ --region us | wc -l
   atoll export | atoll import --restore - --server 127.0.0.1:9480`,

@@ -80,16 +80,12 @@ func newExtremeGet(
 		Args:              wants(1, 1, "KEY"),
 		ValidArgsFunction: a.completeKeys(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			opts, err := r.options()
-			if err != nil {
-				return err
-			}
-			kv, err := a.client(cmd.Context())
-			if err != nil {
-				return err
-			}
 			var info client.Info
-			n, found, err := read(cmd.Context(), kv, args[0], append(opts, client.WithInfo(&info)))
+			kv, opts, err := a.reading(cmd, &r, &info)
+			if err != nil {
+				return err
+			}
+			n, found, err := read(cmd.Context(), kv, args[0], opts)
 			switch {
 			case err != nil:
 				return err

@@ -27,16 +27,12 @@ func newFieldsWrite(a *app, c *cobra.Command, do fieldsWrite) *cobra.Command {
 	var w writes
 	w.flags(c)
 	c.RunE = func(cmd *cobra.Command, args []string) error {
-		opts, err := w.options()
-		if err != nil {
-			return err
-		}
-		kv, err := a.client(cmd.Context())
-		if err != nil {
-			return err
-		}
 		var info client.Info
-		columns, err := do(kv, cmd, args, append(opts, client.WithInfo(&info)))
+		kv, opts, err := a.writing(cmd, &w, &info)
+		if err != nil {
+			return err
+		}
+		columns, err := do(kv, cmd, args, opts)
 		if err != nil {
 			return err
 		}

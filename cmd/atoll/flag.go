@@ -61,16 +61,12 @@ func newFlagGet(a *app) *cobra.Command {
 		Args:              wants(1, 1, "KEY"),
 		ValidArgsFunction: a.completeKeys(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			opts, err := r.options()
-			if err != nil {
-				return err
-			}
-			kv, err := a.client(cmd.Context())
-			if err != nil {
-				return err
-			}
 			var info client.Info
-			enabled, err := kv.Flag(args[0]).Enabled(cmd.Context(), append(opts, client.WithInfo(&info))...)
+			kv, opts, err := a.reading(cmd, &r, &info)
+			if err != nil {
+				return err
+			}
+			enabled, err := kv.Flag(args[0]).Enabled(cmd.Context(), opts...)
 			if err != nil {
 				return err
 			}

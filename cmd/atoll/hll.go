@@ -33,18 +33,13 @@ func newHLLAdd(a *app) *cobra.Command {
 		Args:              wants(2, -1, "KEY and at least one ELEMENT"),
 		ValidArgsFunction: a.completeKeys(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			opts, err := w.options()
-			if err != nil {
-				return err
-			}
-			kv, err := a.client(cmd.Context())
-			if err != nil {
-				return err
-			}
 			var info client.Info
+			kv, opts, err := a.writing(cmd, &w, &info)
+			if err != nil {
+				return err
+			}
 			var total client.HLLChange
 			sent := false
-			opts = append(opts, client.WithInfo(&info))
 			err = a.members(args[1:], func(elements [][]byte) error {
 				done, err := kv.HLL(args[0]).Add(cmd.Context(), elements, opts...)
 				sent = true
@@ -80,16 +75,12 @@ func newHLLCount(a *app) *cobra.Command {
 		Args:              wants(1, 1, "KEY"),
 		ValidArgsFunction: a.completeKeys(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			opts, err := r.options()
-			if err != nil {
-				return err
-			}
-			kv, err := a.client(cmd.Context())
-			if err != nil {
-				return err
-			}
 			var info client.Info
-			n, err := kv.HLL(args[0]).Count(cmd.Context(), append(opts, client.WithInfo(&info))...)
+			kv, opts, err := a.reading(cmd, &r, &info)
+			if err != nil {
+				return err
+			}
+			n, err := kv.HLL(args[0]).Count(cmd.Context(), opts...)
 			if err != nil {
 				return err
 			}

@@ -27,16 +27,12 @@ func newGet(a *app) *cobra.Command {
 		Args:              wants(1, 1, "KEY"),
 		ValidArgsFunction: a.completeKeys(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			opts, err := r.options()
-			if err != nil {
-				return err
-			}
-			kv, err := a.client(cmd.Context())
-			if err != nil {
-				return err
-			}
 			var info client.Info
-			v, err := kv.Get(cmd.Context(), args[0], append(opts, client.WithInfo(&info))...)
+			kv, opts, err := a.reading(cmd, &r, &info)
+			if err != nil {
+				return err
+			}
+			v, err := kv.Get(cmd.Context(), args[0], opts...)
 			if err != nil {
 				return err
 			}

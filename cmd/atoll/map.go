@@ -11,7 +11,7 @@ import (
 )
 
 func newMap(a *app) *cobra.Command {
-	c := &cobra.Command{
+	return commandOfType(&cobra.Command{
 		Use:   "map",
 		Short: "Read and write maps of fields",
 		Long: "Read and write maps. Each field is last-writer-wins by itself: writes to different fields never\n" +
@@ -19,9 +19,7 @@ func newMap(a *app) *cobra.Command {
 		Example: `  atoll map put user:7 name=Ann city=Oslo
   atoll map get user:7 name
   atoll map all user:7`,
-	}
-	c.AddCommand(newMapPut(a), newMapRem(a), newMapGet(a), newMapAll(a))
-	return c
+	}, newMapPut(a), newMapRem(a), newMapGet(a), newMapAll(a))
 }
 
 func newMapPut(a *app) *cobra.Command {

@@ -59,16 +59,12 @@ func newMVRegisterGet(a *app) *cobra.Command {
 		Args:              wants(1, 1, "KEY"),
 		ValidArgsFunction: a.completeKeys(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			opts, err := r.options()
-			if err != nil {
-				return err
-			}
-			kv, err := a.client(cmd.Context())
-			if err != nil {
-				return err
-			}
 			var info client.Info
-			siblings, err := kv.MVRegister(args[0]).Siblings(cmd.Context(), append(opts, client.WithInfo(&info))...)
+			kv, opts, err := a.reading(cmd, &r, &info)
+			if err != nil {
+				return err
+			}
+			siblings, err := kv.MVRegister(args[0]).Siblings(cmd.Context(), opts...)
 			if err != nil {
 				return err
 			}

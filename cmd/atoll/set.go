@@ -52,17 +52,12 @@ func newSetChange(a *app, c *cobra.Command, verb string, change setChange) *cobr
 	var w writes
 	w.flags(c)
 	c.RunE = func(cmd *cobra.Command, args []string) error {
-		opts, err := w.options()
-		if err != nil {
-			return err
-		}
-		kv, err := a.client(cmd.Context())
-		if err != nil {
-			return err
-		}
 		var info client.Info
+		kv, opts, err := a.writing(cmd, &w, &info)
+		if err != nil {
+			return err
+		}
 		var total client.SetChange
-		opts = append(opts, client.WithInfo(&info))
 		err = a.members(args[1:], func(members [][]byte) error {
 			done, err := change(kv.Set(args[0]), cmd, members, opts)
 			if err != nil {

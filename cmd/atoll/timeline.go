@@ -76,16 +76,12 @@ func newTimelineChange(a *app, c *cobra.Command, verb string, change timelineCha
 	w.flags(c)
 	c.ValidArgsFunction = a.completeKeys(1)
 	c.RunE = func(cmd *cobra.Command, args []string) error {
-		opts, err := w.options()
-		if err != nil {
-			return err
-		}
-		kv, err := a.client(cmd.Context())
-		if err != nil {
-			return err
-		}
 		var info client.Info
-		done, err := change(kv.Timeline(args[0]), args, append(opts, client.WithInfo(&info)))
+		kv, opts, err := a.writing(cmd, &w, &info)
+		if err != nil {
+			return err
+		}
+		done, err := change(kv.Timeline(args[0]), args, opts)
 		if err != nil {
 			return err
 		}

@@ -55,3 +55,23 @@ func newTypedWrite(a *app, c *cobra.Command, write typedWrite) *cobra.Command {
 	f.StringVar(&cond.version, "if-version", "", "only if the key has this version")
 	return c
 }
+
+// writing returns the client of a command that writes, and the options of its flags and for info.
+func (a *app) writing(cmd *cobra.Command, w *writes, info *client.Info) (*client.Client, []client.WriteOption, error) {
+	opts, err := w.options()
+	if err != nil {
+		return nil, nil, err
+	}
+	kv, err := a.client(cmd.Context())
+	return kv, append(opts, client.WithInfo(info)), err
+}
+
+// reading returns the client of a command that reads, and the options of its flags and for info.
+func (a *app) reading(cmd *cobra.Command, r *reads, info *client.Info) (*client.Client, []client.ReadOption, error) {
+	opts, err := r.options()
+	if err != nil {
+		return nil, nil, err
+	}
+	kv, err := a.client(cmd.Context())
+	return kv, append(opts, client.WithInfo(info)), err
+}

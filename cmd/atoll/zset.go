@@ -11,7 +11,7 @@ import (
 )
 
 func newZSet(a *app) *cobra.Command {
-	c := &cobra.Command{
+	return commandOfType(&cobra.Command{
 		Use:   "zset",
 		Short: "Read and write sorted sets",
 		Long: "Read and write sorted sets: members in order of their scores. The last write of a member wins: of\n" +
@@ -19,9 +19,7 @@ func newZSet(a *app) *cobra.Command {
 		Example: `  atoll zset add board ann 120
   atoll zset incr board ann 5
   atoll zset range board --reverse --limit 10`,
-	}
-	c.AddCommand(newZSetAdd(a), newZSetIncr(a), newZSetRem(a), newZSetRange(a), newZSetScore(a), newZSetRank(a))
-	return c
+	}, newZSetAdd(a), newZSetIncr(a), newZSetRem(a), newZSetRange(a), newZSetScore(a), newZSetRank(a))
 }
 
 func newZSetAdd(a *app) *cobra.Command {

@@ -57,34 +57,14 @@ func (r *Replica) CounterZSetRange(namespace, key string, q CounterZSetRange) (m
 	if h.present == 0 || q.Low > q.High {
 		return nil, false, nil
 	}
-	skip, size := q.Offset, 0
-	visit := func(k []byte) (bool, error) {
-		ordered, member := scoreOf(k)
-		switch {
-		case skip > 0:
-			skip--
-		case len(members) >= q.Limit || size >= q.MaxBytes && len(members) > 0:
-			more = true
-			return false, nil
-		default:
-			members = append(members, crdt.CountedMember{Member: string(member), Score: scoreAt(ordered)})
-			size += len(member)
-		}
-		return true, nil
-	}
 	start, end := q.bounds(h.kid)
 	if bytes.Compare(start, end) >= 0 {
 		return nil, false, nil
 	}
-	if q.Reverse {
-		err = descend(r.kv, start, end, visit)
-	} else {
-		err = r.kv.Scan(start, end, func(k, _ []byte) (bool, error) { return visit(k) })
-	}
-	if err != nil {
-		return nil, false, fmt.Errorf("read members by score: %w", err)
-	}
-	return members, more, nil
+	more, err = r.pageByScore(start, end, q.Reverse, scorePage{q.Offset, q.Limit, q.MaxBytes}, func(ordered uint64, member []byte) {
+		members = append(members, crdt.CountedMember{Member: string(member), Score: scoreAt(ordered)})
+	})
+	return members, more, err
 }
 
 // CounterZSetScore returns a member's score, and whether it is in the set.
@@ -108,16 +88,8 @@ func (r *Replica) CounterZSetRank(namespace, key string, member []byte, reverse 
 	if err != nil {
 		return 0, 0, false, err
 	}
-	prefix, own := scorePrefix(h.kid), scoreKey(h.kid, orderOf(score), member)
-	start, end := prefix, own
-	if reverse {
-		start, end = append(own, 0), prefixEnd(prefix)
-	}
-	err = r.kv.Scan(start, end, func(_, _ []byte) (bool, error) {
-		rank++
-		return true, nil
-	})
-	return score, rank, true, err
+	rank, err = r.rankOf(h.kid, orderOf(score), member, reverse)
+	return score, rank, err == nil, err
 }
 
 // explain lists the members by score, and then those that were removed.

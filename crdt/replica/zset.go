@@ -155,30 +155,10 @@ func (r *Replica) ZSetRange(namespace, key string, q ZSetRange) (members []crdt.
 	if h.count == 0 || q.Low > q.High || bytes.Compare(start, end) >= 0 {
 		return nil, false, nil
 	}
-	skip, size := q.Offset, 0
-	visit := func(k []byte) (bool, error) {
-		ordered, member := scoreOf(k)
-		switch {
-		case skip > 0:
-			skip--
-		case len(members) >= q.Limit || size >= q.MaxBytes && len(members) > 0:
-			more = true
-			return false, nil
-		default:
-			members = append(members, crdt.ZSetMember{Member: string(member), Score: scoreFrom(ordered)})
-			size += len(member)
-		}
-		return true, nil
-	}
-	if q.Reverse {
-		err = descend(r.kv, start, end, visit)
-	} else {
-		err = r.kv.Scan(start, end, func(k, _ []byte) (bool, error) { return visit(k) })
-	}
-	if err != nil {
-		return nil, false, fmt.Errorf("read members by score: %w", err)
-	}
-	return members, more, nil
+	more, err = r.pageByScore(start, end, q.Reverse, scorePage{q.Offset, q.Limit, q.MaxBytes}, func(ordered uint64, member []byte) {
+		members = append(members, crdt.ZSetMember{Member: string(member), Score: scoreFrom(ordered)})
+	})
+	return members, more, err
 }
 
 // ZSetScore returns a member's score, and whether it is in the set.
@@ -213,17 +193,6 @@ func (r *Replica) ZSetRank(namespace, key string, member []byte, reverse bool) (
 	if err != nil || !ok {
 		return 0, 0, false, err
 	}
-	prefix, own := scorePrefix(kid), scoreKey(kid, orderedScore(score), member)
-	start, end := prefix, own
-	if reverse {
-		start, end = append(own, 0), prefixEnd(prefix)
-	}
-	err = r.kv.Scan(start, end, func(_, _ []byte) (bool, error) {
-		rank++
-		return true, nil
-	})
-	if err != nil {
-		return 0, 0, false, fmt.Errorf("count members: %w", err)
-	}
-	return score, rank, true, nil
+	rank, err = r.rankOf(kid, orderedScore(score), member, reverse)
+	return score, rank, err == nil, err
 }

@@ -3007,7 +3007,7 @@ type UpdateRequest struct {
 	Namespace string                 `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	Op        *Op                    `protobuf:"bytes,3,opt,name=op,proto3" json:"op,omitempty"`
 	Condition *Condition             `protobuf:"bytes,4,opt,name=condition,proto3" json:"condition,omitempty"`
-	// Time to live. Not served for counters and sets by this version.
+	// Time to live. Not served by this version, which has it for registers alone, by Put and expire.
 	Ttl           *durationpb.Duration `protobuf:"bytes,5,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	Options       *WriteOptions        `protobuf:"bytes,6,opt,name=options,proto3" json:"options,omitempty"`
 	unknownFields protoimpl.UnknownFields
