@@ -18,6 +18,7 @@ import (
 
 	"github.com/atolldb/atoll/client"
 	"github.com/atolldb/atoll/internal/testkit"
+	"github.com/atolldb/atoll/region/raftlog"
 	"github.com/atolldb/atoll/region/store"
 	"github.com/atolldb/atoll/topology"
 )
@@ -343,6 +344,36 @@ func TestReadiness(t *testing.T) {
 	defer serve(t, third)()
 	if code, err := readiness(third); err != nil || code != http.StatusServiceUnavailable {
 		t.Errorf("one node of three answers %d, %v", code, err)
+	}
+}
+
+// Damage of the log that shows while a node runs ends it, and the next start gives the log up; one that
+// has too few others to learn from keeps it.
+func TestDamageOfTheLogWhileRunningIsNoted(t *testing.T) {
+	for name, c := range map[string]struct {
+		cfg         Config
+		incarnation uint32
+	}{"three replicas": {trio(t)[0], 1}, "one replica": {config(t), 0}} {
+		n, err := Open(t.Context(), c.cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.fail(&raftlog.CorruptError{Dir: "log", Detail: "injected"})
+		if err := n.Run(t.Context()); err == nil || errors.Is(err, errGivenUp) != (c.incarnation > 0) {
+			t.Errorf("%s: it ends with %v", name, err)
+		}
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+		if n, err = Open(t.Context(), c.cfg); err != nil {
+			t.Fatal(err)
+		}
+		if n.incarnation != c.incarnation {
+			t.Errorf("%s: incarnation %d", name, n.incarnation)
+		}
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
