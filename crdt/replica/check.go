@@ -20,6 +20,11 @@ func (d *Delta) fault() string {
 	case d.Time == 0 || d.Time > maxTime:
 		return "time out of range"
 	}
+	for i, seen := range d.Seen {
+		if seen.Seq == 0 || seen.Actor == d.Dot.Actor || i > 0 && seen.Actor <= d.Seen[i-1].Actor {
+			return "what its author has seen is out of order"
+		}
+	}
 	for i := range d.Effects {
 		e := &d.Effects[i]
 		if i > 0 && compareEffects(&d.Effects[i-1], e) >= 0 {

@@ -12,8 +12,14 @@ type Delta struct {
 	Dot crdt.Dot
 	// Time is the operation's instant; it rises strictly along an actor's deltas.
 	Time hlc.Time
+	// Seen is by how much the author's version vector rose since its last delta, apart from its own entry:
+	// ascending, one dot of an actor at most. Joined over all deltas so far it is what the author had
+	// applied when it made this one.
+	Seen []crdt.Dot
 	// Effects are in ascending order of namespace, key and type, each at most once.
 	Effects []Effect
+	// Unknown are fields of a newer program, encoded. They are kept and sent on.
+	Unknown []byte
 }
 
 // Effect is the change of one typed value.

@@ -8,15 +8,29 @@ import (
 	"github.com/atolldb/atoll/hlc"
 )
 
-// deltaVersion is the first byte of a delta's encoding.
-const deltaVersion = 1
+// The first byte of a delta's encoding. What version 1 can say is never said in version 2.
+const (
+	deltaVersion  = 1
+	deltaVersion2 = 2 // with Seen and Unknown
+)
 
 // EncodeDelta returns a delta's encoding, which the package comment draws.
 func EncodeDelta(d Delta) []byte {
 	b := make([]byte, 0, 64)
-	b = append(b, deltaVersion)
+	extended := len(d.Seen) > 0 || len(d.Unknown) > 0
+	if extended {
+		b = append(b, deltaVersion2)
+	} else {
+		b = append(b, deltaVersion)
+	}
 	b = appendDot(b, d.Dot)
 	b = binary.BigEndian.AppendUint64(b, uint64(d.Time))
+	if extended {
+		b = binary.AppendUvarint(b, uint64(len(d.Seen)))
+		for _, seen := range d.Seen {
+			b = appendDot(b, seen)
+		}
+	}
 	b = binary.AppendUvarint(b, uint64(len(d.Effects)))
 	for i := range d.Effects {
 		e := &d.Effects[i]
@@ -25,7 +39,7 @@ func EncodeDelta(d Delta) []byte {
 		b = append(b, byte(e.Type))
 		b = e.Change.append(b)
 	}
-	return b
+	return append(b, d.Unknown...)
 }
 
 func appendDot(b []byte, d crdt.Dot) []byte {
@@ -35,12 +49,23 @@ func appendDot(b []byte, d crdt.Dot) []byte {
 // DecodeDelta reads what EncodeDelta returned, and checks it as Merge does. The delta shares data's
 // memory.
 func DecodeDelta(data []byte) (Delta, error) {
-	r := codec.NewReader("delta", data, deltaVersion)
+	r, version := codec.NewReaderOf("delta", data, deltaVersion2)
 	d := Delta{Dot: readDot(r), Time: hlc.Time(r.Uint64())}
+	if version == deltaVersion2 {
+		for range r.Count(2) {
+			d.Seen = append(d.Seen, readDot(r))
+		}
+	}
 	for range r.Count(4) { // an effect has at least its two lengths, its type and one byte
 		d.Effects = append(d.Effects, readEffect(r, &d))
 		if !r.OK() {
 			break
+		}
+	}
+	if version == deltaVersion2 {
+		d.Unknown = r.Fields()
+		if len(d.Seen) == 0 && len(d.Unknown) == 0 {
+			r.Fail("version 2 says nothing that version 1 cannot")
 		}
 	}
 	if r.OK() {

@@ -52,7 +52,11 @@ func goldenDeltas(t testing.TB) (names []string, deltas []Delta) {
 		n, d := more(t)
 		names, deltas = append(names, n...), append(deltas, d...)
 	}
-	return names, deltas
+	last := deltas[len(deltas)-1]
+	last.Seen = []crdt.Dot{{Actor: last.Dot.Actor + 1, Seq: 300}, {Actor: last.Dot.Actor + 64, Seq: 1}}
+	names, deltas = append(names, "seen"), append(deltas, last)
+	last.Unknown = []byte{1, 0, 0x80, 1, 2, 'h', 'i'} // fields 1 and 128
+	return append(names, "unknown fields"), append(deltas, last)
 }
 
 func TestDeltaGoldenVectors(t *testing.T) {
@@ -106,7 +110,7 @@ func TestDecodeDeltaRefuses(t *testing.T) {
 	const head = "01" + "0105" + "0000000100000000" // version, dot 1.5, time
 	for _, c := range []struct{ name, hex, reason string }{
 		{"nothing", "", "ends early"},
-		{"newer version", "02", "unknown version"},
+		{"newer version", "03", "unknown version"},
 		{"no sequence number", "01" + "0100" + "0000000100000000" + "00", "sequence number 0"},
 		{"late time", "01" + "0105" + "ff00000100000000" + "00", "time out of range"},
 		{"many effects", head + "ff01", "cannot be in"},
@@ -117,6 +121,13 @@ func TestDecodeDeltaRefuses(t *testing.T) {
 		{"no expiry", head + "01" + "00016b" + "01" + "02" + "0000000000000000" + "00", "flagged but 0"},
 		{"large value", head + "01" + "00016b" + "01" + "00" + "81808001", "over the limit"},
 		{"short value", head + "01" + "00016b" + "01" + "00" + "02aa", "2 bytes wanted"},
+		{"extended without need", "02" + head[2:] + "0000", "nothing that version 1 cannot"},
+		{"seen of its own", "02" + head[2:] + "01" + "0104" + "00", "seen is out of order"},
+		{"seen nothing", "02" + head[2:] + "01" + "0200" + "00", "seen is out of order"},
+		{"seen out of order", "02" + head[2:] + "02" + "03010201" + "00", "seen is out of order"},
+		{"field 0", "02" + head[2:] + "00" + "00" + "0000", "field 0 after field 0"},
+		{"fields out of order", "02" + head[2:] + "00" + "00" + "02000100", "field 1 after field 2"},
+		{"short field", "02" + head[2:] + "00" + "00" + "010561", "over the limit"},
 		{"bytes too many", head + "01" + "00016b" + "01" + "00" + "00" + "ff", "too many"},
 		{"bad counter", head + "01" + "00016b" + "02" + "0102", "decode counter"},
 		{"set flags", head + "01" + "00016b" + "03" + "0200", "set flags"},

@@ -69,6 +69,7 @@
 // bytes; a varint n with flag f is n<<1|f.
 //
 //	delta    version 1 | dot | time 8 | number of effects | effects
+//	         version 2 | dot | time 8 | number of dots seen | dots | number of effects | effects | (number | bytes)*
 //	effect   namespace bytes | key bytes | type 1 | by type:
 //	 1       flags 1 (1 deleted, 2 expires) | expires 8, if flagged | value bytes
 //	 2       crdt.Counter as bytes: the changed rows

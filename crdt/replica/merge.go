@@ -81,6 +81,11 @@ func (d *Delta) names(a crdt.Actor) uint64 {
 	for i := range d.Effects {
 		seq = max(seq, d.Effects[i].Change.names(a))
 	}
+	for _, seen := range d.Seen {
+		if seen.Actor == a {
+			seq = max(seq, seen.Seq)
+		}
+	}
 	return seq
 }
 

@@ -64,11 +64,22 @@ type Reader struct {
 
 // NewReader returns a reader of data, whose first byte must be the version.
 func NewReader(what string, data []byte, version byte) *Reader {
-	r := &Reader{what: what, data: data}
-	if got := r.Byte(); r.err == nil && got != version {
+	r, got := NewReaderOf(what, data, version)
+	if r.err == nil && got != version {
 		r.err = &UnknownVersionError{What: what, Version: got}
 	}
 	return r
+}
+
+// NewReaderOf returns a reader of data, whose first byte must be one of the versions up to newest, and
+// which of them it is.
+func NewReaderOf(what string, data []byte, newest byte) (r *Reader, version byte) {
+	r = &Reader{what: what, data: data}
+	version = r.Byte()
+	if r.err == nil && (version == 0 || version > newest) {
+		r.err = &UnknownVersionError{What: what, Version: version}
+	}
+	return r, version
 }
 
 // Fail records a fault at the present place.
@@ -163,6 +174,24 @@ func (r *Reader) Bytes(limit int) []byte {
 
 // Rest reads all that is left, which shares the input's memory.
 func (r *Reader) Rest() []byte { return r.take(r.Len()) }
+
+// Fields reads all that is left as fields of a newer program: (number varint | bytes)*, the numbers from
+// 1 on and ascending. It returns them encoded, to be kept and written again; they share the input's memory.
+func (r *Reader) Fields() []byte {
+	start, last := r.at, uint64(0)
+	for r.Len() > 0 {
+		number := r.Uvarint(^uint64(0))
+		if number <= last {
+			r.Fail("field %d after field %d", number, last)
+		}
+		last = number
+		r.Bytes(r.Len())
+	}
+	if !r.OK() {
+		return nil
+	}
+	return r.data[start:r.at:r.at]
+}
 
 // Done returns the first error. Bytes that were not read are an error.
 func (r *Reader) Done() error {
