@@ -28,6 +28,7 @@ import (
 type AWSet struct {
 	elements map[string]DotSet
 	context  VersionVector
+	unknown  Fields
 }
 
 // Add adds an element as event d, which the context must not cover yet: it includes all earlier
@@ -78,16 +79,17 @@ func (s *AWSet) Join(o AWSet) {
 	}
 	s.elements = joined
 	s.context.Join(o.context)
+	s.unknown = s.unknown.Join(o.unknown)
 }
 
 // Equal reports whether two sets have the same elements, dots and context.
 func (s AWSet) Equal(o AWSet) bool {
-	return s.context.Equal(o.context) &&
+	return s.unknown == o.unknown && s.context.Equal(o.context) &&
 		maps.EqualFunc(s.elements, o.elements, func(a, b DotSet) bool { return slices.Equal(a, b) })
 }
 
 // Clone returns a copy that shares no memory that is ever changed.
-func (s AWSet) Clone() AWSet { return AWSet{maps.Clone(s.elements), s.context.Clone()} }
+func (s AWSet) Clone() AWSet { return AWSet{maps.Clone(s.elements), s.context.Clone(), s.unknown} }
 
 // Append appends the set's encoding:
 //
@@ -96,7 +98,7 @@ func (s AWSet) Clone() AWSet { return AWSet{maps.Clone(s.elements), s.context.Cl
 //
 // Actors, elements and dots ascend.
 func (s AWSet) Append(b []byte) []byte {
-	b = append(b, codecVersion)
+	b = appendVersion(b, s.unknown)
 	b = appendDots(b, s.context.entries)
 	for _, element := range s.Elements() {
 		b = appendDots(codec.AppendBytes(b, element), s.elements[element])
@@ -114,8 +116,8 @@ func appendDots(b []byte, dots []Dot) []byte {
 
 // DecodeAWSet reads what Append wrote.
 func DecodeAWSet(data []byte) (AWSet, error) {
-	r := codec.NewReader("set", data, codecVersion)
-	s := AWSet{elements: map[string]DotSet{}, context: readContext(r)}
+	r, unknown := newReader("set", data)
+	s := AWSet{elements: map[string]DotSet{}, context: readContext(r), unknown: unknown}
 	last := ""
 	for r.Len() > 0 {
 		element := string(r.Bytes(MaxElementBytes))

@@ -67,7 +67,8 @@ type BoundedRow struct {
 // Ref: Balegas et al., "Extending Eventually Consistent Cloud Databases for Enforcing Numeric
 // Invariants", SRDS 2015, arXiv:1503.09052. O'Neil, "The Escrow Transactional Method", TODS 1986.
 type BoundedCounter struct {
-	rows []BoundedRow
+	rows    []BoundedRow
+	unknown Fields
 }
 
 // Inc adds n and gives d's actor the rights to it, as event d, which is newer than every event of
@@ -144,7 +145,7 @@ func addAmounts(a, b int64) (int64, error) {
 
 func (c *BoundedCounter) put(d Dot, row BoundedRow) BoundedCounter {
 	row.Seq = d.Seq
-	delta := BoundedCounter{[]BoundedRow{row}}
+	delta := BoundedCounter{rows: []BoundedRow{row}}
 	c.Join(delta)
 	return delta
 }
@@ -160,6 +161,7 @@ func (c *BoundedCounter) Join(o BoundedCounter) {
 			c.rows[i] = row
 		}
 	}
+	c.unknown = c.unknown.Join(o.unknown)
 }
 
 // Value returns the counter's value. Additions that concurrent regions made may sum to more than
@@ -221,13 +223,15 @@ func (c BoundedCounter) Len() int { return len(c.rows) }
 
 // Equal reports whether two counters have the same rows.
 func (c BoundedCounter) Equal(o BoundedCounter) bool {
-	return slices.EqualFunc(c.rows, o.rows, func(a, b BoundedRow) bool {
+	return c.unknown == o.unknown && slices.EqualFunc(c.rows, o.rows, func(a, b BoundedRow) bool {
 		return a.Actor == b.Actor && a.Seq == b.Seq && a.Inc == b.Inc && a.Use == b.Use && slices.Equal(a.Transfers, b.Transfers)
 	})
 }
 
 // Clone returns a copy that shares no memory that is ever changed.
-func (c BoundedCounter) Clone() BoundedCounter { return BoundedCounter{slices.Clone(c.rows)} }
+func (c BoundedCounter) Clone() BoundedCounter {
+	return BoundedCounter{slices.Clone(c.rows), c.unknown}
+}
 
 func (c BoundedCounter) row(a Actor) BoundedRow {
 	if i, ok := c.search(a); ok {
@@ -247,7 +251,7 @@ func (c BoundedCounter) search(a Actor) (int, bool) {
 //
 // Transfers ascend by actor; none is 0 or to the row's own actor.
 func (c BoundedCounter) Append(b []byte) []byte {
-	b = append(b, codecVersion)
+	b = appendVersion(b, c.unknown)
 	for _, row := range c.rows {
 		b = appendDot(b, Dot{row.Actor, row.Seq})
 		b = binary.AppendUvarint(b, uint64(row.Inc))
@@ -262,8 +266,8 @@ func (c BoundedCounter) Append(b []byte) []byte {
 
 // DecodeBoundedCounter reads what Append wrote.
 func DecodeBoundedCounter(data []byte) (BoundedCounter, error) {
-	r := codec.NewReader("bounded counter", data, codecVersion)
-	var c BoundedCounter
+	r, unknown := newReader("bounded counter", data)
+	c := BoundedCounter{unknown: unknown}
 	for r.Len() > 0 {
 		row := readBoundedRow(r)
 		if n := len(c.rows); n > 0 && c.rows[n-1].Actor >= row.Actor {

@@ -187,7 +187,7 @@ func TestBoundedCounterRefuses(t *testing.T) {
 // TestBoundedCounterTotals: a total of an actor that would not fit is refused, even if the value fits.
 func TestBoundedCounterTotals(t *testing.T) {
 	const most = math.MaxInt64
-	c := BoundedCounter{[]BoundedRow{
+	c := BoundedCounter{rows: []BoundedRow{
 		{Actor: 1, Seq: 1, Inc: most, Use: most, Transfers: []BoundedTransfer{{2, most}}},
 		{Actor: 3, Seq: 1, Inc: most, Transfers: []BoundedTransfer{{1, most}}},
 		{Actor: 4, Seq: 1, Inc: most, Transfers: []BoundedTransfer{{1, most}}},
@@ -208,14 +208,14 @@ func TestBoundedCounterTotals(t *testing.T) {
 	if _, err := c.Inc(Dot{1, 2}, 1); err != ErrCounterOverflow {
 		t.Errorf("%v, %+v", err, c)
 	}
-	c.Join(BoundedCounter{[]BoundedRow{{Actor: 6, Seq: 1, Inc: most}}})
+	c.Join(BoundedCounter{rows: []BoundedRow{{Actor: 6, Seq: 1, Inc: most}}})
 	if c.Value() != most {
 		t.Errorf("value %d", c.Value())
 	}
 }
 
 func addBoundedCounterGolden(names *[]string, values map[string]encoder) {
-	c := BoundedCounter{[]BoundedRow{
+	c := BoundedCounter{rows: []BoundedRow{
 		{Actor: 1, Seq: 300, Inc: 1 << 40, Use: 7, Transfers: []BoundedTransfer{{2, 5}, {65, 1<<63 - 1}}},
 		{Actor: 2, Seq: 1, Use: 3},
 	}}

@@ -49,7 +49,7 @@ func goldenValues() (names []string, values map[string]encoder) {
 	s.Add(Dot{2, 1}, "pear")
 	s.Add(Dot{1, 2}, "apple")
 	s.Remove("pear")
-	s.Join(AWSet{map[string]DotSet{"apple": {{2, 2}}}, VersionVector{[]Dot{{2, 2}}}})
+	s.Join(AWSet{elements: map[string]DotSet{"apple": {{2, 2}}}, context: VersionVector{[]Dot{{2, 2}}}})
 	at := hlc.At(1_700_000_000_000, 5)
 	zset, orMap := goldenCounterZSet(), goldenORMap(at)
 	var h, layered HLL
@@ -96,6 +96,7 @@ func goldenValues() (names []string, values map[string]encoder) {
 	names = append(names, timedGolden(values)...)
 	addMaxRegisterGolden(&names, values)
 	addBoundedCounterGolden(&names, values)
+	fieldsGolden(&names, values)
 	return names, values
 }
 

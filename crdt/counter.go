@@ -79,7 +79,8 @@ func (r Row) Value() int64 {
 //
 // A copy by assignment shares memory with the original: Clone before changing either.
 type Counter struct {
-	rows []Row
+	rows    []Row
+	unknown Fields
 }
 
 // Add adds x to the row of d's actor as event d, which is newer than every event of that actor in
@@ -99,7 +100,7 @@ func (c *Counter) Add(d Dot, x int64) (Counter, error) {
 	if !total.fits() {
 		return Counter{}, ErrCounterOverflow
 	}
-	delta := Counter{[]Row{{Actor: d.Actor, Entry: entry}}}
+	delta := Counter{rows: []Row{{Actor: d.Actor, Entry: entry}}}
 	c.Join(delta)
 	return delta, nil
 }
@@ -122,7 +123,7 @@ func (c *Counter) Reset(d Dot) Counter {
 func (c *Counter) Set(d Dot, x int64) Counter {
 	delta := c.Reset(d)
 	// The rows of all actors are reset now, so the sum starts anew and cannot overflow.
-	added := Counter{[]Row{{Actor: d.Actor, Entry: Entry{Gen: d.Seq, Seq: d.Seq, Sum: x}}}}
+	added := Counter{rows: []Row{{Actor: d.Actor, Entry: Entry{Gen: d.Seq, Seq: d.Seq, Sum: x}}}}
 	c.Join(added)
 	delta.Join(added)
 	return delta
@@ -138,6 +139,7 @@ func (c *Counter) Join(o Counter) {
 		}
 		c.rows[i] = joinRows(c.rows[i], r)
 	}
+	c.unknown = c.unknown.Join(o.unknown)
 }
 
 func joinRows(a, b Row) Row {
@@ -183,14 +185,16 @@ func (c Counter) Rows() []Row { return slices.Clone(c.rows) }
 func (c Counter) Len() int { return len(c.rows) }
 
 // Equal reports whether two counters have the same rows.
-func (c Counter) Equal(o Counter) bool { return slices.Equal(c.rows, o.rows) }
+func (c Counter) Equal(o Counter) bool {
+	return c.unknown == o.unknown && slices.Equal(c.rows, o.rows)
+}
 
 // Clone returns a copy that shares no memory.
-func (c Counter) Clone() Counter { return Counter{slices.Clone(c.rows)} }
+func (c Counter) Clone() Counter { return Counter{slices.Clone(c.rows), c.unknown} }
 
 // NewCounter returns a counter of the given rows, which it keeps. They are in ascending order of
 // actors; each has an entry or a base.
-func NewCounter(rows []Row) Counter { return Counter{rows} }
+func NewCounter(rows []Row) Counter { return Counter{rows: rows} }
 
 func (c Counter) row(a Actor) Row {
 	if i, ok := c.search(a); ok {
@@ -252,7 +256,7 @@ const (
 //
 //	actor | parts | entry, if parts&1: gen, seq-gen, sum | base, if parts&2: gen, seq-gen, sum, reset
 func (c Counter) Append(b []byte) []byte {
-	b = append(b, codecVersion)
+	b = appendVersion(b, c.unknown)
 	for _, r := range c.rows {
 		b = appendRow(b, r)
 	}
@@ -283,8 +287,8 @@ func appendSum(b []byte, gen, seq uint64, sum int64) []byte {
 
 // DecodeCounter reads what Append wrote.
 func DecodeCounter(data []byte) (Counter, error) {
-	r := codec.NewReader("counter", data, codecVersion)
-	var c Counter
+	r, unknown := newReader("counter", data)
+	c := Counter{unknown: unknown}
 	for r.Len() > 0 {
 		c.rows = readNextRow(r, c.rows)
 	}

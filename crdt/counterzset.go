@@ -35,6 +35,7 @@ import (
 // the meaning; that of Redis' active-active sorted sets is the same, but for concurrent Adds.
 type CounterZSet struct {
 	counters map[string]Counter // each with at least one row
+	unknown  Fields
 }
 
 // CountedMember is a member of a CounterZSet and its score.
@@ -92,7 +93,7 @@ func (s *CounterZSet) changed(member string, after, delta Counter) CounterZSet {
 		s.counters = map[string]Counter{}
 	}
 	s.counters[member] = after
-	return CounterZSet{map[string]Counter{member: delta}}
+	return CounterZSet{counters: map[string]Counter{member: delta}}
 }
 
 // Join merges o, which may be a whole set or a change.
@@ -105,6 +106,7 @@ func (s *CounterZSet) Join(o CounterZSet) {
 		c.Join(theirs)
 		s.counters[member] = c
 	}
+	s.unknown = s.unknown.Join(o.unknown)
 }
 
 // Compact drops what a replica need not keep, given that it is self's and includes the events of
@@ -161,7 +163,7 @@ func (s CounterZSet) RangeByScore(low, high int64) []CountedMember {
 
 // Equal reports whether two sets have the same rows.
 func (s CounterZSet) Equal(o CounterZSet) bool {
-	return maps.EqualFunc(s.counters, o.counters, Counter.Equal)
+	return s.unknown == o.unknown && maps.EqualFunc(s.counters, o.counters, Counter.Equal)
 }
 
 // Clone returns a copy that shares no memory.
@@ -170,7 +172,7 @@ func (s CounterZSet) Clone() CounterZSet {
 	for member, c := range clone {
 		clone[member] = c.Clone()
 	}
-	return CounterZSet{clone}
+	return CounterZSet{clone, s.unknown}
 }
 
 // Append appends the set's encoding: the version, then the members, to the end.
@@ -179,7 +181,7 @@ func (s CounterZSet) Clone() CounterZSet {
 //
 // Members ascend by their bytes. A row, and the order of rows, is that of Counter.Append.
 func (s CounterZSet) Append(b []byte) []byte {
-	b = append(b, codecVersion)
+	b = appendVersion(b, s.unknown)
 	for _, member := range slices.Sorted(maps.Keys(s.counters)) {
 		b = appendCountedRows(codec.AppendBytes(b, member), s.counters[member].rows)
 	}
@@ -188,8 +190,8 @@ func (s CounterZSet) Append(b []byte) []byte {
 
 // DecodeCounterZSet reads what Append wrote.
 func DecodeCounterZSet(data []byte) (CounterZSet, error) {
-	r := codec.NewReader("counter zset", data, codecVersion)
-	s := CounterZSet{counters: map[string]Counter{}}
+	r, unknown := newReader("counter zset", data)
+	s := CounterZSet{counters: map[string]Counter{}, unknown: unknown}
 	last := ""
 	for r.Len() > 0 {
 		member := string(r.Bytes(MaxElementBytes))
@@ -197,7 +199,7 @@ func DecodeCounterZSet(data []byte) (CounterZSet, error) {
 			r.Fail("member empty or out of order")
 		}
 		last = member
-		s.counters[member] = Counter{readCountedRows(r)}
+		s.counters[member] = NewCounter(readCountedRows(r))
 	}
 	if err := r.Done(); err != nil {
 		return CounterZSet{}, err

@@ -43,11 +43,13 @@
 // Each Append method draws its encoding. All begin with a version byte, and one value has one
 // encoding: varints are minimal, and actors, dots and elements ascend. Decoders refuse everything
 // else with ErrCorrupt, and allocate no more than a small multiple of their input. The vectors in
-// testdata hold for ever; a change of format is a new version beside the old one.
+// testdata hold for ever; a change of format is a new version beside the old one. What can be added to
+// a value without a new version are Fields: the version byte of every value but VersionVector and DotSet,
+// which are causal context, may have the flag 0x80, and fields behind it as bytes.
 //
 // # Files
 //
-// dot.go and vector.go are the context, the other files are named after the types in them.
+// dot.go and vector.go are the context, fields.go is what newer programs add; the other files are named after the types in them.
 // Package crdt/replica keeps all but the ORMap in a partition's storage.
 //
 // # Sources

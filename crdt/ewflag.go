@@ -1,10 +1,6 @@
 package crdt
 
-import (
-	"slices"
-
-	"github.com/atolldb/atoll/crdt/internal/codec"
-)
+import "slices"
 
 // EWFlag is an enable-wins flag: it is enabled if some enable was not observed by a later disable. An
 // enable concurrent with a disable survives it; that is the tie rule. A flag that nobody enabled is
@@ -27,6 +23,7 @@ type EWFlag struct {
 	// dots has at most one dot per actor.
 	dots    DotSet
 	context VersionVector
+	unknown Fields
 }
 
 // Enable enables the flag as event d, which the context must not cover yet: it includes all earlier
@@ -53,15 +50,16 @@ func (f EWFlag) Context() VersionVector { return f.context.Clone() }
 func (f *EWFlag) Join(o EWFlag) {
 	f.dots = JoinDots(f.dots, o.dots, f.context.Covers, o.context.Covers)
 	f.context.Join(o.context)
+	f.unknown = f.unknown.Join(o.unknown)
 }
 
 // Equal reports whether two flags have the same dots and context.
 func (f EWFlag) Equal(o EWFlag) bool {
-	return f.context.Equal(o.context) && slices.Equal(f.dots, o.dots)
+	return f.unknown == o.unknown && f.context.Equal(o.context) && slices.Equal(f.dots, o.dots)
 }
 
 // Clone returns a copy that shares no memory that is ever changed.
-func (f EWFlag) Clone() EWFlag { return EWFlag{f.dots, f.context.Clone()} }
+func (f EWFlag) Clone() EWFlag { return EWFlag{f.dots, f.context.Clone(), f.unknown} }
 
 // Append appends the flag's encoding:
 //
@@ -70,7 +68,7 @@ func (f EWFlag) Clone() EWFlag { return EWFlag{f.dots, f.context.Clone()} }
 //
 // Actors ascend in both lists; the context covers the enables.
 func (f EWFlag) Append(b []byte) []byte {
-	b = append(b, codecVersion)
+	b = appendVersion(b, f.unknown)
 	b = appendDots(b, f.context.entries)
 	for _, d := range f.dots {
 		b = appendDot(b, d)
@@ -80,8 +78,8 @@ func (f EWFlag) Append(b []byte) []byte {
 
 // DecodeEWFlag reads what Append wrote.
 func DecodeEWFlag(data []byte) (EWFlag, error) {
-	r := codec.NewReader("ewflag", data, codecVersion)
-	f := EWFlag{context: readContext(r)}
+	r, unknown := newReader("ewflag", data)
+	f := EWFlag{context: readContext(r), unknown: unknown}
 	for r.Len() > 0 {
 		d := readDot(r)
 		if n := len(f.dots); n > 0 && f.dots[n-1].Actor >= d.Actor {

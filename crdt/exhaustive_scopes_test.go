@@ -74,7 +74,7 @@ func brokenDotScopes() []anyScope {
 		counterScope("Counter without bases", func(a, b Counter) Counter {
 			a = a.Clone()
 			for _, r := range b.rows {
-				a.Join(Counter{[]Row{{Actor: r.Actor, Entry: r.Entry}}})
+				a.Join(NewCounter([]Row{{Actor: r.Actor, Entry: r.Entry}}))
 			}
 			return a
 		}),
@@ -84,7 +84,7 @@ func brokenDotScopes() []anyScope {
 				if i, ok := a.search(r.Actor); ok && r.Entry.Gen == a.rows[i].Entry.Gen {
 					r.Entry.Sum += a.rows[i].Entry.Sum
 				}
-				a.Join(Counter{[]Row{r}})
+				a.Join(NewCounter([]Row{r}))
 			}
 			return a
 		}),
@@ -199,7 +199,7 @@ func counterChangesScope(name string, join func(a, b Counter) Counter) *scope[Co
 }
 
 func joinAWSets(a, b AWSet) AWSet {
-	joined := AWSet{a.elements, a.context.Clone()} // Join makes its own map of elements
+	joined := AWSet{a.elements, a.context.Clone(), a.unknown} // Join makes its own map of elements
 	joined.Join(b)
 	return joined
 }

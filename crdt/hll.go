@@ -39,6 +39,7 @@ import (
 type HLL struct {
 	deletedAt hlc.Time
 	layers    []hllLayer // ascending by at
+	unknown   Fields
 }
 
 // hllLayer is the registers that were raised at an instant; there is at least one.
@@ -71,6 +72,7 @@ func (h *HLL) Delete(at hlc.Time) HLL {
 
 // Join merges o, which may be a whole HLL or a change.
 func (h *HLL) Join(o HLL) {
+	h.unknown = h.unknown.Join(o.unknown)
 	h.deletedAt = max(h.deletedAt, o.deletedAt)
 	for _, l := range o.layers {
 		i, ok := slices.BinarySearchFunc(h.layers, l.at, func(l hllLayer, at hlc.Time) int { return cmp.Compare(l.at, at) })
@@ -166,7 +168,7 @@ func (h HLL) Latest() hlc.Time {
 
 // Equal reports whether two HLLs have the same state, which is more than the same count.
 func (h HLL) Equal(o HLL) bool {
-	return h.deletedAt == o.deletedAt &&
+	return h.deletedAt == o.deletedAt && h.unknown == o.unknown &&
 		slices.EqualFunc(h.layers, o.layers, func(a, b hllLayer) bool {
 			return a.at == b.at && slices.Equal(a.registers, b.registers)
 		})
@@ -195,9 +197,9 @@ const (
 // 0, are the index; the value is one more than the number of zeros that the other 50 bits begin with.
 func (h HLL) Append(b []byte) []byte {
 	if h.deletedAt == 0 {
-		b = append(b, codecVersion, 0)
+		b = append(appendVersion(b, h.unknown), 0)
 	} else {
-		b = binary.BigEndian.AppendUint64(append(b, codecVersion, hllDeleted), uint64(h.deletedAt))
+		b = binary.BigEndian.AppendUint64(append(appendVersion(b, h.unknown), hllDeleted), uint64(h.deletedAt))
 	}
 	for _, l := range h.layers {
 		b = binary.BigEndian.AppendUint64(b, uint64(l.at))
@@ -213,8 +215,8 @@ func (h HLL) Append(b []byte) []byte {
 
 // DecodeHLL reads what Append wrote.
 func DecodeHLL(data []byte) (HLL, error) {
-	r := codec.NewReader("hll", data, codecVersion)
-	var h HLL
+	r, unknown := newReader("hll", data)
+	h := HLL{unknown: unknown}
 	switch flags := r.Byte(); flags {
 	case 0:
 	case hllDeleted:

@@ -36,6 +36,7 @@ type LWWMap struct {
 	fields map[string]LWWRegister
 	// deleted is the last delete of the whole map, or the zero register.
 	deleted LWWRegister
+	unknown Fields
 }
 
 // Put writes a field as event d at an instant, and returns the change as a map to join elsewhere. It
@@ -78,6 +79,7 @@ func (m *LWWMap) Join(o LWWMap) {
 			m.fields[field] = m.fields[field].Join(r)
 		}
 	}
+	m.unknown = m.unknown.Join(o.unknown)
 }
 
 // Collect drops the tombstones and the mark of a delete that are not later than cut. What the map
@@ -129,11 +131,11 @@ func (m LWWMap) Len() int {
 
 // Equal reports whether two maps have the same fields, tombstones and last delete.
 func (m LWWMap) Equal(o LWWMap) bool {
-	return m.deleted.Equal(o.deleted) && maps.EqualFunc(m.fields, o.fields, LWWRegister.Equal)
+	return m.unknown == o.unknown && m.deleted.Equal(o.deleted) && maps.EqualFunc(m.fields, o.fields, LWWRegister.Equal)
 }
 
 // Clone returns a copy that shares no memory that is ever changed.
-func (m LWWMap) Clone() LWWMap { return LWWMap{maps.Clone(m.fields), m.deleted} }
+func (m LWWMap) Clone() LWWMap { return LWWMap{maps.Clone(m.fields), m.deleted, m.unknown} }
 
 // Append appends the map's encoding:
 //
@@ -143,7 +145,7 @@ func (m LWWMap) Clone() LWWMap { return LWWMap{maps.Clone(m.fields), m.deleted} 
 // Registers are as LWWRegister.Append writes them. Fields ascend, and their registers, tombstones
 // among them, are after the mark and do not expire.
 func (m LWWMap) Append(b []byte) []byte {
-	b = append(b, codecVersion)
+	b = appendVersion(b, m.unknown)
 	if m.deleted.Seq == 0 {
 		b = append(b, 0)
 	} else {
@@ -159,12 +161,13 @@ func (m LWWMap) Append(b []byte) []byte {
 
 // DecodeLWWMap reads what Append wrote. The values share data's memory.
 func DecodeLWWMap(data []byte) (LWWMap, error) {
-	return readMap(codec.NewReader("map", data, codecVersion), func([]byte) string { return "" })
+	return readMap("map", data, func([]byte) string { return "" })
 }
 
 // readMap reads a map whose values fault finds nothing wrong with.
-func readMap(r *codec.Reader, fault func(value []byte) string) (LWWMap, error) {
-	m := LWWMap{fields: map[string]LWWRegister{}}
+func readMap(what string, data []byte, fault func(value []byte) string) (LWWMap, error) {
+	r, unknown := newReader(what, data)
+	m := LWWMap{fields: map[string]LWWRegister{}, unknown: unknown}
 	if mark := r.Bytes(r.Len()); len(mark) > 0 {
 		m.deleted = readRegister(r, mark)
 		if !m.deleted.Deleted || m.deleted.Compare(LWWRegister{}) <= 0 {

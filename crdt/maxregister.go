@@ -37,7 +37,8 @@ import (
 type MaxRegister struct {
 	deletedAt moment
 	// writes ascend by moment, and so descend by value.
-	writes []maxWrite
+	writes  []maxWrite
+	unknown Fields
 }
 
 // moment is an event's place in the order of events. The zero moment is before all of them.
@@ -71,7 +72,7 @@ func (r *MaxRegister) Raise(at hlc.Time, actor Actor, v int64) (MaxRegister, boo
 	if ok && value >= v || write.compare(r.deletedAt) <= 0 {
 		return MaxRegister{}, false
 	}
-	delta := MaxRegister{r.deletedAt, []maxWrite{write}}
+	delta := MaxRegister{deletedAt: r.deletedAt, writes: []maxWrite{write}}
 	r.Join(delta)
 	return delta, true
 }
@@ -136,6 +137,7 @@ func (r *MaxRegister) Join(o MaxRegister) {
 		r.deletedAt = o.deletedAt
 	}
 	r.writes = staircase(slices.Concat(r.writes, o.writes), r.deletedAt)
+	r.unknown = r.unknown.Join(o.unknown)
 }
 
 // staircase returns the writes that no delete and no other write makes superfluous, in ascending
@@ -157,12 +159,12 @@ func staircase(writes []maxWrite, deletedAt moment) []maxWrite {
 
 // Equal reports whether two registers have the same delete and the same writes.
 func (r MaxRegister) Equal(o MaxRegister) bool {
-	return r.deletedAt == o.deletedAt && slices.Equal(r.writes, o.writes)
+	return r.deletedAt == o.deletedAt && r.unknown == o.unknown && slices.Equal(r.writes, o.writes)
 }
 
 // Clone returns a copy that shares no memory.
 func (r MaxRegister) Clone() MaxRegister {
-	return MaxRegister{r.deletedAt, slices.Clone(r.writes)}
+	return MaxRegister{r.deletedAt, slices.Clone(r.writes), r.unknown}
 }
 
 const maxRegisterDeleted = 1
@@ -175,7 +177,7 @@ const maxRegisterDeleted = 1
 // Flag 1 means that there was a delete. The writes ascend by (time, actor) from after the delete on,
 // and descend by value.
 func (r MaxRegister) Append(b []byte) []byte {
-	b = append(b, codecVersion)
+	b = appendVersion(b, r.unknown)
 	if r.deletedAt == (moment{}) {
 		b = append(b, 0)
 	} else {
@@ -193,15 +195,16 @@ func appendMoment(b []byte, m moment) []byte {
 
 // DecodeMaxRegister reads what Append wrote.
 func DecodeMaxRegister(data []byte) (MaxRegister, error) {
-	return readMaxRegister(codec.NewReader("max register", data, codecVersion))
+	return readMaxRegister("max register", data)
 }
 
-func readMaxRegister(r *codec.Reader) (MaxRegister, error) {
+func readMaxRegister(what string, data []byte) (MaxRegister, error) {
+	r, unknown := newReader(what, data)
 	flags := r.Byte()
 	if flags&^maxRegisterDeleted != 0 {
 		r.Fail("unknown flags %#x", flags)
 	}
-	var reg MaxRegister
+	reg := MaxRegister{unknown: unknown}
 	if flags&maxRegisterDeleted != 0 {
 		reg.deletedAt = readMoment(r)
 		if reg.deletedAt == (moment{}) {

@@ -1,9 +1,6 @@
 package crdt
 
-import (
-	"github.com/atolldb/atoll/crdt/internal/codec"
-	"github.com/atolldb/atoll/hlc"
-)
+import "github.com/atolldb/atoll/hlc"
 
 // MinRegister holds an integer that writes can only lower: its value is the smallest of the writes
 // later than the last delete. Without such a write it is absent.
@@ -76,6 +73,6 @@ func (r MinRegister) Append(b []byte) []byte { return r.complement.Append(b) }
 
 // DecodeMinRegister reads what Append wrote.
 func DecodeMinRegister(data []byte) (MinRegister, error) {
-	reg, err := readMaxRegister(codec.NewReader("min register", data, codecVersion))
+	reg, err := readMaxRegister("min register", data)
 	return MinRegister{reg}, err
 }

@@ -52,6 +52,7 @@ type MVRegister struct {
 	// siblings ascend by dot, at most one per actor. The slice is replaced, never changed.
 	siblings []Sibling
 	context  VersionVector
+	unknown  Fields
 }
 
 // Put makes value the only sibling as event d, which the context must not cover yet: it includes all
@@ -94,6 +95,7 @@ func (r *MVRegister) Join(o MVRegister) {
 	}
 	r.siblings = joined
 	r.context.Join(o.context)
+	r.unknown = r.unknown.Join(o.unknown)
 }
 
 func (r MVRegister) dots() DotSet {
@@ -114,11 +116,11 @@ func (r MVRegister) sibling(d Dot) (Sibling, bool) {
 
 // Equal reports whether two registers have the same siblings and context.
 func (r MVRegister) Equal(o MVRegister) bool {
-	return r.context.Equal(o.context) && slices.EqualFunc(r.siblings, o.siblings, Sibling.equal)
+	return r.unknown == o.unknown && r.context.Equal(o.context) && slices.EqualFunc(r.siblings, o.siblings, Sibling.equal)
 }
 
 // Clone returns a copy that shares no memory that is ever changed.
-func (r MVRegister) Clone() MVRegister { return MVRegister{r.siblings, r.context.Clone()} }
+func (r MVRegister) Clone() MVRegister { return MVRegister{r.siblings, r.context.Clone(), r.unknown} }
 
 // Append appends the register's encoding:
 //
@@ -127,7 +129,7 @@ func (r MVRegister) Clone() MVRegister { return MVRegister{r.siblings, r.context
 //
 // Actors ascend in both lists; the context covers the siblings.
 func (r MVRegister) Append(b []byte) []byte {
-	b = append(b, codecVersion)
+	b = appendVersion(b, r.unknown)
 	b = appendDots(b, r.context.entries)
 	for _, s := range r.siblings {
 		b = binary.BigEndian.AppendUint64(appendDot(b, s.Dot), uint64(s.Time))
@@ -138,8 +140,8 @@ func (r MVRegister) Append(b []byte) []byte {
 
 // DecodeMVRegister reads what Append wrote. The values share data's memory.
 func DecodeMVRegister(data []byte) (MVRegister, error) {
-	r := codec.NewReader("mvregister", data, codecVersion)
-	reg := MVRegister{context: readContext(r)}
+	r, unknown := newReader("mvregister", data)
+	reg := MVRegister{context: readContext(r), unknown: unknown}
 	for r.Len() > 0 {
 		s := Sibling{Dot: readDot(r), Time: hlc.Time(r.Uint64()), Value: r.Bytes(MaxValueBytes)}
 		if n := len(reg.siblings); n > 0 && reg.siblings[n-1].Dot.Actor >= s.Dot.Actor {

@@ -36,6 +36,7 @@ import (
 type ORMap struct {
 	leaves  map[LeafKey]leaf // none of them gone
 	context VersionVector
+	unknown Fields
 }
 
 // LeafKey names a leaf.
@@ -181,11 +182,12 @@ func (m *ORMap) Join(o ORMap) {
 		}
 	}
 	m.context.Join(o.context)
+	m.unknown = m.unknown.Join(o.unknown)
 }
 
 // Equal reports whether two maps have the same leaves and context.
 func (m ORMap) Equal(o ORMap) bool {
-	return m.context.Equal(o.context) && maps.EqualFunc(m.leaves, o.leaves, leaf.equal)
+	return m.unknown == o.unknown && m.context.Equal(o.context) && maps.EqualFunc(m.leaves, o.leaves, leaf.equal)
 }
 
 // Clone returns a copy that shares no memory that is ever changed.
@@ -194,5 +196,5 @@ func (m ORMap) Clone() ORMap {
 	for key, l := range leaves {
 		leaves[key] = l.clone()
 	}
-	return ORMap{leaves, m.context.Clone()}
+	return ORMap{leaves, m.context.Clone(), m.unknown}
 }

@@ -24,7 +24,7 @@ import (
 // and dots are: count varint | that many (actor varint, seq varint). Actors, elements and dots ascend,
 // and so do leaves, by the bytes of their names with lengths, then by type.
 func (m ORMap) Append(b []byte) []byte {
-	b = append(b, codecVersion)
+	b = appendVersion(b, m.unknown)
 	b = appendDots(b, m.context.entries)
 	for _, key := range slices.SortedFunc(maps.Keys(m.leaves), compareLeafKeys) {
 		b = append(b, byte(len(key.Path.Names())))
@@ -58,8 +58,8 @@ func (l leaf) append(b []byte, t LeafType) []byte {
 
 // DecodeORMap reads what Append wrote. The values of registers share data's memory.
 func DecodeORMap(data []byte) (ORMap, error) {
-	r := codec.NewReader("map", data, codecVersion)
-	m := ORMap{leaves: map[LeafKey]leaf{}, context: readMapContext(r)}
+	r, unknown := newReader("map", data)
+	m := ORMap{leaves: map[LeafKey]leaf{}, context: readMapContext(r), unknown: unknown}
 	var last LeafKey
 	for r.Len() > 0 {
 		key := LeafKey{readPath(r), LeafType(r.Byte())}

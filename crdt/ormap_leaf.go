@@ -196,10 +196,10 @@ func joinElements(a, b []leafElement, coveredA, coveredB func(Dot) bool) []leafE
 // context covers, was wholly reset there and forgotten by its owner.
 func joinCounters(a, b Counter, coveredA, coveredB func(Dot) bool) Counter {
 	known := func(c, other Counter, covered func(Dot) bool) Counter {
-		return Counter{slices.DeleteFunc(c.Rows(), func(r Row) bool {
+		return NewCounter(slices.DeleteFunc(c.Rows(), func(r Row) bool {
 			_, both := other.search(r.Actor)
 			return !both && covered(Dot{r.Actor, r.Entry.Seq})
-		})}
+		}))
 	}
 	joined := known(a, b, coveredB)
 	joined.Join(known(b, a, coveredA))

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 
-	"github.com/atolldb/atoll/crdt/internal/codec"
 	"github.com/atolldb/atoll/hlc"
 )
 
@@ -29,6 +28,8 @@ type LWWRegister struct {
 	// Expires is the instant from which on the value counts as absent; 0 means never.
 	Expires hlc.Time
 	Value   []byte
+	// Unknown is what else a newer program said about the write.
+	Unknown Fields
 }
 
 // Compare orders two writes by (Time, Actor): the larger one wins.
@@ -64,7 +65,7 @@ func (r LWWRegister) Version() string {
 // Equal reports whether the two are the same write with the same content.
 func (r LWWRegister) Equal(o LWWRegister) bool {
 	return r.Time == o.Time && r.Actor == o.Actor && r.Seq == o.Seq && r.Deleted == o.Deleted &&
-		r.Expires == o.Expires && bytes.Equal(r.Value, o.Value)
+		r.Expires == o.Expires && r.Unknown == o.Unknown && bytes.Equal(r.Value, o.Value)
 }
 
 const (
@@ -75,7 +76,7 @@ const (
 
 // Append appends the register's encoding:
 //
-//	version 1 | flags 1 | time 8 | actor varint | seq varint | expires 8, if flag 2 | value, to the end
+//	version 1, maybe with Fields | flags 1 | time 8 | actor varint | seq varint | expires 8, if flag 2 | value, to the end
 //
 // Flag 1 means deleted.
 func (r LWWRegister) Append(b []byte) []byte {
@@ -86,7 +87,7 @@ func (r LWWRegister) Append(b []byte) []byte {
 	if r.Expires != 0 {
 		flags |= registerExpires
 	}
-	b = append(b, codecVersion, flags)
+	b = append(appendVersion(b, r.Unknown), flags)
 	b = binary.BigEndian.AppendUint64(b, uint64(r.Time))
 	b = appendDot(b, r.Dot())
 	if r.Expires != 0 {
@@ -97,12 +98,12 @@ func (r LWWRegister) Append(b []byte) []byte {
 
 // DecodeLWWRegister reads what Append wrote. The value shares data's memory.
 func DecodeLWWRegister(data []byte) (LWWRegister, error) {
-	r := codec.NewReader("register", data, codecVersion)
+	r, unknown := newReader("register", data)
 	flags := r.Byte()
 	if flags&^registerFlags != 0 {
 		r.Fail("unknown flags %#x", flags)
 	}
-	reg := LWWRegister{Time: hlc.Time(r.Uint64()), Deleted: flags&registerDeleted != 0}
+	reg := LWWRegister{Time: hlc.Time(r.Uint64()), Deleted: flags&registerDeleted != 0, Unknown: unknown}
 	dot := readDot(r)
 	reg.Actor, reg.Seq = dot.Actor, dot.Seq
 	if flags&registerExpires != 0 {

@@ -49,6 +49,7 @@ type Timeline struct {
 	// entries ascend, and none is before trimmed.
 	entries []TimelineEntry
 	trimmed hlc.Time
+	unknown Fields
 }
 
 // Add adds an entry as event d at an instant, and returns the change as a timeline to join elsewhere.
@@ -80,6 +81,7 @@ func (t *Timeline) Join(o Timeline) {
 	}
 	t.trimmed = max(t.trimmed, o.trimmed)
 	t.entries = slices.Delete(t.entries, 0, t.index(t.trimmed))
+	t.unknown = t.unknown.Join(o.unknown)
 }
 
 // Collect drops the mark of the last trim if it is not later than cut. What the timeline shows, and
@@ -119,13 +121,13 @@ func (t Timeline) Trimmed() hlc.Time { return t.trimmed }
 
 // Equal reports whether two timelines have the same entries and mark.
 func (t Timeline) Equal(o Timeline) bool {
-	return t.trimmed == o.trimmed && slices.EqualFunc(t.entries, o.entries, func(a, b TimelineEntry) bool {
+	return t.trimmed == o.trimmed && t.unknown == o.unknown && slices.EqualFunc(t.entries, o.entries, func(a, b TimelineEntry) bool {
 		return a.Compare(b) == 0 && bytes.Equal(a.Value, b.Value)
 	})
 }
 
 // Clone returns a copy that shares no memory that is ever changed.
-func (t Timeline) Clone() Timeline { return Timeline{slices.Clone(t.entries), t.trimmed} }
+func (t Timeline) Clone() Timeline { return Timeline{slices.Clone(t.entries), t.trimmed, t.unknown} }
 
 func (t Timeline) span(from, before hlc.Time) []TimelineEntry {
 	i := t.index(from)
@@ -145,7 +147,7 @@ func (t Timeline) index(at hlc.Time) int {
 //
 // Entries ascend by (time, actor, seq), and none is before the mark.
 func (t Timeline) Append(b []byte) []byte {
-	b = binary.BigEndian.AppendUint64(append(b, codecVersion), uint64(t.trimmed))
+	b = binary.BigEndian.AppendUint64(appendVersion(b, t.unknown), uint64(t.trimmed))
 	for _, e := range t.entries {
 		b = binary.BigEndian.AppendUint64(b, uint64(e.Time))
 		b = codec.AppendBytes(appendDot(b, Dot{e.Actor, e.Seq}), e.Value)
@@ -155,8 +157,8 @@ func (t Timeline) Append(b []byte) []byte {
 
 // DecodeTimeline reads what Append wrote. The values share data's memory.
 func DecodeTimeline(data []byte) (Timeline, error) {
-	r := codec.NewReader("timeline", data, codecVersion)
-	t := Timeline{trimmed: hlc.Time(r.Uint64())}
+	r, unknown := newReader("timeline", data)
+	t := Timeline{trimmed: hlc.Time(r.Uint64()), unknown: unknown}
 	for r.Len() > 0 {
 		e := TimelineEntry{Time: hlc.Time(r.Uint64())}
 		dot := readDot(r)

@@ -7,7 +7,6 @@ import (
 	"math"
 	"slices"
 
-	"github.com/atolldb/atoll/crdt/internal/codec"
 	"github.com/atolldb/atoll/hlc"
 )
 
@@ -133,7 +132,7 @@ func (z ZSet) Append(b []byte) []byte { return z.members.Append(b) }
 
 // DecodeZSet reads what Append wrote. The set shares data's memory.
 func DecodeZSet(data []byte) (ZSet, error) {
-	members, err := readMap(codec.NewReader("sorted set", data, codecVersion), scoreFault)
+	members, err := readMap("sorted set", data, scoreFault)
 	return ZSet{members}, err
 }
 

@@ -20,7 +20,7 @@ func (boundedType) decode(data []byte) (crdt.BoundedCounter, error) {
 func (boundedType) live(c *crdt.BoundedCounter) bool       { return c.Len() > 0 }
 func (boundedType) spent(*crdt.BoundedCounter) hlc.Time    { return 0 }
 func (boundedType) collect(*crdt.BoundedCounter, hlc.Time) {}
-func (boundedType) essence(c crdt.BoundedCounter) []byte   { return c.Append(nil) }
+func (boundedType) essence(c crdt.BoundedCounter) []byte   { return c.Known().Append(nil) }
 func (boundedType) show(c *crdt.BoundedCounter, o *Object) {
 	o.Counter, o.Bounded = max(0, c.Value()), *c
 }

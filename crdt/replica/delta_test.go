@@ -56,7 +56,9 @@ func goldenDeltas(t testing.TB) (names []string, deltas []Delta) {
 	last.Seen = []crdt.Dot{{Actor: last.Dot.Actor + 1, Seq: 300}, {Actor: last.Dot.Actor + 64, Seq: 1}}
 	names, deltas = append(names, "seen"), append(deltas, last)
 	last.Unknown = []byte{1, 0, 0x80, 1, 2, 'h', 'i'} // fields 1 and 128
-	return append(names, "unknown fields"), append(deltas, last)
+	names, deltas = append(names, "unknown fields"), append(deltas, last)
+	n, d := goldenUnknown(t)
+	return append(names, n...), append(deltas, d...)
 }
 
 func TestDeltaGoldenVectors(t *testing.T) {
@@ -117,7 +119,7 @@ func TestDecodeDeltaRefuses(t *testing.T) {
 		{"no key", head + "01" + "0000" + "01" + "0000", "out of bounds"},
 		{"unknown type", head + "01" + "00016b" + "0f" + "0000", "unknown type(15)"},
 		{"long key", head + "01" + "00" + "8108ffff", "over the limit"},
-		{"register flags", head + "01" + "00016b" + "01" + "0400", "register flags"},
+		{"register flags", head + "01" + "00016b" + "01" + "0800", "register flags"},
 		{"no expiry", head + "01" + "00016b" + "01" + "02" + "0000000000000000" + "00", "flagged but 0"},
 		{"large value", head + "01" + "00016b" + "01" + "00" + "81808001", "over the limit"},
 		{"short value", head + "01" + "00016b" + "01" + "00" + "02aa", "2 bytes wanted"},

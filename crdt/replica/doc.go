@@ -71,7 +71,7 @@
 //	delta    version 1 | dot | time 8 | number of effects | effects
 //	         version 2 | dot | time 8 | number of dots seen | dots | number of effects | effects | (number | bytes)*
 //	effect   namespace bytes | key bytes | type 1 | by type:
-//	 1       flags 1 (1 deleted, 2 expires) | expires 8, if flagged | value bytes
+//	 1       flags 1 (1 deleted, 2 expires, 4 fields) | crdt.Fields as bytes, if flagged | expires 8, if flagged | value bytes
 //	 2       crdt.Counter as bytes: the changed rows
 //	 3       flags 1 (1 cleared) | crdt.VersionVector as bytes, if flagged | number of elements | elements
 //	 4, 6    number of removed dots, with flag 1 if added | dots | value bytes, if added

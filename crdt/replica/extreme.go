@@ -28,8 +28,8 @@ func (maxType) of() crdt.Type                                { return crdt.TypeM
 func (minType) of() crdt.Type                                { return crdt.TypeMinRegister }
 func (maxType) decode(data []byte) (crdt.MaxRegister, error) { return crdt.DecodeMaxRegister(data) }
 func (minType) decode(data []byte) (crdt.MinRegister, error) { return crdt.DecodeMinRegister(data) }
-func (maxType) essence(r crdt.MaxRegister) []byte            { return collected(r.Clone()) }
-func (minType) essence(r crdt.MinRegister) []byte            { return collected(r.Clone()) }
+func (maxType) essence(r crdt.MaxRegister) []byte            { return collected(r.Known().Clone()) }
+func (minType) essence(r crdt.MinRegister) []byte            { return collected(r.Known().Clone()) }
 
 // extremeType is what maxima and minima have in common.
 type extremeType[V any, P extremum[V]] struct{}

@@ -3,7 +3,7 @@ package replica
 import "github.com/atolldb/atoll/crdt"
 
 // Headers remembers, over many Executes and Merges, what user keys hold that hold a register or
-// nothing: all but its value. Most operations need no more, and so need not look at the storage. It
+// nothing: all but its value and what it has of a newer program. Most operations need no more, and so need not look at the storage. It
 // belongs to one storage, whose every change goes through a replica that uses it, and to one goroutine.
 type Headers struct {
 	limit int
@@ -35,7 +35,7 @@ func (h *Headers) set(prefix []byte, reg crdt.LWWRegister) {
 	if len(h.young) >= h.limit {
 		h.old, h.young = h.young, map[string]crdt.LWWRegister{}
 	}
-	reg.Value = nil
+	reg.Value, reg.Unknown = nil, ""
 	h.young[string(prefix)] = reg
 }
 

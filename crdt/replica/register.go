@@ -70,7 +70,7 @@ func (o *operation) expire(at hlc.Time) (Outcome, []Effect, error) {
 	if !reg.Live(o.at) || reg.Expires == at {
 		return Outcome{}, nil, nil
 	}
-	return o.put(crdt.LWWRegister{Expires: at, Value: reg.Value})
+	return o.put(crdt.LWWRegister{Expires: at, Value: reg.Value, Unknown: reg.Unknown})
 }
 
 // merge keeps the later write of the two by (time, actor).
@@ -105,6 +105,8 @@ func (registerKind) explain(_ KV, s stored, e *Explained) error {
 const (
 	registerDeleted = 1 << iota
 	registerExpires
+	registerFields
+	registerFlags = registerDeleted | registerExpires | registerFields
 )
 
 // append leaves out the write's time and dot, which are the delta's.
@@ -116,7 +118,13 @@ func (c *RegisterChange) append(b []byte) []byte {
 	if c.Expires != 0 {
 		flags |= registerExpires
 	}
+	if c.Unknown != "" {
+		flags |= registerFields
+	}
 	b = append(b, flags)
+	if c.Unknown != "" {
+		b = codec.AppendBytes(b, c.Unknown)
+	}
 	if c.Expires != 0 {
 		b = binary.BigEndian.AppendUint64(b, uint64(c.Expires))
 	}
@@ -128,10 +136,16 @@ func (registerKind) owns(c Change) bool { _, ok := c.(*RegisterChange); return o
 func (registerKind) decodeChange(r *codec.Reader, d *Delta) Change {
 	reg := crdt.LWWRegister{Time: d.Time, Actor: d.Dot.Actor, Seq: d.Dot.Seq}
 	flags := r.Byte()
-	if flags&^(registerDeleted|registerExpires) != 0 {
+	if flags&^registerFlags != 0 {
 		r.Fail("unknown register flags %#x", flags)
 	}
 	reg.Deleted = flags&registerDeleted != 0
+	if flags&registerFields != 0 {
+		reg.Unknown = crdt.Fields(r.Bytes(crdt.MaxFieldsBytes))
+		if reg.Unknown == "" {
+			r.Fail("fields flagged but none")
+		}
+	}
 	if flags&registerExpires != 0 {
 		reg.Expires = hlc.Time(r.Uint64())
 		if reg.Expires == 0 {
@@ -150,6 +164,8 @@ func (c *RegisterChange) fault(d *Delta) string {
 		return "value too large"
 	case c.Deleted && (len(c.Value) > 0 || c.Expires != 0):
 		return "deleted register with a value"
+	case !c.Unknown.Valid():
+		return "fields out of order or out of bounds"
 	default:
 		return ""
 	}

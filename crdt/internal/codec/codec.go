@@ -71,6 +71,27 @@ func NewReader(what string, data []byte, version byte) *Reader {
 	return r
 }
 
+// WithFields is a flag in the version of an encoding that has fields of a newer program behind it.
+const WithFields = 0x80
+
+// NewReaderWithFields returns a reader of data, whose first byte must be the version, maybe with the flag
+// WithFields, and the fields that follow then: at most limit bytes, and at least one. They are not checked
+// and share data's memory.
+func NewReaderWithFields(what string, data []byte, version byte, limit int) (r *Reader, fields []byte) {
+	if len(data) == 0 || data[0]&WithFields == 0 {
+		return NewReader(what, data, version), nil
+	}
+	r = &Reader{what: what, data: data}
+	if got := r.Byte() &^ WithFields; got != version {
+		r.err = &UnknownVersionError{What: what, Version: got}
+		return r, nil
+	}
+	if fields = r.Bytes(limit); len(fields) == 0 {
+		r.Fail("fields flagged but none")
+	}
+	return r, fields
+}
+
 // NewReaderOf returns a reader of data, whose first byte must be one of the versions up to newest, and
 // which of them it is.
 func NewReaderOf(what string, data []byte, newest byte) (r *Reader, version byte) {
