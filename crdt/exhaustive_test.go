@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/atolldb/atoll/hlc"
-	"pgregory.net/rapid"
 )
 
 // A small-scope check: every schedule of three replicas and a few operations is run, and after every
@@ -101,6 +100,10 @@ func (s scopeSet) has(id int) bool { return s>>id&1 == 1 }
 type scopeStep struct {
 	at, from, n int
 	op          scopeOp
+	// gap is how many sequence numbers the operation leaves out, and unknown the fields of a newer program
+	// that it comes with. The exhaustive check has neither.
+	gap     uint64
+	unknown Fields
 }
 
 func (s scopeStep) String() string {
@@ -124,7 +127,10 @@ type scopeRun[S scopeState[S]] struct {
 	states  [scopeReplicas]S
 	seen    [scopeReplicas]scopeSet
 	history []scopeEvent
-	sent    [scopeReplicas][]scopeMessage[S]
+	// start is an instant before all events, and seqs are the last sequence numbers of the replicas.
+	start hlc.Time
+	seqs  [scopeReplicas]uint64
+	sent  [scopeReplicas][]scopeMessage[S]
 	// received counts the messages that a replica has of another.
 	received [scopeReplicas][scopeReplicas]int
 	// turn has the events whose messages were received in the turn that is not over yet.
@@ -137,7 +143,12 @@ func (r scopeRun[S]) take(s scopeStep) (scopeRun[S], error) {
 	if s.at == s.from {
 		e := r.event(s)
 		after, message := r.apply(r.states[s.at], e)
+		if s.unknown != "" {
+			addFields(&after, s.unknown)
+			addFields(&message, s.unknown)
+		}
 		r.states[s.at] = after
+		r.seqs[s.at] = e.dot.Seq
 		r.seen[s.at] |= 1 << e.id
 		events := r.seen[s.at]
 		if r.changes {
@@ -157,8 +168,8 @@ func (r scopeRun[S]) take(s scopeStep) (scopeRun[S], error) {
 }
 
 func (r scopeRun[S]) event(s scopeStep) scopeEvent {
-	e := scopeEvent{op: s.op.name, id: len(r.history), before: r.seen[s.at]}
-	e.dot = Dot{Actor(s.at + 1), uint64(len(r.sent[s.at]) + 1)}
+	e := scopeEvent{op: s.op.name, id: len(r.history), at: r.start, before: r.seen[s.at]}
+	e.dot = Dot{Actor(s.at + 1), r.seqs[s.at] + s.gap + 1}
 	for _, o := range r.history {
 		if e.had(o) {
 			e.at = max(e.at, o.at)
@@ -191,6 +202,11 @@ func (r scopeRun[S]) check(at int) error {
 		return fmt.Errorf("%v: replica %c has %q, want %q", r.steps, 'A'+at, got, want)
 	}
 	return nil
+}
+
+// operates returns the step in which a replica does an operation.
+func (r *scopeRun[S]) operates(at int, op scopeOp) scopeStep {
+	return scopeStep{at: at, from: at, n: len(r.sent[at]), op: op}
 }
 
 // waiting returns the steps in which a replica receives what it can receive next.
@@ -236,7 +252,7 @@ func (r scopeRun[S]) explorePart(at, depth int) (schedules int, err error) {
 		return schedules, nil
 	}
 	for _, op := range r.ops {
-		after, err := r.take(scopeStep{at, at, len(r.sent[at]), op})
+		after, err := r.take(r.operates(at, op))
 		if err != nil {
 			return schedules, err
 		}
@@ -322,7 +338,7 @@ func (s *scope[S]) play(text string) (value string, err error) {
 		at := int(word[0] - 'A')
 		switch {
 		case word[1] == ' ':
-			r, err = r.take(scopeStep{at, at, len(r.sent[at]), s.op(word[2:])})
+			r, err = r.take(r.operates(at, s.op(word[2:])))
 		case len(word) == 3:
 			from := word[2] - 'A'
 			r = r.receive(at, scopeMessage[S]{state: r.states[from], events: r.seen[from]})
@@ -363,7 +379,7 @@ type anyScope interface {
 	removes() bool
 	explore(depth int) (int, error)
 	play(text string) (string, error)
-	laws(t *rapid.T)
+	law(choose func(n int) int, count *lawCounts) error
 }
 
 // schedulesOfKinds is how many schedules there are of n operations, each of one of some kinds.

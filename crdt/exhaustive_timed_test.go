@@ -2,6 +2,7 @@ package crdt
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -258,7 +259,7 @@ func timelineScope(name string, join func(a, b Timeline) Timeline) *scope[Timeli
 		join:    join,
 		value: func(l Timeline) string {
 			var ids []byte
-			for e := range l.OldestFirst(0, 1<<10) {
+			for e := range l.OldestFirst(0, math.MaxUint64) {
 				ids = append(ids, e.Value...)
 			}
 			return string(ids)
@@ -346,28 +347,27 @@ func hllScope(name string, join func(a, b HLL) HLL) *scope[HLL] {
 // hllScopeSpec: the largest of the adds later than the last delete; an add that was no more than what its
 // author held is none.
 func hllScopeSpec(seen []scopeEvent) string {
-	deleted := lastOf(seen, "delete").at
-	low := false
-	for _, e := range seen {
-		if e.op == "delete" || e.at <= deleted {
-			continue
-		}
-		var before []scopeEvent
-		for _, o := range seen {
-			if o.id != e.id && e.had(o) {
-				before = append(before, o)
+	values := map[string]int{"add low": 1, "add high": 2}
+	adds := make([]int, len(seen))
+	// show returns what a replica shows that has these events, of which there are n.
+	show := func(has func(o scopeEvent) bool, n int) (best int) {
+		var deleted hlc.Time
+		for _, o := range seen[:n] {
+			if o.op == "delete" && has(o) {
+				deleted = max(deleted, o.at)
 			}
 		}
-		switch held := hllScopeSpec(before); {
-		case held == "high", held == "low" && e.op == "add low":
-		case e.op == "add high":
-			return "high"
-		default:
-			low = true
+		for i, o := range seen[:n] {
+			if has(o) && o.at > deleted {
+				best = max(best, adds[i])
+			}
+		}
+		return best
+	}
+	for i, e := range seen {
+		if values[e.op] > show(e.had, i) {
+			adds[i] = values[e.op]
 		}
 	}
-	if low {
-		return "low"
-	}
-	return ""
+	return [...]string{"", "low", "high"}[show(func(scopeEvent) bool { return true }, len(seen))]
 }
