@@ -114,7 +114,7 @@ func boundedText(value int64, rights [scopeReplicas]int64) string {
 // counterZSetScope adds powers of two, so that a score tells which additions are in it.
 func counterZSetScope(name string, join func(a, b CounterZSet) CounterZSet) *scope[CounterZSet] {
 	return &scope[CounterZSet]{
-		name: name, decode: DecodeCounterZSet,
+		name: name, decode: DecodeCounterZSet, symmetric: true,
 		ops: []scopeOp{{"incr x", 0}, {"incr y", 0}, {"add x", 0}, {"remove x", 0}, {"clear", 0}},
 		apply: func(s CounterZSet, e scopeEvent) (after, message CounterZSet) {
 			s = s.Clone()
@@ -172,7 +172,7 @@ func counterZSetScopeSpec(seen []scopeEvent) string {
 func ormapScope(name string, join func(a, b ORMap) ORMap) *scope[ORMap] {
 	a, ab, c := mustPath("a"), mustPath("a", "b"), mustPath("c")
 	return &scope[ORMap]{
-		name: name, decode: DecodeORMap,
+		name: name, decode: DecodeORMap, symmetric: true,
 		ops: []scopeOp{{"element", 0}, {"amount", 0}, {"value", 0}, {"flag", 0}, {"remove a", 0}, {"remove all", 0}},
 		apply: func(m ORMap, e scopeEvent) (after, message ORMap) {
 			m = m.Clone()

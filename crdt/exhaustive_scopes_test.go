@@ -160,7 +160,7 @@ func counterScope(name string, join func(a, b Counter) Counter) *scope[Counter] 
 
 func counterChangesScope(name string, join func(a, b Counter) Counter) *scope[Counter] {
 	return &scope[Counter]{
-		name: name, decode: DecodeCounter,
+		name: name, decode: DecodeCounter, symmetric: true,
 		ops: []scopeOp{{"add", 0}, {"set", 0}, {"reset", 0}},
 		apply: func(c Counter, e scopeEvent) (after, message Counter) {
 			c = c.Clone()
@@ -218,7 +218,7 @@ func joinAWSetsBefore82(a, b AWSet) AWSet {
 
 func setScope(name string, join func(a, b AWSet) AWSet) *scope[AWSet] {
 	return &scope[AWSet]{
-		name: name, decode: DecodeAWSet,
+		name: name, decode: DecodeAWSet, symmetric: true,
 		ops: []scopeOp{{"add x", 0}, {"add y", 0}, {"clear", 0}, {"remove x", 0}},
 		apply: func(s AWSet, e scopeEvent) (after, message AWSet) {
 			s = s.Clone()
@@ -295,7 +295,7 @@ func mvRegisterScope(name string, join func(a, b MVRegister) MVRegister) *scope[
 
 func ewFlagScope(name string, join func(a, b EWFlag) EWFlag) *scope[EWFlag] {
 	return &scope[EWFlag]{
-		name: name, decode: DecodeEWFlag,
+		name: name, decode: DecodeEWFlag, symmetric: true,
 		ops: []scopeOp{{"enable", 0}, {"disable", 0}},
 		apply: func(f EWFlag, e scopeEvent) (after, message EWFlag) {
 			f = f.Clone()

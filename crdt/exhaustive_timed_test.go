@@ -306,7 +306,7 @@ var hllScopeElements = func() [2]string {
 // hllScope adds a low and a high value of one register.
 func hllScope(name string, join func(a, b HLL) HLL) *scope[HLL] {
 	return &scope[HLL]{
-		name: name, decode: DecodeHLL,
+		name: name, decode: DecodeHLL, symmetric: true,
 		ops: []scopeOp{{"add low", 0}, {"add high", 2}, {"delete", 0}},
 		apply: func(h HLL, e scopeEvent) (after, message HLL) {
 			h = h.Clone()

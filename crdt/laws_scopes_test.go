@@ -40,8 +40,8 @@ func TestLawsAtLength(t *testing.T) {
 		t.Run(s.String(), func(t *testing.T) {
 			start, runs := time.Now(), 0
 			count := &lawCounts{goal: *lawCases}
-			// A run has many cases of all laws, so a type that needs more runs than cases has not enough states.
-			for ; !count.done() && runs <= *lawCases; runs++ {
+			// A run has many cases of all laws, so a type that needs many more runs has not enough states.
+			for ; !count.done() && runs <= 4**lawCases; runs++ {
 				seed := *lawSeed + uint64(runs)
 				if err := s.law(rand.New(rand.NewPCG(seed, 0)).IntN, count); err != nil {
 					t.Fatalf("seed %d: %v", seed, err)
