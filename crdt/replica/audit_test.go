@@ -50,17 +50,21 @@ type auditor struct {
 
 // audit checks what must hold between the tables of a replica at all times.
 func audit(n *node) error {
-	a := &auditor{meta: n.r.meta, tables: map[byte]uint64{}, elements: map[uint64]uint64{}, garbage: map[uint64]bool{},
+	kv, m, err := spread(n)
+	if err != nil {
+		return err
+	}
+	a := &auditor{meta: m, tables: map[byte]uint64{}, elements: map[uint64]uint64{}, garbage: map[uint64]bool{},
 		odd: map[uint64]error{}, fields: map[uint64]bool{}, timelines: map[uint64]timelineHeader{}, spent: map[string]bool{},
 		values: map[uint64]map[string][]byte{}, scores: map[uint64][][]byte{}}
-	err := n.kv.Scan(nil, nil, func(k, v []byte) (bool, error) {
+	err = kv.Scan(nil, nil, func(k, v []byte) (bool, error) {
 		a.tables[k[0]]++
 		return true, a.pair(k, v)
 	})
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(a.auditSets(), a.auditTimelines(), auditFields(n), a.auditCounterZSets()); err != nil {
+	if err := errors.Join(a.auditSets(), a.auditTimelines(), auditFields(kv, m), a.auditCounterZSets()); err != nil {
 		return err
 	}
 	for kid, count := range a.elements {
@@ -68,7 +72,6 @@ func audit(n *node) error {
 			return fmt.Errorf("%d elements and scores of no set under id %d", count, kid)
 		}
 	}
-	m := a.meta
 	if a.tables[tablePreremoval] != m.preremovals || a.tables[tableDeferred] != m.deferred || a.tables[tableGarbage] != m.garbage {
 		return fmt.Errorf("meta counts %d, %d, %d; tables %v", m.preremovals, m.deferred, m.garbage, a.tables)
 	}

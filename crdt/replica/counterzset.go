@@ -7,20 +7,18 @@ import (
 	"slices"
 
 	"github.com/atolldb/atoll/crdt"
-	"github.com/atolldb/atoll/crdt/internal/codec"
 	"github.com/atolldb/atoll/hlc"
 )
 
-// counterZSetKind keeps the header of a crdt.CounterZSet in table K, each member's counter in table E,
-// and the order of scores in table Z. A member that was removed stays in table E while its counter has
+// counterZSetKind keeps the header of a crdt.CounterZSet in table K, each member's counter in elements,
+// and their order by score. A member that was removed stays among them while its counter has
 // rows: the resets of additions that are still to come, or whose actor may not know that they were reset.
 type counterZSetKind struct{}
 
 // counterZSetHeader exists if it has members, also those that have only rows.
 type counterZSetHeader struct {
 	last crdt.Dot
-	// kid is the local id under which the members are, 0 if there is nothing.
-	kid uint64
+	elements
 	// present counts the members, and traces those that were removed but have rows.
 	present, traces uint64
 	// leaving are the members that an operation is going to delete, once they were found.
@@ -34,8 +32,15 @@ var counterZSetActions = map[OpKind]action{
 	OpZSetRemove: {crdt.TypeCounterZSet, checkElements, runCounterZSetRemove},
 }
 
-// append appends the encoding: version 1 | last actor | last seq | kid | present | traces.
+// append appends the encoding:
+//
+//	version 1 | last actor | last seq | kid | present | traces
+//	version 2 | last actor | last seq | present | traces | elements
 func (h *counterZSetHeader) append(b []byte) []byte {
+	if len(h.inside) > 0 {
+		b = appendDot(append(b, headerVersion2), h.last)
+		return h.appendInside(binary.AppendUvarint(binary.AppendUvarint(b, h.present), h.traces))
+	}
 	b = appendDot(append(b, storeVersion), h.last)
 	for _, n := range []uint64{h.kid, h.present, h.traces} {
 		b = binary.AppendUvarint(b, n)
@@ -49,8 +54,17 @@ func (h *counterZSetHeader) show(o *Object)     { o.Size = h.present }
 
 func decodeCounterZSetHeader(data []byte) (counterZSetHeader, error) {
 	const any = ^uint64(0)
-	r := codec.NewReader("header of a counter zset", data, storeVersion)
-	h := counterZSetHeader{last: readDot(r), kid: r.Uvarint(any), present: r.Uvarint(any), traces: r.Uvarint(any)}
+	r, version := readHeader("header of a counter zset", data)
+	h := counterZSetHeader{last: readDot(r)}
+	if version == headerVersion2 {
+		h.present, h.traces = r.Uvarint(any), r.Uvarint(any)
+		h.elements = readInside(r)
+		if n := uint64(len(h.inside)); h.present > n || h.traces != n-h.present {
+			r.Fail("%d members and %d traces in %d elements", h.present, h.traces, n)
+		}
+		return h, r.Done()
+	}
+	h.kid, h.present, h.traces = r.Uvarint(any), r.Uvarint(any), r.Uvarint(any)
 	if h.kid == 0 || h.present == 0 && h.traces == 0 {
 		r.Fail("sorted set without id or members")
 	}
@@ -65,6 +79,12 @@ func (counterZSetKind) decode(data []byte) (stored, error) {
 // orderOf returns a score in a form that sorts like it, and scoreAt does the reverse.
 func orderOf(score int64) uint64   { return uint64(score) ^ 1<<63 }
 func scoreAt(ordered uint64) int64 { return int64(ordered ^ 1<<63) }
+
+// countedOrder is the ordering by the value of a member's counter.
+func countedOrder(value []byte) (ordered uint64, in bool, err error) {
+	c, err := crdt.DecodeCounter(value)
+	return orderOf(c.Value()), !c.Empty(), err
+}
 
 func checkCounted(o *Op) error {
 	switch {
@@ -87,20 +107,17 @@ type scored struct {
 }
 
 // scored reads a member.
-func (w *work) scored(kid uint64, member []byte) (*scored, error) {
+func (w *work) scored(h *counterZSetHeader, member []byte) (*scored, error) {
 	m := &scored{member: member}
-	if kid == 0 {
-		return m, nil
-	}
 	var err error
-	m.rows, m.stored, err = countedIn(w.kv, kid, member)
+	m.rows, m.stored, err = h.counted(w.kv, member)
 	m.in, m.score = !m.rows.Empty(), m.rows.Value()
 	return m, err
 }
 
-// countedIn reads a member's counter, and whether there is one.
-func countedIn(kv KV, kid uint64, member []byte) (crdt.Counter, bool, error) {
-	data, ok, err := kv.Get(elementKey(kid, member))
+// counted reads a member's counter, and whether there is one.
+func (h *counterZSetHeader) counted(kv reader, member []byte) (crdt.Counter, bool, error) {
+	data, ok, err := h.get(kv, member)
 	if err != nil || !ok {
 		return crdt.Counter{}, false, err
 	}
@@ -113,16 +130,13 @@ func countedIn(kv KV, kid uint64, member []byte) (crdt.Counter, bool, error) {
 func (w *work) putScored(h *counterZSetHeader, m *scored) error {
 	m.rows.Compact(w.meta.self, w.meta.vector)
 	stored, in, score := m.rows.Len() > 0, !m.rows.Empty(), m.rows.Value()
-	if stored && h.kid == 0 {
-		h.kid = w.newKid()
-	}
 	if m.in && (!in || score != m.score) {
-		if err := w.kv.Delete(scoreKey(h.kid, orderOf(m.score), m.member)); err != nil {
+		if err := h.index(w, orderOf(m.score), m.member, false); err != nil {
 			return err
 		}
 	}
 	if in && (!m.in || score != m.score) {
-		if err := w.kv.Put(scoreKey(h.kid, orderOf(score), m.member), marker[:]); err != nil {
+		if err := h.index(w, orderOf(score), m.member, true); err != nil {
 			return err
 		}
 	}
@@ -130,9 +144,9 @@ func (w *work) putScored(h *counterZSetHeader, m *scored) error {
 	h.traces += count(stored && !in) - count(m.stored && !m.in)
 	switch {
 	case stored:
-		return w.kv.Put(elementKey(h.kid, m.member), m.rows.Append(nil))
+		return h.put(w, m.member, m.rows.Append(nil), countedOrder)
 	case m.stored:
-		return w.kv.Delete(elementKey(h.kid, m.member))
+		return h.delete(w, m.member)
 	default:
 		return nil
 	}
@@ -182,7 +196,7 @@ func runCounterZSetIncr(o *operation) (Outcome, []Effect, error) {
 // scoreMember changes the score of the operation's member.
 func (o *operation) scoreMember(change func(*scored) (crdt.Counter, error)) (Outcome, []Effect, error) {
 	h := o.counterZSet()
-	m, err := o.work.scored(h.kid, o.Elements[0])
+	m, err := o.work.scored(h, o.Elements[0])
 	if err != nil {
 		return Outcome{}, nil, err
 	}
@@ -215,7 +229,7 @@ func runCounterZSetRemove(o *operation) (Outcome, []Effect, error) {
 	h := o.counterZSet()
 	var leaving []*scored
 	for _, member := range ascending(o.Elements) {
-		m, err := o.work.scored(h.kid, member)
+		m, err := o.work.scored(h, member)
 		if err != nil {
 			return Outcome{}, nil, err
 		}
@@ -262,8 +276,12 @@ func (counterZSetKind) refuseDelete(o *operation) error {
 		return refuse(fmt.Errorf("%w: %d members", ErrChangeTooLarge, h.present))
 	}
 	var members [][]byte
+	kv, err := h.in(o.work.kv, countedOrder)
+	if err != nil {
+		return err
+	}
 	prefix := scorePrefix(h.kid)
-	err := o.work.kv.Scan(prefix, prefixEnd(prefix), func(k, _ []byte) (bool, error) {
+	err = kv.Scan(prefix, prefixEnd(prefix), func(k, _ []byte) (bool, error) {
 		_, member := scoreOf(k)
 		members = append(members, slices.Clone(member))
 		return true, nil
@@ -276,7 +294,7 @@ func (counterZSetKind) refuseDelete(o *operation) error {
 	}
 	h.leaving = nil
 	for _, member := range ascending(members) {
-		m, err := o.work.scored(h.kid, member)
+		m, err := o.work.scored(h, member)
 		if err != nil {
 			return err
 		}
@@ -306,7 +324,7 @@ func (counterZSetKind) merge(w *work, d *Delta, e *Effect) error {
 	}
 	changes := e.Change.(*CounterZSetChange).Members
 	for i := range changes {
-		m, err := w.scored(h.kid, changes[i].Member)
+		m, err := w.scored(&h, changes[i].Member)
 		if err != nil {
 			return err
 		}

@@ -179,8 +179,9 @@ func TestCounterZSetDeleteIsBounded(t *testing.T) {
 
 func TestCounterZSetTooManyMembers(t *testing.T) {
 	n := newNode(1)
+	n.r.inside = insideLimits{}
 	do(t, n.r, zsetOp(OpZSetAdd, 1, "m"))
-	h := counterZSetHeader{last: crdt.Dot{Actor: 1, Seq: 1}, kid: 1, present: MaxSetElements}
+	h := counterZSetHeader{last: crdt.Dot{Actor: 1, Seq: 1}, elements: elements{kid: 1}, present: MaxSetElements}
 	if err := n.kv.Put(objectKey("", "z", crdt.TypeCounterZSet), h.append(nil)); err != nil {
 		t.Fatal(err)
 	}

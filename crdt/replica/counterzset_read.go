@@ -39,7 +39,7 @@ func (q *CounterZSetRange) bounds(kid uint64) (start, end []byte) {
 	}
 }
 
-// counterZSet reads a sorted set's header, which has kid 0 if there is nothing.
+// counterZSet reads a sorted set's header, which is empty if there is nothing.
 func (r *Replica) counterZSet(namespace, key string) (counterZSetHeader, error) {
 	data, ok, err := r.kv.Get(objectKey(namespace, key, crdt.TypeCounterZSet))
 	if err != nil || !ok {
@@ -61,7 +61,12 @@ func (r *Replica) CounterZSetRange(namespace, key string, q CounterZSetRange) (m
 	if bytes.Compare(start, end) >= 0 {
 		return nil, false, nil
 	}
-	more, err = r.pageByScore(start, end, q.Reverse, scorePage{q.Offset, q.Limit, q.MaxBytes}, func(ordered uint64, member []byte) {
+	kv, err := h.in(r.kv, countedOrder)
+	if err != nil {
+		return nil, false, fmt.Errorf("order members: %w", err)
+	}
+	page := scorePage{start, end, q.Reverse, q.Offset, q.Limit, q.MaxBytes}
+	more, err = page.read(kv, func(ordered uint64, member []byte) {
 		members = append(members, crdt.CountedMember{Member: string(member), Score: scoreAt(ordered)})
 	})
 	return members, more, err
@@ -70,10 +75,10 @@ func (r *Replica) CounterZSetRange(namespace, key string, q CounterZSetRange) (m
 // CounterZSetScore returns a member's score, and whether it is in the set.
 func (r *Replica) CounterZSetScore(namespace, key string, member []byte) (score int64, ok bool, err error) {
 	h, err := r.counterZSet(namespace, key)
-	if err != nil || h.kid == 0 || len(member) == 0 {
+	if err != nil || len(member) == 0 {
 		return 0, false, err
 	}
-	c, _, err := countedIn(r.kv, h.kid, member)
+	c, _, err := h.counted(r.kv, member)
 	return c.Value(), !c.Empty(), err
 }
 
@@ -88,7 +93,10 @@ func (r *Replica) CounterZSetRank(namespace, key string, member []byte, reverse 
 	if err != nil {
 		return 0, 0, false, err
 	}
-	rank, err = r.rankOf(h.kid, orderOf(score), member, reverse)
+	kv, err := h.in(r.kv, countedOrder)
+	if err == nil {
+		rank, err = rankOf(kv, h.kid, orderOf(score), member, reverse)
+	}
 	return score, rank, err == nil, err
 }
 
@@ -96,13 +104,17 @@ func (r *Replica) CounterZSetRank(namespace, key string, member []byte, reverse 
 func (counterZSetKind) explain(kv KV, s stored, e *Explained) error {
 	h := s.(*counterZSetHeader)
 	e.Size = h.present + h.traces
-	keys, err := collectKeys(kv, scorePrefix(h.kid), explainElements)
+	order, err := h.in(kv, countedOrder)
+	if err != nil {
+		return err
+	}
+	keys, err := collectKeys(order, scorePrefix(h.kid), explainElements)
 	if err != nil {
 		return err
 	}
 	for _, k := range keys {
 		_, member := scoreOf(k)
-		c, _, err := countedIn(kv, h.kid, member)
+		c, _, err := h.counted(kv, member)
 		if err != nil {
 			return err
 		}
@@ -111,11 +123,10 @@ func (counterZSetKind) explain(kv KV, s stored, e *Explained) error {
 	if len(e.Parts) == explainElements || h.traces == 0 {
 		return nil
 	}
-	prefix := elementKey(h.kid, nil)
-	return kv.Scan(prefix, prefixEnd(prefix), func(k, v []byte) (bool, error) {
+	return h.scan(kv, nil, nil, func(member, v []byte) (bool, error) {
 		c, err := crdt.DecodeCounter(v)
 		if err == nil && c.Empty() {
-			e.Parts = append(e.Parts, explainCounted(slices.Clone(elementOf(k)), c))
+			e.Parts = append(e.Parts, explainCounted(slices.Clone(member), c))
 		}
 		return len(e.Parts) < explainElements, err
 	})

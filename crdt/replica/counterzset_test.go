@@ -102,7 +102,7 @@ func (w *countedWorld) run(steps int) error {
 		default:
 			if err = s.leader.r.Flush(); err == nil {
 				s.follower.kv = s.leader.kv.Clone()
-				s.follower.r, err = Open(s.follower.kv, s.actor)
+				s.follower.r, err = openRegion(s.follower.kv, s.actor)
 			}
 		}
 		if err := cmp.Or(err, w.check(s, w.causal)); err != nil {

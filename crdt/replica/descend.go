@@ -16,7 +16,7 @@ const (
 // double what every change of a score writes. So it looks for a window of keys that ends where the rest
 // does, by halving the distance between a key and the end as if both were numbers. A window costs about
 // as many seeks as there are bits in which keys differ, and each no more visits than the window has keys.
-func descend(kv KV, start, end []byte, visit func(key []byte) (more bool, err error)) error {
+func descend(kv reader, start, end []byte, visit func(key []byte) (more bool, err error)) error {
 	for window := firstDescendWindow; ; window = min(2*window, maxDescendWindow) {
 		keys, err := lastKeys(kv, start, end, window)
 		if err != nil || len(keys) == 0 {
@@ -33,7 +33,7 @@ func descend(kv KV, start, end []byte, visit func(key []byte) (more bool, err er
 
 // lastKeys returns one to limit keys in ascending order, the last of those in [start, end); none if there
 // is none.
-func lastKeys(kv KV, start, end []byte, limit int) ([][]byte, error) {
+func lastKeys(kv reader, start, end []byte, limit int) ([][]byte, error) {
 	low, high := start, end // no key is in [high, end)
 	n, last, err := tally(kv, low, high, limit+1)
 	for err == nil && n > limit {
@@ -56,7 +56,7 @@ func lastKeys(kv KV, start, end []byte, limit int) ([][]byte, error) {
 }
 
 // tally counts the keys in [start, end) up to limit, and returns the last one if it came so far.
-func tally(kv KV, start, end []byte, limit int) (n int, last []byte, err error) {
+func tally(kv reader, start, end []byte, limit int) (n int, last []byte, err error) {
 	err = kv.Scan(start, end, func(k, _ []byte) (bool, error) {
 		if n++; n == limit {
 			last = slices.Clone(k)

@@ -48,20 +48,15 @@ func (r *Replica) Digest() (Digest, error) {
 		if kid := kinds[t].digest(&sum, k, o, r.meta.last); kid != 0 {
 			sets = append(sets, found{slices.Clone(k), kid, kinds[t]})
 		}
+		if c, ok := o.(collection); ok {
+			return true, sum.inside(kinds[t], k, c)
+		}
 		return true, nil
 	})
 	for i := 0; i < len(sets) && err == nil; i++ {
 		prefix := elementKey(sets[i].kid, nil)
-		digester, _ := sets[i].kind.(elementDigester)
 		err = r.kv.Scan(prefix, prefixEnd(prefix), func(k, v []byte) (bool, error) {
-			if digester != nil {
-				var err error
-				if v, err = digester.digestElement(v); err != nil || len(v) == 0 {
-					return true, err
-				}
-			}
-			sum.item(sets[i].object, elementOf(k), v)
-			return true, nil
+			return true, sum.element(sets[i].kind, sets[i].object, pair{elementOf(k), v})
 		})
 	}
 	if err != nil {
@@ -77,6 +72,29 @@ func (r *Replica) Digest() (Digest, error) {
 type digestSum struct {
 	hi, lo, items uint64
 	buffer        []byte
+}
+
+// inside adds the elements in a collection's header.
+func (s *digestSum) inside(k kind, object []byte, c collection) error {
+	for _, p := range c.within() {
+		if err := s.element(k, object, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// element adds what replicas share of an element.
+func (s *digestSum) element(k kind, object []byte, p pair) error {
+	if digester, ok := k.(elementDigester); ok {
+		shared, err := digester.digestElement(p.value)
+		if err != nil || len(shared) == 0 {
+			return err
+		}
+		p.value = shared
+	}
+	s.item(object, p.name, p.value)
+	return nil
 }
 
 // item adds the hash of an item: the object's key, the element's length and bytes, and the rest. An

@@ -21,7 +21,7 @@
 // The first byte of a key is its table; L, O, P and Q are left to others. "ns, key" stands for two
 // names, each with 0x00 written as 0x00 0xFF and ended by 0x00 0x01, so that a scan meets keys in
 // byte order whatever their type. Fixed-width integers are big-endian; dot is actor and sequence
-// number as varints. Values begin with a version byte, which is 1.
+// number as varints. Values begin with a version byte, which is 1, or 2 if a header has elements in it.
 //
 //	key                                        value
 //	M                                          self | last time 8 | next kid | counts of R, D, G | (dot | time 8)*
@@ -54,7 +54,12 @@
 //	                                              removed, or all of them if there is no rest; of type 14:
 //	                                              the mark
 //
-// A set's elements are under its kid, a number local to the replica's region and never reused, so
+// The elements of a small collection (types 3, 9, 11, 12 and 14) are inside its header, at most 64 of them and
+// 2 KiB: in place of a kid come, at the end, (name bytes | value bytes)* with what table E has otherwise.
+// Their order by score is not stored. The first change that makes them more moves all to table E, and they
+// stay there as long as there are any.
+//
+// There, a set's elements are under its kid, a number local to the replica's region and never reused, so
 // that an operation reads and writes its own elements only, a clear takes constant time, and a long
 // key is not repeated. Every Execute and Merge sweeps up to 256 elements of cleared sets.
 //
@@ -95,7 +100,7 @@
 //
 // op.go, delta.go and errors.go are what callers exchange with a Replica; execute.go and merge.go are
 // the two ways to change it; read.go, explain.go and digest.go read it. kind.go says what a type must
-// be able to do here, and register.go, counter.go, set*.go, siblings*.go, timeline*.go and whole.go do it,
+// be able to do here, elements.go keeps the elements of collections, and register.go, counter.go, set*.go, siblings*.go, timeline*.go and whole.go do it,
 // the last for bounded.go and extreme.go, whose values are kept whole; for maps and sorted sets map.go,
 // zset.go and fields*.go, and counterzset*.go. descend.go reads backward. keys.go, meta.go and object.go are the storage;
 // expiry.go is about registers that expire; check.go says what a delta may be; overlay.go makes batches all

@@ -10,19 +10,18 @@ import (
 	"github.com/atolldb/atoll/hlc"
 )
 
-// fieldsKind keeps a collection of last-writer-wins fields: a header in table K, and in table E one
+// fieldsKind keeps a collection of last-writer-wins fields: a header in table K, and in elements one
 // crdt.LWWRegister per field, tombstones among them. Table Y says from when on nobody needs a
 // tombstone, or the header's stamp of the last delete.
 type fieldsKind struct{ of crdt.Type }
 
-// fieldsHeader is what is stored of a collection besides its fields. It exists as long as there is a
+// fieldsHeader is what is stored of a collection besides fields outside. It exists as long as there is a
 // field, a tombstone or a stamp.
 type fieldsHeader struct {
 	last crdt.Dot
-	// kid is the local id of the pairs in table E, 0 if there are none.
-	kid uint64
-	// count and tombstones are how many of these pairs are fields, and how many were removed.
+	// count and tombstones are how many elements are fields, and how many were removed.
 	count, tombstones uint64
+	elements
 	// stamp is the last delete of the whole collection; its Seq is 0 if there was none.
 	stamp crdt.LWWRegister
 }
@@ -30,15 +29,46 @@ type fieldsHeader struct {
 // append appends the encoding:
 //
 //	version 1 | last actor | last seq | kid | fields | tombstones | of the stamp, if there is one: time 8 | actor | seq
+//	version 2 | last actor | last seq | fields | tombstones | flags 1 (1 stamp) | the stamp, if flagged | elements
 func (h *fieldsHeader) append(b []byte) []byte {
+	if len(h.inside) > 0 {
+		return h.appendWithElements(b)
+	}
 	b = appendDot(append(b, storeVersion), h.last)
 	for _, n := range []uint64{h.kid, h.count, h.tombstones} {
 		b = binary.AppendUvarint(b, n)
 	}
 	if h.stamp.Seq != 0 {
-		b = appendDot(binary.BigEndian.AppendUint64(b, uint64(h.stamp.Time)), h.stamp.Dot())
+		b = appendStamp(b, &h.stamp)
 	}
 	return b
+}
+
+func (h *fieldsHeader) appendWithElements(b []byte) []byte {
+	b = appendDot(append(b, headerVersion2), h.last)
+	b = binary.AppendUvarint(binary.AppendUvarint(b, h.count), h.tombstones)
+	if h.stamp.Seq != 0 {
+		b = appendStamp(append(b, fieldsStamped), &h.stamp)
+	} else {
+		b = append(b, 0)
+	}
+	return h.appendInside(b)
+}
+
+// fieldsStamped is the flag of a header of version 2 with a stamp.
+const fieldsStamped = 1
+
+func appendStamp(b []byte, stamp *crdt.LWWRegister) []byte {
+	return appendDot(binary.BigEndian.AppendUint64(b, uint64(stamp.Time)), stamp.Dot())
+}
+
+func readStamp(r *codec.Reader) crdt.LWWRegister {
+	at := hlc.Time(r.Uint64())
+	stamp := removedAt(at, readDot(r))
+	if stamp.Seq == 0 {
+		r.Fail("stamp of no event")
+	}
+	return stamp
 }
 
 func (h *fieldsHeader) live(hlc.Time) bool { return h.count != 0 }
@@ -47,20 +77,36 @@ func (h *fieldsHeader) show(o *Object)     { o.Size = h.count }
 
 func decodeFieldsHeader(data []byte) (fieldsHeader, error) {
 	const any = ^uint64(0)
-	r := codec.NewReader("header of fields", data, storeVersion)
-	h := fieldsHeader{last: readDot(r), kid: r.Uvarint(any), count: r.Uvarint(any), tombstones: r.Uvarint(any)}
+	r, version := readHeader("header of fields", data)
+	h := fieldsHeader{last: readDot(r)}
+	if version == headerVersion2 {
+		h.readWithElements(r)
+		return h, r.Done()
+	}
+	h.kid, h.count, h.tombstones = r.Uvarint(any), r.Uvarint(any), r.Uvarint(any)
 	if r.Len() > 0 {
-		at := hlc.Time(r.Uint64())
-		h.stamp = removedAt(at, readDot(r))
-		if h.stamp.Seq == 0 {
-			r.Fail("stamp of no event")
-		}
+		h.stamp = readStamp(r)
 	}
 	pairs := h.count != 0 || h.tombstones != 0
 	if pairs != (h.kid != 0) || !pairs && h.stamp.Seq == 0 {
 		r.Fail("fields without id, or nothing at all")
 	}
 	return h, r.Done()
+}
+
+func (h *fieldsHeader) readWithElements(r *codec.Reader) {
+	h.count, h.tombstones = r.Uvarint(^uint64(0)), r.Uvarint(^uint64(0))
+	switch flags := r.Byte(); flags {
+	case 0:
+	case fieldsStamped:
+		h.stamp = readStamp(r)
+	default:
+		r.Fail("unknown flags %#x", flags)
+	}
+	h.elements = readInside(r)
+	if n := uint64(len(h.inside)); h.count > n || h.tombstones != n-h.count {
+		r.Fail("%d fields and %d tombstones in %d elements", h.count, h.tombstones, n)
+	}
 }
 
 func (fieldsKind) decode(data []byte) (stored, error) {
@@ -93,14 +139,11 @@ func (w *work) readFields(t crdt.Type, object []byte) (*fields, error) {
 
 // get reads a field or its tombstone; Seq is 0 if there is neither. It shares the storage's memory.
 func (f *fields) get(name []byte) (crdt.LWWRegister, error) {
-	return readField(f.kv, f.header.kid, name)
+	return f.header.field(f.kv, name)
 }
 
-func readField(kv KV, kid uint64, name []byte) (crdt.LWWRegister, error) {
-	if kid == 0 {
-		return crdt.LWWRegister{}, nil
-	}
-	data, ok, err := kv.Get(elementKey(kid, name))
+func (h *fieldsHeader) field(kv reader, name []byte) (crdt.LWWRegister, error) {
+	data, ok, err := h.elements.get(kv, name)
 	if err != nil || !ok {
 		return crdt.LWWRegister{}, err
 	}
@@ -113,11 +156,8 @@ func (f *fields) write(name []byte, old, reg *crdt.LWWRegister) error {
 	if err := f.forget(name, old); err != nil {
 		return err
 	}
-	if f.header.kid == 0 {
-		f.header.kid = f.newKid()
-	}
 	data := reg.Append(make([]byte, 0, len(reg.Value)+32))
-	if err := f.kv.Put(elementKey(f.header.kid, name), data); err != nil {
+	if err := f.header.put(f.work, name, data, fieldsKind{f.of}.ordering()); err != nil {
 		return err
 	}
 	if reg.Deleted {
@@ -152,11 +192,22 @@ func (f *fields) index(value, name []byte, in bool) error {
 	if err != nil {
 		return err
 	}
-	key := scoreKey(f.header.kid, orderedScore(score), name)
-	if in {
-		return f.kv.Put(key, marker[:])
+	return f.header.elements.index(f.work, orderedScore(score), name, in)
+}
+
+// ordering returns that of a sorted set by its scores; a map has none.
+func (k fieldsKind) ordering() ordering {
+	if k.of != crdt.TypeZSet {
+		return nil
 	}
-	return f.kv.Delete(key)
+	return func(value []byte) (uint64, bool, error) {
+		reg, err := crdt.DecodeLWWRegister(value)
+		if err != nil || reg.Deleted {
+			return 0, false, err
+		}
+		score, err := scoreIn(reg.Value)
+		return orderedScore(score), true, err
+	}
 }
 
 // remove deletes a field or tombstone without a trace.
@@ -164,7 +215,7 @@ func (f *fields) remove(name []byte, old *crdt.LWWRegister) error {
 	if err := f.forget(name, old); err != nil {
 		return err
 	}
-	return f.kv.Delete(elementKey(f.header.kid, name))
+	return f.header.elements.delete(f.work, name)
 }
 
 // spentKey returns the key in table Y of a field's tombstone; the empty name gives the stamp's.
@@ -186,12 +237,8 @@ func (f *fields) stamp(reg crdt.LWWRegister) error {
 // leave gives up all pairs in constant time: sweep deletes them. Their entries in table Y stay until
 // the cut, and find nothing then.
 func (f *fields) leave() error {
-	if f.header.kid == 0 {
-		return nil
-	}
-	kid := f.header.kid
-	f.header.kid, f.header.count, f.header.tombstones = 0, 0, 0
-	return f.discard(kid)
+	f.header.count, f.header.tombstones = 0, 0
+	return f.header.elements.discard(f.work)
 }
 
 // store writes the header, or deletes it if nothing is left.
@@ -251,16 +298,15 @@ func (k fieldsKind) explain(kv KV, s stored, e *Explained) error {
 		e.Size++
 		e.Parts = append(e.Parts, ExplainedPart{Value: "all before was deleted", Dots: crdt.DotSet{h.stamp.Dot()}, Time: h.stamp.Time, Hidden: true})
 	}
-	if h.kid == 0 {
+	if h.count == 0 && h.tombstones == 0 {
 		return nil
 	}
-	prefix := elementKey(h.kid, nil)
-	return kv.Scan(prefix, prefixEnd(prefix), func(key, v []byte) (bool, error) {
+	return h.elements.scan(kv, nil, nil, func(name, v []byte) (bool, error) {
 		reg, err := crdt.DecodeLWWRegister(v)
 		if err != nil {
 			return false, err
 		}
-		part := ExplainedPart{Name: slices.Clone(elementOf(key)), Value: "removed", Dots: crdt.DotSet{reg.Dot()}, Time: reg.Time, Hidden: reg.Deleted}
+		part := ExplainedPart{Name: slices.Clone(name), Value: "removed", Dots: crdt.DotSet{reg.Dot()}, Time: reg.Time, Hidden: reg.Deleted}
 		if !reg.Deleted {
 			part.Value = k.text(reg.Value)
 		}

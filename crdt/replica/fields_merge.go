@@ -50,7 +50,7 @@ func (k fieldsKind) merge(w *work, d *Delta, e *Effect) error {
 
 // deleteUntil removes the fields and tombstones that are not after a delete.
 func (f *fields) deleteUntil(reg crdt.LWWRegister) error {
-	if err := f.stamp(reg); err != nil || f.header.kid == 0 {
+	if err := f.stamp(reg); err != nil || f.header.count == 0 && f.header.tombstones == 0 {
 		return err
 	}
 	total := f.header.count + f.header.tombstones
@@ -79,11 +79,10 @@ func (f *fields) deleteUntil(reg crdt.LWWRegister) error {
 
 // survey visits the fields and tombstones, which are invalid after visit.
 func (f *fields) survey(visit func(name []byte, have *crdt.LWWRegister)) error {
-	prefix := elementKey(f.header.kid, nil)
-	return f.kv.Scan(prefix, prefixEnd(prefix), func(k, v []byte) (bool, error) {
+	return f.header.elements.scan(f.kv, nil, nil, func(name, v []byte) (bool, error) {
 		have, err := crdt.DecodeLWWRegister(v)
 		if err == nil {
-			visit(elementOf(k), &have)
+			visit(name, &have)
 		}
 		return err == nil, err
 	})
@@ -108,7 +107,7 @@ func (f *fields) choose(reg crdt.LWWRegister, after bool) ([]namedField, error) 
 	return chosen, err
 }
 
-// moveAfter gives the few pairs that are after a delete a new id, and leaves the many to sweep.
+// moveAfter begins anew with the few pairs that are after a delete, and leaves the many to sweep.
 func (f *fields) moveAfter(reg crdt.LWWRegister) error {
 	moved, err := f.choose(reg, true)
 	if err != nil {

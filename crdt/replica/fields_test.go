@@ -16,10 +16,10 @@ import (
 )
 
 // auditFields checks what must hold at all times of the collections of fields of a replica.
-func auditFields(n *node) error {
+func auditFields(kv KV, m *meta) error {
 	var all []*fields
-	w := &work{kv: n.kv, meta: n.r.meta}
-	err := n.kv.Scan([]byte{tableObject}, []byte{tableObject + 1}, func(k, v []byte) (bool, error) {
+	w := &work{kv: kv, meta: m}
+	err := kv.Scan([]byte{tableObject}, []byte{tableObject + 1}, func(k, v []byte) (bool, error) {
 		if t := crdt.Type(k[len(k)-1]); t == crdt.TypeLWWMap || t == crdt.TypeZSet {
 			h, err := decodeFieldsHeader(v)
 			all = append(all, &fields{work: w, of: t, object: slices.Clone(k), header: h})
@@ -384,7 +384,11 @@ func (w *fieldsWorld) noResidue(s *site) error {
 	}
 	maps.DeleteFunc(want, func(_ byte, n int) bool { return n == 0 })
 	got := map[byte]int{}
-	err := s.leader.kv.Scan(nil, nil, func(k, _ []byte) (bool, error) {
+	kv, _, err := spread(s.leader)
+	if err != nil {
+		return err
+	}
+	err = kv.Scan(nil, nil, func(k, _ []byte) (bool, error) {
 		got[k[0]]++
 		return true, nil
 	})

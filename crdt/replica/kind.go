@@ -48,6 +48,12 @@ type stored interface {
 	show(o *Object)
 }
 
+// collection is a stored object whose elements may be inside it.
+type collection interface {
+	// within returns those elements.
+	within() []pair
+}
+
 // deleteRefuser is a kind with objects that are too much to delete in one event.
 type deleteRefuser interface {
 	// refuseDelete returns why an operation cannot delete what it sees of an object, which is live.

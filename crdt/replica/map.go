@@ -162,7 +162,7 @@ func (r *Replica) MapGet(namespace, key string, names [][]byte, maxBytes int) (f
 		if len(name) == 0 {
 			continue
 		}
-		reg, err := readField(r.kv, h.kid, name)
+		reg, err := h.field(r.kv, name)
 		if err != nil {
 			return nil, false, fmt.Errorf("read map field: %w", err)
 		}
@@ -188,22 +188,18 @@ func (r *Replica) MapFields(namespace, key string, after []byte, limit, maxBytes
 	if h.count == 0 {
 		return nil, false, nil
 	}
-	start := elementKey(h.kid, after)
-	if len(after) > 0 {
-		start = append(start, 0)
-	}
 	size := 0
-	err = r.kv.Scan(start, prefixEnd(elementKey(h.kid, nil)), func(k, v []byte) (bool, error) {
+	err = h.elements.scan(r.kv, behind(after), nil, func(name, v []byte) (bool, error) {
 		reg, err := crdt.DecodeLWWRegister(v)
 		if err != nil || reg.Deleted {
 			return err == nil, err
 		}
-		bytes := len(elementOf(k)) + len(reg.Value)
+		bytes := len(name) + len(reg.Value)
 		if len(page) >= limit || len(page) > 0 && size+bytes > maxBytes {
 			more = true
 			return false, nil
 		}
-		page = append(page, Field{slices.Clone(elementOf(k)), slices.Clone(reg.Value)})
+		page = append(page, Field{slices.Clone(name), slices.Clone(reg.Value)})
 		size += bytes
 		return true, nil
 	})

@@ -127,8 +127,9 @@ func TestMapRefuses(t *testing.T) {
 		t.Errorf("a counter: %v", err)
 	}
 	n := newNode(1)
+	n.r.inside = insideLimits{}
 	do(t, n.r, mapPut("m", "a", "1"))
-	h := fieldsHeader{last: crdt.Dot{Actor: 1, Seq: 1}, kid: 1, count: MaxSetElements}
+	h := fieldsHeader{last: crdt.Dot{Actor: 1, Seq: 1}, elements: elements{kid: 1}, count: MaxSetElements}
 	if err := n.kv.Put(objectKey("", "m", crdt.TypeLWWMap), h.append(nil)); err != nil {
 		t.Fatal(err)
 	}

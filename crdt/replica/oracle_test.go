@@ -72,7 +72,7 @@ func (n *node) reopen(self crdt.Actor) error {
 	if err := n.r.Flush(); err != nil {
 		return err
 	}
-	r, err := Open(n.kv, self)
+	r, err := openRegion(n.kv, self)
 	if err == nil {
 		r.UseHeaders(n.headers)
 	}
@@ -94,7 +94,7 @@ func newWorld(seed uint64, regions int, causal bool) *world {
 
 func newNode(self crdt.Actor) *node {
 	kv := NewMemory()
-	r, err := Open(kv, self)
+	r, err := openRegion(kv, self)
 	if err != nil {
 		panic(err)
 	}
@@ -120,7 +120,7 @@ func (w *world) run(steps int) error {
 			w.note("%d: the follower takes a snapshot", s.actor)
 			if err = s.leader.r.Flush(); err == nil {
 				s.follower.kv = s.leader.kv.Clone()
-				s.follower.r, err = Open(s.follower.kv, s.actor)
+				s.follower.r, err = openRegion(s.follower.kv, s.actor)
 			}
 		default:
 			s.clock += w.rng.Int64N(200) - 80

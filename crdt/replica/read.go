@@ -105,7 +105,7 @@ func (r *Replica) Walk(namespace, start, end string, now hlc.Time, visit func(Ob
 	return nil
 }
 
-// set reads a set's header, which has kid 0 if the set is absent.
+// set reads a set's header, which is empty if the set is absent.
 func (r *Replica) set(namespace, key string) (setHeader, error) {
 	data, ok, err := r.kv.Get(objectKey(namespace, key, crdt.TypeAWSet))
 	if err != nil || !ok {
@@ -121,14 +121,11 @@ func (r *Replica) SetContains(namespace, key string, elements [][]byte) ([]bool,
 	if err != nil {
 		return nil, fmt.Errorf("read set header: %w", err)
 	}
-	if h.kid == 0 {
-		return contains, nil
-	}
 	for i, element := range elements {
 		if len(element) == 0 {
 			continue
 		}
-		if _, contains[i], err = r.kv.Get(elementKey(h.kid, element)); err != nil {
+		if _, contains[i], err = h.get(r.kv, element); err != nil {
 			return nil, fmt.Errorf("read set element: %w", err)
 		}
 	}
@@ -143,21 +140,17 @@ func (r *Replica) SetMembers(namespace, key string, after []byte, limit, maxByte
 	if err != nil {
 		return nil, false, fmt.Errorf("read set header: %w", err)
 	}
-	if h.kid == 0 {
+	if h.count == 0 {
 		return nil, false, nil
 	}
-	start := elementKey(h.kid, after)
-	if len(after) > 0 {
-		start = append(start, 0)
-	}
 	size := 0
-	err = r.kv.Scan(start, prefixEnd(elementKey(h.kid, nil)), func(k, _ []byte) (bool, error) {
+	err = h.scan(r.kv, behind(after), nil, func(element, _ []byte) (bool, error) {
 		if len(members) >= limit || size >= maxBytes && len(members) > 0 {
 			more = true
 			return false, nil
 		}
-		members = append(members, slices.Clone(elementOf(k)))
-		size += len(elementOf(k))
+		members = append(members, slices.Clone(element))
+		size += len(element)
 		return true, nil
 	})
 	if err != nil {

@@ -91,9 +91,10 @@ func refusedCleanly(t *testing.T, op Op) error {
 
 func TestTooManyElements(t *testing.T) {
 	n := newNode(1)
+	n.r.inside = insideLimits{}
 	do(t, n.r, setOp(OpSetAdd, "a"))
 	key := objectKey("", "s", crdt.TypeAWSet)
-	h := setHeader{last: crdt.Dot{Actor: 1, Seq: 1}, kid: 1, count: MaxSetElements}
+	h := setHeader{last: crdt.Dot{Actor: 1, Seq: 1}, elements: elements{kid: 1}, count: MaxSetElements}
 	if err := n.kv.Put(key, h.append(nil)); err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ type Replica struct {
 	meta    *meta
 	dirty   bool
 	headers *Headers
+	inside  insideLimits
 }
 
 // Open reads the replica that kv holds; an empty kv becomes a new replica of self. If kv holds a
@@ -29,7 +30,7 @@ func Open(kv KV, self crdt.Actor) (*Replica, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &Replica{kv: kv, meta: m}, nil
+		return &Replica{kv: kv, meta: m, inside: defaultInside}, nil
 	}
 	// Objects without meta would be merged anew and get dots that are taken.
 	err = kv.Scan([]byte{tableObject}, []byte{tableObject + 1}, func(_, _ []byte) (bool, error) {
@@ -39,7 +40,7 @@ func Open(kv KV, self crdt.Actor) (*Replica, error) {
 		return nil, err
 	}
 	m := &meta{self: self, nextKid: 1, times: map[crdt.Actor]hlc.Time{}}
-	return &Replica{kv: kv, meta: m, dirty: true}, nil
+	return &Replica{kv: kv, meta: m, dirty: true, inside: defaultInside}, nil
 }
 
 // Flush writes what Execute and Merge keep in memory: call it once before the transaction commits.
@@ -78,16 +79,17 @@ type work struct {
 	// headers is the replica's; touched names what a staged work wrote.
 	headers *Headers
 	touched [][]byte
+	inside  insideLimits
 }
 
 // begin starts a work. A staged one changes nothing until commit. One that is not staged writes at
 // once, and so must find all reasons to refuse before its first write.
 func (r *Replica) begin(staged bool) *work {
 	if !staged {
-		return &work{kv: r.kv, meta: r.meta, headers: r.headers}
+		return &work{kv: r.kv, meta: r.meta, headers: r.headers, inside: r.inside}
 	}
 	over := &overlay{base: r.kv}
-	return &work{kv: over, meta: r.meta.clone(), over: over, headers: r.headers}
+	return &work{kv: over, meta: r.meta.clone(), over: over, headers: r.headers, inside: r.inside}
 }
 
 // commit makes a work's changes the replica's.
@@ -183,12 +185,12 @@ func (w *work) leftUnder(kid, swept []byte, limit int) (keys [][]byte, err error
 }
 
 // collectKeys returns up to limit keys that begin with prefix.
-func collectKeys(kv KV, prefix []byte, limit int) ([][]byte, error) {
+func collectKeys(kv reader, prefix []byte, limit int) ([][]byte, error) {
 	return collectRange(kv, prefix, prefixEnd(prefix), limit)
 }
 
 // collectRange returns up to limit keys in [start, end).
-func collectRange(kv KV, start, end []byte, limit int) ([][]byte, error) {
+func collectRange(kv reader, start, end []byte, limit int) ([][]byte, error) {
 	var keys [][]byte
 	err := kv.Scan(start, end, func(k, _ []byte) (bool, error) {
 		keys = append(keys, append([]byte(nil), k...))
@@ -203,9 +205,9 @@ func (w *work) discard(kid uint64) error {
 	return w.kv.Put(garbageKey(kid), marker[:])
 }
 
-// dots reads the surviving adds of an element.
-func (w *work) dots(kid uint64, element []byte) (crdt.DotSet, error) {
-	data, ok, err := w.kv.Get(elementKey(kid, element))
+// dots reads the surviving adds of an element of a set.
+func (w *work) dots(set *setHeader, element []byte) (crdt.DotSet, error) {
+	data, ok, err := set.get(w.kv, element)
 	if err != nil || !ok {
 		return nil, err
 	}

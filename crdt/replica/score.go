@@ -2,16 +2,19 @@ package replica
 
 import "fmt"
 
-// scorePage bounds a page of members in order of their scores.
+// scorePage is a page of members in order of their scores.
 type scorePage struct {
+	// start and end are the range in table Z, of which the page is, or with reverse from its end.
+	start, end []byte
+	reverse    bool
 	// skip is how many members are left out first. The page ends at limit members, or once they have
 	// maxBytes bytes; unless limit is 0 it has at least one if there is one.
 	skip, limit, maxBytes int
 }
 
-// pageByScore gives add the members of a range of table Z, in order or in reverse, and returns whether
-// there are more. add must not keep the member's memory.
-func (r *Replica) pageByScore(start, end []byte, reverse bool, p scorePage, add func(ordered uint64, member []byte)) (more bool, err error) {
+// read gives add the members of the page, and returns whether there are more. add must not keep the
+// member's memory.
+func (p scorePage) read(kv reader, add func(ordered uint64, member []byte)) (more bool, err error) {
 	added, size := 0, 0
 	visit := func(k []byte) (bool, error) {
 		ordered, member := scoreOf(k)
@@ -28,10 +31,10 @@ func (r *Replica) pageByScore(start, end []byte, reverse bool, p scorePage, add 
 		}
 		return true, nil
 	}
-	if reverse {
-		err = descend(r.kv, start, end, visit)
+	if p.reverse {
+		err = descend(kv, p.start, p.end, visit)
 	} else {
-		err = r.kv.Scan(start, end, func(k, _ []byte) (bool, error) { return visit(k) })
+		err = kv.Scan(p.start, p.end, func(k, _ []byte) (bool, error) { return visit(k) })
 	}
 	if err != nil {
 		return false, fmt.Errorf("read members by score: %w", err)
@@ -40,13 +43,13 @@ func (r *Replica) pageByScore(start, end []byte, reverse bool, p scorePage, add 
 }
 
 // rankOf counts the members of a sorted set before one, or after it if reverse.
-func (r *Replica) rankOf(kid, ordered uint64, member []byte, reverse bool) (rank uint64, err error) {
+func rankOf(kv reader, kid, ordered uint64, member []byte, reverse bool) (rank uint64, err error) {
 	prefix, own := scorePrefix(kid), scoreKey(kid, ordered, member)
 	start, end := prefix, own
 	if reverse {
 		start, end = append(own, 0), prefixEnd(prefix)
 	}
-	err = r.kv.Scan(start, end, func(_, _ []byte) (bool, error) {
+	err = kv.Scan(start, end, func(_, _ []byte) (bool, error) {
 		rank++
 		return true, nil
 	})

@@ -7,34 +7,44 @@ import (
 	"slices"
 
 	"github.com/atolldb/atoll/crdt"
-	"github.com/atolldb/atoll/crdt/internal/codec"
 	"github.com/atolldb/atoll/hlc"
 )
 
-// setKind keeps a set's header in table K and its elements in table E, one pair each.
+// setKind keeps a set's header in table K and in elements its elements with their dots.
 type setKind struct{}
 
-// setHeader is what is stored of a set besides its elements. It exists if kid is not 0, and then
-// count is not 0 either.
+// setHeader is what is stored of a set besides elements outside. It exists if count is not 0.
 type setHeader struct {
-	last crdt.Dot
-	// kid is the local id under which the elements are.
-	kid, count uint64
+	last  crdt.Dot
+	count uint64
+	elements
 }
 
-// append appends the encoding: version 1 | last actor | last seq | kid | count.
+// append appends the encoding:
+//
+//	version 1 | last actor | last seq | kid | count
+//	version 2 | last actor | last seq | elements
 func (h *setHeader) append(b []byte) []byte {
+	if len(h.inside) > 0 {
+		return h.appendInside(appendDot(append(b, headerVersion2), h.last))
+	}
 	b = appendDot(append(b, storeVersion), h.last)
 	return binary.AppendUvarint(binary.AppendUvarint(b, h.kid), h.count)
 }
 
-func (h *setHeader) live(hlc.Time) bool { return h.kid != 0 }
+func (h *setHeader) live(hlc.Time) bool { return h.count != 0 }
 func (h *setHeader) version() string    { return h.last.String() }
 func (h *setHeader) show(o *Object)     { o.Size = h.count }
 
 func decodeSetHeader(data []byte) (setHeader, error) {
-	r := codec.NewReader("set header", data, storeVersion)
-	h := setHeader{last: readDot(r), kid: r.Uvarint(^uint64(0)), count: r.Uvarint(^uint64(0))}
+	r, version := readHeader("set header", data)
+	h := setHeader{last: readDot(r)}
+	if version == headerVersion2 {
+		h.elements = readInside(r)
+		h.count = uint64(len(h.inside))
+		return h, r.Done()
+	}
+	h.kid, h.count = r.Uvarint(^uint64(0)), r.Uvarint(^uint64(0))
 	if h.kid == 0 || h.count == 0 {
 		r.Fail("set without id or elements")
 	}
@@ -51,10 +61,9 @@ func (setKind) digest(_ *digestSum, _ []byte, s stored, _ hlc.Time) uint64 { ret
 func (setKind) explain(kv KV, s stored, e *Explained) error {
 	h := s.(*setHeader)
 	e.Size = h.count
-	prefix := elementKey(h.kid, nil)
-	return kv.Scan(prefix, prefixEnd(prefix), func(k, v []byte) (bool, error) {
+	return h.scan(kv, nil, nil, func(name, v []byte) (bool, error) {
 		dots, err := crdt.DecodeDotSet(v)
-		e.Elements = append(e.Elements, ExplainedElement{slices.Clone(elementOf(k)), dots})
+		e.Elements = append(e.Elements, ExplainedElement{slices.Clone(name), dots})
 		return len(e.Elements) < explainElements, err
 	})
 }
@@ -89,12 +98,12 @@ func ascending(elements [][]byte) [][]byte {
 // observed reads the surviving adds of elements; a set that is absent has none.
 func (o *operation) observed(set *setHeader, elements [][]byte) ([]crdt.DotSet, error) {
 	dots := make([]crdt.DotSet, len(elements))
-	if set.kid == 0 {
+	if set.count == 0 {
 		return dots, nil
 	}
 	for i, element := range elements {
 		var err error
-		if dots[i], err = o.work.dots(set.kid, element); err != nil {
+		if dots[i], err = o.work.dots(set, element); err != nil {
 			return nil, err
 		}
 	}
@@ -123,14 +132,11 @@ func runSetAdd(o *operation) (Outcome, []Effect, error) {
 		return Outcome{}, nil, refuse(ErrTooManyElements)
 	}
 	// Nothing was written so far, and nothing is refused from here on.
-	if set.kid == 0 {
-		set.kid = o.work.newKid()
-	}
 	changes := make([]ElementChange, len(elements))
 	value := crdt.DotSet{o.dot}.Append(nil)
 	for i, element := range elements {
 		changes[i] = ElementChange{Element: element, Added: true, Removed: observed[i]}
-		if err := o.work.kv.Put(elementKey(set.kid, element), value); err != nil {
+		if err := set.put(o.work, element, value, nil); err != nil {
 			return Outcome{}, nil, err
 		}
 	}
@@ -152,7 +158,7 @@ func runSetRemove(o *operation) (Outcome, []Effect, error) {
 			continue
 		}
 		changes = append(changes, ElementChange{Element: element, Removed: observed[i]})
-		if err := o.work.kv.Delete(elementKey(set.kid, element)); err != nil {
+		if err := set.delete(o.work, element); err != nil {
 			return Outcome{}, nil, err
 		}
 	}
@@ -168,7 +174,7 @@ func runSetRemove(o *operation) (Outcome, []Effect, error) {
 // set has any more. The delta names what was seen by the vector, not element by element.
 func (setKind) delete(o *operation) (Outcome, []Effect, error) {
 	set := o.set()
-	if err := o.work.discard(set.kid); err != nil {
+	if err := set.discard(o.work); err != nil {
 		return Outcome{}, nil, err
 	}
 	removed := set.count
@@ -182,11 +188,4 @@ func (o *operation) storeSet(set *setHeader, changed uint64, change *SetChange) 
 	set.last = o.dot
 	outcome := Outcome{Version: set.version(), Size: set.count, Changed: changed}
 	return outcome, o.effects(crdt.TypeAWSet, change), o.work.putSet(o.key(crdt.TypeAWSet), set)
-}
-
-// newKid returns an id for a set's elements that was never used.
-func (w *work) newKid() uint64 {
-	kid := w.meta.nextKid
-	w.meta.nextKid++
-	return kid
 }

@@ -60,8 +60,8 @@ func (m *setMerge) mergeElement(change *ElementChange) error {
 	var have, added crdt.DotSet
 	var removedAhead bool
 	var err error
-	if m.header.kid != 0 {
-		if have, err = m.dots(m.header.kid, change.Element); err != nil {
+	if m.header.count != 0 {
+		if have, err = m.dots(&m.header, change.Element); err != nil {
 			return err
 		}
 	}
@@ -85,14 +85,11 @@ func (m *setMerge) putElement(element []byte, have, joined crdt.DotSet) error {
 	switch {
 	case len(joined) == 0:
 		m.header.count--
-		return m.kv.Delete(elementKey(m.header.kid, element))
+		return m.header.delete(m.work, element)
 	case len(have) == 0:
 		m.header.count++
-		if m.header.kid == 0 {
-			m.header.kid = m.newKid()
-		}
 	}
-	return m.kv.Put(elementKey(m.header.kid, element), joined.Append(nil))
+	return m.header.put(m.work, element, joined.Append(nil), nil)
 }
 
 // recordPreremovals keeps the removed adds that have not arrived yet: delivery is in order per
@@ -147,7 +144,7 @@ func (m *setMerge) clear(cleared crdt.VersionVector) error {
 			return err
 		}
 	}
-	if m.header.kid == 0 {
+	if m.header.count == 0 {
 		return nil
 	}
 	var gone, changed uint64
@@ -192,16 +189,15 @@ func (m *setMerge) deferClear(cleared crdt.VersionVector) error {
 
 // survey visits the elements with the adds they have and those that a clear leaves.
 func (m *setMerge) survey(cleared crdt.VersionVector, visit func(element []byte, have, left crdt.DotSet)) error {
-	prefix := elementKey(m.header.kid, nil)
 	seen := uint64(0)
-	err := m.kv.Scan(prefix, prefixEnd(prefix), func(k, v []byte) (bool, error) {
+	err := m.header.scan(m.kv, nil, nil, func(element, v []byte) (bool, error) {
 		have, err := crdt.DecodeDotSet(v)
 		if err != nil {
 			return false, err
 		}
 		seen++
 		left := slices.DeleteFunc(slices.Clone(have), cleared.Covers)
-		visit(elementOf(k), have, left)
+		visit(element, have, left)
 		return true, nil
 	})
 	if err == nil && seen != m.header.count {
@@ -216,7 +212,7 @@ type survivor struct {
 	left    crdt.DotSet
 }
 
-// moveSurvivors gives the few elements that are left a new id, and leaves the many to sweep.
+// moveSurvivors begins anew with the few elements that are left, and leaves the many to sweep.
 func (m *setMerge) moveSurvivors(cleared crdt.VersionVector) error {
 	var moved []survivor
 	err := m.survey(cleared, func(element []byte, _, left crdt.DotSet) {
@@ -227,16 +223,12 @@ func (m *setMerge) moveSurvivors(cleared crdt.VersionVector) error {
 	if err != nil {
 		return err
 	}
-	if err := m.discard(m.header.kid); err != nil {
+	if err := m.header.discard(m.work); err != nil {
 		return err
 	}
-	m.header = setHeader{last: m.header.last, count: uint64(len(moved))}
-	if len(moved) == 0 {
-		return nil
-	}
-	m.header.kid = m.newKid()
+	m.header.count = uint64(len(moved))
 	for _, s := range moved {
-		if err := m.kv.Put(elementKey(m.header.kid, s.element), s.left.Append(nil)); err != nil {
+		if err := m.header.put(m.work, s.element, s.left.Append(nil), nil); err != nil {
 			return err
 		}
 	}
@@ -255,12 +247,11 @@ func (m *setMerge) removeCleared(cleared crdt.VersionVector) error {
 		return err
 	}
 	for _, s := range affected {
-		key := elementKey(m.header.kid, s.element)
 		if len(s.left) > 0 {
-			err = m.kv.Put(key, s.left.Append(nil))
+			err = m.header.put(m.work, s.element, s.left.Append(nil), nil)
 		} else {
 			m.header.count--
-			err = m.kv.Delete(key)
+			err = m.header.delete(m.work, s.element)
 		}
 		if err != nil {
 			return err

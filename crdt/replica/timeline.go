@@ -6,31 +6,37 @@ import (
 	"fmt"
 
 	"github.com/atolldb/atoll/crdt"
-	"github.com/atolldb/atoll/crdt/internal/codec"
 	"github.com/atolldb/atoll/hlc"
 )
 
-// timelineKind keeps a timeline's header in table K and its entries in table E, one pair each, under
-// their time, actor and sequence number.
+// timelineKind keeps a timeline's header in table K and in elements its entries, under their time, actor
+// and sequence number.
 //
 // An entry is there if its add was applied and is not before the mark of any trim that was applied.
 // That is the largest mark, so it is all that is kept of trims, and only as long as an earlier entry
 // may still arrive: table Y says when.
 type timelineKind struct{}
 
-// timelineHeader is what is stored of a timeline besides its entries. It exists if there are entries
-// or a mark; kid is 0 if and only if there are no entries.
+// timelineHeader is what is stored of a timeline besides entries outside. It exists if there are entries
+// or a mark.
 type timelineHeader struct {
-	last crdt.Dot
-	// kid is the local id under which the entries are.
-	kid, count uint64
+	last  crdt.Dot
+	count uint64
+	elements
 	// mark is the instant of the last trim: there is no entry before it. It is 0 if there was none, or
 	// if nothing from before it can arrive any more.
 	mark hlc.Time
 }
 
-// append appends the encoding: version 1 | last actor | last seq | kid | count | mark 8.
+// append appends the encoding:
+//
+//	version 1 | last actor | last seq | kid | count | mark 8
+//	version 2 | last actor | last seq | mark 8 | elements
 func (h *timelineHeader) append(b []byte) []byte {
+	if len(h.inside) > 0 {
+		b = appendDot(append(b, headerVersion2), h.last)
+		return h.appendInside(binary.BigEndian.AppendUint64(b, uint64(h.mark)))
+	}
 	b = appendDot(append(b, storeVersion), h.last)
 	b = binary.AppendUvarint(binary.AppendUvarint(b, h.kid), h.count)
 	return binary.BigEndian.AppendUint64(b, uint64(h.mark))
@@ -41,8 +47,15 @@ func (h *timelineHeader) version() string    { return h.last.String() }
 func (h *timelineHeader) show(o *Object)     { o.Size = h.count }
 
 func decodeTimelineHeader(data []byte) (timelineHeader, error) {
-	r := codec.NewReader("timeline header", data, storeVersion)
-	h := timelineHeader{last: readDot(r), kid: r.Uvarint(^uint64(0)), count: r.Uvarint(^uint64(0)), mark: hlc.Time(r.Uint64())}
+	r, version := readHeader("timeline header", data)
+	h := timelineHeader{last: readDot(r)}
+	if version == headerVersion2 {
+		h.mark = hlc.Time(r.Uint64())
+		h.elements = readInside(r)
+		h.count = uint64(len(h.inside))
+		return h, r.Done()
+	}
+	h.kid, h.count, h.mark = r.Uvarint(^uint64(0)), r.Uvarint(^uint64(0)), hlc.Time(r.Uint64())
 	if (h.kid == 0) != (h.count == 0) || h.kid == 0 && h.mark == 0 {
 		r.Fail("timeline of %d entries under id %d, mark %v", h.count, h.kid, h.mark)
 	}
@@ -156,13 +169,10 @@ type timeline struct {
 }
 
 func (t *timeline) add(d crdt.Dot, at hlc.Time, value []byte) error {
-	if t.kid == 0 {
-		t.kid = t.newKid()
-	}
 	t.count++
 	t.last = d
-	key := entryKey(t.kid, crdt.TimelineEntry{Time: at, Actor: d.Actor, Seq: d.Seq})
-	if err := t.kv.Put(key, append([]byte{storeVersion}, value...)); err != nil {
+	id := TimelineID(crdt.TimelineEntry{Time: at, Actor: d.Actor, Seq: d.Seq})
+	if err := t.elements.put(t.work, id, append([]byte{storeVersion}, value...), nil); err != nil {
 		return err
 	}
 	return t.store()
@@ -175,13 +185,12 @@ func (t *timeline) trim(d crdt.Dot, before hlc.Time) (removed uint64, err error)
 		return 0, err
 	}
 	t.last = d
-	if t.kid == 0 {
+	if t.count == 0 {
 		return 0, t.store()
 	}
 	left := false
-	prefix := elementKey(t.kid, nil)
-	bound := timeKey(t.kid, before)
-	err = t.kv.Scan(bound, prefixEnd(prefix), func(_, _ []byte) (bool, error) {
+	bound := binary.BigEndian.AppendUint64(nil, uint64(before))
+	err = t.elements.scan(t.kv, bound, nil, func(_, _ []byte) (bool, error) {
 		left = true
 		return false, nil
 	})
@@ -189,15 +198,14 @@ func (t *timeline) trim(d crdt.Dot, before hlc.Time) (removed uint64, err error)
 		return 0, err
 	}
 	if left {
-		removed, err = t.deleteRange(prefix, bound)
+		removed, err = t.elements.cut(t.work, bound)
 	} else {
-		removed, err = t.count, t.discard(t.kid)
-		t.kid = 0
+		removed, err = t.count, t.elements.discard(t.work)
 	}
 	if err != nil {
 		return 0, err
 	}
-	if removed > t.count || (removed == t.count) != (t.kid == 0) {
+	if removed > t.count || (removed == t.count) == left {
 		return 0, fmt.Errorf("timeline of %d entries has more: %w", t.count, crdt.ErrCorrupt)
 	}
 	t.count -= removed
@@ -213,29 +221,6 @@ func (t *timeline) moveMark(to hlc.Time) error {
 	}
 	t.mark = to
 	return t.kv.Put(instantKey(tableSpent, to, t.object), marker[:])
-}
-
-// trimAtOnce bounds how many keys are held in memory while entries are deleted.
-const trimAtOnce = 4096
-
-func (t *timeline) deleteRange(start, end []byte) (removed uint64, err error) {
-	for {
-		var keys [][]byte
-		err := t.kv.Scan(start, end, func(k, _ []byte) (bool, error) {
-			keys = append(keys, append([]byte(nil), k...))
-			return len(keys) < trimAtOnce, nil
-		})
-		if err != nil || len(keys) == 0 {
-			return removed, err
-		}
-		for _, k := range keys {
-			if err := t.kv.Delete(k); err != nil {
-				return removed, err
-			}
-		}
-		removed += uint64(len(keys))
-		start = keys[len(keys)-1]
-	}
 }
 
 // store writes the header, or deletes it if there is nothing to keep.

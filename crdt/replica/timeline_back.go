@@ -13,7 +13,7 @@ import (
 // one with too many is made narrower. So what it visits depends on what it returns, not on how many
 // entries there are, however they are spread.
 type backScan struct {
-	kv  KV
+	kv  reader
 	kid uint64
 	// What is left to look at is from an instant on and before end; before is that of end or later.
 	from, before hlc.Time

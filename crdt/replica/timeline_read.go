@@ -65,18 +65,22 @@ func (r *Replica) Timeline(namespace, key string, want TimelineRange) (entries [
 		return nil, false, err
 	}
 	h, err := decodeTimelineHeader(data)
-	if err != nil || h.kid == 0 {
+	if err != nil || h.count == 0 {
 		return nil, false, err
 	}
-	entries, more, err = readTimeline(r.kv, h.kid, want)
+	entries, more, err = h.read(r.kv, want)
 	if err != nil {
 		return nil, false, fmt.Errorf("read timeline: %w", err)
 	}
 	return entries, more, nil
 }
 
-func readTimeline(kv KV, kid uint64, want TimelineRange) ([]crdt.TimelineEntry, bool, error) {
-	before := want.Before
+func (h *timelineHeader) read(storage reader, want TimelineRange) ([]crdt.TimelineEntry, bool, error) {
+	kv, err := h.in(storage, nil)
+	if err != nil {
+		return nil, false, err
+	}
+	kid, before := h.kid, want.Before
 	if before == 0 {
 		before = ^hlc.Time(0) // no event is that late
 	}
@@ -91,7 +95,7 @@ func readTimeline(kv KV, kid uint64, want TimelineRange) ([]crdt.TimelineEntry, 
 	if after := append(append(elementKey(kid, nil), want.After...), 0); len(want.After) > 0 && bytes.Compare(after, start) > 0 {
 		start = after
 	}
-	err := kv.Scan(start, end, p.take)
+	err = kv.Scan(start, end, p.take)
 	return p.entries, p.more, err
 }
 
@@ -129,11 +133,11 @@ func (timelineKind) explain(kv KV, s stored, e *Explained) error {
 			Hidden: true,
 		})
 	}
-	if h.kid == 0 {
+	if h.count == 0 {
 		return nil
 	}
 	want := TimelineRange{Limit: explainElements - len(e.Parts), MaxBytes: explainTimelineBytes}
-	entries, _, err := readTimeline(kv, h.kid, want)
+	entries, _, err := h.read(kv, want)
 	for _, entry := range entries {
 		shown := fmt.Sprintf("%q", entry.Value[:min(len(entry.Value), explainEntryBytes)])
 		if len(entry.Value) > explainEntryBytes {

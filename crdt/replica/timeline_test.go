@@ -453,7 +453,7 @@ func TestTimelineTrimInFuture(t *testing.T) {
 
 func TestTimelineIsFull(t *testing.T) {
 	n := newNode(1)
-	h := timelineHeader{last: crdt.Dot{Actor: 1, Seq: 1}, kid: 1, count: MaxSetElements}
+	h := timelineHeader{last: crdt.Dot{Actor: 1, Seq: 1}, elements: elements{kid: 1}, count: MaxSetElements}
 	if err := n.kv.Put(objectKey("", "t", crdt.TypeTimeline), h.append(nil)); err != nil {
 		t.Fatal(err)
 	}
@@ -464,7 +464,8 @@ func TestTimelineIsFull(t *testing.T) {
 }
 
 func TestTimelineHeaderRefuses(t *testing.T) {
-	for _, h := range []timelineHeader{{}, {kid: 1}, {count: 1}, {kid: 1, mark: 5}, {count: 1, mark: 5}} {
+	outside := elements{kid: 1}
+	for _, h := range []timelineHeader{{}, {elements: outside}, {count: 1}, {elements: outside, mark: 5}, {count: 1, mark: 5}} {
 		h.last = crdt.Dot{Actor: 1, Seq: 1}
 		if _, err := decodeTimelineHeader(h.append(nil)); !errors.Is(err, crdt.ErrCorrupt) {
 			t.Errorf("%+v: %v", h, err)

@@ -155,7 +155,12 @@ func (r *Replica) ZSetRange(namespace, key string, q ZSetRange) (members []crdt.
 	if h.count == 0 || q.Low > q.High || bytes.Compare(start, end) >= 0 {
 		return nil, false, nil
 	}
-	more, err = r.pageByScore(start, end, q.Reverse, scorePage{q.Offset, q.Limit, q.MaxBytes}, func(ordered uint64, member []byte) {
+	kv, err := h.in(r.kv, zsetKind.ordering())
+	if err != nil {
+		return nil, false, fmt.Errorf("order members: %w", err)
+	}
+	page := scorePage{start, end, q.Reverse, q.Offset, q.Limit, q.MaxBytes}
+	more, err = page.read(kv, func(ordered uint64, member []byte) {
 		members = append(members, crdt.ZSetMember{Member: string(member), Score: scoreFrom(ordered)})
 	})
 	return members, more, err
@@ -167,32 +172,35 @@ func (r *Replica) ZSetScore(namespace, key string, member []byte) (score float64
 	return score, ok, err
 }
 
-func (r *Replica) zsetScore(namespace, key string, member []byte) (kid uint64, score float64, ok bool, err error) {
-	h, err := r.fieldsAt(namespace, key, crdt.TypeZSet)
+func (r *Replica) zsetScore(namespace, key string, member []byte) (h fieldsHeader, score float64, ok bool, err error) {
+	h, err = r.fieldsAt(namespace, key, crdt.TypeZSet)
 	if err != nil {
-		return 0, 0, false, fmt.Errorf("read header of a sorted set: %w", err)
+		return h, 0, false, fmt.Errorf("read header of a sorted set: %w", err)
 	}
 	if len(member) == 0 {
-		return 0, 0, false, nil
+		return h, 0, false, nil
 	}
-	reg, err := readField(r.kv, h.kid, member)
+	reg, err := h.field(r.kv, member)
 	if err == nil && reg.Seq != 0 && !reg.Deleted {
 		score, err = scoreIn(reg.Value)
 		ok = true
 	}
 	if err != nil {
-		return 0, 0, false, fmt.Errorf("read member: %w", err)
+		return h, 0, false, fmt.Errorf("read member: %w", err)
 	}
-	return h.kid, score, ok, nil
+	return h, score, ok, nil
 }
 
 // ZSetRank returns a member's score, and how many members are before it, or after it if reverse; ok is
 // false if it is not in the set. It counts them: it costs as many steps.
 func (r *Replica) ZSetRank(namespace, key string, member []byte, reverse bool) (score float64, rank uint64, ok bool, err error) {
-	kid, score, ok, err := r.zsetScore(namespace, key, member)
+	h, score, ok, err := r.zsetScore(namespace, key, member)
 	if err != nil || !ok {
 		return 0, 0, false, err
 	}
-	rank, err = r.rankOf(kid, orderedScore(score), member, reverse)
+	kv, err := h.in(r.kv, zsetKind.ordering())
+	if err == nil {
+		rank, err = rankOf(kv, h.kid, orderedScore(score), member, reverse)
+	}
 	return score, rank, err == nil, err
 }
