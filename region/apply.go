@@ -2,6 +2,7 @@ package region
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/replica"
@@ -157,10 +158,15 @@ func (a *application) execute(now hlc.Time, ops []replica.Op) ([]replica.Outcome
 		return nil, err
 	}
 	a.note(CauseLocal, deltas)
+	return outcomes, a.ship(deltas)
+}
+
+// ship keeps own deltas for the other regions.
+func (a *application) ship(deltas []replica.Delta) error {
 	if a.shipsNowhere {
-		return outcomes, passOutbox(a.kv, &a.state.outbox, len(deltas))
+		return passOutbox(a.kv, &a.state.outbox, len(deltas))
 	}
-	return outcomes, appendOutbox(a.kv, &a.state.outbox, deltas)
+	return appendOutbox(a.kv, &a.state.outbox, deltas)
 }
 
 func (a *application) merge(c *logv1.MergeCommand) (result, error) {
@@ -180,14 +186,17 @@ func (a *application) merge(c *logv1.MergeCommand) (result, error) {
 	return result{applied: a.replica.Vector().Get(actor)}, nil
 }
 
-// note tells watchers which keys events touched.
+// note tells watchers which keys events touched. That of a value and of its deadline are one to them.
 func (a *application) note(cause Cause, deltas []replica.Delta) {
 	for i := range deltas {
-		for _, e := range deltas[i].Effects {
-			a.changed = append(a.changed, change{
-				Change: Change{Namespace: e.Namespace, Key: e.Key, Type: e.Type, Cause: cause},
-				index:  a.index, dot: deltas[i].Dot,
-			})
+		from := len(a.changed)
+		for j := range deltas[i].Effects {
+			e := &deltas[i].Effects[j]
+			next := Change{Namespace: e.Namespace, Key: e.Key, Type: e.Subject(), Cause: cause}
+			if e.Type != next.Type && slices.ContainsFunc(a.changed[from:], func(c change) bool { return c.Change == next }) {
+				continue
+			}
+			a.changed = append(a.changed, change{Change: next, index: a.index, dot: deltas[i].Dot})
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/replica"
 	"github.com/atolldb/atoll/hlc"
 	logv1 "github.com/atolldb/atoll/proto/atoll/log/v1"
@@ -17,21 +16,28 @@ const (
 	expireLook = time.Second
 	// expireAtOnce bounds how much one command expires.
 	expireAtOnce = 1000
+	// expireGrace is how long after a value's expiry the region that set it is waited for to delete the value,
+	// before every region does so. Readers do not see the value meanwhile. To be too early does little harm: a
+	// region that made the value live longer, and whose word of that is still on its way, keeps what it wrote
+	// since.
+	expireGrace = time.Minute
 )
 
 // expire runs the command that the leader proposes.
 func (a *application) expire(now hlc.Time, c *logv1.ExpireCommand) (result, error) {
-	limit := min(int(c.GetLimit()), expireAtOnce)
-	names, err := a.replica.Expire(max(now, a.replica.LastHLC()), hlc.Time(c.GetCutHlc()), limit)
+	found, err := a.replica.Expire(replica.Expiry{
+		Now: max(now, a.replica.LastHLC()), Cut: hlc.Time(c.GetCutHlc()), Others: hlc.Time(c.GetOthersHlc()),
+		Limit: min(int(c.GetLimit()), expireAtOnce),
+	})
 	if err != nil {
 		return result{}, err
 	}
-	for _, n := range names {
+	for _, n := range found.Names {
 		a.changed = append(a.changed, change{
-			Change: Change{Namespace: n.Namespace, Key: n.Key, Type: crdt.TypeLWWRegister, Cause: CauseExpired}, index: a.index,
+			Change: Change{Namespace: n.Namespace, Key: n.Key, Type: n.Type, Cause: CauseExpired}, index: a.index,
 		})
 	}
-	return result{}, nil
+	return result{}, a.ship(found.Deltas)
 }
 
 // expireLoop proposes expiry while this node leads.
@@ -64,16 +70,17 @@ func (p *Partition) expireDue(ctx context.Context) error {
 
 // expireSome proposes expiry once if something is due, and reports whether nothing was.
 func (p *Partition) expireSome(ctx context.Context) (bool, error) {
-	cut := p.cut()
+	now := p.clock.Now()
+	x := replica.Expiry{Now: now, Cut: p.cut(), Others: hlc.At(max(0, now.Wall().Add(-expireGrace).UnixMilli()), 0)}
 	due := false
 	err := p.machine.Read(func(r *replica.Replica) (err error) {
-		due, err = r.Due(p.clock.Now(), cut)
+		due, err = r.Due(x)
 		return err
 	})
 	if err != nil || !due {
 		return true, err
 	}
-	command := &logv1.ExpireCommand{CutHlc: uint64(cut), Limit: expireAtOnce}
+	command := &logv1.ExpireCommand{CutHlc: uint64(x.Cut), OthersHlc: uint64(x.Others), Limit: expireAtOnce}
 	_, err = p.batcher.do(ctx, &logv1.Command{Command: &logv1.Command_Expire{Expire: command}})
 	return false, err
 }

@@ -1,6 +1,11 @@
 package region
 
-import "context"
+import (
+	"context"
+
+	"github.com/atolldb/atoll/crdt/replica"
+	logv1 "github.com/atolldb/atoll/proto/atoll/log/v1"
+)
 
 // Waiting returns how many commands and linearizable readers wait for the next entry and proof.
 func (p *Partition) Waiting() (commands, readers int) {
@@ -15,3 +20,6 @@ func (p *Partition) Waiting() (commands, readers int) {
 
 // ExpireDue expires what is due, as the leader does now and then.
 func (p *Partition) ExpireDue(ctx context.Context) error { return p.expireDue(ctx) }
+
+// WriteCommand encodes a client's write.
+func WriteCommand(opID string, ops []replica.Op) *logv1.Command { return writeCommand(opID, ops) }

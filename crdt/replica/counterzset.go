@@ -255,12 +255,17 @@ func (o *operation) resetScored(h *counterZSetHeader, leaving []*scored) (Outcom
 	return o.storeScored(h, Outcome{Changed: uint64(len(leaving))}, leaving, changes)
 }
 
-// boundedRemoval refuses a removal that a delta cannot hold. A reset takes less than an entry and a base.
-func boundedRemoval(leaving []*scored) error {
+// removalBytes bounds what a delta has of a member's removal. A reset takes less than an entry and a base.
+func removalBytes(m *scored) int {
 	const rowBytes, memberBytes = 32, 8
+	return memberBytes + len(m.member) + len(m.rows.Append(nil)) + rowBytes*m.rows.Len()
+}
+
+// boundedRemoval refuses a removal that a delta cannot hold.
+func boundedRemoval(leaving []*scored) error {
 	size := 0
 	for _, m := range leaving {
-		size += memberBytes + len(m.member) + len(m.rows.Append(nil)) + rowBytes*m.rows.Len()
+		size += removalBytes(m)
 	}
 	if len(leaving) > MaxOperationElements || size > maxChangeBytes {
 		return refuse(fmt.Errorf("%w: %d members of %d bytes", ErrChangeTooLarge, len(leaving), size))
@@ -301,6 +306,36 @@ func (counterZSetKind) refuseDelete(o *operation) error {
 		h.leaving = append(h.leaving, m)
 	}
 	return boundedRemoval(h.leaving)
+}
+
+// deletePart resets the members with the lowest scores.
+func (counterZSetKind) deletePart(o *operation) (Outcome, []Effect, error) {
+	h := o.counterZSet()
+	order, err := h.in(o.work.kv, countedOrder)
+	if err != nil {
+		return Outcome{}, nil, err
+	}
+	keys, err := collectKeys(order, scorePrefix(h.kid), MaxOperationElements)
+	if err != nil {
+		return Outcome{}, nil, err
+	}
+	members := make([][]byte, len(keys))
+	for i, k := range keys {
+		_, members[i] = scoreOf(k)
+	}
+	var leaving []*scored
+	size := 0
+	for _, member := range ascending(members) {
+		m, err := o.work.scored(h, member)
+		if err != nil {
+			return Outcome{}, nil, err
+		}
+		if size += removalBytes(m); size > maxChangeBytes {
+			break
+		}
+		leaving = append(leaving, m)
+	}
+	return o.resetScored(h, leaving)
 }
 
 // delete resets every member that refuseDelete found.

@@ -29,3 +29,6 @@ type Effect struct {
 	Type      crdt.Type
 	Change    Change
 }
+
+// Subject returns the type of the value that the effect is on, also if it changes the value's deadline only.
+func (e *Effect) Subject() crdt.Type { return e.Type &^ deadlineBit }

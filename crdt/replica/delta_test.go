@@ -58,6 +58,8 @@ func goldenDeltas(t testing.TB) (names []string, deltas []Delta) {
 	last.Unknown = []byte{1, 0, 0x80, 1, 2, 'h', 'i'} // fields 1 and 128
 	names, deltas = append(names, "unknown fields"), append(deltas, last)
 	n, d := goldenUnknown(t)
+	names, deltas = append(names, n...), append(deltas, d...)
+	n, d = goldenDeadlines(t)
 	return append(names, n...), append(deltas, d...)
 }
 

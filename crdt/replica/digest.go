@@ -41,12 +41,13 @@ func (r *Replica) Digest() (Digest, error) {
 		if err != nil {
 			return false, err
 		}
-		o, err := kinds[t].decode(v)
+		kind := kindOf(t)
+		o, err := kind.decode(v)
 		if err != nil {
 			return false, err
 		}
-		if kid := kinds[t].digest(&sum, k, o, r.meta.last); kid != 0 {
-			sets = append(sets, found{slices.Clone(k), kid, kinds[t]})
+		if kid := kind.digest(&sum, k, o, r.meta.last); kid != 0 {
+			sets = append(sets, found{slices.Clone(k), kid, kind})
 		}
 		if c, ok := o.(collection); ok {
 			return true, sum.inside(kinds[t], k, c)

@@ -58,7 +58,7 @@ func spread(n *node) (*Memory, *meta, error) {
 		if err != nil {
 			return false, err
 		}
-		s, err := kinds[t].decode(v)
+		s, err := kindOf(t).decode(v)
 		if c, ok := s.(collection); err != nil || !ok || len(c.within()) == 0 {
 			return err == nil, err
 		}

@@ -24,11 +24,21 @@ import (
 // Errors: *OpError means refused, and nothing was changed. Any other error means that the storage
 // failed or is corrupt, and the replica must not be used any more.
 func (r *Replica) Execute(now hlc.Time, ops []Op) ([]Outcome, []Delta, error) {
-	w := r.begin(len(ops) > 1)
+	outcomes, deltas, err := r.execute(r.begin(len(ops) > 1), now, ops)
+	if errors.Is(err, errStage) {
+		return r.execute(r.begin(true), now, ops)
+	}
+	return outcomes, deltas, err
+}
+
+// errStage means that a work has to be staged, and has changed nothing.
+var errStage = errors.New("operation of two events")
+
+func (r *Replica) execute(w *work, now hlc.Time, ops []Op) ([]Outcome, []Delta, error) {
 	outcomes := make([]Outcome, 0, len(ops))
 	deltas := make([]Delta, 0, len(ops))
 	for i := range ops {
-		outcome, effects, err := w.execute(now, &ops[i])
+		outcome, made, err := w.execute(now, &ops[i])
 		if err != nil {
 			var refused *OpError
 			if errors.As(err, &refused) {
@@ -38,16 +48,19 @@ func (r *Replica) Execute(now hlc.Time, ops []Op) ([]Outcome, []Delta, error) {
 			return nil, nil, fmt.Errorf("execute operation %d: %w", i, err)
 		}
 		outcomes = append(outcomes, outcome)
-		if len(effects) > 0 {
-			d := Delta{Dot: w.nextDot(), Time: w.instant(now), Effects: effects}
-			w.meta.advance(d.Dot, d.Time)
-			deltas = append(deltas, d)
-		}
+		deltas = append(deltas, made...)
 	}
 	if err := r.commit(w); err != nil {
 		return nil, nil, err
 	}
 	return outcomes, deltas, nil
+}
+
+// event makes the next own event of effects.
+func (w *work) event(at hlc.Time, effects []Effect) Delta {
+	d := Delta{Dot: w.nextDot(), Time: at, Effects: effects}
+	w.meta.advance(d.Dot, d.Time)
+	return d
 }
 
 // refuse makes the error of an operation that must leave nothing changed.
@@ -69,12 +82,17 @@ type operation struct {
 	// dot and at are the event's, should there be one.
 	dot crdt.Dot
 	at  hlc.Time
-	// held is what the key held before.
-	held holdings
+	// held is what the key held before, and existed whether there was a value of the operation's type.
+	held    holdings
+	existed bool
+	// until is 0, but for a delete of what has expired: types that are decided by time lose what was
+	// written up to then.
+	until hlc.Time
 }
 
-// execute runs one operation. It returns an *OpError only before it has written anything.
-func (w *work) execute(now hlc.Time, op *Op) (Outcome, []Effect, error) {
+// execute runs one operation. It returns an *OpError only before it has written anything, unless the work is
+// staged.
+func (w *work) execute(now hlc.Time, op *Op) (Outcome, []Delta, error) {
 	t, err := op.check()
 	if err != nil {
 		return Outcome{}, nil, refuse(fmt.Errorf("%w: %w", ErrInvalidOperation, err))
@@ -84,21 +102,47 @@ func (w *work) execute(now hlc.Time, op *Op) (Outcome, []Effect, error) {
 	if err != nil {
 		return Outcome{}, nil, err
 	}
+	var deltas []Delta
+	if at := w.instant(now); op.writesTo(t) && held.hidden(t, at) {
+		if deltas, err = w.purge(op, t, at); err != nil {
+			return Outcome{}, nil, err
+		}
+		if held, err = w.hold(op.Namespace, op.Key, needsValue); err != nil {
+			return Outcome{}, nil, err
+		}
+	}
 	o := &operation{Op: op, work: w, dot: w.nextDot(), at: w.instant(now), held: held}
-	visible := held.visible(o.at)
+	outcome, effects, err := o.judgeAndRun(t)
+	if err != nil {
+		return Outcome{}, nil, err
+	}
+	if len(effects) > 0 {
+		deltas = append(deltas, w.event(o.at, effects))
+	}
+	return outcome, deltas, nil
+}
+
+// judgeAndRun runs an operation on a type, 0 for all, if what the key holds permits it.
+func (o *operation) judgeAndRun(t crdt.Type) (Outcome, []Effect, error) {
+	visible := o.held.visible(o.at)
+	of := t
 	switch {
 	case t == 0:
-		t = visible
-	case visible != 0 && !op.AnyType && !held.live(t, o.at):
+		of = visible
+	case visible != 0 && !o.AnyType && !o.held.live(t, o.at):
 		return Outcome{}, nil, refuse(&WrongTypeError{Found: visible})
 	}
-	version := held.version(t, o.at)
+	version := o.held.version(of, o.at)
 	if !o.conditionHolds(version) {
-		return Outcome{}, nil, refuse(&ConditionError{Kind: op.Condition.Kind, Version: version})
+		return Outcome{}, nil, refuse(&ConditionError{Kind: o.Condition.Kind, Version: version})
 	}
-	outcome, effects, err := o.run(op.Type)
-	outcome.Existed = version != ""
-	if len(effects) == 0 {
+	o.existed = version != ""
+	outcome, effects, err := o.run(o.Type)
+	if err == nil {
+		effects, err = o.settle(t, effects)
+	}
+	outcome.Existed = o.existed
+	if len(effects) == 0 || outcome.Version == "" { // nothing changed, or the deadline alone
 		outcome.Version = version
 	}
 	return outcome, effects, err
@@ -142,6 +186,8 @@ func (o *Op) check() (crdt.Type, error) {
 		return 0, fmt.Errorf("unknown condition %d", kind)
 	case kind == CondValue && t > crdt.TypeLWWRegister:
 		return 0, fmt.Errorf("condition on the value of a %v", t)
+	case o.Expires != 0 && t == crdt.TypeBoundedCounter && o.Kind != OpExpire:
+		return 0, errors.New("a bounded counter cannot expire")
 	default:
 		return t, nil
 	}
@@ -149,20 +195,29 @@ func (o *Op) check() (crdt.Type, error) {
 
 func (o *Op) subject() (crdt.Type, error) {
 	if o.Kind == OpDelete {
-		if o.Type != 0 && kindOf(o.Type) == nil {
-			return 0, fmt.Errorf("unknown %v", o.Type)
-		}
-		return o.Type, nil
+		return o.Type, checkType(o.Type)
 	}
 	a, ok := actionOf(o)
+	on := a.on
+	if on == 0 {
+		on = o.Type
+	}
 	switch {
 	case !ok:
 		return 0, fmt.Errorf("unknown kind %d", o.Kind)
 	case a.check == nil:
-		return a.on, nil
+		return on, nil
 	default:
-		return a.on, a.check(o)
+		return on, a.check(o)
 	}
+}
+
+// checkType checks what an operation names that can be on values of any type, and so on all if it is 0.
+func checkType(t crdt.Type) error {
+	if t != 0 && (!t.Valid() || kindOf(t) == nil) {
+		return fmt.Errorf("unknown %v", t)
+	}
+	return nil
 }
 
 // effects returns the effect of a change on the operation's key.

@@ -12,8 +12,11 @@ import (
 
 const instantBytes = 8
 
-// Name is what a register is called.
-type Name struct{ Namespace, Key string }
+// Name is what a value is called.
+type Name struct {
+	Namespace, Key string
+	Type           crdt.Type
+}
 
 // putRegister writes a register in place of old, whose Seq is 0 if there is none, and keeps what is to
 // be done about it later: X says when it expires, Y from when on nobody needs a tombstone.
@@ -53,11 +56,11 @@ func (w *work) forgetInstants(object []byte, reg *crdt.LWWRegister) error {
 }
 
 // Due reports whether Expire would do something.
-func (r *Replica) Due(now, cut hlc.Time) (bool, error) {
+func (r *Replica) Due(x Expiry) (bool, error) {
 	for _, t := range []struct {
 		table byte
 		until hlc.Time
-	}{{tableExpiry, now}, {tableSpent, cut}} {
+	}{{tableExpiry, x.Now}, {tableOverdue, x.Others}, {tableSpent, x.Cut}} {
 		found, err := instants(r.kv, t.table, t.until, 1)
 		if err != nil || len(found) > 0 {
 			return len(found) > 0, err
@@ -66,44 +69,79 @@ func (r *Replica) Due(now, cut hlc.Time) (bool, error) {
 	return false, nil
 }
 
-// Expire returns up to limit registers that have expired by now, each once, and removes up to limit
-// registers that were deleted, or had expired, by cut, or what other values keep because of a delete or
-// an event up to cut. No event from before cut may be still to come:
-// cut is at most the instant of the last event applied from every other region. The result is a
-// function of the replica's state and the arguments.
-func (r *Replica) Expire(now, cut hlc.Time, limit int) ([]Name, error) {
-	w := r.begin(false)
-	expired, err := instants(r.kv, tableExpiry, now, limit)
-	if err != nil {
-		return nil, err
+// Expire finds what has expired, each value once; deletes what this region has to delete, in events of its own;
+// and removes registers that were deleted, or had expired, by the cut, or what other values keep because of a
+// delete or an event up to the cut. No event from before the cut may be still to come: it is at most the
+// instant of the last event applied from every other region. The result is a function of the replica's state
+// and the arguments.
+//
+// A value that is no register is deleted by the region that set its deadline, and by the others only if they
+// are told to wait no longer: an event of one region is enough, and all that did the same lose nothing.
+func (r *Replica) Expire(x Expiry) (Expired, error) {
+	e := &expiry{Expiry: x, w: r.begin(false)}
+	if err := e.due(); err != nil {
+		return Expired{}, err
 	}
-	var names []Name
-	for _, e := range expired {
-		namespace, key, _, err := parseObjectKey(e.object)
-		if err != nil {
-			return nil, err
-		}
-		names = append(names, Name{namespace, key})
-		if err := w.kv.Delete(e.key); err != nil {
-			return nil, err
-		}
-		if err := w.kv.Put(instantKey(tableSpent, e.at, e.object), marker[:]); err != nil {
-			return nil, err
-		}
-	}
-	spent, err := instants(r.kv, tableSpent, cut, limit)
+	spent, err := instants(r.kv, tableSpent, x.Cut, x.Limit)
 	if err != nil {
-		return nil, err
+		return Expired{}, err
 	}
 	for _, s := range spent {
-		if err := w.kv.Delete(s.key); err != nil {
-			return nil, err
+		if err := e.w.kv.Delete(s.key); err != nil {
+			return Expired{}, err
 		}
-		if err := w.collect(s.object, cut); err != nil {
-			return nil, err
+		if err := e.w.collect(s.object, x.Cut); err != nil {
+			return Expired{}, err
 		}
 	}
-	return names, nil
+	if len(e.found.Deltas) == 0 {
+		return e.found, nil
+	}
+	return e.found, r.commit(e.w)
+}
+
+// due does what tables X and V say.
+func (e *expiry) due() error {
+	for _, t := range []struct {
+		table byte
+		until hlc.Time
+	}{{tableExpiry, e.Now}, {tableOverdue, e.Others}} {
+		found, err := instants(e.w.kv, t.table, t.until, e.Limit)
+		if err != nil {
+			return err
+		}
+		for n := range found {
+			if e.bytes >= maxExpiryBytes {
+				return nil
+			}
+			i := &found[n]
+			object, of, _, err := cutObjectKey(i.object)
+			switch {
+			case err != nil:
+			case of == crdt.TypeLWWRegister:
+				err = e.expireRegister(i, object)
+			default:
+				err = e.expireDeadline(i, object, t.table == tableExpiry && !i.told)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// expireRegister tells of a register, which goes behind the cut.
+func (e *expiry) expireRegister(i *instant, object []byte) error {
+	namespace, key, _, err := parseObjectKey(object)
+	if err != nil {
+		return err
+	}
+	e.found.Names = append(e.found.Names, Name{namespace, key, crdt.TypeLWWRegister})
+	if err := e.w.kv.Delete(i.key); err != nil {
+		return err
+	}
+	return e.w.kv.Put(instantKey(tableSpent, i.at, object), marker[:])
 }
 
 // collect removes what a pair of table Y names, given what its key has behind the instant.
@@ -112,23 +150,25 @@ func (w *work) collect(named []byte, cut hlc.Time) error {
 	if err != nil {
 		return err
 	}
-	if c, ok := kinds[t].(collector); ok {
+	if c, ok := kindOf(t).(collector); ok {
 		return c.collect(w, object, cut, rest)
 	}
 	w.wrote(object, nil)
 	return w.kv.Delete(object)
 }
 
-// instant is one pair of table X or Y: a register, and when something is to be done about it.
+// instant is one pair of table X, V or Y: an object, and when something is to be done about it.
 type instant struct {
 	key, object []byte
 	at          hlc.Time
+	// told means that watchers know.
+	told bool
 }
 
 // instants returns up to limit pairs of a table up to an instant, inclusive.
 func instants(kv KV, table byte, until hlc.Time, limit int) ([]instant, error) {
 	var found []instant
-	err := kv.Scan([]byte{table}, []byte{table + 1}, func(k, _ []byte) (bool, error) {
+	err := kv.Scan([]byte{table}, []byte{table + 1}, func(k, v []byte) (bool, error) {
 		if len(k) <= 1+instantBytes || !bytes.HasPrefix(k[1+instantBytes:], []byte{tableObject}) {
 			return false, fmt.Errorf("key of an instant: %w", crdt.ErrCorrupt)
 		}
@@ -137,7 +177,7 @@ func instants(kv KV, table byte, until hlc.Time, limit int) ([]instant, error) {
 			return false, nil
 		}
 		own := slices.Clone(k)
-		found = append(found, instant{key: own, object: own[1+instantBytes:], at: at})
+		found = append(found, instant{key: own, object: own[1+instantBytes:], at: at, told: bytes.Equal(v, told[:])})
 		return len(found) < limit, nil
 	})
 	if err != nil {
@@ -146,7 +186,7 @@ func instants(kv KV, table byte, until hlc.Time, limit int) ([]instant, error) {
 	return found, nil
 }
 
-// instantKey returns a key of table X or Y.
+// instantKey returns a key of table X, V or Y.
 func instantKey(table byte, at hlc.Time, object []byte) []byte {
 	b := make([]byte, 0, 1+instantBytes+len(object))
 	b = binary.BigEndian.AppendUint64(append(b, table), uint64(at))

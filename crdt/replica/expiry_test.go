@@ -5,7 +5,6 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hlc"
 )
 
@@ -42,12 +41,12 @@ func (e *expiring) do(ms int64, op Op) Outcome {
 
 func (e *expiring) expire(now, cut int64) []string {
 	e.t.Helper()
-	names, err := e.r.Expire(at(now), at(cut), 100)
+	found, err := e.r.Expire(Expiry{Now: at(now), Cut: at(cut), Limit: 100})
 	if err != nil {
 		e.t.Fatal(err)
 	}
-	keys := make([]string, len(names))
-	for i, n := range names {
+	keys := make([]string, len(found.Names))
+	for i, n := range found.Names {
 		keys[i] = n.Key
 	}
 	return keys
@@ -84,10 +83,10 @@ func TestExpireTellsOnceAndRemovesBehindTheCut(t *testing.T) {
 	e := newExpiring(t)
 	e.do(1000, Op{Kind: OpPut, Key: "a", Value: []byte("1"), Expires: at(2000)})
 	e.do(1001, Op{Kind: OpPut, Key: "b", Value: []byte("1"), Expires: at(3000)})
-	if due, err := e.r.Due(at(1999), at(1999)); due || err != nil {
+	if due, err := e.r.Due(Expiry{Now: at(1999), Cut: at(1999)}); due || err != nil {
 		t.Fatalf("due before anything expired: %v, %v", due, err)
 	}
-	if due, err := e.r.Due(at(2000), 0); !due || err != nil {
+	if due, err := e.r.Due(Expiry{Now: at(2000)}); !due || err != nil {
 		t.Fatalf("not due at the expiry: %v, %v", due, err)
 	}
 	if got := e.expire(2000, 1500); !slices.Equal(got, []string{"a"}) {
@@ -208,10 +207,5 @@ func TestExpireAndPersistAreRefused(t *testing.T) {
 	if !errors.As(err, &refused) {
 		t.Fatalf("an expiry without an instant: %v", err)
 	}
-	e.do(10004, Op{Kind: OpCounterAdd, Key: "n", Delta: 1})
-	_, _, err = e.r.Execute(at(10005), []Op{{Kind: OpExpire, Namespace: expiryNS, Key: "n", Expires: at(20000)}})
-	var wrong *WrongTypeError
-	if !errors.As(err, &wrong) || wrong.Found != crdt.TypeCounter {
-		t.Fatalf("a counter's expiry: %v", err)
-	}
+
 }

@@ -24,6 +24,16 @@ type Explained struct {
 	Elements []ExplainedElement
 	// Parts are what any other value is made of, the first hundred of Size.
 	Parts []ExplainedPart
+	// Deadline says when the value expires; nil if nothing is known of that. A register has it in itself.
+	Deadline *ExplainedDeadline
+}
+
+// ExplainedDeadline is a deadline, and the event that wrote it. Expires is 0 if the value stays, or if the
+// deadline was ended: the trace goes behind the cut.
+type ExplainedDeadline struct {
+	Expires hlc.Time
+	Dot     crdt.Dot
+	Time    hlc.Time
 }
 
 // ExplainedPart is one part of a value: a sibling, a field, a member, an entry, or a region's share.
@@ -53,13 +63,19 @@ func (r *Replica) Explain(namespace, key string) ([]Explained, error) {
 	}
 	var objects []Explained
 	for t := crdt.TypeLWWRegister; t.Valid(); t++ {
-		s := h.get(t)
-		if s == nil {
+		s, d := h.get(t), h.deadline(t)
+		if s == nil && d == nil {
 			continue
 		}
-		e := Explained{Type: t, Version: s.version()}
-		if err := kinds[t].explain(r.kv, s, &e); err != nil {
-			return nil, fmt.Errorf("explain a %v: %w", t, err)
+		e := Explained{Type: t}
+		if s != nil {
+			e.Version = s.version()
+			if err := kinds[t].explain(r.kv, s, &e); err != nil {
+				return nil, fmt.Errorf("explain a %v: %w", t, err)
+			}
+		}
+		if d != nil {
+			e.Deadline = &ExplainedDeadline{Expires: d.expires, Dot: d.dot, Time: d.at}
 		}
 		objects = append(objects, e)
 	}

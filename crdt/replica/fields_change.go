@@ -6,6 +6,7 @@ import (
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/internal/codec"
+	"github.com/atolldb/atoll/hlc"
 )
 
 // FieldsAction is what one event does to a collection of fields. The codes are in deltas.
@@ -16,14 +17,18 @@ const (
 	FieldsPut    FieldsAction = 0
 	FieldsRemove FieldsAction = 1
 	FieldsDelete FieldsAction = 2
+	// FieldsDeleteUntil deletes all that is not after an instant before the event: what has expired.
+	FieldsDeleteUntil FieldsAction = 3
 )
 
 // FieldsChange is the change of a collection of last-writer-wins fields. Its time and dot are the
 // delta's.
 type FieldsChange struct {
 	Action FieldsAction
-	// Fields are in ascending order of their names; there are none for FieldsDelete.
+	// Fields are in ascending order of their names; there are none for the deletes.
 	Fields []FieldChange
+	// Until is for FieldsDeleteUntil.
+	Until hlc.Time
 }
 
 // FieldChange is one field. Value is only for FieldsPut.
@@ -42,8 +47,11 @@ func (*FieldsChange) names(crdt.Actor) uint64 { return 0 }
 
 func (c *FieldsChange) append(b []byte) []byte {
 	b = append(b, byte(c.Action))
-	if c.Action == FieldsDelete {
+	switch c.Action {
+	case FieldsDelete:
 		return b
+	case FieldsDeleteUntil:
+		return binary.BigEndian.AppendUint64(b, uint64(c.Until))
 	}
 	b = binary.AppendUvarint(b, uint64(len(c.Fields)))
 	for i := range c.Fields {
@@ -57,10 +65,13 @@ func (c *FieldsChange) append(b []byte) []byte {
 
 func readFieldsChange(r *codec.Reader) FieldsChange {
 	c := FieldsChange{Action: FieldsAction(r.Byte())}
-	if c.Action > FieldsDelete {
+	switch {
+	case c.Action > FieldsDeleteUntil:
 		r.Fail("unknown action %d on fields", c.Action)
-	}
-	if c.Action == FieldsDelete {
+	case c.Action == FieldsDelete:
+		return c
+	case c.Action == FieldsDeleteUntil:
+		c.Until = hlc.Time(r.Uint64())
 		return c
 	}
 	for range r.Count(1) {
@@ -76,13 +87,20 @@ func readFieldsChange(r *codec.Reader) FieldsChange {
 	return c
 }
 
-func (c *FieldsChange) fault(*Delta) string {
+// deletes reports whether all is deleted, as of the event or an instant before it.
+func (c *FieldsChange) deletes() bool {
+	return c.Action == FieldsDelete || c.Action == FieldsDeleteUntil
+}
+
+func (c *FieldsChange) fault(d *Delta) string {
 	switch {
-	case c.Action > FieldsDelete:
+	case c.Action > FieldsDeleteUntil:
 		return "unknown action on fields"
-	case c.Action == FieldsDelete && len(c.Fields) > 0:
+	case (c.Until != 0) != (c.Action == FieldsDeleteUntil) || c.Until > d.Time:
+		return "delete up to no instant, or to one after the event"
+	case c.deletes() && len(c.Fields) > 0:
 		return "delete with fields"
-	case c.Action != FieldsDelete && len(c.Fields) == 0:
+	case !c.deletes() && len(c.Fields) == 0:
 		return "fields effect without effect"
 	case len(c.Fields) > MaxOperationElements:
 		return "too many fields"

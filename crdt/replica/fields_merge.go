@@ -15,11 +15,14 @@ func (k fieldsKind) merge(w *work, d *Delta, e *Effect) error {
 		return err
 	}
 	reg := removedAt(d.Time, d.Dot)
+	if change.Action == FieldsDeleteUntil {
+		reg.Time = change.Until
+	}
 	if reg.Compare(f.header.stamp) <= 0 {
 		return nil // a later delete took it all
 	}
 	changed := false
-	if change.Action == FieldsDelete {
+	if change.deletes() {
 		changed = true
 		if err := f.deleteUntil(reg); err != nil {
 			return err

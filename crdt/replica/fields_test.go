@@ -287,8 +287,8 @@ func (w *fieldsWorld) collect(s *site, limit int) error {
 			cut = min(cut, s.leader.r.HLCOf(o.actor))
 		}
 	}
-	_, err := s.leader.r.Expire(0, cut, limit)
-	_, err2 := s.follower.r.Expire(0, cut, limit)
+	_, err := s.leader.r.Expire(Expiry{Cut: cut, Limit: limit})
+	_, err2 := s.follower.r.Expire(Expiry{Cut: cut, Limit: limit})
 	w.note("%d: collect up to %v", s.actor, cut)
 	return errors.Join(err, err2)
 }

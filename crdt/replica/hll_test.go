@@ -91,7 +91,7 @@ func (w *hllWorld) collect(i int) {
 			cut = min(cut, r.HLCOf(crdt.Actor(a+1)))
 		}
 	}
-	if _, err := r.Expire(cut, cut, 1000); err != nil {
+	if _, err := r.Expire(Expiry{Now: cut, Cut: cut, Limit: 1000}); err != nil {
 		w.t.Fatal(err)
 	}
 	w.check(i)

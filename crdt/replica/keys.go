@@ -19,7 +19,8 @@ const (
 	tablePreremoval = 'R' // actor, seq, namespace, key, type, element -> marker
 	tableDeferred   = 'D' // namespace, key, type -> vector
 	tableGarbage    = 'G' // kid -> marker
-	tableExpiry     = 'X' // instant, key in table K -> marker: the register expires then
+	tableExpiry     = 'X' // instant, key in table K -> marker: the register, or what has the deadline, expires then
+	tableOverdue    = 'V' // instant, key in table K of a deadline -> marker: another region has yet to delete the value
 	tableSpent      = 'Y' // instant, key in table K, rest -> marker: what it names was deleted or expired then
 )
 

@@ -58,6 +58,8 @@ type collection interface {
 type deleteRefuser interface {
 	// refuseDelete returns why an operation cannot delete what it sees of an object, which is live.
 	refuseDelete(o *operation) error
+	// deletePart deletes as much of such an object as an event can hold.
+	deletePart(o *operation) (Outcome, []Effect, error)
 }
 
 // Change is what an effect does to a value: a *RegisterChange, *CounterChange and so on, as the effect's
@@ -71,7 +73,8 @@ type Change interface {
 	names(a crdt.Actor) uint64
 }
 
-// kinds are by type. There is none of type 0, and none where the package keeps no such values yet.
+// kinds are by type. There is none of type 0, and none where the package keeps no such values yet. Those of
+// deadlines are not here: see kindOf.
 var kinds = [crdt.TypeTimeline + 1]kind{
 	crdt.TypeLWWRegister: registerKind{},
 	crdt.TypeCounter:     counterKind{},
@@ -89,8 +92,11 @@ var kinds = [crdt.TypeTimeline + 1]kind{
 	crdt.TypeCounterZSet:    counterZSetKind{},
 }
 
-// kindOf returns a type's kind; nil if there is no such type.
+// kindOf returns the kind of a type, or of the deadlines of a type; nil if there is none.
 func kindOf(t crdt.Type) kind {
+	if of := t &^ deadlineBit; of != t && hasDeadline(of) {
+		return deadlineKind{of}
+	}
 	if int(t) >= len(kinds) {
 		return nil
 	}
@@ -99,6 +105,7 @@ func kindOf(t crdt.Type) kind {
 
 // action is what the operations of one OpKind do.
 type action struct {
+	// on is the type; 0 means the one that the operation names, or all if it names none.
 	on crdt.Type
 	// check returns what is malformed about an operation; nil means that nothing can be.
 	check func(o *Op) error
@@ -120,8 +127,8 @@ func actionOf(o *Op) (action, bool) {
 // actions are by OpKind. OpDelete is on any type, and not here.
 var actions = map[OpKind]action{
 	OpPut:          {crdt.TypeLWWRegister, checkValue, runPut},
-	OpExpire:       {crdt.TypeLWWRegister, checkExpires, runExpire},
-	OpPersist:      {crdt.TypeLWWRegister, nil, runPersist},
+	OpExpire:       {0, checkExpiring, runExpire},
+	OpPersist:      {0, checkExpiring, runExpire},
 	OpCounterAdd:   {crdt.TypeCounter, nil, runCounterAdd},
 	OpCounterSet:   {crdt.TypeCounter, nil, runCounterSet},
 	OpCounterReset: {crdt.TypeCounter, nil, deleting(crdt.TypeCounter)},

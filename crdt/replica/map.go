@@ -124,6 +124,9 @@ func runMapRemove(o *operation) (Outcome, []Effect, error) { return o.removeFiel
 func (k fieldsKind) delete(o *operation) (Outcome, []Effect, error) {
 	f := o.fieldsHeld(k.of)
 	removed := f.header.count
+	if o.until != 0 {
+		return o.deleteFieldsUntil(f)
+	}
 	if err := f.leave(); err != nil {
 		return Outcome{}, nil, err
 	}
@@ -131,6 +134,20 @@ func (k fieldsKind) delete(o *operation) (Outcome, []Effect, error) {
 		return Outcome{}, nil, err
 	}
 	return o.storeFields(f, removed, FieldsChange{Action: FieldsDelete})
+}
+
+// deleteFieldsUntil removes the fields of a collection that has expired, but for those that were written
+// after it did.
+func (o *operation) deleteFieldsUntil(f *fields) (Outcome, []Effect, error) {
+	reg := removedAt(o.until, o.dot)
+	if reg.Compare(f.header.stamp) <= 0 {
+		return Outcome{}, nil, nil
+	}
+	before := f.header.count
+	if err := f.deleteUntil(reg); err != nil {
+		return Outcome{}, nil, err
+	}
+	return o.storeFields(f, before-f.header.count, FieldsChange{Action: FieldsDeleteUntil, Until: o.until})
 }
 
 // storeFields writes the header, and returns what an operation that changed the collection answers.

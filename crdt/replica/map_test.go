@@ -225,7 +225,7 @@ func TestBadMapDeltasAreRefused(t *testing.T) {
 	x, y := FieldChange{Name: []byte("x")}, FieldChange{Name: []byte("y")}
 	valued := FieldChange{Name: []byte("x"), Value: []byte("v")}
 	for reason, c := range map[string]FieldsChange{
-		"unknown action":         {Action: 3},
+		"unknown action":         {Action: 4},
 		"delete with fields":     {Action: FieldsDelete, Fields: []FieldChange{x}},
 		"without effect":         {},
 		"effect without effect":  {Action: FieldsRemove},
@@ -258,7 +258,9 @@ func refuseDelta(t *testing.T, reason string, e Effect) {
 func TestDecodeRefusesMapDeltas(t *testing.T) {
 	const head = "01" + "0105" + "0000000100000000" + "01" + "00016b" + "09"
 	for _, c := range []struct{ hex, reason string }{
-		{"03", "unknown action"},
+		{"04", "unknown action"},
+		{"03" + "0000000000000000", "up to no instant"},
+		{"03" + "0000000100000001", "after the event"},
 		{"00" + "05", "cannot be in"},
 		{"00" + "01" + "0178" + "05", "bytes wanted"},
 		{"00" + "01" + "8108" + "00", "over the limit"},

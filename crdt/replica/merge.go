@@ -93,7 +93,7 @@ func (d *Delta) names(a crdt.Actor) uint64 {
 func (w *work) merge(d *Delta) error {
 	for i := range d.Effects {
 		e := &d.Effects[i]
-		if err := kinds[e.Type].merge(w, d, e); err != nil {
+		if err := kindOf(e.Type).merge(w, d, e); err != nil {
 			return err
 		}
 	}

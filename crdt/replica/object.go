@@ -80,10 +80,10 @@ func (h *holdings) get(t crdt.Type) stored {
 	return nil
 }
 
-// live reports whether the user key has a value of a type at an instant.
+// live reports whether the user key has a value of a type at an instant, which has not expired.
 func (h *holdings) live(t crdt.Type, now hlc.Time) bool {
 	s := h.get(t)
-	return s != nil && s.live(now)
+	return s != nil && s.live(now) && (len(h.others) == 0 || !h.deadline(t).passed(now))
 }
 
 // visible returns the type that an untyped read resolves to, 0 if the user key is absent. The

@@ -50,6 +50,7 @@ func TestConcurrentOutcomes(t *testing.T) {
 			fmt.Fprintf(&page, "| %s | %s | %s | %s | %s |\n", pair.said[0], pair.said[1], pair.said[2], second, first)
 		}
 	}
+	page.WriteString(deadlineOutcomes(t))
 	if *rewrite {
 		if err := os.WriteFile(outcomesPage, []byte(page.String()), 0o644); err != nil {
 			t.Fatal(err)

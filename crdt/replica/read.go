@@ -14,8 +14,8 @@ type Object struct {
 	Key       string
 	Type      crdt.Type
 	Version   string
-	// Value is a register's, or the latest of a multi-value register's. Expires is a register's, 0 if it
-	// does not expire.
+	// Value is a register's, or the latest of a multi-value register's. Expires is 0 if the value does not
+	// expire.
 	Value   []byte
 	Expires hlc.Time
 	// Counter is the value of a counter, a maximum or a minimum.
@@ -33,6 +33,9 @@ type Object struct {
 func (h *holdings) object(namespace, key string, t crdt.Type, now hlc.Time) Object {
 	o := Object{Namespace: namespace, Key: key, Type: t, Version: h.version(t, now)}
 	h.get(t).show(&o)
+	if d := h.deadline(t); d != nil {
+		o.Expires = d.expires
+	}
 	return o
 }
 
@@ -57,7 +60,8 @@ func (r *Replica) Lookup(namespace, key string, now hlc.Time) (Object, bool, err
 }
 
 // LookupType returns the value of one type of a key, and whether there is one, also where Lookup
-// prefers another type.
+// prefers another type. The methods that read parts of a value, such as SetMembers, do not judge whether
+// it has expired: ask here first.
 func (r *Replica) LookupType(namespace, key string, t crdt.Type, now hlc.Time) (Object, bool, error) {
 	now = r.judge(now)
 	h, err := readHoldings(r.kv, namespace, key, t == crdt.TypeLWWRegister || t == crdt.TypeMVRegister)
@@ -80,29 +84,64 @@ func (r *Replica) Walk(namespace, start, end string, now hlc.Time, visit func(Ob
 	if end != "" {
 		to = appendEscaped(slices.Clone(prefix), end)
 	}
-	last := "" // the key that was visited last: no key is empty
-	err := r.kv.Scan(from, to, func(k, v []byte) (bool, error) {
-		_, key, t, err := parseObjectKey(k)
-		if err != nil {
-			return false, err
-		}
-		if key == last {
-			return true, nil // a type that Lookup does not prefer
-		}
-		var h holdings
-		if err := h.load(t, v, true); err != nil {
-			return false, err
-		}
-		if !h.live(t, now) {
-			return true, nil
-		}
-		last = key
-		return visit(h.object(namespace, key, t, now))
-	})
+	walk := &walk{namespace: namespace, now: now, visit: visit, more: true}
+	err := r.kv.Scan(from, to, walk.pair)
+	if err == nil {
+		err = walk.end()
+	}
 	if err != nil {
 		return fmt.Errorf("walk the keys: %w", err)
 	}
 	return nil
+}
+
+// walk is a Walk under way. What a key holds other than a register is known when its deadlines are.
+type walk struct {
+	namespace string
+	now       hlc.Time
+	visit     func(Object) (bool, error)
+	more      bool
+	// key is the one that is being read, and held what it holds so far; it was visited if done.
+	key  string
+	held holdings
+	done bool
+}
+
+// pair reads a pair of table K.
+func (w *walk) pair(k, v []byte) (bool, error) {
+	_, key, t, err := parseObjectKey(k)
+	if err != nil {
+		return false, err
+	}
+	if key != w.key { // no key is empty
+		if err := w.end(); err != nil || !w.more {
+			return false, err
+		}
+		w.key, w.held, w.done = key, holdings{}, false
+	}
+	if w.done {
+		return true, nil // a type that Lookup does not prefer
+	}
+	if err := w.held.load(t, v, true); err != nil {
+		return false, err
+	}
+	if t == crdt.TypeLWWRegister && w.held.live(t, w.now) {
+		w.done = true
+		w.more, err = w.visit(w.held.object(w.namespace, key, t, w.now))
+	}
+	return w.more, err
+}
+
+// end visits the key of which all was read.
+func (w *walk) end() (err error) {
+	if w.done || !w.more {
+		return nil
+	}
+	w.done = true
+	if t := w.held.visible(w.now); t != 0 {
+		w.more, err = w.visit(w.held.object(w.namespace, w.key, t, w.now))
+	}
+	return err
 }
 
 // set reads a set's header, which is empty if the set is absent.

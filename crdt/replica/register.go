@@ -2,7 +2,6 @@ package replica
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 
 	"github.com/atolldb/atoll/crdt"
@@ -40,19 +39,9 @@ func checkValue(o *Op) error {
 	return nil
 }
 
-func checkExpires(o *Op) error {
-	if o.Expires == 0 {
-		return errors.New("no expiry")
-	}
-	return nil
-}
-
 func runPut(o *operation) (Outcome, []Effect, error) {
 	return o.put(crdt.LWWRegister{Expires: o.Expires, Value: o.Value})
 }
-
-func runExpire(o *operation) (Outcome, []Effect, error)  { return o.expire(o.Expires) }
-func runPersist(o *operation) (Outcome, []Effect, error) { return o.expire(0) }
 
 // put writes a register, whose event it fills in.
 func (o *operation) put(reg crdt.LWWRegister) (Outcome, []Effect, error) {
@@ -64,11 +53,11 @@ func (o *operation) put(reg crdt.LWWRegister) (Outcome, []Effect, error) {
 	return Outcome{Version: reg.Version()}, o.effects(crdt.TypeLWWRegister, change), nil
 }
 
-// expire changes when a register expires. It has no effect on what is not there.
-func (o *operation) expire(at hlc.Time) (Outcome, []Effect, error) {
+// expireRegister changes when a register expires, which is there.
+func (o *operation) expireRegister(at hlc.Time) (Outcome, []Effect, error) {
 	reg := o.held.register
-	if !reg.Live(o.at) || reg.Expires == at {
-		return Outcome{}, nil, nil
+	if reg.Expires == at {
+		return Outcome{Version: reg.Version()}, nil, nil
 	}
 	return o.put(crdt.LWWRegister{Expires: at, Value: reg.Value, Unknown: reg.Unknown})
 }

@@ -116,8 +116,12 @@ func runTimelineTrim(o *operation) (Outcome, []Effect, error) {
 	return o.trimTimeline(before)
 }
 
-// delete trims to just after the operation's instant, which is after all entries here.
+// delete trims to just after the operation's instant, which is after all entries here, or after that up to
+// which they have expired.
 func (timelineKind) delete(o *operation) (Outcome, []Effect, error) {
+	if o.until != 0 {
+		return o.trimTimeline(o.until.Next())
+	}
 	return o.trimTimeline(o.at.Next())
 }
 

@@ -140,7 +140,7 @@ func (w *timelineWorld) step(i int) error {
 	case p < 90:
 		err = errors.Join(w.nodes[i].reopen(0), w.keeping[i].reopen(0))
 	case p < 96:
-		_, err = w.nodes[i].r.Expire(0, w.cut(i), 1+w.IntN(3))
+		_, err = w.nodes[i].r.Expire(Expiry{Cut: w.cut(i), Limit: 1 + w.IntN(3)})
 	default:
 		w.clocks[i] += w.Int64N(60) - 25
 	}
@@ -326,7 +326,7 @@ func (w *timelineWorld) settle() error {
 		return err
 	}
 	for i, n := range w.nodes {
-		if _, err := n.r.Expire(0, w.cut(i), 100); err != nil {
+		if _, err := n.r.Expire(Expiry{Cut: w.cut(i), Limit: 100}); err != nil {
 			return err
 		}
 		for n.r.meta.garbage > 0 {
@@ -416,7 +416,7 @@ func TestTimelineTrims(t *testing.T) {
 		}
 	}
 	merge(t, b.r, late...)
-	if due, err := b.r.Due(0, kept[0].Time-1); due || err != nil {
+	if due, err := b.r.Due(Expiry{Cut: kept[0].Time - 1}); due || err != nil {
 		t.Fatalf("due too early, %v", err)
 	}
 	wantTimeline(t, b, "[trimmed]")
@@ -426,7 +426,7 @@ func TestTimelineTrims(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantTimeline(t, b, "[trimmed]", `"kept"`)
-	if _, err := b.r.Expire(0, kept[0].Time, 9); err != nil {
+	if _, err := b.r.Expire(Expiry{Cut: kept[0].Time, Limit: 9}); err != nil {
 		t.Fatal(err)
 	}
 	wantTimeline(t, b, `"kept"`)

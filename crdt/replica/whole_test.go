@@ -380,13 +380,13 @@ func (w *wholeWorld) expire(i int) error {
 	if err != nil {
 		return err
 	}
-	if _, err := r.Expire(cut, cut, 1000); err != nil {
+	if _, err := r.Expire(Expiry{Now: cut, Cut: cut, Limit: 1000}); err != nil {
 		return err
 	}
 	if after, err := r.Digest(); err != nil || after != before {
 		return fmt.Errorf("collecting changed the digest, %w", err)
 	}
-	if due, err := r.Due(cut, cut); due || err != nil {
+	if due, err := r.Due(Expiry{Now: cut, Cut: cut}); due || err != nil {
 		return fmt.Errorf("something is due yet, %w", err)
 	}
 	return nil

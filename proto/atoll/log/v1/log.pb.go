@@ -399,15 +399,18 @@ func (x *QueuePosition) GetSeq() uint64 {
 	return 0
 }
 
-// ExpireCommand tells of registers whose expiry the proposer's clock has passed, and removes them
-// where no event from before the expiry can still arrive.
+// ExpireCommand tells of values whose expiry the proposer's clock has passed. It removes registers where
+// no event from before the expiry can still arrive, and deletes other values as events of this region.
 type ExpireCommand struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// No event from before this instant can still arrive: what expired or was deleted before it is
 	// removed for good.
 	CutHlc uint64 `protobuf:"varint,1,opt,name=cut_hlc,json=cutHlc,proto3" json:"cut_hlc,omitempty"`
-	// At most so many registers.
-	Limit         uint32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	// At most so many of each kind of thing.
+	Limit uint32 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Values that other regions were to delete by this instant, and did not, are deleted by this one; 0
+	// means none.
+	OthersHlc     uint64 `protobuf:"varint,3,opt,name=others_hlc,json=othersHlc,proto3" json:"others_hlc,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -452,6 +455,13 @@ func (x *ExpireCommand) GetCutHlc() uint64 {
 func (x *ExpireCommand) GetLimit() uint32 {
 	if x != nil {
 		return x.Limit
+	}
+	return 0
+}
+
+func (x *ExpireCommand) GetOthersHlc() uint64 {
+	if x != nil {
+		return x.OthersHlc
 	}
 	return 0
 }
@@ -1136,10 +1146,12 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"\x06writes\x18\x01 \x03(\v2\x1a.atoll.log.v1.WriteCommandR\x06writes\"7\n" +
 	"\rQueuePosition\x12\x14\n" +
 	"\x05queue\x18\x01 \x01(\x04R\x05queue\x12\x10\n" +
-	"\x03seq\x18\x02 \x01(\x04R\x03seq\">\n" +
+	"\x03seq\x18\x02 \x01(\x04R\x03seq\"]\n" +
 	"\rExpireCommand\x12\x17\n" +
 	"\acut_hlc\x18\x01 \x01(\x04R\x06cutHlc\x12\x14\n" +
-	"\x05limit\x18\x02 \x01(\rR\x05limit\"\xa9\x03\n" +
+	"\x05limit\x18\x02 \x01(\rR\x05limit\x12\x1d\n" +
+	"\n" +
+	"others_hlc\x18\x03 \x01(\x04R\tothersHlc\"\xa9\x03\n" +
 	"\tOperation\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x10\n" +
