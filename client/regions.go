@@ -33,6 +33,52 @@ func (c *Client) Explain(ctx context.Context, key string) (*atollv1.ExplainRespo
 	})
 }
 
+// ConflictsQuery selects conflicts. The zero value is the first page of the client's namespace.
+type ConflictsQuery struct {
+	// AllNamespaces widens the query to all namespaces.
+	AllNamespaces bool
+	// Key, or else Prefix, narrow it to losers of this key, or of keys that begin like that.
+	Key, Prefix string
+	// Limit bounds the losers of a page: at most 1000, and 100 if it is 0.
+	Limit uint32
+	// Cursor is the page's before this one.
+	Cursor []byte
+}
+
+// Conflicts returns how often the client's region had to decide between concurrent writes, and the values
+// that lost lately, the newest of each partition first. Every region counts the merges that it does
+// itself.
+func (c *Client) Conflicts(ctx context.Context, q ConflictsQuery) (*atollv1.ConflictsResponse, error) {
+	req := &atollv1.ConflictsRequest{
+		Namespace: c.namespace, AllNamespaces: q.AllNamespaces, Key: q.Key, Prefix: q.Prefix, Limit: q.Limit, Cursor: q.Cursor,
+	}
+	if q.AllNamespaces {
+		req.Namespace = ""
+	}
+	return invoke(ctx, c.shared, "", func(ctx context.Context, e *endpoint) (*atollv1.ConflictsResponse, error) {
+		return e.regions.Conflicts(ctx, req)
+	})
+}
+
+// RestoreLoser writes a value that lost, which Conflicts has named, once more as an ordinary new write, and
+// returns the key's new version and the value.
+//
+// Of options it takes [IfVersion], [WithOpID] and [WithInfo]; durability is that of a quorum. Errors:
+// ErrNotPresent if the loser is not kept any more, ErrVersionMismatch, ErrWrongType if the key holds
+// something else by now, ErrInvalidArgument if the value has expired.
+func (c *Client) RestoreLoser(ctx context.Context, partition uint32, id uint64, opts ...WriteOption) (version string, loser *atollv1.Loser, err error) {
+	cfg := writeConfigOf(opts)
+	req := &atollv1.RestoreLoserRequest{Partition: partition, Id: id, IfVersion: cfg.condition.GetIfVersion(), Options: cfg.options()}
+	res, err := invoke(ctx, c.shared, cfg.opID, func(ctx context.Context, e *endpoint) (*atollv1.RestoreLoserResponse, error) {
+		return e.regions.RestoreLoser(ctx, req)
+	})
+	if err != nil {
+		return "", nil, err
+	}
+	capture(cfg.info, res.GetInfo())
+	return res.GetVersion(), res.GetLoser(), nil
+}
+
 // Topology returns the region's nodes, and where its partitions are.
 func (c *Client) Topology(ctx context.Context) (*atollv1.Topology, error) {
 	res, err := invoke(ctx, c.shared, "", func(ctx context.Context, e *endpoint) (*atollv1.TopologyResponse, error) {

@@ -75,7 +75,7 @@ const (
 	CauseLocal    = Cause(atollv1.Cause_CAUSE_LOCAL)    // a write in the region
 	CauseRemote   = Cause(atollv1.Cause_CAUSE_REMOTE)   // a write in another region
 	CauseExpired  = Cause(atollv1.Cause_CAUSE_EXPIRED)  // the value expired
-	CauseRestored = Cause(atollv1.Cause_CAUSE_RESTORED) // a backup was restored
+	CauseRestored = Cause(atollv1.Cause_CAUSE_RESTORED) // a backup, or a value that had lost, was restored
 	CauseRepaired = Cause(atollv1.Cause_CAUSE_REPAIRED) // replicas were repaired
 )
 

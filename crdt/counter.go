@@ -168,6 +168,19 @@ func (c *Counter) Compact(self Actor, seen VersionVector) {
 	})
 }
 
+// Settle drops the wholly reset rows of other actors that know of the reset and, given that the replica
+// includes the events of seen, have nothing of before it under way: they start a new generation next.
+func (c *Counter) Settle(seen VersionVector, knows func(owner Actor, reset Dot) bool) {
+	c.rows = slices.DeleteFunc(c.rows, func(r Row) bool {
+		return !r.Live() && seen.Get(r.Actor) >= r.Base.Seq && knows(r.Actor, r.Base.Reset)
+	})
+}
+
+// Resets reports whether a change takes additions away.
+func (c Counter) Resets() bool {
+	return slices.ContainsFunc(c.rows, func(r Row) bool { return r.Base.Seq != 0 })
+}
+
 // Value returns the counter's value. Additions that concurrent regions made may sum to more than
 // fits; then it is the nearest int64.
 func (c Counter) Value() int64 {

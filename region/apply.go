@@ -157,7 +157,11 @@ func (a *application) execute(now hlc.Time, ops []replica.Op) ([]replica.Outcome
 	if err != nil {
 		return nil, err
 	}
-	a.note(CauseLocal, deltas)
+	cause := CauseLocal
+	if len(ops) == 1 && ops[0].Restores {
+		cause = CauseRestored
+	}
+	a.note(cause, deltas)
 	return outcomes, a.ship(deltas)
 }
 

@@ -58,6 +58,7 @@ func writeCommand(opID string, ops []replica.Op) *logv1.Command {
 			Score:            op.Score,
 			ToActor:          uint32(op.ToActor),
 			AtHlc:            uint64(op.At),
+			Restores:         op.Restores,
 		}
 	}
 	return &logv1.Command{Command: &logv1.Command_Write{Write: w}}
@@ -80,6 +81,7 @@ func decodeOperations(encoded []*logv1.Operation) []replica.Op {
 			Score:     o.GetScore(),
 			ToActor:   crdt.Actor(o.GetToActor()),
 			At:        hlc.Time(o.GetAtHlc()),
+			Restores:  o.GetRestores(),
 			Condition: replica.Condition{
 				Kind:    replica.ConditionKind(o.GetConditionKind()),
 				Version: o.GetConditionVersion(),

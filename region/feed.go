@@ -35,6 +35,8 @@ const (
 	CauseRemote
 	// CauseExpired is a value's expiry.
 	CauseExpired
+	// CauseRestored is a write in this region of what had lost against a concurrent one.
+	CauseRestored
 )
 
 // Change says that a key changed.

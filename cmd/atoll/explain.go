@@ -24,7 +24,7 @@ func newExplain(a *app) *cobra.Command {
 		Short: "Show per region what made a key's value",
 		Long: "Ask every region what made the key's value there: the write that won a register, each region's part\n" +
 			"of a counter, the adds that keep each member in a set. An event is written REGION#NUMBER. It also\n" +
-			"says whether the regions agree. Exit code 3 if no region has the key, 5 if one does not answer.",
+			"says whether the regions agree, and names values that lost against concurrent ones. Exit code 3 if no region has the key, 5 if one does not answer.",
 		Example: `  atoll explain visits
   atoll explain greeting -o json
   atoll explain fruit --region ap`,
@@ -101,10 +101,10 @@ func verdict(agreed bool, answers []answer[*atollv1.ExplainResponse]) string {
 }
 
 func explainRows(region string, r *atollv1.ExplainResponse) [][]string {
-	if len(r.GetObjects()) == 0 {
-		return [][]string{{region, "-", "absent", "", ""}}
-	}
 	var rows [][]string
+	if len(r.GetObjects()) == 0 {
+		rows = append(rows, []string{region, "-", "absent", "", ""})
+	}
 	for _, o := range r.GetObjects() {
 		switch d := o.GetDetail().(type) {
 		case *atollv1.ExplainedObject_Register:
@@ -117,7 +117,7 @@ func explainRows(region string, r *atollv1.ExplainResponse) [][]string {
 			rows = append(rows, partRows(region, client.Type(o.GetType()).String(), d.Parts)...)
 		}
 	}
-	return rows
+	return append(rows, loserRows(region, r.GetLosers())...)
 }
 
 func registerRow(region string, r *atollv1.ExplainRegister) []string {

@@ -507,5 +507,8 @@ func (f *fakeRegion) Explain(_ context.Context, r *atollv1.ExplainRequest) (*ato
 		ex.Detail = &atollv1.ExplainedObject_Register{Register: &atollv1.ExplainRegister{Winner: made, Value: o.value}}
 	}
 	res.Objects = []*atollv1.ExplainedObject{ex}
+	if r.GetKey() == "torn" {
+		res.Losers = []*atollv1.Loser{tornLoser()}
+	}
 	return res, nil
 }

@@ -72,7 +72,7 @@ func newRoot(a *app) *cobra.Command {
 		newBCounter(a), newMax(a), newMin(a), newFlag(a), newMVRegister(a), newMap(a), newZSet(a), newCountZSet(a), newHLL(a), newTimeline(a), newLs(a),
 		newExpire(a), newPersist(a), newWatch(a))
 	add(groupBulk, newImport(a), newExport(a))
-	add(groupRegions, newStatus(a), newExplain(a), newDigest(a))
+	add(groupRegions, newStatus(a), newExplain(a), newConflicts(a), newDigest(a))
 	add(groupCluster, newTopology(a), newBench(a))
 	root.AddCommand(newVersion(a), newExitCodes())
 	a.noteStart(root)

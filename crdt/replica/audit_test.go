@@ -46,6 +46,8 @@ type auditor struct {
 	// fields are the kids of collections of fields, which auditFields looks at.
 	fields map[uint64]bool
 	zsets  []counterZSetHeader
+	// loserBytes is what the losers count for.
+	loserBytes uint64
 }
 
 // audit checks what must hold between the tables of a replica at all times.
@@ -71,6 +73,9 @@ func audit(n *node) error {
 		if !a.garbage[kid] {
 			return fmt.Errorf("%d elements and scores of no set under id %d", count, kid)
 		}
+	}
+	if losers := m.losers.next - m.losers.first; a.tables[tableLosers] != losers || a.tables[tableAhead] != m.ahead || a.tables[tableUnsettled] != m.unsettled || a.loserBytes != m.losers.bytes {
+		return fmt.Errorf("meta counts %d losers of %d bytes, %d seen ahead, %d unsettled; tables %v", losers, m.losers.bytes, m.ahead, m.unsettled, a.tables)
 	}
 	if a.tables[tablePreremoval] != m.preremovals || a.tables[tableDeferred] != m.deferred || a.tables[tableGarbage] != m.garbage {
 		return fmt.Errorf("meta counts %d, %d, %d; tables %v", m.preremovals, m.deferred, m.garbage, a.tables)
@@ -125,6 +130,8 @@ func (a *auditor) pair(k, v []byte) error {
 	case tableScore:
 		kid := binary.BigEndian.Uint64(k[1:])
 		a.scores[kid] = append(a.scores[kid], slices.Clone(k))
+	case tableLosers, tableAhead, tableUnsettled:
+		return a.causality(k, v)
 	case tableSpent:
 		a.spent[string(k)] = true
 	case tableGarbage:
@@ -138,6 +145,26 @@ func (a *auditor) pair(k, v []byte) error {
 		v, err := crdt.DecodeVersionVector(v)
 		if err != nil || a.meta.vector.Descends(v) {
 			return fmt.Errorf("deferred clear of %v, which has arrived, %w", v, err)
+		}
+	}
+	return nil
+}
+
+// causality checks a pair of tables A, B and U.
+func (a *auditor) causality(k, v []byte) error {
+	switch k[0] {
+	case tableLosers:
+		l, err := decodeLoser(v)
+		a.loserBytes += l.size()
+		return err
+	case tableAhead:
+		if a.meta.vector.Get(crdt.Actor(binary.BigEndian.Uint32(k[1:]))) >= binary.BigEndian.Uint64(k[9:]) {
+			return fmt.Errorf("event %x, which has arrived, was seen ahead", k[1:])
+		}
+	case tableUnsettled:
+		owner, reset := crdt.Actor(binary.BigEndian.Uint32(k[1:])), crdt.Dot{Actor: crdt.Actor(binary.BigEndian.Uint32(k[5:])), Seq: binary.BigEndian.Uint64(k[9:])}
+		if a.meta.knows(owner, reset) {
+			return fmt.Errorf("reset %v, which actor %d has seen, is not settled", reset, owner)
 		}
 	}
 	return nil

@@ -74,8 +74,14 @@ func runCounterAdd(o *operation) (Outcome, []Effect, error) {
 func (o *operation) storeCounter(c *counterState, delta crdt.Counter) (Outcome, []Effect, error) {
 	c.last = o.dot
 	outcome := Outcome{Version: c.version(), Counter: c.rows.Value()}
-	c.rows.Compact(o.dot.Actor, o.work.meta.vector)
-	return outcome, o.effects(crdt.TypeCounter, &CounterChange{delta}), o.work.putCounter(o.key(crdt.TypeCounter), c)
+	o.work.compact(&c.rows)
+	key := o.key(crdt.TypeCounter)
+	if delta.Resets() {
+		if err := o.work.awaitOwners(c.rows, o.dot, key, nil); err != nil {
+			return Outcome{}, nil, err
+		}
+	}
+	return outcome, o.effects(crdt.TypeCounter, &CounterChange{delta}), o.work.putCounter(key, c)
 }
 
 // merge joins the changed rows.
@@ -94,9 +100,24 @@ func (k counterKind) merge(w *work, d *Delta, e *Effect) error {
 		c = s.(*counterState)
 	}
 	c.last = d.Dot
-	c.rows.Join(e.Change.(*CounterChange).Counter)
-	c.rows.Compact(w.meta.self, w.meta.vector)
+	if err := w.mergeRows(contest{delta: d, effect: e}, &c.rows, e.Change.(*CounterChange).Counter); err != nil {
+		return err
+	}
 	return w.putCounter(key, c)
+}
+
+// mergeRows joins changed rows to those of a counter, or of a member, which the contest names.
+func (w *work) mergeRows(at contest, rows *crdt.Counter, change crdt.Counter) error {
+	rows.Join(change)
+	w.compact(rows)
+	if !change.Resets() {
+		return nil
+	}
+	if err := w.outlive(at, *rows); err != nil {
+		return err
+	}
+	e := at.effect
+	return w.awaitOwners(*rows, at.delta.Dot, objectKey(e.Namespace, e.Key, e.Type), at.field)
 }
 
 // putCounter writes a counter, or deletes it if it has no rows left.

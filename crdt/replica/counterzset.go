@@ -128,7 +128,7 @@ func (h *counterZSetHeader) counted(kv reader, member []byte) (crdt.Counter, boo
 // putScored writes a member's changed rows, and keeps the counts and the order of scores. The header is
 // to be written after it.
 func (w *work) putScored(h *counterZSetHeader, m *scored) error {
-	m.rows.Compact(w.meta.self, w.meta.vector)
+	w.compact(&m.rows)
 	stored, in, score := m.rows.Len() > 0, !m.rows.Empty(), m.rows.Value()
 	if m.in && (!in || score != m.score) {
 		if err := h.index(w, orderOf(m.score), m.member, false); err != nil {
@@ -214,9 +214,14 @@ func (o *operation) scoreMember(change func(*scored) (crdt.Counter, error)) (Out
 
 // storeScored writes changed members and their header, and returns what the operation answers.
 func (o *operation) storeScored(h *counterZSetHeader, outcome Outcome, members []*scored, changes []MemberChange) (Outcome, []Effect, error) {
-	for _, m := range members {
+	for i, m := range members {
 		if err := o.work.putScored(h, m); err != nil {
 			return Outcome{}, nil, err
+		}
+		if changes[i].Rows.Resets() {
+			if err := o.work.awaitOwners(m.rows, o.dot, o.key(crdt.TypeCounterZSet), m.member); err != nil {
+				return Outcome{}, nil, err
+			}
 		}
 	}
 	h.last = o.dot
@@ -363,7 +368,9 @@ func (counterZSetKind) merge(w *work, d *Delta, e *Effect) error {
 		if err != nil {
 			return err
 		}
-		m.rows.Join(changes[i].Rows)
+		if err := w.mergeRows(contest{d, e, m.member}, &m.rows, changes[i].Rows); err != nil {
+			return err
+		}
 		if err := w.putScored(&h, m); err != nil {
 			return err
 		}

@@ -24,7 +24,7 @@
 // number as varints. Values begin with a version byte, which is 1, or 2 if a header has elements in it.
 //
 //	key                                        value
-//	M                                          self | last time 8 | next kid | counts of R, D, G | (dot | time 8)*
+//	M                                          what meta.append says; version 2
 //	K | ns, key | type 1                       type 1: crdt.LWWRegister
 //	                                           type 2: last dot | crdt.Counter
 //	                                           type 3: last dot | kid | number of elements
@@ -43,6 +43,12 @@
 //	Z | kid 8 | score 8 | member               1: the members of a sorted set in order of their scores
 //	R | actor 4 | seq 8 | ns, key | t | elem   1: this add was removed before it arrived; t is 3, or 4
 //	                                              or 6 with the empty element
+//	A | actor 4 | by actor 4 | seq 8           1 | seq: the first event of by that had seen this event of actor,
+//	                                              which is still to come
+//	B | number 8                               Loser: a value that lost against a concurrent one
+//	C | ns | type 1 | actor 4 | actor 4        1 | count: how often events of the two were decided between
+//	U | owner 4 | reset dot 12 | key of table K | elem
+//	                                           1: a counter's row is kept until its owner has seen the reset
 //	D | ns, key | 3                            crdt.VersionVector: a clear that covers adds still to arrive
 //	G | kid 8                                  1 | the last key swept: no object has these elements any
 //	                                              more; sweep them
@@ -65,8 +71,19 @@
 //
 // A sorted set of counters (type 12) deletes member by member, because a reset names the rows that it
 // observed. A member with no addition left stays in table E while it has rows: a reset whose addition is
-// still to come, or the reset row of another actor, which may go on from it (see crdt.Counter.Compact).
+// still to come, or the reset row of another actor that may go on from it, because it has not told yet that
+// it has seen the reset (see crdt.Counter.Settle).
 // Such members have no score in table Z. There is no index backward: descend.go reads table Z from its end.
+//
+// # Concurrency
+//
+// A delta says by how much its author's vector has risen since the last, so that a replica knows the
+// vector of every actor as of its last event here. An event e of actor a has seen an event of b numbered m
+// if that vector of a is at m or more when e is merged. That the event here had seen e is only possible if
+// it came before e against causality; table A remembers for that what was seen ahead. Neither of the two:
+// they are concurrent. Merges that have to decide between concurrent events, and not just to apply both,
+// are counted in table C, and the values that lose are kept in table B (conflicts.go). Both are of this
+// region only: they count the merges that happened here.
 //
 // # Deltas
 //
@@ -103,7 +120,8 @@
 // be able to do here, elements.go keeps the elements of collections, and register.go, counter.go, set*.go, siblings*.go, timeline*.go and whole.go do it,
 // the last for bounded.go and extreme.go, whose values are kept whole; for maps and sorted sets map.go,
 // zset.go and fields*.go, and counterzset*.go. descend.go reads backward. keys.go, meta.go and object.go are the storage;
-// expiry.go is about registers that expire; check.go says what a delta may be; overlay.go makes batches all
+// causality.go knows who has seen what, conflicts.go and losers.go keep what merges decided, and settle.go
+// drops what resets leave; expiry.go is about registers that expire; check.go says what a delta may be; overlay.go makes batches all
 // or none; headers.go remembers what keys hold; memory.go is a KV for tests.
 //
 // # Sources

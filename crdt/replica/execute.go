@@ -58,7 +58,7 @@ func (r *Replica) execute(w *work, now hlc.Time, ops []Op) ([]Outcome, []Delta, 
 
 // event makes the next own event of effects.
 func (w *work) event(at hlc.Time, effects []Effect) Delta {
-	d := Delta{Dot: w.nextDot(), Time: at, Effects: effects}
+	d := Delta{Dot: w.nextDot(), Time: at, Seen: w.meta.riseOfOwn(), Effects: effects}
 	w.meta.advance(d.Dot, d.Time)
 	return d
 }

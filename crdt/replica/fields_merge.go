@@ -14,15 +14,15 @@ func (k fieldsKind) merge(w *work, d *Delta, e *Effect) error {
 	if err != nil {
 		return err
 	}
-	reg := removedAt(d.Time, d.Dot)
+	at, reg := contest{delta: d, effect: e}, removedAt(d.Time, d.Dot)
 	if change.Action == FieldsDeleteUntil {
 		reg.Time = change.Until
 	}
-	if reg.Compare(f.header.stamp) <= 0 {
-		return nil // a later delete took it all
-	}
 	changed := false
 	if change.deletes() {
+		if err := f.contestAll(at, &reg); err != nil || reg.Compare(f.header.stamp) <= 0 {
+			return err
+		}
 		changed = true
 		if err := f.deleteUntil(reg); err != nil {
 			return err
@@ -35,11 +35,18 @@ func (k fieldsKind) merge(w *work, d *Delta, e *Effect) error {
 		if err != nil {
 			return err
 		}
-		if have.Compare(reg) > 0 {
+		reg.Value, at.field = change.Fields[i].Value, name
+		last := &have
+		if have.Seq == 0 {
+			last = &f.header.stamp
+		}
+		if err := f.decide(at, last, &reg); err != nil {
+			return err
+		}
+		if last.Compare(reg) > 0 {
 			continue
 		}
 		changed = true
-		reg.Value = change.Fields[i].Value
 		if err := f.write(name, &have, &reg); err != nil {
 			return err
 		}
@@ -49,6 +56,31 @@ func (k fieldsKind) merge(w *work, d *Delta, e *Effect) error {
 	}
 	f.header.last = d.Dot
 	return f.store()
+}
+
+// contestAll notes the fields that a delete meets without having seen them.
+func (f *fields) contestAll(at contest, reg *crdt.LWWRegister) error {
+	if f.header.count == 0 {
+		return nil
+	}
+	seen := f.meta.seen[reg.Actor]
+	var names [][]byte
+	err := f.survey(func(name []byte, have *crdt.LWWRegister) {
+		if !have.Deleted && have.Actor != reg.Actor && !seen.Covers(have.Dot()) {
+			names = append(names, slices.Clone(name))
+		}
+	})
+	for _, name := range names {
+		if err != nil {
+			break
+		}
+		var have crdt.LWWRegister
+		if have, err = f.get(name); err == nil {
+			at.field = name
+			err = f.decide(at, &have, reg)
+		}
+	}
+	return err
 }
 
 // deleteUntil removes the fields and tombstones that are not after a delete.

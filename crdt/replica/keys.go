@@ -21,6 +21,10 @@ const (
 	tableGarbage    = 'G' // kid -> marker
 	tableExpiry     = 'X' // instant, key in table K -> marker: the register, or what has the deadline, expires then
 	tableOverdue    = 'V' // instant, key in table K of a deadline -> marker: another region has yet to delete the value
+	tableAhead      = 'A' // actor, actor who has seen, seq -> the first of its events that had seen as much
+	tableConflicts  = 'C' // namespace, type, actor, actor -> how often events of both were decided between
+	tableLosers     = 'B' // number -> a value that lost
+	tableUnsettled  = 'U' // owner, actor of reset, seq, key in table K, rest -> marker: the reset's trace goes once seen
 	tableSpent      = 'Y' // instant, key in table K, rest -> marker: what it names was deleted or expired then
 )
 

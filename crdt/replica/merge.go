@@ -33,6 +33,12 @@ func (r *Replica) Merge(actor crdt.Actor, deltas []Delta) (applied uint64, err e
 	if err := w.forgetDeferred(); err != nil {
 		return 0, fmt.Errorf("forget deferred clears: %w", err)
 	}
+	if err := w.settle(actor); err != nil {
+		return 0, fmt.Errorf("settle resets: %w", err)
+	}
+	if err := w.forgetAhead(actor); err != nil {
+		return 0, fmt.Errorf("forget what was seen ahead: %w", err)
+	}
 	return uint64(len(deltas)), r.commit(w)
 }
 
@@ -91,6 +97,9 @@ func (d *Delta) names(a crdt.Actor) uint64 {
 
 // merge applies one delta, whose predecessors are all applied, and then counts it as applied.
 func (w *work) merge(d *Delta) error {
+	if err := w.observe(d); err != nil {
+		return err
+	}
 	for i := range d.Effects {
 		e := &d.Effects[i]
 		if err := kindOf(e.Type).merge(w, d, e); err != nil {

@@ -3,14 +3,19 @@ package replica
 import (
 	"encoding/binary"
 	"maps"
+	"slices"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/internal/codec"
 	"github.com/atolldb/atoll/hlc"
 )
 
-// storeVersion is the first byte of the values in tables M and, but for registers, K.
+// storeVersion is the first byte of the values in table K, but for registers, and of most others.
 const storeVersion = 1
+
+// metaVersion is the first byte of the pair in table M. Version 1 ended after the vector, which had no
+// number before it.
+const metaVersion = 2
 
 // meta is what a replica knows besides its objects: one pair, written once per Flush.
 type meta struct {
@@ -24,11 +29,21 @@ type meta struct {
 	// vector is what was applied of each actor, and times the instant of the last of it.
 	vector crdt.VersionVector
 	times  map[crdt.Actor]hlc.Time
+	// seen is what each actor had seen of the others as of its last event here, and for self what the own
+	// events have told. The vectors are not changed in place.
+	seen map[crdt.Actor]crdt.VersionVector
+	// ahead and unsettled are the pairs in tables A and U, unsure what did not find room in A.
+	ahead, unsettled, unsure uint64
+	losers                   loserWindow
+}
+
+func newMeta(self crdt.Actor) *meta {
+	return &meta{self: self, nextKid: 1, times: map[crdt.Actor]hlc.Time{}, seen: map[crdt.Actor]crdt.VersionVector{}}
 }
 
 func (m *meta) clone() *meta {
 	c := *m
-	c.vector, c.times = m.vector.Clone(), maps.Clone(m.times)
+	c.vector, c.times, c.seen = m.vector.Clone(), maps.Clone(m.times), maps.Clone(m.seen)
 	return &c
 }
 
@@ -41,42 +56,85 @@ func (m *meta) advance(d crdt.Dot, at hlc.Time) {
 
 // append appends the encoding:
 //
-//	version 1 | self | last 8 | next kid | pre-removals | deferred clears | garbage kids
-//	then, to the end, in ascending order of actors: actor | seq | time 8
+//	version 2 | self | last 8 | next kid | pre-removals | deferred clears | garbage kids
+//	seen ahead | resets unsettled | unsure | first loser | next loser | bytes of losers | losers let go
+//	number of actors, and in ascending order of them: actor | seq | time 8
+//	then, to the end, in ascending order of actors: actor | number of dots it has seen | dots
 //
 // Numbers without a width are varints.
 func (m *meta) append(b []byte) []byte {
-	b = binary.AppendUvarint(append(b, storeVersion), uint64(m.self))
+	b = binary.AppendUvarint(append(b, metaVersion), uint64(m.self))
 	b = binary.BigEndian.AppendUint64(b, uint64(m.last))
-	for _, n := range []uint64{m.nextKid, m.preremovals, m.deferred, m.garbage} {
+	for _, n := range []uint64{
+		m.nextKid, m.preremovals, m.deferred, m.garbage, m.ahead, m.unsettled, m.unsure,
+		m.losers.first, m.losers.next, m.losers.bytes, m.losers.letGo, uint64(m.vector.Len()),
+	} {
 		b = binary.AppendUvarint(b, n)
 	}
 	m.vector.Each(func(a crdt.Actor, seq uint64) {
 		b = appendDot(b, crdt.Dot{Actor: a, Seq: seq})
 		b = binary.BigEndian.AppendUint64(b, uint64(m.times[a]))
 	})
+	for _, a := range slices.Sorted(maps.Keys(m.seen)) {
+		b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(a)), uint64(m.seen[a].Len()))
+		m.seen[a].Each(func(of crdt.Actor, seq uint64) { b = appendDot(b, crdt.Dot{Actor: of, Seq: seq}) })
+	}
 	return b
 }
 
 func decodeMeta(data []byte) (*meta, error) {
 	const any = ^uint64(0)
-	r := codec.NewReader("replica meta", data, storeVersion)
-	m := &meta{self: crdt.Actor(r.Uvarint(uint64(^crdt.Actor(0)))), times: map[crdt.Actor]hlc.Time{}}
+	r, version := codec.NewReaderOf("replica meta", data, metaVersion)
+	m := newMeta(readActor(r))
 	m.last = hlc.Time(r.Uint64())
 	m.nextKid, m.preremovals, m.deferred, m.garbage = r.Uvarint(any), r.Uvarint(any), r.Uvarint(any), r.Uvarint(any)
 	if m.nextKid == 0 {
 		r.Fail("next kid is 0")
 	}
-	for r.Len() > 0 {
-		d, at := readDot(r), hlc.Time(r.Uint64())
-		if _, ok := m.times[d.Actor]; ok || d.Seq == 0 || at > m.last {
-			r.Fail("bad vector entry")
+	if version == 1 {
+		for r.Len() > 0 {
+			m.readVectorEntry(r)
 		}
-		m.vector.Set(d.Actor, d.Seq)
-		m.times[d.Actor] = at
+		return m, r.Done()
 	}
-	if err := r.Done(); err != nil {
-		return nil, err
+	m.ahead, m.unsettled, m.unsure = r.Uvarint(any), r.Uvarint(any), r.Uvarint(any)
+	m.losers = loserWindow{first: r.Uvarint(any), next: r.Uvarint(any), bytes: r.Uvarint(any), letGo: r.Uvarint(any)}
+	if m.losers.first > m.losers.next {
+		r.Fail("losers end before they begin")
 	}
-	return m, nil
+	const entryBytes = 10 // two varints and a time
+	for range r.Count(entryBytes) {
+		m.readVectorEntry(r)
+	}
+	for r.Len() > 0 {
+		m.readSeen(r)
+	}
+	return m, r.Done()
+}
+
+func readActor(r *codec.Reader) crdt.Actor { return crdt.Actor(r.Uvarint(uint64(^crdt.Actor(0)))) }
+
+func (m *meta) readVectorEntry(r *codec.Reader) {
+	d, at := readDot(r), hlc.Time(r.Uint64())
+	if _, ok := m.times[d.Actor]; ok || d.Seq == 0 || at > m.last {
+		r.Fail("bad vector entry")
+	}
+	m.vector.Set(d.Actor, d.Seq)
+	m.times[d.Actor] = at
+}
+
+func (m *meta) readSeen(r *codec.Reader) {
+	a := readActor(r)
+	if _, ok := m.seen[a]; ok {
+		r.Fail("actor %d has seen twice", a)
+	}
+	var seen crdt.VersionVector
+	for range r.Count(2) {
+		d := readDot(r)
+		if d.Seq == 0 || d.Actor == a {
+			r.Fail("bad entry of what an actor has seen")
+		}
+		seen.Set(d.Actor, d.Seq)
+	}
+	m.seen[a] = seen
 }

@@ -126,6 +126,8 @@ type Op struct {
 	// AnyType lets the operation take effect beside values of other types under the key, as it would
 	// if another region had done it.
 	AnyType bool
+	// Restores says that the operation writes again what had lost. It changes nothing about it.
+	Restores bool
 }
 
 // Outcome is what an operation did.

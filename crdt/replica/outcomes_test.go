@@ -51,6 +51,7 @@ func TestConcurrentOutcomes(t *testing.T) {
 		}
 	}
 	page.WriteString(deadlineOutcomes(t))
+	page.WriteString(conflictsSection(t))
 	if *rewrite {
 		if err := os.WriteFile(outcomesPage, []byte(page.String()), 0o644); err != nil {
 			t.Fatal(err)

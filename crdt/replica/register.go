@@ -63,7 +63,7 @@ func (o *operation) expireRegister(at hlc.Time) (Outcome, []Effect, error) {
 }
 
 // merge keeps the later write of the two by (time, actor).
-func (registerKind) merge(w *work, _ *Delta, e *Effect) error {
+func (registerKind) merge(w *work, d *Delta, e *Effect) error {
 	data, ok, err := w.kv.Get(objectKey(e.Namespace, e.Key, e.Type))
 	if err != nil {
 		return err
@@ -71,9 +71,14 @@ func (registerKind) merge(w *work, _ *Delta, e *Effect) error {
 	change := e.Change.(*RegisterChange)
 	var have crdt.LWWRegister
 	if ok {
-		have, err = crdt.DecodeLWWRegister(data)
-		if err != nil || have.Compare(change.LWWRegister) > 0 {
+		if have, err = crdt.DecodeLWWRegister(data); err != nil {
 			return err
+		}
+		if err := w.decide(contest{delta: d, effect: e}, &have, &change.LWWRegister); err != nil {
+			return err
+		}
+		if have.Compare(change.LWWRegister) > 0 {
+			return nil
 		}
 	}
 	return w.putRegister(e.Namespace, e.Key, &have, &change.LWWRegister)

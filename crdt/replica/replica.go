@@ -39,8 +39,7 @@ func Open(kv KV, self crdt.Actor) (*Replica, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &meta{self: self, nextKid: 1, times: map[crdt.Actor]hlc.Time{}}
-	return &Replica{kv: kv, meta: m, dirty: true, inside: defaultInside}, nil
+	return &Replica{kv: kv, meta: newMeta(self), dirty: true, inside: defaultInside}, nil
 }
 
 // Flush writes what Execute and Merge keep in memory: call it once before the transaction commits.
@@ -80,6 +79,8 @@ type work struct {
 	headers *Headers
 	touched [][]byte
 	inside  insideLimits
+	// conflicts are what was decided so far.
+	conflicts decisions
 }
 
 // begin starts a work. A staged one changes nothing until commit. One that is not staged writes at
@@ -96,6 +97,9 @@ func (r *Replica) begin(staged bool) *work {
 func (r *Replica) commit(w *work) error {
 	if err := w.sweep(); err != nil {
 		return fmt.Errorf("sweep cleared sets: %w", err)
+	}
+	if err := w.keepConflicts(); err != nil {
+		return fmt.Errorf("keep conflicts: %w", err)
 	}
 	if w.over != nil {
 		if err := w.over.apply(); err != nil {

@@ -10,7 +10,7 @@ import (
 // setMerge is a set while the effect of one delta is merged into it.
 type setMerge struct {
 	*work
-	dot    crdt.Dot
+	delta  *Delta
 	effect *Effect
 	key    []byte
 	header setHeader
@@ -21,7 +21,7 @@ type setMerge struct {
 // merge applies clears and removes before the add that comes with them, element by element.
 func (setKind) merge(w *work, d *Delta, e *Effect) error {
 	change := e.Change.(*SetChange)
-	m := &setMerge{work: w, dot: d.Dot, effect: e, key: objectKey(e.Namespace, e.Key, e.Type)}
+	m := &setMerge{work: w, delta: d, effect: e, key: objectKey(e.Namespace, e.Key, e.Type)}
 	data, existed, err := w.kv.Get(m.key)
 	if err != nil {
 		return err
@@ -66,15 +66,20 @@ func (m *setMerge) mergeElement(change *ElementChange) error {
 		}
 	}
 	if change.Added {
-		added = crdt.DotSet{m.dot}
-		if removedAhead, err = m.wasRemovedAhead(m.dot, m.key, change.Element); err != nil {
+		added = crdt.DotSet{m.delta.Dot}
+		if removedAhead, err = m.wasRemovedAhead(m.delta.Dot, m.key, change.Element); err != nil {
 			return err
 		}
-		removedAhead = removedAhead || m.deferred.Covers(m.dot)
+		removedAhead = removedAhead || m.deferred.Covers(m.delta.Dot)
 	}
 	joined := crdt.JoinDots(have, added,
 		func(crdt.Dot) bool { return removedAhead },
 		change.Removed.Contains)
+	if !change.Added {
+		if err := m.outliveAll(contest{m.delta, m.effect, change.Element}, joined); err != nil {
+			return err
+		}
+	}
 	if slices.Equal(have, joined) {
 		return nil
 	}
@@ -148,7 +153,14 @@ func (m *setMerge) clear(cleared crdt.VersionVector) error {
 		return nil
 	}
 	var gone, changed uint64
+	var standing crdt.DotSet // what the clear may not have seen
+	seen := m.meta.seen[m.delta.Dot.Actor]
 	err := m.survey(cleared, func(_ []byte, have, left crdt.DotSet) {
+		for _, d := range left {
+			if !seen.Covers(d) {
+				standing = append(standing, d)
+			}
+		}
 		switch {
 		case len(left) == 0:
 			gone++
@@ -156,6 +168,9 @@ func (m *setMerge) clear(cleared crdt.VersionVector) error {
 			changed++
 		}
 	})
+	if err == nil {
+		err = m.outliveAll(contest{delta: m.delta, effect: m.effect}, standing)
+	}
 	switch {
 	case err != nil:
 		return err

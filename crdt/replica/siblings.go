@@ -173,11 +173,23 @@ func (k siblingsKind) merge(w *work, d *Delta, e *Effect) error {
 		func(have crdt.Dot) bool {
 			return change.Removed.Contains(have) || change.Added && have.Actor == d.Dot.Actor
 		})
+	if err := k.beside(w, contest{delta: d, effect: e}, joined); err != nil {
+		return err
+	}
 	if len(joined) == 0 && !existed {
 		return nil
 	}
 	s.last, s.list = d.Dot, pick(list, joined)
 	return w.putSiblings(key, s)
+}
+
+// beside notes what stands beside a put that arrived, or although a delete did. Enables agree.
+func (k siblingsKind) beside(w *work, c contest, joined crdt.DotSet) error {
+	added := c.effect.Change.(*SiblingsChange).Added
+	if added && (k.of == crdt.TypeEWFlag || !joined.Contains(c.delta.Dot)) {
+		return nil
+	}
+	return w.outliveAll(c, joined)
 }
 
 func dotsOf(list []crdt.Sibling) crdt.DotSet {

@@ -273,7 +273,12 @@ func (w *siblingWorld) deleteAll() error {
 	}
 	for i, n := range w.nodes {
 		left := 0
-		err := n.kv.Scan(nil, nil, func(_, _ []byte) (bool, error) { left++; return true, nil })
+		err := n.kv.Scan(nil, nil, func(k, _ []byte) (bool, error) {
+			if k[0] != tableConflicts {
+				left++
+			}
+			return true, nil
+		})
 		if err != nil || left != 1 {
 			return fmt.Errorf("region %d is left with %d pairs, %w", i+1, left, err)
 		}

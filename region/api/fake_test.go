@@ -23,6 +23,7 @@ type fakeGroup struct {
 	behind    int             // how many feeds are to fall behind
 	changed   chan struct{}   // closed at the next change
 	memory    *replica.Memory
+	us        *replica.Replica // another region's replica, once a test has made one
 	actor     crdt.Actor
 	leader    topology.NodeID
 	known     map[string][]replica.Outcome

@@ -132,6 +132,13 @@ func (r *regionsService) Explain(ctx context.Context, req *atollv1.ExplainReques
 					res.Objects = append(res.Objects, s.explainedObject(&explained[i]))
 				}
 				res.Vector = s.vector(rep.Vector(), rep.HLCOf)
+				if err != nil {
+					return err
+				}
+				losers, _, err := rep.Losers(replica.LoserQuery{Namespace: &namespace, Key: req.GetKey(), Limit: explainedLosers, Bytes: explainedLosersBytes})
+				if err == nil {
+					res.Losers, err = s.losersOf(partition, losers)
+				}
 				return err
 			})
 		},

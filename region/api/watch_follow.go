@@ -139,6 +139,8 @@ func causeOf(c region.Cause) atollv1.Cause {
 		return atollv1.Cause_CAUSE_REMOTE
 	case region.CauseExpired:
 		return atollv1.Cause_CAUSE_EXPIRED
+	case region.CauseRestored:
+		return atollv1.Cause_CAUSE_RESTORED
 	default:
 		return atollv1.Cause_CAUSE_UNSPECIFIED
 	}

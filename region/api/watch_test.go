@@ -90,6 +90,7 @@ func TestWatchTellsOfEveryKindOfChange(t *testing.T) {
 	equal(t, "found", e.GetFound(), false)
 	for cause, want := range map[region.Cause]atollv1.Cause{
 		region.CauseRemote: atollv1.Cause_CAUSE_REMOTE, region.CauseExpired: atollv1.Cause_CAUSE_EXPIRED,
+		region.CauseRestored: atollv1.Cause_CAUSE_RESTORED,
 	} {
 		g := r.group("c")
 		g.mu.Lock()

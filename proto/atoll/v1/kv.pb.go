@@ -34,7 +34,7 @@ const (
 	Cause_CAUSE_REMOTE Cause = 2
 	// The value expired.
 	Cause_CAUSE_EXPIRED Cause = 3
-	// A backup was restored.
+	// A backup was restored, or a value that had lost against a concurrent one.
 	Cause_CAUSE_RESTORED Cause = 4
 	// Replicas were repaired.
 	Cause_CAUSE_REPAIRED Cause = 5

@@ -1556,8 +1556,10 @@ type ExplainResponse struct {
 	// Every type present under the key, the one untyped reads resolve to first.
 	Objects []*ExplainedObject `protobuf:"bytes,3,rep,name=objects,proto3" json:"objects,omitempty"`
 	// What this region has applied of every other region's events in the key's partition.
-	Vector        []*VectorEntry `protobuf:"bytes,4,rep,name=vector,proto3" json:"vector,omitempty"`
-	Info          *ReplyInfo     `protobuf:"bytes,5,opt,name=info,proto3" json:"info,omitempty"`
+	Vector []*VectorEntry `protobuf:"bytes,4,rep,name=vector,proto3" json:"vector,omitempty"`
+	Info   *ReplyInfo     `protobuf:"bytes,5,opt,name=info,proto3" json:"info,omitempty"`
+	// The key's values that lost here against concurrent ones, the newest first, at most 20.
+	Losers        []*Loser `protobuf:"bytes,6,rep,name=losers,proto3" json:"losers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1621,6 +1623,615 @@ func (x *ExplainResponse) GetVector() []*VectorEntry {
 }
 
 func (x *ExplainResponse) GetInfo() *ReplyInfo {
+	if x != nil {
+		return x.Info
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetLosers() []*Loser {
+	if x != nil {
+		return x.Losers
+	}
+	return nil
+}
+
+// ConflictsRequest asks for conflicts.
+type ConflictsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty means "default", unless all_namespaces is set.
+	Namespace     string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	AllNamespaces bool   `protobuf:"varint,2,opt,name=all_namespaces,json=allNamespaces,proto3" json:"all_namespaces,omitempty"`
+	// Only losers of this key, or of keys that begin with prefix; at most one of the two. Counts are kept by
+	// namespace, so neither has a say in them.
+	Key    string `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`
+	Prefix string `protobuf:"bytes,4,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	// At most so many losers; 0 means 100, and the most is 1000.
+	Limit uint32 `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Where the page before ended. Pages with a cursor have no counts.
+	Cursor        []byte `protobuf:"bytes,6,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConflictsRequest) Reset() {
+	*x = ConflictsRequest{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConflictsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConflictsRequest) ProtoMessage() {}
+
+func (x *ConflictsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConflictsRequest.ProtoReflect.Descriptor instead.
+func (*ConflictsRequest) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ConflictsRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *ConflictsRequest) GetAllNamespaces() bool {
+	if x != nil {
+		return x.AllNamespaces
+	}
+	return false
+}
+
+func (x *ConflictsRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *ConflictsRequest) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *ConflictsRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ConflictsRequest) GetCursor() []byte {
+	if x != nil {
+		return x.Cursor
+	}
+	return nil
+}
+
+// ConflictCount says how often the answering region merged an event that was concurrent with one that it
+// had applied before, of the other of two regions, and had to decide between them.
+type ConflictCount struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Type      Type                   `protobuf:"varint,2,opt,name=type,proto3,enum=atoll.v1.Type" json:"type,omitempty"`
+	// The two regions, in ascending order of names, each with its epoch.
+	RegionA       string `protobuf:"bytes,3,opt,name=region_a,json=regionA,proto3" json:"region_a,omitempty"`
+	EpochA        uint32 `protobuf:"varint,4,opt,name=epoch_a,json=epochA,proto3" json:"epoch_a,omitempty"`
+	RegionB       string `protobuf:"bytes,5,opt,name=region_b,json=regionB,proto3" json:"region_b,omitempty"`
+	EpochB        uint32 `protobuf:"varint,6,opt,name=epoch_b,json=epochB,proto3" json:"epoch_b,omitempty"`
+	Count         uint64 `protobuf:"varint,7,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConflictCount) Reset() {
+	*x = ConflictCount{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConflictCount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConflictCount) ProtoMessage() {}
+
+func (x *ConflictCount) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConflictCount.ProtoReflect.Descriptor instead.
+func (*ConflictCount) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ConflictCount) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *ConflictCount) GetType() Type {
+	if x != nil {
+		return x.Type
+	}
+	return Type_TYPE_UNSPECIFIED
+}
+
+func (x *ConflictCount) GetRegionA() string {
+	if x != nil {
+		return x.RegionA
+	}
+	return ""
+}
+
+func (x *ConflictCount) GetEpochA() uint32 {
+	if x != nil {
+		return x.EpochA
+	}
+	return 0
+}
+
+func (x *ConflictCount) GetRegionB() string {
+	if x != nil {
+		return x.RegionB
+	}
+	return ""
+}
+
+func (x *ConflictCount) GetEpochB() uint32 {
+	if x != nil {
+		return x.EpochB
+	}
+	return 0
+}
+
+func (x *ConflictCount) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+// Loser is a value that a merge in the answering region decided against: of two concurrent writes of a
+// register, a field or a score, the earlier one.
+type Loser struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Together they name the loser, in the answering region only.
+	Partition uint32 `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
+	Id        uint64 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`
+	Namespace string `protobuf:"bytes,3,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Key       string `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`
+	Type      Type   `protobuf:"varint,5,opt,name=type,proto3,enum=atoll.v1.Type" json:"type,omitempty"`
+	// A map's field, or a sorted set's member.
+	Field []byte `protobuf:"bytes,6,opt,name=field,proto3" json:"field,omitempty"`
+	// What was written; score instead of value for sorted sets.
+	Value []byte  `protobuf:"bytes,7,opt,name=value,proto3" json:"value,omitempty"`
+	Score float64 `protobuf:"fixed64,8,opt,name=score,proto3" json:"score,omitempty"`
+	// Hybrid logical clock at which the value expires; 0 if it does not.
+	ExpiresHlc    uint64 `protobuf:"varint,9,opt,name=expires_hlc,json=expiresHlc,proto3" json:"expires_hlc,omitempty"`
+	Lost          *Event `protobuf:"bytes,10,opt,name=lost,proto3" json:"lost,omitempty"`
+	Won           *Event `protobuf:"bytes,11,opt,name=won,proto3" json:"won,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Loser) Reset() {
+	*x = Loser{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Loser) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Loser) ProtoMessage() {}
+
+func (x *Loser) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Loser.ProtoReflect.Descriptor instead.
+func (*Loser) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Loser) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *Loser) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Loser) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *Loser) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Loser) GetType() Type {
+	if x != nil {
+		return x.Type
+	}
+	return Type_TYPE_UNSPECIFIED
+}
+
+func (x *Loser) GetField() []byte {
+	if x != nil {
+		return x.Field
+	}
+	return nil
+}
+
+func (x *Loser) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *Loser) GetScore() float64 {
+	if x != nil {
+		return x.Score
+	}
+	return 0
+}
+
+func (x *Loser) GetExpiresHlc() uint64 {
+	if x != nil {
+		return x.ExpiresHlc
+	}
+	return 0
+}
+
+func (x *Loser) GetLost() *Event {
+	if x != nil {
+		return x.Lost
+	}
+	return nil
+}
+
+func (x *Loser) GetWon() *Event {
+	if x != nil {
+		return x.Won
+	}
+	return nil
+}
+
+// ConflictsResponse is one page.
+type ConflictsResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Region string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
+	// Over all partitions, in ascending order of namespace, type and regions; of those partitions that could
+	// be asked, and only in the first page.
+	Counts []*ConflictCount `protobuf:"bytes,2,rep,name=counts,proto3" json:"counts,omitempty"`
+	Losers []*Loser         `protobuf:"bytes,3,rep,name=losers,proto3" json:"losers,omitempty"`
+	// Where the next page begins; empty if this was the last.
+	Cursor []byte `protobuf:"bytes,4,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	// How many values that lost are not kept any more, of all namespaces; only in the first page.
+	LetGo uint64 `protobuf:"varint,5,opt,name=let_go,json=letGo,proto3" json:"let_go,omitempty"`
+	// How often what was seen ahead of its arrival could not be remembered: if it is not 0, counts may be
+	// too high. Only in the first page.
+	Unsure uint64 `protobuf:"varint,6,opt,name=unsure,proto3" json:"unsure,omitempty"`
+	// The partitions that could not be asked for counts, with why.
+	Errors        []*PartitionError `protobuf:"bytes,7,rep,name=errors,proto3" json:"errors,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConflictsResponse) Reset() {
+	*x = ConflictsResponse{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConflictsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConflictsResponse) ProtoMessage() {}
+
+func (x *ConflictsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConflictsResponse.ProtoReflect.Descriptor instead.
+func (*ConflictsResponse) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ConflictsResponse) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *ConflictsResponse) GetCounts() []*ConflictCount {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+func (x *ConflictsResponse) GetLosers() []*Loser {
+	if x != nil {
+		return x.Losers
+	}
+	return nil
+}
+
+func (x *ConflictsResponse) GetCursor() []byte {
+	if x != nil {
+		return x.Cursor
+	}
+	return nil
+}
+
+func (x *ConflictsResponse) GetLetGo() uint64 {
+	if x != nil {
+		return x.LetGo
+	}
+	return 0
+}
+
+func (x *ConflictsResponse) GetUnsure() uint64 {
+	if x != nil {
+		return x.Unsure
+	}
+	return 0
+}
+
+func (x *ConflictsResponse) GetErrors() []*PartitionError {
+	if x != nil {
+		return x.Errors
+	}
+	return nil
+}
+
+// PartitionError says why a partition could not be asked.
+type PartitionError struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Partition     uint32                 `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
+	Error         *Error                 `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartitionError) Reset() {
+	*x = PartitionError{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartitionError) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartitionError) ProtoMessage() {}
+
+func (x *PartitionError) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartitionError.ProtoReflect.Descriptor instead.
+func (*PartitionError) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *PartitionError) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *PartitionError) GetError() *Error {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+// RestoreLoserRequest names a loser of the answering region.
+type RestoreLoserRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Partition uint32                 `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
+	Id        uint64                 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`
+	// Unless empty, the version that the key must have; see Condition.
+	IfVersion string `protobuf:"bytes,3,opt,name=if_version,json=ifVersion,proto3" json:"if_version,omitempty"`
+	// op_id makes the request safe to repeat. Durability is always quorum.
+	Options       *WriteOptions `protobuf:"bytes,4,opt,name=options,proto3" json:"options,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreLoserRequest) Reset() {
+	*x = RestoreLoserRequest{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreLoserRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreLoserRequest) ProtoMessage() {}
+
+func (x *RestoreLoserRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreLoserRequest.ProtoReflect.Descriptor instead.
+func (*RestoreLoserRequest) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *RestoreLoserRequest) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *RestoreLoserRequest) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *RestoreLoserRequest) GetIfVersion() string {
+	if x != nil {
+		return x.IfVersion
+	}
+	return ""
+}
+
+func (x *RestoreLoserRequest) GetOptions() *WriteOptions {
+	if x != nil {
+		return x.Options
+	}
+	return nil
+}
+
+// RestoreLoserResponse says what was written.
+type RestoreLoserResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The key's new version.
+	Version string `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	// What was restored.
+	Loser         *Loser     `protobuf:"bytes,2,opt,name=loser,proto3" json:"loser,omitempty"`
+	Info          *ReplyInfo `protobuf:"bytes,3,opt,name=info,proto3" json:"info,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreLoserResponse) Reset() {
+	*x = RestoreLoserResponse{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreLoserResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreLoserResponse) ProtoMessage() {}
+
+func (x *RestoreLoserResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreLoserResponse.ProtoReflect.Descriptor instead.
+func (*RestoreLoserResponse) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *RestoreLoserResponse) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *RestoreLoserResponse) GetLoser() *Loser {
+	if x != nil {
+		return x.Loser
+	}
+	return nil
+}
+
+func (x *RestoreLoserResponse) GetInfo() *ReplyInfo {
 	if x != nil {
 		return x.Info
 	}
@@ -1744,21 +2355,74 @@ const file_atoll_v1_regions_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\fR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\x12'\n" +
 	"\x06events\x18\x03 \x03(\v2\x0f.atoll.v1.EventR\x06events\x12\x16\n" +
-	"\x06hidden\x18\x04 \x01(\bR\x06hidden\"\xd4\x01\n" +
+	"\x06hidden\x18\x04 \x01(\bR\x06hidden\"\xfd\x01\n" +
 	"\x0fExplainResponse\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x123\n" +
 	"\aobjects\x18\x03 \x03(\v2\x19.atoll.v1.ExplainedObjectR\aobjects\x12-\n" +
 	"\x06vector\x18\x04 \x03(\v2\x15.atoll.v1.VectorEntryR\x06vector\x12'\n" +
-	"\x04info\x18\x05 \x01(\v2\x13.atoll.v1.ReplyInfoR\x04info*b\n" +
+	"\x04info\x18\x05 \x01(\v2\x13.atoll.v1.ReplyInfoR\x04info\x12'\n" +
+	"\x06losers\x18\x06 \x03(\v2\x0f.atoll.v1.LoserR\x06losers\"\xaf\x01\n" +
+	"\x10ConflictsRequest\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12%\n" +
+	"\x0eall_namespaces\x18\x02 \x01(\bR\rallNamespaces\x12\x10\n" +
+	"\x03key\x18\x03 \x01(\tR\x03key\x12\x16\n" +
+	"\x06prefix\x18\x04 \x01(\tR\x06prefix\x12\x14\n" +
+	"\x05limit\x18\x05 \x01(\rR\x05limit\x12\x16\n" +
+	"\x06cursor\x18\x06 \x01(\fR\x06cursor\"\xcf\x01\n" +
+	"\rConflictCount\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\"\n" +
+	"\x04type\x18\x02 \x01(\x0e2\x0e.atoll.v1.TypeR\x04type\x12\x19\n" +
+	"\bregion_a\x18\x03 \x01(\tR\aregionA\x12\x17\n" +
+	"\aepoch_a\x18\x04 \x01(\rR\x06epochA\x12\x19\n" +
+	"\bregion_b\x18\x05 \x01(\tR\aregionB\x12\x17\n" +
+	"\aepoch_b\x18\x06 \x01(\rR\x06epochB\x12\x14\n" +
+	"\x05count\x18\a \x01(\x04R\x05count\"\xb4\x02\n" +
+	"\x05Loser\x12\x1c\n" +
+	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\x04R\x02id\x12\x1c\n" +
+	"\tnamespace\x18\x03 \x01(\tR\tnamespace\x12\x10\n" +
+	"\x03key\x18\x04 \x01(\tR\x03key\x12\"\n" +
+	"\x04type\x18\x05 \x01(\x0e2\x0e.atoll.v1.TypeR\x04type\x12\x14\n" +
+	"\x05field\x18\x06 \x01(\fR\x05field\x12\x14\n" +
+	"\x05value\x18\a \x01(\fR\x05value\x12\x14\n" +
+	"\x05score\x18\b \x01(\x01R\x05score\x12\x1f\n" +
+	"\vexpires_hlc\x18\t \x01(\x04R\n" +
+	"expiresHlc\x12#\n" +
+	"\x04lost\x18\n" +
+	" \x01(\v2\x0f.atoll.v1.EventR\x04lost\x12!\n" +
+	"\x03won\x18\v \x01(\v2\x0f.atoll.v1.EventR\x03won\"\xfe\x01\n" +
+	"\x11ConflictsResponse\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\tR\x06region\x12/\n" +
+	"\x06counts\x18\x02 \x03(\v2\x17.atoll.v1.ConflictCountR\x06counts\x12'\n" +
+	"\x06losers\x18\x03 \x03(\v2\x0f.atoll.v1.LoserR\x06losers\x12\x16\n" +
+	"\x06cursor\x18\x04 \x01(\fR\x06cursor\x12\x15\n" +
+	"\x06let_go\x18\x05 \x01(\x04R\x05letGo\x12\x16\n" +
+	"\x06unsure\x18\x06 \x01(\x04R\x06unsure\x120\n" +
+	"\x06errors\x18\a \x03(\v2\x18.atoll.v1.PartitionErrorR\x06errors\"U\n" +
+	"\x0ePartitionError\x12\x1c\n" +
+	"\tpartition\x18\x01 \x01(\rR\tpartition\x12%\n" +
+	"\x05error\x18\x02 \x01(\v2\x0f.atoll.v1.ErrorR\x05error\"\x94\x01\n" +
+	"\x13RestoreLoserRequest\x12\x1c\n" +
+	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\x04R\x02id\x12\x1d\n" +
+	"\n" +
+	"if_version\x18\x03 \x01(\tR\tifVersion\x120\n" +
+	"\aoptions\x18\x04 \x01(\v2\x16.atoll.v1.WriteOptionsR\aoptions\"\x80\x01\n" +
+	"\x14RestoreLoserResponse\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\tR\aversion\x12%\n" +
+	"\x05loser\x18\x02 \x01(\v2\x0f.atoll.v1.LoserR\x05loser\x12'\n" +
+	"\x04info\x18\x03 \x01(\v2\x13.atoll.v1.ReplyInfoR\x04info*b\n" +
 	"\vRegionState\x12\x1c\n" +
 	"\x18REGION_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13REGION_STATE_ACTIVE\x10\x01\x12\x1c\n" +
-	"\x18REGION_STATE_UNREACHABLE\x10\x022\xd2\x01\n" +
+	"\x18REGION_STATE_UNREACHABLE\x10\x022\xec\x02\n" +
 	"\aRegions\x12@\n" +
 	"\x06Status\x12\x17.atoll.v1.StatusRequest\x1a\x18.atoll.v1.StatusResponse\"\x03\x90\x02\x01\x12@\n" +
 	"\x06Digest\x12\x17.atoll.v1.DigestRequest\x1a\x18.atoll.v1.DigestResponse\"\x03\x90\x02\x01\x12C\n" +
-	"\aExplain\x12\x18.atoll.v1.ExplainRequest\x1a\x19.atoll.v1.ExplainResponse\"\x03\x90\x02\x01B1Z/github.com/atolldb/atoll/proto/atoll/v1;atollv1b\x06proto3"
+	"\aExplain\x12\x18.atoll.v1.ExplainRequest\x1a\x19.atoll.v1.ExplainResponse\"\x03\x90\x02\x01\x12I\n" +
+	"\tConflicts\x12\x1a.atoll.v1.ConflictsRequest\x1a\x1b.atoll.v1.ConflictsResponse\"\x03\x90\x02\x01\x12M\n" +
+	"\fRestoreLoser\x12\x1d.atoll.v1.RestoreLoserRequest\x1a\x1e.atoll.v1.RestoreLoserResponseB1Z/github.com/atolldb/atoll/proto/atoll/v1;atollv1b\x06proto3"
 
 var (
 	file_atoll_v1_regions_proto_rawDescOnce sync.Once
@@ -1773,58 +2437,66 @@ func file_atoll_v1_regions_proto_rawDescGZIP() []byte {
 }
 
 var file_atoll_v1_regions_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_atoll_v1_regions_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_atoll_v1_regions_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_atoll_v1_regions_proto_goTypes = []any{
-	(RegionState)(0),            // 0: atoll.v1.RegionState
-	(*StatusRequest)(nil),       // 1: atoll.v1.StatusRequest
-	(*Region)(nil),              // 2: atoll.v1.Region
-	(*Node)(nil),                // 3: atoll.v1.Node
-	(*VectorEntry)(nil),         // 4: atoll.v1.VectorEntry
-	(*Lag)(nil),                 // 5: atoll.v1.Lag
-	(*Flow)(nil),                // 6: atoll.v1.Flow
-	(*PartitionStatus)(nil),     // 7: atoll.v1.PartitionStatus
-	(*StatusResponse)(nil),      // 8: atoll.v1.StatusResponse
-	(*DigestRequest)(nil),       // 9: atoll.v1.DigestRequest
-	(*PartitionDigest)(nil),     // 10: atoll.v1.PartitionDigest
-	(*DigestResponse)(nil),      // 11: atoll.v1.DigestResponse
-	(*ExplainRequest)(nil),      // 12: atoll.v1.ExplainRequest
-	(*Event)(nil),               // 13: atoll.v1.Event
-	(*ExplainRegister)(nil),     // 14: atoll.v1.ExplainRegister
-	(*ExplainCounterPart)(nil),  // 15: atoll.v1.ExplainCounterPart
-	(*ExplainCounter)(nil),      // 16: atoll.v1.ExplainCounter
-	(*ExplainElement)(nil),      // 17: atoll.v1.ExplainElement
-	(*ExplainSet)(nil),          // 18: atoll.v1.ExplainSet
-	(*ExplainedObject)(nil),     // 19: atoll.v1.ExplainedObject
-	(*ExplainParts)(nil),        // 20: atoll.v1.ExplainParts
-	(*ExplainPart)(nil),         // 21: atoll.v1.ExplainPart
-	(*ExplainResponse)(nil),     // 22: atoll.v1.ExplainResponse
-	(*durationpb.Duration)(nil), // 23: google.protobuf.Duration
-	(*Error)(nil),               // 24: atoll.v1.Error
-	(*ReadOptions)(nil),         // 25: atoll.v1.ReadOptions
-	(Type)(0),                   // 26: atoll.v1.Type
-	(*ReplyInfo)(nil),           // 27: atoll.v1.ReplyInfo
+	(RegionState)(0),             // 0: atoll.v1.RegionState
+	(*StatusRequest)(nil),        // 1: atoll.v1.StatusRequest
+	(*Region)(nil),               // 2: atoll.v1.Region
+	(*Node)(nil),                 // 3: atoll.v1.Node
+	(*VectorEntry)(nil),          // 4: atoll.v1.VectorEntry
+	(*Lag)(nil),                  // 5: atoll.v1.Lag
+	(*Flow)(nil),                 // 6: atoll.v1.Flow
+	(*PartitionStatus)(nil),      // 7: atoll.v1.PartitionStatus
+	(*StatusResponse)(nil),       // 8: atoll.v1.StatusResponse
+	(*DigestRequest)(nil),        // 9: atoll.v1.DigestRequest
+	(*PartitionDigest)(nil),      // 10: atoll.v1.PartitionDigest
+	(*DigestResponse)(nil),       // 11: atoll.v1.DigestResponse
+	(*ExplainRequest)(nil),       // 12: atoll.v1.ExplainRequest
+	(*Event)(nil),                // 13: atoll.v1.Event
+	(*ExplainRegister)(nil),      // 14: atoll.v1.ExplainRegister
+	(*ExplainCounterPart)(nil),   // 15: atoll.v1.ExplainCounterPart
+	(*ExplainCounter)(nil),       // 16: atoll.v1.ExplainCounter
+	(*ExplainElement)(nil),       // 17: atoll.v1.ExplainElement
+	(*ExplainSet)(nil),           // 18: atoll.v1.ExplainSet
+	(*ExplainedObject)(nil),      // 19: atoll.v1.ExplainedObject
+	(*ExplainParts)(nil),         // 20: atoll.v1.ExplainParts
+	(*ExplainPart)(nil),          // 21: atoll.v1.ExplainPart
+	(*ExplainResponse)(nil),      // 22: atoll.v1.ExplainResponse
+	(*ConflictsRequest)(nil),     // 23: atoll.v1.ConflictsRequest
+	(*ConflictCount)(nil),        // 24: atoll.v1.ConflictCount
+	(*Loser)(nil),                // 25: atoll.v1.Loser
+	(*ConflictsResponse)(nil),    // 26: atoll.v1.ConflictsResponse
+	(*PartitionError)(nil),       // 27: atoll.v1.PartitionError
+	(*RestoreLoserRequest)(nil),  // 28: atoll.v1.RestoreLoserRequest
+	(*RestoreLoserResponse)(nil), // 29: atoll.v1.RestoreLoserResponse
+	(*durationpb.Duration)(nil),  // 30: google.protobuf.Duration
+	(*Error)(nil),                // 31: atoll.v1.Error
+	(*ReadOptions)(nil),          // 32: atoll.v1.ReadOptions
+	(Type)(0),                    // 33: atoll.v1.Type
+	(*ReplyInfo)(nil),            // 34: atoll.v1.ReplyInfo
+	(*WriteOptions)(nil),         // 35: atoll.v1.WriteOptions
 }
 var file_atoll_v1_regions_proto_depIdxs = []int32{
 	0,  // 0: atoll.v1.Region.state:type_name -> atoll.v1.RegionState
 	3,  // 1: atoll.v1.Region.nodes:type_name -> atoll.v1.Node
-	23, // 2: atoll.v1.Lag.time:type_name -> google.protobuf.Duration
+	30, // 2: atoll.v1.Lag.time:type_name -> google.protobuf.Duration
 	5,  // 3: atoll.v1.Flow.lag:type_name -> atoll.v1.Lag
-	23, // 4: atoll.v1.Flow.last_heard:type_name -> google.protobuf.Duration
+	30, // 4: atoll.v1.Flow.last_heard:type_name -> google.protobuf.Duration
 	4,  // 5: atoll.v1.PartitionStatus.vector:type_name -> atoll.v1.VectorEntry
-	24, // 6: atoll.v1.PartitionStatus.error:type_name -> atoll.v1.Error
+	31, // 6: atoll.v1.PartitionStatus.error:type_name -> atoll.v1.Error
 	2,  // 7: atoll.v1.StatusResponse.regions:type_name -> atoll.v1.Region
 	7,  // 8: atoll.v1.StatusResponse.partitions:type_name -> atoll.v1.PartitionStatus
 	6,  // 9: atoll.v1.StatusResponse.flows:type_name -> atoll.v1.Flow
-	25, // 10: atoll.v1.DigestRequest.options:type_name -> atoll.v1.ReadOptions
+	32, // 10: atoll.v1.DigestRequest.options:type_name -> atoll.v1.ReadOptions
 	4,  // 11: atoll.v1.PartitionDigest.vector:type_name -> atoll.v1.VectorEntry
-	24, // 12: atoll.v1.PartitionDigest.error:type_name -> atoll.v1.Error
+	31, // 12: atoll.v1.PartitionDigest.error:type_name -> atoll.v1.Error
 	10, // 13: atoll.v1.DigestResponse.partitions:type_name -> atoll.v1.PartitionDigest
 	13, // 14: atoll.v1.ExplainRegister.winner:type_name -> atoll.v1.Event
 	13, // 15: atoll.v1.ExplainCounterPart.last:type_name -> atoll.v1.Event
 	15, // 16: atoll.v1.ExplainCounter.parts:type_name -> atoll.v1.ExplainCounterPart
 	13, // 17: atoll.v1.ExplainElement.dots:type_name -> atoll.v1.Event
 	17, // 18: atoll.v1.ExplainSet.elements:type_name -> atoll.v1.ExplainElement
-	26, // 19: atoll.v1.ExplainedObject.type:type_name -> atoll.v1.Type
+	33, // 19: atoll.v1.ExplainedObject.type:type_name -> atoll.v1.Type
 	14, // 20: atoll.v1.ExplainedObject.register:type_name -> atoll.v1.ExplainRegister
 	16, // 21: atoll.v1.ExplainedObject.counter:type_name -> atoll.v1.ExplainCounter
 	18, // 22: atoll.v1.ExplainedObject.set:type_name -> atoll.v1.ExplainSet
@@ -1833,18 +2505,34 @@ var file_atoll_v1_regions_proto_depIdxs = []int32{
 	13, // 25: atoll.v1.ExplainPart.events:type_name -> atoll.v1.Event
 	19, // 26: atoll.v1.ExplainResponse.objects:type_name -> atoll.v1.ExplainedObject
 	4,  // 27: atoll.v1.ExplainResponse.vector:type_name -> atoll.v1.VectorEntry
-	27, // 28: atoll.v1.ExplainResponse.info:type_name -> atoll.v1.ReplyInfo
-	1,  // 29: atoll.v1.Regions.Status:input_type -> atoll.v1.StatusRequest
-	9,  // 30: atoll.v1.Regions.Digest:input_type -> atoll.v1.DigestRequest
-	12, // 31: atoll.v1.Regions.Explain:input_type -> atoll.v1.ExplainRequest
-	8,  // 32: atoll.v1.Regions.Status:output_type -> atoll.v1.StatusResponse
-	11, // 33: atoll.v1.Regions.Digest:output_type -> atoll.v1.DigestResponse
-	22, // 34: atoll.v1.Regions.Explain:output_type -> atoll.v1.ExplainResponse
-	32, // [32:35] is the sub-list for method output_type
-	29, // [29:32] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	34, // 28: atoll.v1.ExplainResponse.info:type_name -> atoll.v1.ReplyInfo
+	25, // 29: atoll.v1.ExplainResponse.losers:type_name -> atoll.v1.Loser
+	33, // 30: atoll.v1.ConflictCount.type:type_name -> atoll.v1.Type
+	33, // 31: atoll.v1.Loser.type:type_name -> atoll.v1.Type
+	13, // 32: atoll.v1.Loser.lost:type_name -> atoll.v1.Event
+	13, // 33: atoll.v1.Loser.won:type_name -> atoll.v1.Event
+	24, // 34: atoll.v1.ConflictsResponse.counts:type_name -> atoll.v1.ConflictCount
+	25, // 35: atoll.v1.ConflictsResponse.losers:type_name -> atoll.v1.Loser
+	27, // 36: atoll.v1.ConflictsResponse.errors:type_name -> atoll.v1.PartitionError
+	31, // 37: atoll.v1.PartitionError.error:type_name -> atoll.v1.Error
+	35, // 38: atoll.v1.RestoreLoserRequest.options:type_name -> atoll.v1.WriteOptions
+	25, // 39: atoll.v1.RestoreLoserResponse.loser:type_name -> atoll.v1.Loser
+	34, // 40: atoll.v1.RestoreLoserResponse.info:type_name -> atoll.v1.ReplyInfo
+	1,  // 41: atoll.v1.Regions.Status:input_type -> atoll.v1.StatusRequest
+	9,  // 42: atoll.v1.Regions.Digest:input_type -> atoll.v1.DigestRequest
+	12, // 43: atoll.v1.Regions.Explain:input_type -> atoll.v1.ExplainRequest
+	23, // 44: atoll.v1.Regions.Conflicts:input_type -> atoll.v1.ConflictsRequest
+	28, // 45: atoll.v1.Regions.RestoreLoser:input_type -> atoll.v1.RestoreLoserRequest
+	8,  // 46: atoll.v1.Regions.Status:output_type -> atoll.v1.StatusResponse
+	11, // 47: atoll.v1.Regions.Digest:output_type -> atoll.v1.DigestResponse
+	22, // 48: atoll.v1.Regions.Explain:output_type -> atoll.v1.ExplainResponse
+	26, // 49: atoll.v1.Regions.Conflicts:output_type -> atoll.v1.ConflictsResponse
+	29, // 50: atoll.v1.Regions.RestoreLoser:output_type -> atoll.v1.RestoreLoserResponse
+	46, // [46:51] is the sub-list for method output_type
+	41, // [41:46] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_atoll_v1_regions_proto_init() }
@@ -1866,7 +2554,7 @@ func file_atoll_v1_regions_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_v1_regions_proto_rawDesc), len(file_atoll_v1_regions_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   22,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -493,6 +493,195 @@ func (x *DescribePartitionResponse) GetFlows() []*v1.Flow {
 	return nil
 }
 
+// PartitionConflictsRequest asks for one partition's conflicts. See atoll.v1.ConflictsRequest.
+type PartitionConflictsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Partition     uint32                 `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
+	Namespace     string                 `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	AllNamespaces bool                   `protobuf:"varint,3,opt,name=all_namespaces,json=allNamespaces,proto3" json:"all_namespaces,omitempty"`
+	Key           string                 `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`
+	Prefix        string                 `protobuf:"bytes,5,opt,name=prefix,proto3" json:"prefix,omitempty"`
+	WithCounts    bool                   `protobuf:"varint,6,opt,name=with_counts,json=withCounts,proto3" json:"with_counts,omitempty"`
+	// Losers with smaller numbers only, unless it is 0.
+	Before uint64 `protobuf:"varint,7,opt,name=before,proto3" json:"before,omitempty"`
+	// At most so many losers, and of about so many bytes, but one if limit is not 0.
+	Limit         uint32 `protobuf:"varint,8,opt,name=limit,proto3" json:"limit,omitempty"`
+	MaxBytes      uint32 `protobuf:"varint,9,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartitionConflictsRequest) Reset() {
+	*x = PartitionConflictsRequest{}
+	mi := &file_atoll_peer_v1_peer_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartitionConflictsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartitionConflictsRequest) ProtoMessage() {}
+
+func (x *PartitionConflictsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_peer_v1_peer_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartitionConflictsRequest.ProtoReflect.Descriptor instead.
+func (*PartitionConflictsRequest) Descriptor() ([]byte, []int) {
+	return file_atoll_peer_v1_peer_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *PartitionConflictsRequest) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *PartitionConflictsRequest) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *PartitionConflictsRequest) GetAllNamespaces() bool {
+	if x != nil {
+		return x.AllNamespaces
+	}
+	return false
+}
+
+func (x *PartitionConflictsRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *PartitionConflictsRequest) GetPrefix() string {
+	if x != nil {
+		return x.Prefix
+	}
+	return ""
+}
+
+func (x *PartitionConflictsRequest) GetWithCounts() bool {
+	if x != nil {
+		return x.WithCounts
+	}
+	return false
+}
+
+func (x *PartitionConflictsRequest) GetBefore() uint64 {
+	if x != nil {
+		return x.Before
+	}
+	return 0
+}
+
+func (x *PartitionConflictsRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *PartitionConflictsRequest) GetMaxBytes() uint32 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
+}
+
+// PartitionConflictsResponse is the answer.
+type PartitionConflictsResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Counts []*v1.ConflictCount    `protobuf:"bytes,1,rep,name=counts,proto3" json:"counts,omitempty"`
+	Losers []*v1.Loser            `protobuf:"bytes,2,rep,name=losers,proto3" json:"losers,omitempty"`
+	// Whether there are more losers.
+	More          bool   `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`
+	LetGo         uint64 `protobuf:"varint,4,opt,name=let_go,json=letGo,proto3" json:"let_go,omitempty"`
+	Unsure        uint64 `protobuf:"varint,5,opt,name=unsure,proto3" json:"unsure,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartitionConflictsResponse) Reset() {
+	*x = PartitionConflictsResponse{}
+	mi := &file_atoll_peer_v1_peer_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartitionConflictsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartitionConflictsResponse) ProtoMessage() {}
+
+func (x *PartitionConflictsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_peer_v1_peer_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartitionConflictsResponse.ProtoReflect.Descriptor instead.
+func (*PartitionConflictsResponse) Descriptor() ([]byte, []int) {
+	return file_atoll_peer_v1_peer_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *PartitionConflictsResponse) GetCounts() []*v1.ConflictCount {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+func (x *PartitionConflictsResponse) GetLosers() []*v1.Loser {
+	if x != nil {
+		return x.Losers
+	}
+	return nil
+}
+
+func (x *PartitionConflictsResponse) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *PartitionConflictsResponse) GetLetGo() uint64 {
+	if x != nil {
+		return x.LetGo
+	}
+	return 0
+}
+
+func (x *PartitionConflictsResponse) GetUnsure() uint64 {
+	if x != nil {
+		return x.Unsure
+	}
+	return 0
+}
+
 var File_atoll_peer_v1_peer_proto protoreflect.FileDescriptor
 
 const file_atoll_peer_v1_peer_proto_rawDesc = "" +
@@ -527,10 +716,28 @@ const file_atoll_peer_v1_peer_proto_rawDesc = "" +
 	"\x19DescribePartitionResponse\x121\n" +
 	"\x06status\x18\x01 \x01(\v2\x19.atoll.v1.PartitionStatusR\x06status\x121\n" +
 	"\x06digest\x18\x02 \x01(\v2\x19.atoll.v1.PartitionDigestR\x06digest\x12$\n" +
-	"\x05flows\x18\x03 \x03(\v2\x0e.atoll.v1.FlowR\x05flows2\x84\x03\n" +
+	"\x05flows\x18\x03 \x03(\v2\x0e.atoll.v1.FlowR\x05flows\"\x94\x02\n" +
+	"\x19PartitionConflictsRequest\x12\x1c\n" +
+	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x1c\n" +
+	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12%\n" +
+	"\x0eall_namespaces\x18\x03 \x01(\bR\rallNamespaces\x12\x10\n" +
+	"\x03key\x18\x04 \x01(\tR\x03key\x12\x16\n" +
+	"\x06prefix\x18\x05 \x01(\tR\x06prefix\x12\x1f\n" +
+	"\vwith_counts\x18\x06 \x01(\bR\n" +
+	"withCounts\x12\x16\n" +
+	"\x06before\x18\a \x01(\x04R\x06before\x12\x14\n" +
+	"\x05limit\x18\b \x01(\rR\x05limit\x12\x1b\n" +
+	"\tmax_bytes\x18\t \x01(\rR\bmaxBytes\"\xb9\x01\n" +
+	"\x1aPartitionConflictsResponse\x12/\n" +
+	"\x06counts\x18\x01 \x03(\v2\x17.atoll.v1.ConflictCountR\x06counts\x12'\n" +
+	"\x06losers\x18\x02 \x03(\v2\x0f.atoll.v1.LoserR\x06losers\x12\x12\n" +
+	"\x04more\x18\x03 \x01(\bR\x04more\x12\x15\n" +
+	"\x06let_go\x18\x04 \x01(\x04R\x05letGo\x12\x16\n" +
+	"\x06unsure\x18\x05 \x01(\x04R\x06unsure2\xef\x03\n" +
 	"\x04Peer\x12Z\n" +
 	"\rScanPartition\x12#.atoll.peer.v1.ScanPartitionRequest\x1a$.atoll.peer.v1.ScanPartitionResponse\x12f\n" +
-	"\x11DescribePartition\x12'.atoll.peer.v1.DescribePartitionRequest\x1a(.atoll.peer.v1.DescribePartitionResponse\x12W\n" +
+	"\x11DescribePartition\x12'.atoll.peer.v1.DescribePartitionRequest\x1a(.atoll.peer.v1.DescribePartitionResponse\x12i\n" +
+	"\x12PartitionConflicts\x12(.atoll.peer.v1.PartitionConflictsRequest\x1a).atoll.peer.v1.PartitionConflictsResponse\x12W\n" +
 	"\fSubmitQueued\x12\".atoll.peer.v1.SubmitQueuedRequest\x1a#.atoll.peer.v1.SubmitQueuedResponse\x12_\n" +
 	"\x0eWatchPartition\x12$.atoll.peer.v1.WatchPartitionRequest\x1a%.atoll.peer.v1.WatchPartitionResponse0\x01B5Z3github.com/atolldb/atoll/proto/atoll/peer/v1;peerv1b\x06proto3"
 
@@ -546,46 +753,54 @@ func file_atoll_peer_v1_peer_proto_rawDescGZIP() []byte {
 	return file_atoll_peer_v1_peer_proto_rawDescData
 }
 
-var file_atoll_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_atoll_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_atoll_peer_v1_peer_proto_goTypes = []any{
-	(*SubmitQueuedRequest)(nil),       // 0: atoll.peer.v1.SubmitQueuedRequest
-	(*SubmitQueuedResponse)(nil),      // 1: atoll.peer.v1.SubmitQueuedResponse
-	(*WatchPartitionRequest)(nil),     // 2: atoll.peer.v1.WatchPartitionRequest
-	(*WatchPartitionResponse)(nil),    // 3: atoll.peer.v1.WatchPartitionResponse
-	(*ScanPartitionRequest)(nil),      // 4: atoll.peer.v1.ScanPartitionRequest
-	(*ScanPartitionResponse)(nil),     // 5: atoll.peer.v1.ScanPartitionResponse
-	(*DescribePartitionRequest)(nil),  // 6: atoll.peer.v1.DescribePartitionRequest
-	(*DescribePartitionResponse)(nil), // 7: atoll.peer.v1.DescribePartitionResponse
-	(*v1.WatchRequest)(nil),           // 8: atoll.v1.WatchRequest
-	(*v1.WatchResponse)(nil),          // 9: atoll.v1.WatchResponse
-	(*v1.ReadOptions)(nil),            // 10: atoll.v1.ReadOptions
-	(*v1.Entry)(nil),                  // 11: atoll.v1.Entry
-	(*v1.PartitionStatus)(nil),        // 12: atoll.v1.PartitionStatus
-	(*v1.PartitionDigest)(nil),        // 13: atoll.v1.PartitionDigest
-	(*v1.Flow)(nil),                   // 14: atoll.v1.Flow
+	(*SubmitQueuedRequest)(nil),        // 0: atoll.peer.v1.SubmitQueuedRequest
+	(*SubmitQueuedResponse)(nil),       // 1: atoll.peer.v1.SubmitQueuedResponse
+	(*WatchPartitionRequest)(nil),      // 2: atoll.peer.v1.WatchPartitionRequest
+	(*WatchPartitionResponse)(nil),     // 3: atoll.peer.v1.WatchPartitionResponse
+	(*ScanPartitionRequest)(nil),       // 4: atoll.peer.v1.ScanPartitionRequest
+	(*ScanPartitionResponse)(nil),      // 5: atoll.peer.v1.ScanPartitionResponse
+	(*DescribePartitionRequest)(nil),   // 6: atoll.peer.v1.DescribePartitionRequest
+	(*DescribePartitionResponse)(nil),  // 7: atoll.peer.v1.DescribePartitionResponse
+	(*PartitionConflictsRequest)(nil),  // 8: atoll.peer.v1.PartitionConflictsRequest
+	(*PartitionConflictsResponse)(nil), // 9: atoll.peer.v1.PartitionConflictsResponse
+	(*v1.WatchRequest)(nil),            // 10: atoll.v1.WatchRequest
+	(*v1.WatchResponse)(nil),           // 11: atoll.v1.WatchResponse
+	(*v1.ReadOptions)(nil),             // 12: atoll.v1.ReadOptions
+	(*v1.Entry)(nil),                   // 13: atoll.v1.Entry
+	(*v1.PartitionStatus)(nil),         // 14: atoll.v1.PartitionStatus
+	(*v1.PartitionDigest)(nil),         // 15: atoll.v1.PartitionDigest
+	(*v1.Flow)(nil),                    // 16: atoll.v1.Flow
+	(*v1.ConflictCount)(nil),           // 17: atoll.v1.ConflictCount
+	(*v1.Loser)(nil),                   // 18: atoll.v1.Loser
 }
 var file_atoll_peer_v1_peer_proto_depIdxs = []int32{
-	8,  // 0: atoll.peer.v1.WatchPartitionRequest.watch:type_name -> atoll.v1.WatchRequest
-	9,  // 1: atoll.peer.v1.WatchPartitionResponse.watch:type_name -> atoll.v1.WatchResponse
-	10, // 2: atoll.peer.v1.ScanPartitionRequest.options:type_name -> atoll.v1.ReadOptions
-	11, // 3: atoll.peer.v1.ScanPartitionResponse.entries:type_name -> atoll.v1.Entry
-	10, // 4: atoll.peer.v1.DescribePartitionRequest.options:type_name -> atoll.v1.ReadOptions
-	12, // 5: atoll.peer.v1.DescribePartitionResponse.status:type_name -> atoll.v1.PartitionStatus
-	13, // 6: atoll.peer.v1.DescribePartitionResponse.digest:type_name -> atoll.v1.PartitionDigest
-	14, // 7: atoll.peer.v1.DescribePartitionResponse.flows:type_name -> atoll.v1.Flow
-	4,  // 8: atoll.peer.v1.Peer.ScanPartition:input_type -> atoll.peer.v1.ScanPartitionRequest
-	6,  // 9: atoll.peer.v1.Peer.DescribePartition:input_type -> atoll.peer.v1.DescribePartitionRequest
-	0,  // 10: atoll.peer.v1.Peer.SubmitQueued:input_type -> atoll.peer.v1.SubmitQueuedRequest
-	2,  // 11: atoll.peer.v1.Peer.WatchPartition:input_type -> atoll.peer.v1.WatchPartitionRequest
-	5,  // 12: atoll.peer.v1.Peer.ScanPartition:output_type -> atoll.peer.v1.ScanPartitionResponse
-	7,  // 13: atoll.peer.v1.Peer.DescribePartition:output_type -> atoll.peer.v1.DescribePartitionResponse
-	1,  // 14: atoll.peer.v1.Peer.SubmitQueued:output_type -> atoll.peer.v1.SubmitQueuedResponse
-	3,  // 15: atoll.peer.v1.Peer.WatchPartition:output_type -> atoll.peer.v1.WatchPartitionResponse
-	12, // [12:16] is the sub-list for method output_type
-	8,  // [8:12] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	10, // 0: atoll.peer.v1.WatchPartitionRequest.watch:type_name -> atoll.v1.WatchRequest
+	11, // 1: atoll.peer.v1.WatchPartitionResponse.watch:type_name -> atoll.v1.WatchResponse
+	12, // 2: atoll.peer.v1.ScanPartitionRequest.options:type_name -> atoll.v1.ReadOptions
+	13, // 3: atoll.peer.v1.ScanPartitionResponse.entries:type_name -> atoll.v1.Entry
+	12, // 4: atoll.peer.v1.DescribePartitionRequest.options:type_name -> atoll.v1.ReadOptions
+	14, // 5: atoll.peer.v1.DescribePartitionResponse.status:type_name -> atoll.v1.PartitionStatus
+	15, // 6: atoll.peer.v1.DescribePartitionResponse.digest:type_name -> atoll.v1.PartitionDigest
+	16, // 7: atoll.peer.v1.DescribePartitionResponse.flows:type_name -> atoll.v1.Flow
+	17, // 8: atoll.peer.v1.PartitionConflictsResponse.counts:type_name -> atoll.v1.ConflictCount
+	18, // 9: atoll.peer.v1.PartitionConflictsResponse.losers:type_name -> atoll.v1.Loser
+	4,  // 10: atoll.peer.v1.Peer.ScanPartition:input_type -> atoll.peer.v1.ScanPartitionRequest
+	6,  // 11: atoll.peer.v1.Peer.DescribePartition:input_type -> atoll.peer.v1.DescribePartitionRequest
+	8,  // 12: atoll.peer.v1.Peer.PartitionConflicts:input_type -> atoll.peer.v1.PartitionConflictsRequest
+	0,  // 13: atoll.peer.v1.Peer.SubmitQueued:input_type -> atoll.peer.v1.SubmitQueuedRequest
+	2,  // 14: atoll.peer.v1.Peer.WatchPartition:input_type -> atoll.peer.v1.WatchPartitionRequest
+	5,  // 15: atoll.peer.v1.Peer.ScanPartition:output_type -> atoll.peer.v1.ScanPartitionResponse
+	7,  // 16: atoll.peer.v1.Peer.DescribePartition:output_type -> atoll.peer.v1.DescribePartitionResponse
+	9,  // 17: atoll.peer.v1.Peer.PartitionConflicts:output_type -> atoll.peer.v1.PartitionConflictsResponse
+	1,  // 18: atoll.peer.v1.Peer.SubmitQueued:output_type -> atoll.peer.v1.SubmitQueuedResponse
+	3,  // 19: atoll.peer.v1.Peer.WatchPartition:output_type -> atoll.peer.v1.WatchPartitionResponse
+	15, // [15:20] is the sub-list for method output_type
+	10, // [10:15] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_atoll_peer_v1_peer_proto_init() }
@@ -599,7 +814,7 @@ func file_atoll_peer_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_peer_v1_peer_proto_rawDesc), len(file_atoll_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

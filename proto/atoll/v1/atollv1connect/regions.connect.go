@@ -30,6 +30,10 @@ const (
 	RegionsDigestProcedure = "/atoll.v1.Regions/Digest"
 	// RegionsExplainProcedure is the procedure name of the Regions's Explain RPC.
 	RegionsExplainProcedure = "/atoll.v1.Regions/Explain"
+	// RegionsConflictsProcedure is the procedure name of the Regions's Conflicts RPC.
+	RegionsConflictsProcedure = "/atoll.v1.Regions/Conflicts"
+	// RegionsRestoreLoserProcedure is the procedure name of the Regions's RestoreLoser RPC.
+	RegionsRestoreLoserProcedure = "/atoll.v1.Regions/RestoreLoser"
 )
 
 var (
@@ -57,6 +61,21 @@ var (
 			IdempotencyLevel: connect.IdempotencyNoSideEffects,
 		}
 	})
+	regionsConflictsSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType:       connect.StreamTypeUnary,
+			Schema:           v1.File_atoll_v1_regions_proto.Services().ByName("Regions").Methods().ByName("Conflicts"),
+			Procedure:        RegionsConflictsProcedure,
+			IdempotencyLevel: connect.IdempotencyNoSideEffects,
+		}
+	})
+	regionsRestoreLoserSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_atoll_v1_regions_proto.Services().ByName("Regions").Methods().ByName("RestoreLoser"),
+			Procedure:  RegionsRestoreLoserProcedure,
+		}
+	})
 )
 
 // RegionsClient is a client for the atoll.v1.Regions service.
@@ -69,6 +88,11 @@ type RegionsClient interface {
 	Digest(context.Context, *v1.DigestRequest) (*v1.DigestResponse, error)
 	// Explain returns what made a key's value in the answering region.
 	Explain(context.Context, *v1.ExplainRequest) (*v1.ExplainResponse, error)
+	// Conflicts returns how often the answering region had to decide between concurrent writes, and the
+	// values that lost lately, the newest of each partition first.
+	Conflicts(context.Context, *v1.ConflictsRequest) (*v1.ConflictsResponse, error)
+	// RestoreLoser writes a value that lost once more, as an ordinary new write.
+	RestoreLoser(context.Context, *v1.RestoreLoserRequest) (*v1.RestoreLoserResponse, error)
 }
 
 // NewRegionsClient constructs a client for the atoll.v1.Regions service. Multiple service clients
@@ -87,6 +111,11 @@ type RegionsHandler interface {
 	Digest(context.Context, *v1.DigestRequest) (*v1.DigestResponse, error)
 	// Explain returns what made a key's value in the answering region.
 	Explain(context.Context, *v1.ExplainRequest) (*v1.ExplainResponse, error)
+	// Conflicts returns how often the answering region had to decide between concurrent writes, and the
+	// values that lost lately, the newest of each partition first.
+	Conflicts(context.Context, *v1.ConflictsRequest) (*v1.ConflictsResponse, error)
+	// RestoreLoser writes a value that lost once more, as an ordinary new write.
+	RestoreLoser(context.Context, *v1.RestoreLoserRequest) (*v1.RestoreLoserResponse, error)
 }
 
 // RegisterRegionsHandler registers svc as the atoll.v1.Regions implementation on server.
@@ -96,6 +125,8 @@ func RegisterRegionsHandler(server *connect.Server, svc RegionsHandler) {
 		connect.Method{Spec: regionsStatusSpec(), Handler: adapter.status},
 		connect.Method{Spec: regionsDigestSpec(), Handler: adapter.digest},
 		connect.Method{Spec: regionsExplainSpec(), Handler: adapter.explain},
+		connect.Method{Spec: regionsConflictsSpec(), Handler: adapter.conflicts},
+		connect.Method{Spec: regionsRestoreLoserSpec(), Handler: adapter.restoreLoser},
 	)
 }
 
@@ -112,6 +143,14 @@ func (UnimplementedRegionsHandler) Digest(context.Context, *v1.DigestRequest) (*
 
 func (UnimplementedRegionsHandler) Explain(context.Context, *v1.ExplainRequest) (*v1.ExplainResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "atoll.v1.Regions.Explain is not implemented")
+}
+
+func (UnimplementedRegionsHandler) Conflicts(context.Context, *v1.ConflictsRequest) (*v1.ConflictsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "atoll.v1.Regions.Conflicts is not implemented")
+}
+
+func (UnimplementedRegionsHandler) RestoreLoser(context.Context, *v1.RestoreLoserRequest) (*v1.RestoreLoserResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "atoll.v1.Regions.RestoreLoser is not implemented")
 }
 
 type regionsClient struct {
@@ -137,6 +176,22 @@ func (c *regionsClient) Digest(ctx context.Context, req *v1.DigestRequest) (*v1.
 func (c *regionsClient) Explain(ctx context.Context, req *v1.ExplainRequest) (*v1.ExplainResponse, error) {
 	var res v1.ExplainResponse
 	if err := c.client.CallUnary(ctx, regionsExplainSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *regionsClient) Conflicts(ctx context.Context, req *v1.ConflictsRequest) (*v1.ConflictsResponse, error) {
+	var res v1.ConflictsResponse
+	if err := c.client.CallUnary(ctx, regionsConflictsSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *regionsClient) RestoreLoser(ctx context.Context, req *v1.RestoreLoserRequest) (*v1.RestoreLoserResponse, error) {
+	var res v1.RestoreLoserResponse
+	if err := c.client.CallUnary(ctx, regionsRestoreLoserSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -174,6 +229,30 @@ func (h regionsHandler) explain(ctx context.Context, _ connect.Spec, stream conn
 		return err
 	}
 	res, err := h.svc.Explain(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h regionsHandler) conflicts(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.ConflictsRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Conflicts(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h regionsHandler) restoreLoser(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.RestoreLoserRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.RestoreLoser(ctx, &req)
 	if err != nil {
 		return err
 	}

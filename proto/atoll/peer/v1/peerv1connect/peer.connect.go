@@ -29,6 +29,8 @@ const (
 	PeerScanPartitionProcedure = "/atoll.peer.v1.Peer/ScanPartition"
 	// PeerDescribePartitionProcedure is the procedure name of the Peer's DescribePartition RPC.
 	PeerDescribePartitionProcedure = "/atoll.peer.v1.Peer/DescribePartition"
+	// PeerPartitionConflictsProcedure is the procedure name of the Peer's PartitionConflicts RPC.
+	PeerPartitionConflictsProcedure = "/atoll.peer.v1.Peer/PartitionConflicts"
 	// PeerSubmitQueuedProcedure is the procedure name of the Peer's SubmitQueued RPC.
 	PeerSubmitQueuedProcedure = "/atoll.peer.v1.Peer/SubmitQueued"
 	// PeerWatchPartitionProcedure is the procedure name of the Peer's WatchPartition RPC.
@@ -48,6 +50,13 @@ var (
 			StreamType: connect.StreamTypeUnary,
 			Schema:     v1.File_atoll_peer_v1_peer_proto.Services().ByName("Peer").Methods().ByName("DescribePartition"),
 			Procedure:  PeerDescribePartitionProcedure,
+		}
+	})
+	peerPartitionConflictsSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_atoll_peer_v1_peer_proto.Services().ByName("Peer").Methods().ByName("PartitionConflicts"),
+			Procedure:  PeerPartitionConflictsProcedure,
 		}
 	})
 	peerSubmitQueuedSpec = sync.OnceValue(func() connect.Spec {
@@ -73,6 +82,8 @@ type PeerClient interface {
 	ScanPartition(context.Context, *v1.ScanPartitionRequest) (*v1.ScanPartitionResponse, error)
 	// DescribePartition returns one partition's status, and its digest if asked.
 	DescribePartition(context.Context, *v1.DescribePartitionRequest) (*v1.DescribePartitionResponse, error)
+	// PartitionConflicts returns one partition's part of a page of conflicts.
+	PartitionConflicts(context.Context, *v1.PartitionConflictsRequest) (*v1.PartitionConflictsResponse, error)
 	// SubmitQueued has the partition's leader propose writes of the caller's queue of local writes.
 	SubmitQueued(context.Context, *v1.SubmitQueuedRequest) (*v1.SubmitQueuedResponse, error)
 	// WatchPartition streams one partition's changes, for a node that holds no replica of it.
@@ -112,6 +123,8 @@ type PeerHandler interface {
 	ScanPartition(context.Context, *v1.ScanPartitionRequest) (*v1.ScanPartitionResponse, error)
 	// DescribePartition returns one partition's status, and its digest if asked.
 	DescribePartition(context.Context, *v1.DescribePartitionRequest) (*v1.DescribePartitionResponse, error)
+	// PartitionConflicts returns one partition's part of a page of conflicts.
+	PartitionConflicts(context.Context, *v1.PartitionConflictsRequest) (*v1.PartitionConflictsResponse, error)
 	// SubmitQueued has the partition's leader propose writes of the caller's queue of local writes.
 	SubmitQueued(context.Context, *v1.SubmitQueuedRequest) (*v1.SubmitQueuedResponse, error)
 	// WatchPartition streams one partition's changes, for a node that holds no replica of it.
@@ -124,6 +137,7 @@ func RegisterPeerHandler(server *connect.Server, svc PeerHandler) {
 	server.Register(
 		connect.Method{Spec: peerScanPartitionSpec(), Handler: adapter.scanPartition},
 		connect.Method{Spec: peerDescribePartitionSpec(), Handler: adapter.describePartition},
+		connect.Method{Spec: peerPartitionConflictsSpec(), Handler: adapter.partitionConflicts},
 		connect.Method{Spec: peerSubmitQueuedSpec(), Handler: adapter.submitQueued},
 		connect.Method{Spec: peerWatchPartitionSpec(), Handler: adapter.watchPartition},
 	)
@@ -155,6 +169,10 @@ func (UnimplementedPeerHandler) DescribePartition(context.Context, *v1.DescribeP
 	return nil, connect.NewError(connect.CodeUnimplemented, "atoll.peer.v1.Peer.DescribePartition is not implemented")
 }
 
+func (UnimplementedPeerHandler) PartitionConflicts(context.Context, *v1.PartitionConflictsRequest) (*v1.PartitionConflictsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "atoll.peer.v1.Peer.PartitionConflicts is not implemented")
+}
+
 func (UnimplementedPeerHandler) SubmitQueued(context.Context, *v1.SubmitQueuedRequest) (*v1.SubmitQueuedResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "atoll.peer.v1.Peer.SubmitQueued is not implemented")
 }
@@ -178,6 +196,14 @@ func (c *peerClient) ScanPartition(ctx context.Context, req *v1.ScanPartitionReq
 func (c *peerClient) DescribePartition(ctx context.Context, req *v1.DescribePartitionRequest) (*v1.DescribePartitionResponse, error) {
 	var res v1.DescribePartitionResponse
 	if err := c.client.CallUnary(ctx, peerDescribePartitionSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *peerClient) PartitionConflicts(ctx context.Context, req *v1.PartitionConflictsRequest) (*v1.PartitionConflictsResponse, error) {
+	var res v1.PartitionConflictsResponse
+	if err := c.client.CallUnary(ctx, peerPartitionConflictsSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -219,6 +245,18 @@ func (h peerHandler) describePartition(ctx context.Context, _ connect.Spec, stre
 		return err
 	}
 	res, err := h.svc.DescribePartition(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h peerHandler) partitionConflicts(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.PartitionConflictsRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.PartitionConflicts(ctx, &req)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,121 @@
+package replica
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/atolldb/atoll/crdt"
+)
+
+// settler is a kind that keeps traces of resets until those whose additions were reset have seen it.
+// settle drops from an object what is not needed any more; rest is what a pair of table U has behind the
+// object's key.
+type settler interface {
+	settle(w *work, object, rest []byte) error
+}
+
+// knows reports whether an actor had seen a reset as of its last event here. What it adds later does not
+// go on from what was reset.
+func (m *meta) knows(owner crdt.Actor, reset crdt.Dot) bool {
+	return owner == reset.Actor || m.seen[owner].Covers(reset)
+}
+
+// compact drops the rows of a counter that nobody needs any more.
+func (w *work) compact(rows *crdt.Counter) {
+	rows.Compact(w.meta.self, w.meta.vector)
+	rows.Settle(w.meta.vector, w.meta.knows)
+}
+
+// awaitOwners enters in table U the rows that a reset left, which go once their owners have seen it.
+func (w *work) awaitOwners(rows crdt.Counter, reset crdt.Dot, object, element []byte) error {
+	for _, row := range rows.Rows() {
+		if row.Live() || row.Base.Reset != reset {
+			continue
+		}
+		if err := w.kv.Put(unsettledKey(row.Actor, reset, object, element), marker[:]); err != nil {
+			return err
+		}
+		w.meta.unsettled++
+	}
+	return nil
+}
+
+// settle drops, up to a budget, what was kept until an actor had seen the resets of its additions.
+func (w *work) settle(owner crdt.Actor) error {
+	for _, seen := range w.meta.seen[owner].Entries() {
+		if w.meta.unsettled == 0 {
+			return nil
+		}
+		start := unsettledKey(owner, crdt.Dot{Actor: seen.Actor}, nil, nil)
+		end := unsettledKey(owner, crdt.Dot{Actor: seen.Actor, Seq: seen.Seq + 1}, nil, nil)
+		keys, err := collectRange(w.kv, start, end, sweepBudget)
+		if err != nil {
+			return err
+		}
+		for _, k := range keys {
+			if err := w.settleOne(k); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (w *work) settleOne(key []byte) error {
+	const names = 1 + 4 + 4 + 8
+	object, t, rest, err := cutObjectKey(key[names:])
+	if err != nil {
+		return err
+	}
+	s, ok := kinds[t].(settler)
+	if !ok || w.meta.unsettled == 0 {
+		return fmt.Errorf("reset of a %v to settle: %w", t, crdt.ErrCorrupt)
+	}
+	w.meta.unsettled--
+	if err := w.kv.Delete(key); err != nil {
+		return err
+	}
+	return s.settle(w, object, rest)
+}
+
+func unsettledKey(owner crdt.Actor, reset crdt.Dot, object, element []byte) []byte {
+	b := make([]byte, 0, 17+len(object)+len(element))
+	b = binary.BigEndian.AppendUint32(append(b, tableUnsettled), uint32(owner))
+	b = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(b, uint32(reset.Actor)), reset.Seq)
+	return append(append(b, object...), element...)
+}
+
+// settle implements settler.
+func (k counterKind) settle(w *work, object, _ []byte) error {
+	data, ok, err := w.kv.Get(object)
+	if err != nil || !ok {
+		return err
+	}
+	s, err := k.decode(data)
+	if err != nil {
+		return err
+	}
+	c := s.(*counterState)
+	w.compact(&c.rows)
+	return w.putCounter(object, c)
+}
+
+// settle implements settler for one member, whose score stays as it is.
+func (counterZSetKind) settle(w *work, object, member []byte) error {
+	data, ok, err := w.kv.Get(object)
+	if err != nil || !ok {
+		return err
+	}
+	h, err := decodeCounterZSetHeader(data)
+	if err != nil {
+		return err
+	}
+	m, err := w.scored(&h, member)
+	if err != nil || !m.stored {
+		return err
+	}
+	if err := w.putScored(&h, m); err != nil {
+		return err
+	}
+	return w.putCounterZSet(object, &h)
+}
