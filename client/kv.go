@@ -66,23 +66,24 @@ func (c *Client) Delete(ctx context.Context, key string, opts ...WriteOption) (e
 	return res.GetExisted(), nil
 }
 
-// Expire makes a register expire after ttl, which keeps its value until then, and returns its new
-// version. It has no effect on a key that does not exist.
+// Expire makes what a key has expire after ttl, in every region, and returns its version: a register's new one;
+// that of other values stays. It has no effect on a key that does not exist. [OfType] limits it to one of
+// several types under the key.
 //
-// Errors: ErrWrongType if the key holds a value of another type.
+// Errors: ErrInvalidArgument if the key holds a bounded counter, ErrWrongType if it holds no value of the type.
 func (c *Client) Expire(ctx context.Context, key string, ttl time.Duration, opts ...WriteOption) (version string, err error) {
-	op := &atollv1.Op{Op: &atollv1.Op_Expire{Expire: &atollv1.Expire{Ttl: durationpb.New(ttl)}}}
-	res, err := c.update(ctx, key, op, opts)
+	op := &atollv1.Expire{Ttl: durationpb.New(ttl), Type: writeConfigOf(opts).typ}
+	res, err := c.update(ctx, key, &atollv1.Op{Op: &atollv1.Op_Expire{Expire: op}}, opts)
 	return res.GetVersion(), err
 }
 
-// Persist takes a register's expiry away, and returns its new version. It has no effect on a key that
-// does not exist.
+// Persist takes the expiry of what a key has away, and returns its version as Expire does. It has no effect on a
+// key that does not exist. [OfType] limits it to one of several types under the key.
 //
-// Errors: ErrWrongType if the key holds a value of another type.
+// Errors: ErrWrongType if the key holds no value of the type.
 func (c *Client) Persist(ctx context.Context, key string, opts ...WriteOption) (version string, err error) {
-	op := &atollv1.Op{Op: &atollv1.Op_Persist{Persist: &atollv1.Persist{}}}
-	res, err := c.update(ctx, key, op, opts)
+	op := &atollv1.Persist{Type: writeConfigOf(opts).typ}
+	res, err := c.update(ctx, key, &atollv1.Op{Op: &atollv1.Op_Persist{Persist: op}}, opts)
 	return res.GetVersion(), err
 }
 

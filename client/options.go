@@ -135,7 +135,9 @@ func WithStrategy(s Strategy) ReadOption {
 // Only writes without a condition take it. Their answer has no version and no result.
 func WithLocalDurability() WriteOption { return writeOption(func(c *writeConfig) { c.local = true }) }
 
-// WithTTL makes a register expire after d in every region. Only Put and CompareAndSwap take it.
+// WithTTL makes what is written expire after d in every region. Every write takes it but those of bounded
+// counters, Delete, Expire and Persist. A write without it leaves a time to live as it is, but Put and
+// CompareAndSwap, which write the whole register, take it away.
 func WithTTL(d time.Duration) WriteOption {
 	return writeOption(func(c *writeConfig) { c.ttl = durationpb.New(d) })
 }
@@ -145,7 +147,7 @@ func WithTTL(d time.Duration) WriteOption {
 // nothing.
 func WithOpID(id string) WriteOption { return writeOption(func(c *writeConfig) { c.opID = id }) }
 
-// OfType limits a Delete to the value of one type.
+// OfType limits a Delete, an Expire or a Persist to the value of one type.
 func OfType(t Type) WriteOption {
 	return writeOption(func(c *writeConfig) { c.typ = atollv1.Type(t) })
 }

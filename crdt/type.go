@@ -53,3 +53,13 @@ func (t Type) String() string {
 
 // Valid reports whether t is one of the types above.
 func (t Type) Valid() bool { return t >= TypeLWWRegister && t <= TypeTimeline }
+
+// TypeNamed returns the type that String calls so, and whether there is one.
+func TypeNamed(name string) (Type, bool) {
+	for t := TypeLWWRegister; t.Valid(); t++ {
+		if t.String() == name {
+			return t, true
+		}
+	}
+	return 0, false
+}

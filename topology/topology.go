@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"slices"
+
+	"github.com/atolldb/atoll/crdt"
 )
 
 // RegionID numbers a region. It is 1 to 63 and never used for two regions of a deployment.
@@ -25,6 +28,8 @@ const (
 	MaxEpoch      = 1<<16 - 1
 	MaxPartitions = 4096
 	MaxReplicas   = 5
+	// MaxNamespaceBytes is that of crdt/replica.
+	MaxNamespaceBytes = 255
 )
 
 // Node is one server process of a region.
@@ -56,6 +61,14 @@ type Cluster struct {
 	// region with fewer than 3 nodes.
 	ReplicationFactor int
 	Regions           []Region
+	// Namespaces fix the types of values, the same in every region.
+	Namespaces []Namespace
+}
+
+// Namespace fixes the type of the values that keys of a namespace hold.
+type Namespace struct {
+	Name string
+	Type crdt.Type
 }
 
 // Validate returns every fault of the description, joined; nil means that all other methods work.
@@ -75,6 +88,9 @@ func (c *Cluster) Validate() error {
 	}
 	for i := range c.Regions {
 		v.region(&c.Regions[i], c.Replicas(&c.Regions[i]))
+	}
+	for i := range c.Namespaces {
+		v.namespace(&c.Namespaces[i], c.Namespaces[:i])
 	}
 	return errors.Join(v.faults...)
 }
@@ -116,6 +132,15 @@ func (v *validation) region(r *Region, replicas int) {
 			v.fault("region %s: node name %q is empty or used twice", r.Name, n.ID)
 		}
 		v.nodes[n.ID] = true
+	}
+}
+
+func (v *validation) namespace(n *Namespace, before []Namespace) {
+	if n.Name == "" || len(n.Name) > MaxNamespaceBytes || slices.ContainsFunc(before, func(o Namespace) bool { return o.Name == n.Name }) {
+		v.fault("namespace %q is empty, longer than %d bytes or there twice", n.Name, MaxNamespaceBytes)
+	}
+	if !n.Type.Valid() {
+		v.fault("namespace %q: there is no %v", n.Name, n.Type)
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/atolldb/atoll/crdt"
 )
 
 func testCluster(nodes int) *Cluster {
@@ -34,6 +36,23 @@ func TestValidateNamesEveryFault(t *testing.T) {
 	}
 	if err := testCluster(3).Validate(); err != nil {
 		t.Errorf("a good description: %v", err)
+	}
+}
+
+func TestNamespacesAreChecked(t *testing.T) {
+	c := testCluster(1)
+	c.Namespaces = []Namespace{{"carts", crdt.TypeAWSet}, {"plays", crdt.TypeCounterZSet}}
+	if err := c.Validate(); err != nil {
+		t.Error(err)
+	}
+	for _, n := range []Namespace{
+		{"", crdt.TypeAWSet}, {"carts", crdt.TypeLWWMap}, {strings.Repeat("n", MaxNamespaceBytes+1), crdt.TypeAWSet}, {"x", 0}, {"y", 200},
+	} {
+		bad := testCluster(1)
+		bad.Namespaces = append(slices.Clone(c.Namespaces), n)
+		if err := bad.Validate(); err == nil {
+			t.Errorf("%+v passed", n)
+		}
 	}
 }
 

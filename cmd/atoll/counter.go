@@ -51,7 +51,7 @@ func newIncr(a *app) *cobra.Command {
 			}, whereFields(info)...))
 		},
 	}
-	w.flags(c)
+	w.flagsOfValue(c)
 	c.Flags().Int64Var(&by, "by", 1, "how much to add; may be negative")
 	return c
 }

@@ -44,7 +44,7 @@ func newCountZSetAdd(a *app) *cobra.Command {
 			})
 		},
 	}
-	w.flags(c)
+	w.flagsOfValue(c)
 	return c
 }
 
@@ -76,7 +76,7 @@ func newCountZSetIncr(a *app) *cobra.Command {
 			})
 		},
 	}
-	w.flags(c)
+	w.flagsOfValue(c)
 	c.Flags().Int64Var(&by, "by", 1, "how much to add; may be negative")
 	return c
 }
@@ -141,7 +141,7 @@ func newCountZSetRem(a *app) *cobra.Command {
 			}, whereFields(info)...))
 		},
 	}
-	w.flags(c)
+	w.flagsOfValue(c)
 	return c
 }
 

@@ -115,9 +115,23 @@ func explainRows(region string, r *atollv1.ExplainResponse) [][]string {
 			rows = append(rows, setRows(region, d.Set)...)
 		case *atollv1.ExplainedObject_Parts:
 			rows = append(rows, partRows(region, client.Type(o.GetType()).String(), d.Parts)...)
+		default:
+			rows = append(rows, []string{region, client.Type(o.GetType()).String(), "absent", "", ""})
+		}
+		if d := o.GetDeadline(); d != nil {
+			rows = append(rows, deadlineRow(d))
 		}
 	}
 	return append(rows, loserRows(region, r.GetLosers())...)
+}
+
+// deadlineRow shows when a value expires; a deadline that says nothing any more is in brackets.
+func deadlineRow(d *atollv1.ExplainDeadline) []string {
+	text := "[expiry taken away]"
+	if d.GetExpiresHlc() > 0 {
+		text = "expires " + hlcTime(d.GetExpiresHlc())
+	}
+	return []string{"", "", "  " + text, event(d.GetEvent()), hlcText(d.GetEvent().GetHlc())}
 }
 
 func registerRow(region string, r *atollv1.ExplainRegister) []string {
@@ -230,6 +244,9 @@ func agree(answers []answer[*atollv1.ExplainResponse]) bool {
 func essence(r *atollv1.ExplainResponse) string {
 	var lines []string
 	for _, o := range r.GetObjects() {
+		if d := o.GetDeadline(); d.GetExpiresHlc() > 0 {
+			lines = append(lines, fmt.Sprint("deadline ", o.GetType(), event(d.GetEvent()), d.GetExpiresHlc()))
+		}
 		switch d := o.GetDetail().(type) {
 		case *atollv1.ExplainedObject_Register:
 			reg := d.Register

@@ -63,7 +63,7 @@ func newExtremeWrite(
 			return write(cmd.Context(), kv, args[0], n, opts)
 		})
 	}
-	w.flags(c)
+	w.flagsOfValue(c)
 	return c
 }
 

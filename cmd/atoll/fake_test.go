@@ -248,7 +248,11 @@ func (f *fakeRegion) Delete(_ context.Context, r *atollv1.DeleteRequest) (*atoll
 func (f *fakeRegion) Update(_ context.Context, r *atollv1.UpdateRequest) (*atollv1.UpdateResponse, error) {
 	f.store.mu.Lock()
 	defer f.store.mu.Unlock()
-	return f.update(r)
+	res, err := f.update(r)
+	if o := f.store.objects[place(r.GetNamespace(), r.GetKey())]; err == nil && o != nil && r.GetTtl().AsDuration() > 0 {
+		o.ttl = r.GetTtl()
+	}
+	return res, err
 }
 
 func (f *fakeRegion) update(r *atollv1.UpdateRequest) (*atollv1.UpdateResponse, error) {
@@ -486,6 +490,9 @@ func (f *fakeRegion) Explain(_ context.Context, r *atollv1.ExplainRequest) (*ato
 	}
 	made := &atollv1.Event{Region: "eu", Seq: o.seq, Hlc: 1_700_000_000_000<<16 | 2}
 	ex := &atollv1.ExplainedObject{Type: o.typ, Version: f.name}
+	if o.ttl.AsDuration() > 0 {
+		ex.Deadline = &atollv1.ExplainDeadline{ExpiresHlc: 1_700_000_000_000 << 16, Event: made}
+	}
 	switch o.typ {
 	case atollv1.Type_TYPE_COUNTER:
 		ex.Detail = &atollv1.ExplainedObject_Counter{Counter: &atollv1.ExplainCounter{Value: o.counter, Parts: []*atollv1.ExplainCounterPart{

@@ -25,7 +25,7 @@ type fieldsWrite func(kv *client.Client, cmd *cobra.Command, args []string, opts
 func newFieldsWrite(a *app, c *cobra.Command, do fieldsWrite) *cobra.Command {
 	c.ValidArgsFunction = a.completeKeys(1)
 	var w writes
-	w.flags(c)
+	w.flagsOfValue(c)
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		var info client.Info
 		kv, opts, err := a.writing(cmd, &w, &info)

@@ -60,7 +60,7 @@ func newHLLAdd(a *app) *cobra.Command {
 			return a.estimate(args[0], total.Count, &total.Changed, info)
 		},
 	}
-	w.flags(c)
+	w.flagsOfValue(c)
 	return c
 }
 

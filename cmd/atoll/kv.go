@@ -2,9 +2,6 @@ package main
 
 import (
 	"fmt"
-	"slices"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -103,7 +100,6 @@ func (c *conditions) options(cmd *cobra.Command) ([]client.WriteOption, error) {
 func newPut(a *app) *cobra.Command {
 	var cond conditions
 	var w writes
-	var ttl time.Duration
 	c := &cobra.Command{
 		Use:   "put KEY VALUE|-|@FILE",
 		Short: "Set a register",
@@ -126,12 +122,6 @@ func newPut(a *app) *cobra.Command {
 				return err
 			}
 			opts = append(opts, durable...)
-			if ttl < 0 {
-				return usagef("--ttl must be positive")
-			}
-			if ttl > 0 {
-				opts = append(opts, client.WithTTL(ttl))
-			}
 			value, err := a.value(args[1])
 			if err != nil {
 				return err
@@ -140,9 +130,8 @@ func newPut(a *app) *cobra.Command {
 		},
 	}
 	cond.flags(c)
-	w.flags(c)
+	w.flagsOfValue(c)
 	c.Flags().BoolVar(&cond.absent, "if-absent", false, "only if the key does not exist")
-	c.Flags().DurationVar(&ttl, "ttl", 0, "let the value expire after this time")
 	return c
 }
 
@@ -161,6 +150,7 @@ func (a *app) put(cmd *cobra.Command, key string, value []byte, opts []client.Wr
 
 func newCAS(a *app) *cobra.Command {
 	var version string
+	var w writes
 	c := &cobra.Command{
 		Use:   "cas KEY OLD NEW",
 		Short: "Set a register if it still holds what you think",
@@ -187,9 +177,15 @@ func newCAS(a *app) *cobra.Command {
 				}
 				condition = client.IfValue(old)
 			}
-			return a.put(cmd, args[0], value, []client.WriteOption{condition})
+			opts, err := w.options()
+			if err != nil {
+				return err
+			}
+			return a.put(cmd, args[0], value, append(opts, condition))
 		},
 	}
+	w.durability = "quorum"
+	c.Flags().DurationVar(&w.ttl, "ttl", 0, "let the value expire after this time; without it the value stays")
 	c.Flags().StringVar(&version, "version", "", "the version that the key must have, instead of OLD")
 	return c
 }
@@ -197,7 +193,7 @@ func newCAS(a *app) *cobra.Command {
 func newDel(a *app) *cobra.Command {
 	var cond conditions
 	var w writes
-	var typ string
+	var typ oneType
 	c := &cobra.Command{
 		Use:   "del KEY",
 		Short: "Remove a key",
@@ -217,13 +213,11 @@ func newDel(a *app) *cobra.Command {
 				return err
 			}
 			opts = append(opts, durable...)
-			if typ != "" {
-				i := slices.Index(typeNames(), typ)
-				if i < 0 {
-					return usagef("unknown type %q: want one of %s", typ, strings.Join(typeNames(), ", "))
-				}
-				opts = append(opts, client.OfType(client.Types()[i]))
+			of, err := typ.options()
+			if err != nil {
+				return err
 			}
+			opts = append(opts, of...)
 			kv, err := a.client(cmd.Context())
 			if err != nil {
 				return err
@@ -247,16 +241,6 @@ func newDel(a *app) *cobra.Command {
 	}
 	cond.flags(c)
 	w.flags(c)
-	c.Flags().StringVar(&typ, "type", "", "remove only this type: register, counter, set, …")
-	noError(c.RegisterFlagCompletionFunc("type", cobra.FixedCompletions(typeNames(), cobra.ShellCompDirectiveNoFileComp)))
+	typ.flag(c, "remove")
 	return c
-}
-
-// typeNames returns the names of client.Types.
-func typeNames() []string {
-	var names []string
-	for _, t := range client.Types() {
-		names = append(names, t.String())
-	}
-	return names
 }

@@ -77,7 +77,16 @@ func (r *reads) confirmedBy() (client.Strategy, error) {
 }
 
 // writes are the flags of writes.
-type writes struct{ durability string }
+type writes struct {
+	durability string
+	ttl        time.Duration
+}
+
+// flagsOfValue are the flags of a command that writes what can expire.
+func (w *writes) flagsOfValue(c *cobra.Command) {
+	w.flags(c)
+	c.Flags().DurationVar(&w.ttl, "ttl", 0, "let the value expire after this time")
+}
 
 func (w *writes) flags(c *cobra.Command) {
 	c.Flags().StringVar(&w.durability, "durability", "quorum", "quorum: on disk on a majority of replicas when acknowledged; local: on one node's disk, without a result, works without a quorum")
@@ -87,11 +96,18 @@ func (w *writes) flags(c *cobra.Command) {
 func (w *writes) local() bool { return w.durability == "local" }
 
 func (w *writes) options() ([]client.WriteOption, error) {
+	var opts []client.WriteOption
+	switch {
+	case w.ttl < 0:
+		return nil, usagef("--ttl must be positive")
+	case w.ttl > 0:
+		opts = append(opts, client.WithTTL(w.ttl))
+	}
 	switch w.durability {
 	case "quorum":
-		return nil, nil
+		return opts, nil
 	case "local":
-		return []client.WriteOption{client.WithLocalDurability()}, nil
+		return append(opts, client.WithLocalDurability()), nil
 	default:
 		return nil, usagef("unknown durability %q: want quorum or local", w.durability)
 	}

@@ -50,7 +50,7 @@ func newSetChange(a *app, c *cobra.Command, verb string, change setChange) *cobr
 	c.Args = wants(2, -1, "KEY and at least one MEMBER")
 	c.ValidArgsFunction = a.completeKeys(1)
 	var w writes
-	w.flags(c)
+	w.flagsOfValue(c)
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		var info client.Info
 		kv, opts, err := a.writing(cmd, &w, &info)

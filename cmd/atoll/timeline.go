@@ -73,7 +73,7 @@ type timelineChange func(t *client.Timeline, args []string, opts []client.WriteO
 // newTimelineChange completes a command that changes a timeline.
 func newTimelineChange(a *app, c *cobra.Command, verb string, change timelineChange) *cobra.Command {
 	var w writes
-	w.flags(c)
+	w.flagsOfValue(c)
 	c.ValidArgsFunction = a.completeKeys(1)
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		var info client.Info

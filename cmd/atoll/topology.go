@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/atolldb/atoll/client"
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
 )
 
@@ -63,6 +64,13 @@ type topologyView struct {
 	Epoch      uint64          `json:"epoch"`
 	Nodes      []nodeView      `json:"nodes"`
 	Partitions []partitionView `json:"partitions"`
+	Namespaces []namespaceView `json:"namespaces,omitempty"`
+}
+
+// namespaceView is a namespace that has values of one type only.
+type namespaceView struct {
+	Name string `json:"name"`
+	Type string `json:"type"`
 }
 
 type nodeView struct {
@@ -102,6 +110,9 @@ func viewOf(t *atollv1.Topology) *topologyView {
 	for _, n := range t.GetNodes() {
 		v.Nodes = append(v.Nodes, nodeView{n.GetName(), n.GetZone(), n.GetAddress(), n.GetGrpcAddress(), leads[n.GetName()], replicas[n.GetName()]})
 	}
+	for _, n := range t.GetNamespaces() {
+		v.Namespaces = append(v.Namespaces, namespaceView{n.GetName(), client.Type(n.GetType()).String()})
+	}
 	return v
 }
 
@@ -125,5 +136,13 @@ func (a *app) showTopology(t *atollv1.Topology) error {
 	for _, p := range v.Partitions {
 		partitions.add(strconv.Itoa(int(p.Partition)), p.State, cmp.Or(p.Leader, "none"), strconv.FormatUint(p.Term, 10), strings.Join(p.Replicas, ", "))
 	}
-	return a.tables(v, nodes, partitions)
+	grids := []*grid{nodes, partitions}
+	if len(v.Namespaces) > 0 {
+		namespaces := &grid{title: "namespaces of one type", header: []string{"NAMESPACE", "TYPE"}}
+		for _, n := range v.Namespaces {
+			namespaces.add(printable([]byte(n.Name), 60), n.Type)
+		}
+		grids = append(grids, namespaces)
+	}
+	return a.tables(v, grids...)
 }

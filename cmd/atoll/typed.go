@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -19,6 +21,34 @@ func commandOfType(c *cobra.Command, commands ...*cobra.Command) *cobra.Command 
 	}
 	c.AddCommand(commands...)
 	return c
+}
+
+// oneType is the flag of a command that works on values of all types under a key, or on one.
+type oneType string
+
+func (t *oneType) flag(c *cobra.Command, verb string) {
+	c.Flags().StringVar((*string)(t), "type", "", verb+" only this type: register, counter, set, …")
+	noError(c.RegisterFlagCompletionFunc("type", cobra.FixedCompletions(typeNames(), cobra.ShellCompDirectiveNoFileComp)))
+}
+
+func (t *oneType) options() ([]client.WriteOption, error) {
+	if *t == "" {
+		return nil, nil
+	}
+	i := slices.Index(typeNames(), string(*t))
+	if i < 0 {
+		return nil, usagef("unknown type %q: want one of %s", *t, strings.Join(typeNames(), ", "))
+	}
+	return []client.WriteOption{client.OfType(client.Types()[i])}, nil
+}
+
+// typeNames returns the names of client.Types.
+func typeNames() []string {
+	var names []string
+	for _, t := range client.Types() {
+		names = append(names, t.String())
+	}
+	return names
 }
 
 type typedWrite func(kv *client.Client, cmd *cobra.Command, args []string, opts []client.WriteOption) (version string, err error)
@@ -48,7 +78,7 @@ func newTypedWrite(a *app, c *cobra.Command, write typedWrite) *cobra.Command {
 		}
 		return a.written(args[0], version, info)
 	}
-	w.flags(c)
+	w.flagsOfValue(c)
 	f := c.Flags()
 	f.BoolVar(&cond.absent, "if-absent", false, "only if the key does not exist")
 	f.BoolVar(&cond.present, "if-present", false, "only if the key exists")

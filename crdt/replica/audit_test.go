@@ -252,6 +252,11 @@ func auditObject(m *meta, k, v []byte, owned *[]setHeader, fields map[uint64]boo
 			return fmt.Errorf("header of fields %+v at %v, %w", h, m.vector, err)
 		}
 		fields[h.kid] = true
+	case t | deadlineBit:
+		s, err := kindOf(t).decode(v)
+		if err != nil || !bytes.Equal(s.append(nil), v) {
+			return fmt.Errorf("deadline %x, %w", v, err)
+		}
 	default:
 		h, err := decodeSetHeader(v)
 		*owned = append(*owned, h)

@@ -52,11 +52,23 @@ func (r *Replica) Lookup(namespace, key string, now hlc.Time) (Object, bool, err
 	if err != nil {
 		return Object{}, false, fmt.Errorf("look up a key: %w", err)
 	}
-	t := h.visible(now)
+	t := r.visible(&h, now)
 	if t == 0 {
 		return Object{}, false, nil
 	}
 	return h.object(namespace, key, t, now), true, nil
+}
+
+// visible returns the type of what a key holds that untyped reads resolve to, 0 if it is absent.
+func (r *Replica) visible(h *holdings, now hlc.Time) crdt.Type {
+	switch {
+	case r.only == 0:
+		return h.visible(now)
+	case h.live(r.only, now):
+		return r.only
+	default:
+		return 0
+	}
 }
 
 // LookupType returns the value of one type of a key, and whether there is one, also where Lookup
@@ -84,7 +96,7 @@ func (r *Replica) Walk(namespace, start, end string, now hlc.Time, visit func(Ob
 	if end != "" {
 		to = appendEscaped(slices.Clone(prefix), end)
 	}
-	walk := &walk{namespace: namespace, now: now, visit: visit, more: true}
+	walk := &walk{replica: r, namespace: namespace, now: now, visit: visit, more: true}
 	err := r.kv.Scan(from, to, walk.pair)
 	if err == nil {
 		err = walk.end()
@@ -97,6 +109,7 @@ func (r *Replica) Walk(namespace, start, end string, now hlc.Time, visit func(Ob
 
 // walk is a Walk under way. What a key holds other than a register is known when its deadlines are.
 type walk struct {
+	replica   *Replica
 	namespace string
 	now       hlc.Time
 	visit     func(Object) (bool, error)
@@ -125,7 +138,7 @@ func (w *walk) pair(k, v []byte) (bool, error) {
 	if err := w.held.load(t, v, true); err != nil {
 		return false, err
 	}
-	if t == crdt.TypeLWWRegister && w.held.live(t, w.now) {
+	if t == crdt.TypeLWWRegister && w.replica.visible(&w.held, w.now) == t {
 		w.done = true
 		w.more, err = w.visit(w.held.object(w.namespace, key, t, w.now))
 	}
@@ -138,7 +151,7 @@ func (w *walk) end() (err error) {
 		return nil
 	}
 	w.done = true
-	if t := w.held.visible(w.now); t != 0 {
+	if t := w.replica.visible(&w.held, w.now); t != 0 {
 		w.more, err = w.visit(w.held.object(w.namespace, w.key, t, w.now))
 	}
 	return err

@@ -16,6 +16,21 @@ type Replica struct {
 	dirty   bool
 	headers *Headers
 	inside  insideLimits
+	// only is the one type that Lookup and Walk look at, 0 for all.
+	only crdt.Type
+}
+
+// Only returns a view of r in which Lookup and Walk see values of one type only; 0 means all types. It is for
+// reading.
+func (r *Replica) Only(t crdt.Type) *Replica {
+	view := *r
+	view.only = t
+	return &view
+}
+
+// Nothing returns a replica that holds nothing, for reading.
+func Nothing() *Replica {
+	return &Replica{kv: NewMemory(), meta: newMeta(0), inside: defaultInside}
 }
 
 // Open reads the replica that kv holds; an empty kv becomes a new replica of self. If kv holds a

@@ -115,12 +115,12 @@ func (s *Server) batchOp(w *atollv1.Write) (replica.Op, *failure) {
 		if w.Put.GetOptions() != nil {
 			return replica.Op{}, invalid("put.options", "a batch has its own options; leave the item's out")
 		}
-		return putOf(w.Put, s.clock())
+		return s.putOf(w.Put, s.clock())
 	case *atollv1.Write_Delete:
 		if w.Delete.GetOptions() != nil {
 			return replica.Op{}, invalid("delete.options", "a batch has its own options; leave the item's out")
 		}
-		return deleteOf(w.Delete)
+		return s.deleteOf(w.Delete)
 	case *atollv1.Write_Update:
 		if w.Update.GetOptions() != nil {
 			return replica.Op{}, invalid("update.options", "a batch has its own options; leave the item's out")

@@ -47,7 +47,7 @@ var causes = [...]cause{
 	{is(crdt.ErrScoreNotANumber), always(reasonInvalidArgument, "a score must be a number", "field", "op")},
 	{is(crdt.ErrBadPath), always(reasonInvalidArgument, "a path has 1 to 4 names of 1 to 255 bytes", "field", "op")},
 	{is(replica.ErrTooManyElements), always(reasonQuotaExceeded, "the value would have too many elements; split it over several keys", "limit", strconv.Itoa(replica.MaxSetElements))},
-	{is(replica.ErrUndeletable), always(reasonInvalidArgument, "a bounded counter cannot be deleted: other regions may be using their rights to it", "field", "type")},
+	{is(replica.ErrUndeletable), always(reasonInvalidArgument, "a bounded counter cannot be deleted, nor expire: other regions may be using their rights to it", "field", "type")},
 	{is(replica.ErrTrimInFuture), always(reasonInvalidArgument, "a trim must not be to an instant in the future", "field", "op.timeline_trim.before")},
 	{is(replica.ErrScoreRange), always(reasonInvalidArgument, "the score would not be a whole number of at most 2^53", "field", "op", "limit", "2^53")},
 	{is(replica.ErrChangeTooLarge), always(reasonBatchTooLarge, "the operation would change too much at once; remove some of the members first, a part at a time", "limit", strconv.Itoa(replica.MaxOperationElements))},

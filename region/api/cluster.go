@@ -76,6 +76,9 @@ func (s *Server) topologyNow() *atollv1.Topology {
 	for _, n := range s.region.Nodes {
 		t.Nodes = append(t.Nodes, &atollv1.TopologyNode{Name: string(n.ID), Zone: n.Zone, Address: n.API, GrpcAddress: n.GRPC})
 	}
+	for _, n := range s.cluster.Namespaces {
+		t.Namespaces = append(t.Namespaces, &atollv1.TopologyNamespace{Name: n.Name, Type: atollv1.Type(n.Type)})
+	}
 	for i := range s.cluster.Partitions {
 		id := topology.PartitionID(i)
 		p := &atollv1.TopologyPartition{Partition: i, State: atollv1.PartitionState_PARTITION_STATE_NO_LEADER}

@@ -138,9 +138,6 @@ func TestExpireAndPersist(t *testing.T) {
 	mustUpdate(t, kv, "k", persist)
 	equal(t, "time to live", ttl(), 0)
 	equal(t, "version of what is absent", mustUpdate(t, kv, "absent", persist).GetVersion(), "")
-	mustUpdate(t, kv, "c", counterAdd(1))
-	_, err = kv.Update(ctx, &atollv1.UpdateRequest{Key: "c", Op: expireIn(time.Minute)})
-	wantReason(t, err, reasonWrongType)
 }
 
 func TestCounter(t *testing.T) {
@@ -310,7 +307,7 @@ func TestRefusedRequests(t *testing.T) {
 		{"condition.if_absent", reasonInvalidArgument, put(&atollv1.PutRequest{Key: "k", Condition: &atollv1.Condition{Test: &atollv1.Condition_IfAbsent{}}})},
 		{"condition.if_value", reasonValueTooLarge, put(&atollv1.PutRequest{Key: "k", Condition: &atollv1.Condition{Test: &atollv1.Condition_IfValue{IfValue: big}}})},
 		{"op", reasonInvalidArgument, update(&atollv1.UpdateRequest{Key: "k"})},
-		{"ttl", reasonInvalidArgument, update(&atollv1.UpdateRequest{Key: "k", Op: counterAdd(1), Ttl: durationpb.New(1)})},
+		{"ttl", reasonInvalidArgument, update(&atollv1.UpdateRequest{Key: "k", Op: counterAdd(1), Ttl: durationpb.New(-1)})},
 		{"condition.if_value", reasonInvalidArgument, update(&atollv1.UpdateRequest{
 			Key: "k", Op: counterAdd(1), Condition: &atollv1.Condition{Test: &atollv1.Condition_IfValue{IfValue: []byte("x")}},
 		})},

@@ -89,9 +89,9 @@ func (p *pipeline) dispatch(ctx context.Context, r *atollv1.PipelineRequest, now
 		}
 		return p.read(ctx, r, now, q.Query)
 	case *atollv1.PipelineRequest_Put:
-		op, f = putOf(q.Put, now)
+		op, f = p.server.putOf(q.Put, now)
 	case *atollv1.PipelineRequest_Delete:
-		op, f = deleteOf(q.Delete)
+		op, f = p.server.deleteOf(q.Delete)
 	case *atollv1.PipelineRequest_Update:
 		op, f = p.server.updateOf(q.Update)
 	default:

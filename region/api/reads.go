@@ -55,7 +55,7 @@ func checkRead(namespace, key string, o *atollv1.ReadOptions) (string, reading, 
 // lookup reads one key.
 func (s *Server) lookup(r *replica.Replica, now hlc.Time, namespace, key string, info *atollv1.ReplyInfo) (*atollv1.GetResponse, error) {
 	res := &atollv1.GetResponse{Info: info}
-	object, found, err := r.Lookup(namespace, key, now)
+	object, found, err := r.Only(s.namespaces[namespace]).Lookup(namespace, key, now)
 	if err != nil || !found {
 		return res, err
 	}
@@ -97,6 +97,9 @@ func (k *kvService) Query(ctx context.Context, r *atollv1.QueryRequest) (*atollv
 // answer fills in the answer to a query.
 func (s *Server) answer(r *replica.Replica, now hlc.Time, namespace string, req *atollv1.QueryRequest, res *atollv1.QueryResponse) error {
 	about, f := queried(req.GetQuery())
+	if f == nil {
+		about, f = s.about(namespace, about)
+	}
 	if f != nil {
 		return f
 	}
@@ -113,7 +116,7 @@ func (s *Server) answer(r *replica.Replica, now hlc.Time, namespace string, req 
 		}
 	}
 	if !found {
-		other, exists, err := r.Lookup(namespace, req.GetKey(), now)
+		other, exists, err := r.Only(s.namespaces[namespace]).Lookup(namespace, req.GetKey(), now)
 		if err != nil {
 			return err
 		}
@@ -121,8 +124,9 @@ func (s *Server) answer(r *replica.Replica, now hlc.Time, namespace string, req 
 			return wrongTypeFound(other.Type)
 		}
 		object = replica.Object{Namespace: namespace, Key: req.GetKey(), Type: t.of}
+		r = replica.Nothing() // what has expired may be stored yet
 	}
-	res.Found, res.Version = found, object.Version
+	res.Found, res.Version, res.Ttl = found, object.Version, timeLeft(&object, now)
 	res.Result, err = t.answer(s, r, req.GetQuery(), &object)
 	return err
 }

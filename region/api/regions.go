@@ -149,8 +149,9 @@ func (r *regionsService) Explain(ctx context.Context, req *atollv1.ExplainReques
 }
 
 func (s *Server) explainedObject(e *replica.Explained) *atollv1.ExplainedObject {
-	o := &atollv1.ExplainedObject{Type: atollv1.Type(e.Type), Version: e.Version}
+	o := &atollv1.ExplainedObject{Type: atollv1.Type(e.Type), Version: e.Version, Deadline: s.explainedDeadline(e.Deadline)}
 	switch {
+	case e.Version == "": // the value's deadline alone is left
 	case e.Register != nil:
 		winner := s.event(e.Register.Dot())
 		winner.Hlc = uint64(e.Register.Time)
@@ -192,6 +193,15 @@ func (s *Server) explainedObject(e *replica.Explained) *atollv1.ExplainedObject 
 		o.Detail = &atollv1.ExplainedObject_Set{Set: set}
 	}
 	return o
+}
+
+func (s *Server) explainedDeadline(d *replica.ExplainedDeadline) *atollv1.ExplainDeadline {
+	if d == nil {
+		return nil
+	}
+	event := s.event(d.Dot)
+	event.Hlc = uint64(d.Time)
+	return &atollv1.ExplainDeadline{ExpiresHlc: uint64(d.Expires), Event: event}
 }
 
 func (s *Server) event(d crdt.Dot) *atollv1.Event {

@@ -267,7 +267,7 @@ func (s *Server) scanPage(ctx context.Context, r *peerv1.ScanPartitionRequest, h
 func (s *Server) fillPage(r *replica.Replica, now hlc.Time, req *peerv1.ScanPartitionRequest, page *peerv1.ScanPartitionResponse) error {
 	var found []replica.Object
 	size := 0
-	err := r.Walk(req.GetNamespace(), req.GetStart(), req.GetEnd(), now, func(o replica.Object) (bool, error) {
+	err := r.Only(s.namespaces[req.GetNamespace()]).Walk(req.GetNamespace(), req.GetStart(), req.GetEnd(), now, func(o replica.Object) (bool, error) {
 		if page.More = len(found) == int(req.GetLimit()) || size > int(req.GetMaxBytes()); page.More {
 			return false, nil
 		}

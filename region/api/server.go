@@ -17,6 +17,7 @@ import (
 	"connectrpc.com/connect/v2/connecthttp"
 	"connectrpc.com/grpcreflect"
 
+	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/proto/atoll/peer/v1/peerv1connect"
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
 	"github.com/atolldb/atoll/proto/atoll/v1/atollv1connect"
@@ -68,6 +69,9 @@ type Server struct {
 
 	maxWatchers int
 
+	// namespaces are those that fix a type.
+	namespaces map[string]crdt.Type
+
 	placement [][]topology.NodeID
 	peers     map[topology.NodeID]*peer
 	leaders   []atomic.Pointer[peer] // who served last, of partitions that another node leads
@@ -98,9 +102,13 @@ func New(c Config) (*Server, error) {
 		hosted: c.Hosted, replication: c.Replication, readyCheck: c.Ready,
 		logger: c.Logger, clock: c.Clock,
 		maxWatchers: cmp.Or(c.MaxWatchers, defaultWatchers),
+		namespaces:  map[string]crdt.Type{},
 		placement:   c.Cluster.Placement(r),
 		leaders:     make([]atomic.Pointer[peer], c.Cluster.Partitions),
 		draining:    make(chan struct{}),
+	}
+	for _, n := range c.Cluster.Namespaces {
+		s.namespaces[n.Name] = n.Type
 	}
 	for i := range c.Cluster.Partitions {
 		s.infos = append(s.infos, s.replyInfo(topology.PartitionID(i)))

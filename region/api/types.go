@@ -49,7 +49,7 @@ func typeOf(t crdt.Type) *typeAPI {
 
 // operationOf checks an operation of a typed value and returns it for the replica.
 func (s *Server) operationOf(o *atollv1.Op) (replica.Op, *failure) {
-	if op, f, ok := s.registerOperation(o); ok {
+	if op, f, ok := s.anyOperation(o); ok {
 		return op, f
 	}
 	for _, t := range types {
@@ -61,8 +61,12 @@ func (s *Server) operationOf(o *atollv1.Op) (replica.Op, *failure) {
 	return replica.Op{}, invalid("op", "must be set to an operation that this version serves")
 }
 
-// updateResult returns what an operation of a typed value answers; nil for a register.
+// updateResult returns what an operation of a typed value answers; nil for a register, and for what can be on
+// any type.
 func (s *Server) updateResult(op *replica.Op, out *replica.Outcome) *atollv1.UpdateResult {
+	if op.Kind == replica.OpExpire || op.Kind == replica.OpPersist {
+		return nil
+	}
 	if t := typeOf(op.Type); t != nil {
 		return t.result(s, out)
 	}

@@ -82,7 +82,7 @@ func (w *watch) postChanges(
 ) error {
 	matched := changes[:0:0]
 	for _, c := range changes {
-		if w.matches(c.Namespace, c.Key) {
+		if fixed := w.server.namespaces[c.Namespace]; w.matches(c.Namespace, c.Key) && (fixed == 0 || fixed == c.Type) {
 			matched = append(matched, c)
 		}
 	}

@@ -13,7 +13,7 @@ import (
 
 // Put sets a register.
 func (k *kvService) Put(ctx context.Context, r *atollv1.PutRequest) (*atollv1.PutResponse, error) {
-	op, f := putOf(r, k.clock())
+	op, f := k.server().putOf(r, k.clock())
 	if f != nil {
 		return nil, f
 	}
@@ -26,7 +26,7 @@ func (k *kvService) Put(ctx context.Context, r *atollv1.PutRequest) (*atollv1.Pu
 
 // Delete removes a key.
 func (k *kvService) Delete(ctx context.Context, r *atollv1.DeleteRequest) (*atollv1.DeleteResponse, error) {
-	op, f := deleteOf(r)
+	op, f := k.server().deleteOf(r)
 	if f != nil {
 		return nil, f
 	}

@@ -45,6 +45,9 @@ func crossCheck(s *configv1.Server, known []*protovalidate.Violation) []*protova
 	for i, r := range s.GetCluster().GetRegions() {
 		c.region(s, r, cluster.item("regions", i), i == own)
 	}
+	for i, n := range s.GetCluster().GetNamespaces() {
+		c.unique("namespace", n.GetName(), cluster.item("namespaces", i).field("name"))
+	}
 	if names := nodeNames(s); own < 0 && s.GetNode() != "" && names != "" {
 		c.fault(path{}.field("node"), "node_in_region", "%q is not a node of any region: the nodes are %s", s.GetNode(), names)
 	}

@@ -14,6 +14,7 @@ import (
 	"buf.build/go/protoyaml"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/atolldb/atoll/crdt"
 	configv1 "github.com/atolldb/atoll/proto/atoll/config/v1"
 	"github.com/atolldb/atoll/topology"
 )
@@ -201,6 +202,10 @@ func Cluster(c *configv1.Cluster) *topology.Cluster {
 		Name:              c.GetName(),
 		Partitions:        c.GetPartitions(),
 		ReplicationFactor: int(c.GetReplicationFactor()),
+	}
+	for _, n := range c.GetNamespaces() {
+		of, _ := crdt.TypeNamed(n.GetType())
+		out.Namespaces = append(out.Namespaces, topology.Namespace{Name: n.GetName(), Type: of})
 	}
 	for _, r := range c.GetRegions() {
 		region := topology.Region{

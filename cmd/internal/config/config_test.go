@@ -7,9 +7,15 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"buf.build/go/protovalidate"
+	"buf.build/go/protoyaml"
+
+	"github.com/atolldb/atoll/crdt"
+	configv1 "github.com/atolldb/atoll/proto/atoll/config/v1"
 	"github.com/atolldb/atoll/topology"
 )
 
@@ -69,8 +75,45 @@ func TestGoodFile(t *testing.T) {
 	if c.NATS.MaxStoreBytes != DefaultMaxStoreMiB<<20 || c.LogLevel != slog.LevelInfo || c.MaxProcs != 8 {
 		t.Errorf("defaults: %+v", c)
 	}
+	want := []topology.Namespace{{Name: "carts", Type: crdt.TypeAWSet}, {Name: "plays", Type: crdt.TypeCounterZSet}}
+	if !slices.Equal(c.Cluster.Namespaces, want) {
+		t.Errorf("namespaces are %+v", c.Cluster.Namespaces)
+	}
 	if err := c.Cluster.Validate(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestExampleOfNamespaces: the example in the documents is part of a configuration, and every type that there is
+// can be given.
+func TestExampleOfNamespaces(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/types.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, example, ok := strings.Cut(string(page), "```yaml\n")
+	example, _, end := strings.Cut(example, "```")
+	if !ok || !end {
+		t.Fatal("no example")
+	}
+	server := &configv1.Server{}
+	if err := protoyaml.Unmarshal([]byte(example), server); err != nil {
+		t.Fatal(err)
+	}
+	namespaces := Cluster(server.GetCluster()).Namespaces
+	if len(namespaces) < 2 {
+		t.Errorf("namespaces %v", namespaces)
+	}
+	for _, n := range namespaces {
+		if !n.Type.Valid() {
+			t.Errorf("%+v", n)
+		}
+	}
+	for of := crdt.TypeLWWRegister; of.Valid(); of++ {
+		n := &configv1.Namespace{Name: "n", Type: of.String()}
+		if err := protovalidate.Validate(n); err != nil {
+			t.Errorf("%v: %v", of, err)
+		}
 	}
 }
 

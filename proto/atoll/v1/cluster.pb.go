@@ -248,7 +248,9 @@ type Topology struct {
 	Nodes []*TopologyNode `protobuf:"bytes,4,rep,name=nodes,proto3" json:"nodes,omitempty"`
 	// All partitions, by number. A key belongs to partition xxh3-64(namespace, 0x00, key) >> (64 -
 	// log2(number of partitions)).
-	Partitions    []*TopologyPartition `protobuf:"bytes,5,rep,name=partitions,proto3" json:"partitions,omitempty"`
+	Partitions []*TopologyPartition `protobuf:"bytes,5,rep,name=partitions,proto3" json:"partitions,omitempty"`
+	// Namespaces whose keys hold values of one type only.
+	Namespaces    []*TopologyNamespace `protobuf:"bytes,6,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -318,6 +320,66 @@ func (x *Topology) GetPartitions() []*TopologyPartition {
 	return nil
 }
 
+func (x *Topology) GetNamespaces() []*TopologyNamespace {
+	if x != nil {
+		return x.Namespaces
+	}
+	return nil
+}
+
+// TopologyNamespace is a namespace that fixes a type: operations of other types are refused in it.
+type TopologyNamespace struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Type          Type                   `protobuf:"varint,2,opt,name=type,proto3,enum=atoll.v1.Type" json:"type,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TopologyNamespace) Reset() {
+	*x = TopologyNamespace{}
+	mi := &file_atoll_v1_cluster_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TopologyNamespace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TopologyNamespace) ProtoMessage() {}
+
+func (x *TopologyNamespace) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_cluster_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TopologyNamespace.ProtoReflect.Descriptor instead.
+func (*TopologyNamespace) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_cluster_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *TopologyNamespace) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *TopologyNamespace) GetType() Type {
+	if x != nil {
+		return x.Type
+	}
+	return Type_TYPE_UNSPECIFIED
+}
+
 // TopologyNode is one node of the region.
 type TopologyNode struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -333,7 +395,7 @@ type TopologyNode struct {
 
 func (x *TopologyNode) Reset() {
 	*x = TopologyNode{}
-	mi := &file_atoll_v1_cluster_proto_msgTypes[5]
+	mi := &file_atoll_v1_cluster_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -345,7 +407,7 @@ func (x *TopologyNode) String() string {
 func (*TopologyNode) ProtoMessage() {}
 
 func (x *TopologyNode) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_cluster_proto_msgTypes[5]
+	mi := &file_atoll_v1_cluster_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -358,7 +420,7 @@ func (x *TopologyNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopologyNode.ProtoReflect.Descriptor instead.
 func (*TopologyNode) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_cluster_proto_rawDescGZIP(), []int{5}
+	return file_atoll_v1_cluster_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *TopologyNode) GetName() string {
@@ -406,7 +468,7 @@ type TopologyPartition struct {
 
 func (x *TopologyPartition) Reset() {
 	*x = TopologyPartition{}
-	mi := &file_atoll_v1_cluster_proto_msgTypes[6]
+	mi := &file_atoll_v1_cluster_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -418,7 +480,7 @@ func (x *TopologyPartition) String() string {
 func (*TopologyPartition) ProtoMessage() {}
 
 func (x *TopologyPartition) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_cluster_proto_msgTypes[6]
+	mi := &file_atoll_v1_cluster_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -431,7 +493,7 @@ func (x *TopologyPartition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopologyPartition.ProtoReflect.Descriptor instead.
 func (*TopologyPartition) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_cluster_proto_rawDescGZIP(), []int{6}
+	return file_atoll_v1_cluster_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *TopologyPartition) GetPartition() uint32 {
@@ -473,13 +535,13 @@ var File_atoll_v1_cluster_proto protoreflect.FileDescriptor
 
 const file_atoll_v1_cluster_proto_rawDesc = "" +
 	"\n" +
-	"\x16atoll/v1/cluster.proto\x12\batoll.v1\"\x11\n" +
+	"\x16atoll/v1/cluster.proto\x12\batoll.v1\x1a\x15atoll/v1/common.proto\"\x11\n" +
 	"\x0fTopologyRequest\"B\n" +
 	"\x10TopologyResponse\x12.\n" +
 	"\btopology\x18\x01 \x01(\v2\x12.atoll.v1.TopologyR\btopology\"\x16\n" +
 	"\x14WatchTopologyRequest\"G\n" +
 	"\x15WatchTopologyResponse\x12.\n" +
-	"\btopology\x18\x01 \x01(\v2\x12.atoll.v1.TopologyR\btopology\"\xbd\x01\n" +
+	"\btopology\x18\x01 \x01(\v2\x12.atoll.v1.TopologyR\btopology\"\xfa\x01\n" +
 	"\bTopology\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x16\n" +
 	"\x06region\x18\x02 \x01(\tR\x06region\x12\x14\n" +
@@ -487,7 +549,13 @@ const file_atoll_v1_cluster_proto_rawDesc = "" +
 	"\x05nodes\x18\x04 \x03(\v2\x16.atoll.v1.TopologyNodeR\x05nodes\x12;\n" +
 	"\n" +
 	"partitions\x18\x05 \x03(\v2\x1b.atoll.v1.TopologyPartitionR\n" +
-	"partitions\"s\n" +
+	"partitions\x12;\n" +
+	"\n" +
+	"namespaces\x18\x06 \x03(\v2\x1b.atoll.v1.TopologyNamespaceR\n" +
+	"namespaces\"K\n" +
+	"\x11TopologyNamespace\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\"\n" +
+	"\x04type\x18\x02 \x01(\x0e2\x0e.atoll.v1.TypeR\x04type\"s\n" +
 	"\fTopologyNode\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04zone\x18\x02 \x01(\tR\x04zone\x12\x18\n" +
@@ -520,7 +588,7 @@ func file_atoll_v1_cluster_proto_rawDescGZIP() []byte {
 }
 
 var file_atoll_v1_cluster_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_atoll_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_atoll_v1_cluster_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_atoll_v1_cluster_proto_goTypes = []any{
 	(PartitionState)(0),           // 0: atoll.v1.PartitionState
 	(*TopologyRequest)(nil),       // 1: atoll.v1.TopologyRequest
@@ -528,24 +596,28 @@ var file_atoll_v1_cluster_proto_goTypes = []any{
 	(*WatchTopologyRequest)(nil),  // 3: atoll.v1.WatchTopologyRequest
 	(*WatchTopologyResponse)(nil), // 4: atoll.v1.WatchTopologyResponse
 	(*Topology)(nil),              // 5: atoll.v1.Topology
-	(*TopologyNode)(nil),          // 6: atoll.v1.TopologyNode
-	(*TopologyPartition)(nil),     // 7: atoll.v1.TopologyPartition
+	(*TopologyNamespace)(nil),     // 6: atoll.v1.TopologyNamespace
+	(*TopologyNode)(nil),          // 7: atoll.v1.TopologyNode
+	(*TopologyPartition)(nil),     // 8: atoll.v1.TopologyPartition
+	(Type)(0),                     // 9: atoll.v1.Type
 }
 var file_atoll_v1_cluster_proto_depIdxs = []int32{
 	5, // 0: atoll.v1.TopologyResponse.topology:type_name -> atoll.v1.Topology
 	5, // 1: atoll.v1.WatchTopologyResponse.topology:type_name -> atoll.v1.Topology
-	6, // 2: atoll.v1.Topology.nodes:type_name -> atoll.v1.TopologyNode
-	7, // 3: atoll.v1.Topology.partitions:type_name -> atoll.v1.TopologyPartition
-	0, // 4: atoll.v1.TopologyPartition.state:type_name -> atoll.v1.PartitionState
-	1, // 5: atoll.v1.Cluster.Topology:input_type -> atoll.v1.TopologyRequest
-	3, // 6: atoll.v1.Cluster.WatchTopology:input_type -> atoll.v1.WatchTopologyRequest
-	2, // 7: atoll.v1.Cluster.Topology:output_type -> atoll.v1.TopologyResponse
-	4, // 8: atoll.v1.Cluster.WatchTopology:output_type -> atoll.v1.WatchTopologyResponse
-	7, // [7:9] is the sub-list for method output_type
-	5, // [5:7] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	7, // 2: atoll.v1.Topology.nodes:type_name -> atoll.v1.TopologyNode
+	8, // 3: atoll.v1.Topology.partitions:type_name -> atoll.v1.TopologyPartition
+	6, // 4: atoll.v1.Topology.namespaces:type_name -> atoll.v1.TopologyNamespace
+	9, // 5: atoll.v1.TopologyNamespace.type:type_name -> atoll.v1.Type
+	0, // 6: atoll.v1.TopologyPartition.state:type_name -> atoll.v1.PartitionState
+	1, // 7: atoll.v1.Cluster.Topology:input_type -> atoll.v1.TopologyRequest
+	3, // 8: atoll.v1.Cluster.WatchTopology:input_type -> atoll.v1.WatchTopologyRequest
+	2, // 9: atoll.v1.Cluster.Topology:output_type -> atoll.v1.TopologyResponse
+	4, // 10: atoll.v1.Cluster.WatchTopology:output_type -> atoll.v1.WatchTopologyResponse
+	9, // [9:11] is the sub-list for method output_type
+	7, // [7:9] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_atoll_v1_cluster_proto_init() }
@@ -553,13 +625,14 @@ func file_atoll_v1_cluster_proto_init() {
 	if File_atoll_v1_cluster_proto != nil {
 		return
 	}
+	file_atoll_v1_common_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_v1_cluster_proto_rawDesc), len(file_atoll_v1_cluster_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

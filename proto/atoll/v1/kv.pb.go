@@ -2664,10 +2664,13 @@ func (x *TimelineTrim) GetBefore() *timestamppb.Timestamp {
 	return nil
 }
 
-// Expire makes a register expire; its value stays until then. Without effect on an absent key.
+// Expire makes what a key has expire; it stays until then. Without effect on an absent key. A bounded
+// counter cannot expire.
 type Expire struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Ttl           *durationpb.Duration   `protobuf:"bytes,1,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Ttl   *durationpb.Duration   `protobuf:"bytes,1,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	// Only this type; TYPE_UNSPECIFIED means all types under the key.
+	Type          Type `protobuf:"varint,2,opt,name=type,proto3,enum=atoll.v1.Type" json:"type,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2709,9 +2712,18 @@ func (x *Expire) GetTtl() *durationpb.Duration {
 	return nil
 }
 
-// Persist takes a register's expiry away. Without effect on an absent key.
+func (x *Expire) GetType() Type {
+	if x != nil {
+		return x.Type
+	}
+	return Type_TYPE_UNSPECIFIED
+}
+
+// Persist takes the expiry of what a key has away. Without effect on an absent key.
 type Persist struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only this type; TYPE_UNSPECIFIED means all types under the key.
+	Type          Type `protobuf:"varint,1,opt,name=type,proto3,enum=atoll.v1.Type" json:"type,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2744,6 +2756,13 @@ func (x *Persist) ProtoReflect() protoreflect.Message {
 // Deprecated: Use Persist.ProtoReflect.Descriptor instead.
 func (*Persist) Descriptor() ([]byte, []int) {
 	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *Persist) GetType() Type {
+	if x != nil {
+		return x.Type
+	}
+	return Type_TYPE_UNSPECIFIED
 }
 
 // CounterAdd adds delta, which may be negative. A result outside int64 is refused.
@@ -3007,7 +3026,8 @@ type UpdateRequest struct {
 	Namespace string                 `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
 	Op        *Op                    `protobuf:"bytes,3,opt,name=op,proto3" json:"op,omitempty"`
 	Condition *Condition             `protobuf:"bytes,4,opt,name=condition,proto3" json:"condition,omitempty"`
-	// Time to live. Not served by this version, which has it for registers alone, by Put and expire.
+	// Time to live from now on; absent or 0 leaves it as it is. Not for bounded counters, nor beside expire and
+	// persist.
 	Ttl           *durationpb.Duration `protobuf:"bytes,5,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	Options       *WriteOptions        `protobuf:"bytes,6,opt,name=options,proto3" json:"options,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -5174,11 +5194,13 @@ func (x *SetMembersPage) GetSize() uint64 {
 
 // QueryResponse answers a Query.
 type QueryResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Result        *QueryResult           `protobuf:"bytes,1,opt,name=result,proto3" json:"result,omitempty"`
-	Version       string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
-	Info          *ReplyInfo             `protobuf:"bytes,3,opt,name=info,proto3" json:"info,omitempty"`
-	Found         bool                   `protobuf:"varint,4,opt,name=found,proto3" json:"found,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Result  *QueryResult           `protobuf:"bytes,1,opt,name=result,proto3" json:"result,omitempty"`
+	Version string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	Info    *ReplyInfo             `protobuf:"bytes,3,opt,name=info,proto3" json:"info,omitempty"`
+	Found   bool                   `protobuf:"varint,4,opt,name=found,proto3" json:"found,omitempty"`
+	// Time left to live; absent if the value does not expire.
+	Ttl           *durationpb.Duration `protobuf:"bytes,5,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5239,6 +5261,13 @@ func (x *QueryResponse) GetFound() bool {
 		return x.Found
 	}
 	return false
+}
+
+func (x *QueryResponse) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
+	}
+	return nil
 }
 
 // BatchGetRequest runs several Gets, at most 10 000.
@@ -6873,10 +6902,12 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\vTimelineAdd\x12\x18\n" +
 	"\aelement\x18\x01 \x01(\fR\aelement\"B\n" +
 	"\fTimelineTrim\x122\n" +
-	"\x06before\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x06before\"5\n" +
+	"\x06before\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x06before\"Y\n" +
 	"\x06Expire\x12+\n" +
-	"\x03ttl\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\"\t\n" +
-	"\aPersist\"\"\n" +
+	"\x03ttl\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12\"\n" +
+	"\x04type\x18\x02 \x01(\x0e2\x0e.atoll.v1.TypeR\x04type\"-\n" +
+	"\aPersist\x12\"\n" +
+	"\x04type\x18\x01 \x01(\x0e2\x0e.atoll.v1.TypeR\x04type\"\"\n" +
 	"\n" +
 	"CounterAdd\x12\x14\n" +
 	"\x05delta\x18\x01 \x01(\x03R\x05delta\"\"\n" +
@@ -7031,12 +7062,13 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\x0eSetMembersPage\x12\x18\n" +
 	"\amembers\x18\x01 \x03(\fR\amembers\x12\x16\n" +
 	"\x06cursor\x18\x02 \x01(\fR\x06cursor\x12\x12\n" +
-	"\x04size\x18\x03 \x01(\x04R\x04size\"\x97\x01\n" +
+	"\x04size\x18\x03 \x01(\x04R\x04size\"\xc4\x01\n" +
 	"\rQueryResponse\x12-\n" +
 	"\x06result\x18\x01 \x01(\v2\x15.atoll.v1.QueryResultR\x06result\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12'\n" +
 	"\x04info\x18\x03 \x01(\v2\x13.atoll.v1.ReplyInfoR\x04info\x12\x14\n" +
-	"\x05found\x18\x04 \x01(\bR\x05found\"n\n" +
+	"\x05found\x18\x04 \x01(\bR\x05found\x12+\n" +
+	"\x03ttl\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\"n\n" +
 	"\x0fBatchGetRequest\x12*\n" +
 	"\x05items\x18\x01 \x03(\v2\x14.atoll.v1.GetRequestR\x05items\x12/\n" +
 	"\aoptions\x18\x02 \x01(\v2\x15.atoll.v1.ReadOptionsR\aoptions\"h\n" +
@@ -7335,121 +7367,124 @@ var file_atoll_v1_kv_proto_depIdxs = []int32{
 	96,  // 54: atoll.v1.MapPut.fields:type_name -> atoll.v1.MapPut.FieldsEntry
 	102, // 55: atoll.v1.TimelineTrim.before:type_name -> google.protobuf.Timestamp
 	100, // 56: atoll.v1.Expire.ttl:type_name -> google.protobuf.Duration
-	22,  // 57: atoll.v1.UpdateRequest.op:type_name -> atoll.v1.Op
-	103, // 58: atoll.v1.UpdateRequest.condition:type_name -> atoll.v1.Condition
-	100, // 59: atoll.v1.UpdateRequest.ttl:type_name -> google.protobuf.Duration
-	104, // 60: atoll.v1.UpdateRequest.options:type_name -> atoll.v1.WriteOptions
-	16,  // 61: atoll.v1.UpdateResult.counter:type_name -> atoll.v1.CounterValue
-	50,  // 62: atoll.v1.UpdateResult.set:type_name -> atoll.v1.SetChange
-	5,   // 63: atoll.v1.UpdateResult.extreme:type_name -> atoll.v1.ExtremeValue
-	8,   // 64: atoll.v1.UpdateResult.bounded:type_name -> atoll.v1.BoundedValue
-	50,  // 65: atoll.v1.UpdateResult.map:type_name -> atoll.v1.SetChange
-	49,  // 66: atoll.v1.UpdateResult.zset:type_name -> atoll.v1.ZSetChange
-	13,  // 67: atoll.v1.UpdateResult.hll:type_name -> atoll.v1.HLLValue
-	50,  // 68: atoll.v1.UpdateResult.timeline:type_name -> atoll.v1.SetChange
-	48,  // 69: atoll.v1.UpdateResponse.result:type_name -> atoll.v1.UpdateResult
-	101, // 70: atoll.v1.UpdateResponse.info:type_name -> atoll.v1.ReplyInfo
-	64,  // 71: atoll.v1.QueryOp.counter:type_name -> atoll.v1.CounterQuery
-	65,  // 72: atoll.v1.QueryOp.set_contains:type_name -> atoll.v1.SetContains
-	66,  // 73: atoll.v1.QueryOp.set_members:type_name -> atoll.v1.SetMembers
-	67,  // 74: atoll.v1.QueryOp.set_size:type_name -> atoll.v1.SetSize
-	53,  // 75: atoll.v1.QueryOp.flag:type_name -> atoll.v1.FlagQuery
-	54,  // 76: atoll.v1.QueryOp.extreme:type_name -> atoll.v1.ExtremeQuery
-	55,  // 77: atoll.v1.QueryOp.mvr_siblings:type_name -> atoll.v1.MVRSiblings
-	56,  // 78: atoll.v1.QueryOp.bcounter:type_name -> atoll.v1.BCounterQuery
-	57,  // 79: atoll.v1.QueryOp.map_get:type_name -> atoll.v1.MapGet
-	58,  // 80: atoll.v1.QueryOp.map_all:type_name -> atoll.v1.MapAll
-	59,  // 81: atoll.v1.QueryOp.zset_range:type_name -> atoll.v1.ZSetRange
-	60,  // 82: atoll.v1.QueryOp.zset_score:type_name -> atoll.v1.ZSetScore
-	61,  // 83: atoll.v1.QueryOp.zset_rank:type_name -> atoll.v1.ZSetRank
-	62,  // 84: atoll.v1.QueryOp.hll_count:type_name -> atoll.v1.HLLCount
-	63,  // 85: atoll.v1.QueryOp.timeline_range:type_name -> atoll.v1.TimelineRange
-	102, // 86: atoll.v1.TimelineRange.from:type_name -> google.protobuf.Timestamp
-	102, // 87: atoll.v1.TimelineRange.before:type_name -> google.protobuf.Timestamp
-	52,  // 88: atoll.v1.QueryRequest.query:type_name -> atoll.v1.QueryOp
-	98,  // 89: atoll.v1.QueryRequest.options:type_name -> atoll.v1.ReadOptions
-	16,  // 90: atoll.v1.QueryResult.counter:type_name -> atoll.v1.CounterValue
-	74,  // 91: atoll.v1.QueryResult.set_contains:type_name -> atoll.v1.SetContainsResult
-	75,  // 92: atoll.v1.QueryResult.set_members:type_name -> atoll.v1.SetMembersPage
-	4,   // 93: atoll.v1.QueryResult.flag:type_name -> atoll.v1.FlagValue
-	5,   // 94: atoll.v1.QueryResult.extreme:type_name -> atoll.v1.ExtremeValue
-	7,   // 95: atoll.v1.QueryResult.siblings:type_name -> atoll.v1.SiblingsValue
-	8,   // 96: atoll.v1.QueryResult.bounded:type_name -> atoll.v1.BoundedValue
-	70,  // 97: atoll.v1.QueryResult.map:type_name -> atoll.v1.MapPage
-	71,  // 98: atoll.v1.QueryResult.zset_range:type_name -> atoll.v1.ZSetPage
-	72,  // 99: atoll.v1.QueryResult.zset_position:type_name -> atoll.v1.ZSetPosition
-	13,  // 100: atoll.v1.QueryResult.hll:type_name -> atoll.v1.HLLValue
-	73,  // 101: atoll.v1.QueryResult.timeline:type_name -> atoll.v1.TimelinePage
-	97,  // 102: atoll.v1.MapPage.fields:type_name -> atoll.v1.MapPage.FieldsEntry
-	11,  // 103: atoll.v1.ZSetPage.members:type_name -> atoll.v1.ScoredMember
-	14,  // 104: atoll.v1.TimelinePage.entries:type_name -> atoll.v1.TimelineEntry
-	69,  // 105: atoll.v1.QueryResponse.result:type_name -> atoll.v1.QueryResult
-	101, // 106: atoll.v1.QueryResponse.info:type_name -> atoll.v1.ReplyInfo
-	1,   // 107: atoll.v1.BatchGetRequest.items:type_name -> atoll.v1.GetRequest
-	98,  // 108: atoll.v1.BatchGetRequest.options:type_name -> atoll.v1.ReadOptions
-	2,   // 109: atoll.v1.BatchGetItem.response:type_name -> atoll.v1.GetResponse
-	105, // 110: atoll.v1.BatchGetItem.error:type_name -> atoll.v1.Error
-	78,  // 111: atoll.v1.BatchGetResponse.items:type_name -> atoll.v1.BatchGetItem
-	18,  // 112: atoll.v1.Write.put:type_name -> atoll.v1.PutRequest
-	20,  // 113: atoll.v1.Write.delete:type_name -> atoll.v1.DeleteRequest
-	47,  // 114: atoll.v1.Write.update:type_name -> atoll.v1.UpdateRequest
-	80,  // 115: atoll.v1.BatchWriteRequest.items:type_name -> atoll.v1.Write
-	104, // 116: atoll.v1.BatchWriteRequest.options:type_name -> atoll.v1.WriteOptions
-	48,  // 117: atoll.v1.BatchWriteItem.result:type_name -> atoll.v1.UpdateResult
-	105, // 118: atoll.v1.BatchWriteItem.error:type_name -> atoll.v1.Error
-	101, // 119: atoll.v1.BatchGroup.info:type_name -> atoll.v1.ReplyInfo
-	82,  // 120: atoll.v1.BatchWriteResponse.items:type_name -> atoll.v1.BatchWriteItem
-	83,  // 121: atoll.v1.BatchWriteResponse.groups:type_name -> atoll.v1.BatchGroup
-	98,  // 122: atoll.v1.ScanRequest.options:type_name -> atoll.v1.ReadOptions
-	99,  // 123: atoll.v1.Entry.type:type_name -> atoll.v1.Type
-	3,   // 124: atoll.v1.Entry.typed:type_name -> atoll.v1.TypedValue
-	100, // 125: atoll.v1.Entry.ttl:type_name -> google.protobuf.Duration
-	86,  // 126: atoll.v1.ScanResponse.entries:type_name -> atoll.v1.Entry
-	100, // 127: atoll.v1.WatchRequest.heartbeat_interval:type_name -> google.protobuf.Duration
-	99,  // 128: atoll.v1.WatchEvent.type:type_name -> atoll.v1.Type
-	3,   // 129: atoll.v1.WatchEvent.typed:type_name -> atoll.v1.TypedValue
-	0,   // 130: atoll.v1.WatchEvent.cause:type_name -> atoll.v1.Cause
-	89,  // 131: atoll.v1.WatchResponse.event:type_name -> atoll.v1.WatchEvent
-	92,  // 132: atoll.v1.WatchResponse.heartbeat:type_name -> atoll.v1.Heartbeat
-	90,  // 133: atoll.v1.WatchResponse.resync:type_name -> atoll.v1.Resync
-	1,   // 134: atoll.v1.PipelineRequest.get:type_name -> atoll.v1.GetRequest
-	18,  // 135: atoll.v1.PipelineRequest.put:type_name -> atoll.v1.PutRequest
-	20,  // 136: atoll.v1.PipelineRequest.delete:type_name -> atoll.v1.DeleteRequest
-	47,  // 137: atoll.v1.PipelineRequest.update:type_name -> atoll.v1.UpdateRequest
-	68,  // 138: atoll.v1.PipelineRequest.query:type_name -> atoll.v1.QueryRequest
-	93,  // 139: atoll.v1.PipelineRequest.more:type_name -> atoll.v1.PipelineRequest
-	2,   // 140: atoll.v1.PipelineResponse.get:type_name -> atoll.v1.GetResponse
-	19,  // 141: atoll.v1.PipelineResponse.put:type_name -> atoll.v1.PutResponse
-	21,  // 142: atoll.v1.PipelineResponse.delete:type_name -> atoll.v1.DeleteResponse
-	51,  // 143: atoll.v1.PipelineResponse.update:type_name -> atoll.v1.UpdateResponse
-	76,  // 144: atoll.v1.PipelineResponse.query:type_name -> atoll.v1.QueryResponse
-	105, // 145: atoll.v1.PipelineResponse.error:type_name -> atoll.v1.Error
-	94,  // 146: atoll.v1.PipelineResponse.more:type_name -> atoll.v1.PipelineResponse
-	1,   // 147: atoll.v1.KV.Get:input_type -> atoll.v1.GetRequest
-	18,  // 148: atoll.v1.KV.Put:input_type -> atoll.v1.PutRequest
-	20,  // 149: atoll.v1.KV.Delete:input_type -> atoll.v1.DeleteRequest
-	47,  // 150: atoll.v1.KV.Update:input_type -> atoll.v1.UpdateRequest
-	68,  // 151: atoll.v1.KV.Query:input_type -> atoll.v1.QueryRequest
-	77,  // 152: atoll.v1.KV.BatchGet:input_type -> atoll.v1.BatchGetRequest
-	81,  // 153: atoll.v1.KV.BatchWrite:input_type -> atoll.v1.BatchWriteRequest
-	85,  // 154: atoll.v1.KV.Scan:input_type -> atoll.v1.ScanRequest
-	88,  // 155: atoll.v1.KV.Watch:input_type -> atoll.v1.WatchRequest
-	93,  // 156: atoll.v1.KV.Pipeline:input_type -> atoll.v1.PipelineRequest
-	2,   // 157: atoll.v1.KV.Get:output_type -> atoll.v1.GetResponse
-	19,  // 158: atoll.v1.KV.Put:output_type -> atoll.v1.PutResponse
-	21,  // 159: atoll.v1.KV.Delete:output_type -> atoll.v1.DeleteResponse
-	51,  // 160: atoll.v1.KV.Update:output_type -> atoll.v1.UpdateResponse
-	76,  // 161: atoll.v1.KV.Query:output_type -> atoll.v1.QueryResponse
-	79,  // 162: atoll.v1.KV.BatchGet:output_type -> atoll.v1.BatchGetResponse
-	84,  // 163: atoll.v1.KV.BatchWrite:output_type -> atoll.v1.BatchWriteResponse
-	87,  // 164: atoll.v1.KV.Scan:output_type -> atoll.v1.ScanResponse
-	91,  // 165: atoll.v1.KV.Watch:output_type -> atoll.v1.WatchResponse
-	94,  // 166: atoll.v1.KV.Pipeline:output_type -> atoll.v1.PipelineResponse
-	157, // [157:167] is the sub-list for method output_type
-	147, // [147:157] is the sub-list for method input_type
-	147, // [147:147] is the sub-list for extension type_name
-	147, // [147:147] is the sub-list for extension extendee
-	0,   // [0:147] is the sub-list for field type_name
+	99,  // 57: atoll.v1.Expire.type:type_name -> atoll.v1.Type
+	99,  // 58: atoll.v1.Persist.type:type_name -> atoll.v1.Type
+	22,  // 59: atoll.v1.UpdateRequest.op:type_name -> atoll.v1.Op
+	103, // 60: atoll.v1.UpdateRequest.condition:type_name -> atoll.v1.Condition
+	100, // 61: atoll.v1.UpdateRequest.ttl:type_name -> google.protobuf.Duration
+	104, // 62: atoll.v1.UpdateRequest.options:type_name -> atoll.v1.WriteOptions
+	16,  // 63: atoll.v1.UpdateResult.counter:type_name -> atoll.v1.CounterValue
+	50,  // 64: atoll.v1.UpdateResult.set:type_name -> atoll.v1.SetChange
+	5,   // 65: atoll.v1.UpdateResult.extreme:type_name -> atoll.v1.ExtremeValue
+	8,   // 66: atoll.v1.UpdateResult.bounded:type_name -> atoll.v1.BoundedValue
+	50,  // 67: atoll.v1.UpdateResult.map:type_name -> atoll.v1.SetChange
+	49,  // 68: atoll.v1.UpdateResult.zset:type_name -> atoll.v1.ZSetChange
+	13,  // 69: atoll.v1.UpdateResult.hll:type_name -> atoll.v1.HLLValue
+	50,  // 70: atoll.v1.UpdateResult.timeline:type_name -> atoll.v1.SetChange
+	48,  // 71: atoll.v1.UpdateResponse.result:type_name -> atoll.v1.UpdateResult
+	101, // 72: atoll.v1.UpdateResponse.info:type_name -> atoll.v1.ReplyInfo
+	64,  // 73: atoll.v1.QueryOp.counter:type_name -> atoll.v1.CounterQuery
+	65,  // 74: atoll.v1.QueryOp.set_contains:type_name -> atoll.v1.SetContains
+	66,  // 75: atoll.v1.QueryOp.set_members:type_name -> atoll.v1.SetMembers
+	67,  // 76: atoll.v1.QueryOp.set_size:type_name -> atoll.v1.SetSize
+	53,  // 77: atoll.v1.QueryOp.flag:type_name -> atoll.v1.FlagQuery
+	54,  // 78: atoll.v1.QueryOp.extreme:type_name -> atoll.v1.ExtremeQuery
+	55,  // 79: atoll.v1.QueryOp.mvr_siblings:type_name -> atoll.v1.MVRSiblings
+	56,  // 80: atoll.v1.QueryOp.bcounter:type_name -> atoll.v1.BCounterQuery
+	57,  // 81: atoll.v1.QueryOp.map_get:type_name -> atoll.v1.MapGet
+	58,  // 82: atoll.v1.QueryOp.map_all:type_name -> atoll.v1.MapAll
+	59,  // 83: atoll.v1.QueryOp.zset_range:type_name -> atoll.v1.ZSetRange
+	60,  // 84: atoll.v1.QueryOp.zset_score:type_name -> atoll.v1.ZSetScore
+	61,  // 85: atoll.v1.QueryOp.zset_rank:type_name -> atoll.v1.ZSetRank
+	62,  // 86: atoll.v1.QueryOp.hll_count:type_name -> atoll.v1.HLLCount
+	63,  // 87: atoll.v1.QueryOp.timeline_range:type_name -> atoll.v1.TimelineRange
+	102, // 88: atoll.v1.TimelineRange.from:type_name -> google.protobuf.Timestamp
+	102, // 89: atoll.v1.TimelineRange.before:type_name -> google.protobuf.Timestamp
+	52,  // 90: atoll.v1.QueryRequest.query:type_name -> atoll.v1.QueryOp
+	98,  // 91: atoll.v1.QueryRequest.options:type_name -> atoll.v1.ReadOptions
+	16,  // 92: atoll.v1.QueryResult.counter:type_name -> atoll.v1.CounterValue
+	74,  // 93: atoll.v1.QueryResult.set_contains:type_name -> atoll.v1.SetContainsResult
+	75,  // 94: atoll.v1.QueryResult.set_members:type_name -> atoll.v1.SetMembersPage
+	4,   // 95: atoll.v1.QueryResult.flag:type_name -> atoll.v1.FlagValue
+	5,   // 96: atoll.v1.QueryResult.extreme:type_name -> atoll.v1.ExtremeValue
+	7,   // 97: atoll.v1.QueryResult.siblings:type_name -> atoll.v1.SiblingsValue
+	8,   // 98: atoll.v1.QueryResult.bounded:type_name -> atoll.v1.BoundedValue
+	70,  // 99: atoll.v1.QueryResult.map:type_name -> atoll.v1.MapPage
+	71,  // 100: atoll.v1.QueryResult.zset_range:type_name -> atoll.v1.ZSetPage
+	72,  // 101: atoll.v1.QueryResult.zset_position:type_name -> atoll.v1.ZSetPosition
+	13,  // 102: atoll.v1.QueryResult.hll:type_name -> atoll.v1.HLLValue
+	73,  // 103: atoll.v1.QueryResult.timeline:type_name -> atoll.v1.TimelinePage
+	97,  // 104: atoll.v1.MapPage.fields:type_name -> atoll.v1.MapPage.FieldsEntry
+	11,  // 105: atoll.v1.ZSetPage.members:type_name -> atoll.v1.ScoredMember
+	14,  // 106: atoll.v1.TimelinePage.entries:type_name -> atoll.v1.TimelineEntry
+	69,  // 107: atoll.v1.QueryResponse.result:type_name -> atoll.v1.QueryResult
+	101, // 108: atoll.v1.QueryResponse.info:type_name -> atoll.v1.ReplyInfo
+	100, // 109: atoll.v1.QueryResponse.ttl:type_name -> google.protobuf.Duration
+	1,   // 110: atoll.v1.BatchGetRequest.items:type_name -> atoll.v1.GetRequest
+	98,  // 111: atoll.v1.BatchGetRequest.options:type_name -> atoll.v1.ReadOptions
+	2,   // 112: atoll.v1.BatchGetItem.response:type_name -> atoll.v1.GetResponse
+	105, // 113: atoll.v1.BatchGetItem.error:type_name -> atoll.v1.Error
+	78,  // 114: atoll.v1.BatchGetResponse.items:type_name -> atoll.v1.BatchGetItem
+	18,  // 115: atoll.v1.Write.put:type_name -> atoll.v1.PutRequest
+	20,  // 116: atoll.v1.Write.delete:type_name -> atoll.v1.DeleteRequest
+	47,  // 117: atoll.v1.Write.update:type_name -> atoll.v1.UpdateRequest
+	80,  // 118: atoll.v1.BatchWriteRequest.items:type_name -> atoll.v1.Write
+	104, // 119: atoll.v1.BatchWriteRequest.options:type_name -> atoll.v1.WriteOptions
+	48,  // 120: atoll.v1.BatchWriteItem.result:type_name -> atoll.v1.UpdateResult
+	105, // 121: atoll.v1.BatchWriteItem.error:type_name -> atoll.v1.Error
+	101, // 122: atoll.v1.BatchGroup.info:type_name -> atoll.v1.ReplyInfo
+	82,  // 123: atoll.v1.BatchWriteResponse.items:type_name -> atoll.v1.BatchWriteItem
+	83,  // 124: atoll.v1.BatchWriteResponse.groups:type_name -> atoll.v1.BatchGroup
+	98,  // 125: atoll.v1.ScanRequest.options:type_name -> atoll.v1.ReadOptions
+	99,  // 126: atoll.v1.Entry.type:type_name -> atoll.v1.Type
+	3,   // 127: atoll.v1.Entry.typed:type_name -> atoll.v1.TypedValue
+	100, // 128: atoll.v1.Entry.ttl:type_name -> google.protobuf.Duration
+	86,  // 129: atoll.v1.ScanResponse.entries:type_name -> atoll.v1.Entry
+	100, // 130: atoll.v1.WatchRequest.heartbeat_interval:type_name -> google.protobuf.Duration
+	99,  // 131: atoll.v1.WatchEvent.type:type_name -> atoll.v1.Type
+	3,   // 132: atoll.v1.WatchEvent.typed:type_name -> atoll.v1.TypedValue
+	0,   // 133: atoll.v1.WatchEvent.cause:type_name -> atoll.v1.Cause
+	89,  // 134: atoll.v1.WatchResponse.event:type_name -> atoll.v1.WatchEvent
+	92,  // 135: atoll.v1.WatchResponse.heartbeat:type_name -> atoll.v1.Heartbeat
+	90,  // 136: atoll.v1.WatchResponse.resync:type_name -> atoll.v1.Resync
+	1,   // 137: atoll.v1.PipelineRequest.get:type_name -> atoll.v1.GetRequest
+	18,  // 138: atoll.v1.PipelineRequest.put:type_name -> atoll.v1.PutRequest
+	20,  // 139: atoll.v1.PipelineRequest.delete:type_name -> atoll.v1.DeleteRequest
+	47,  // 140: atoll.v1.PipelineRequest.update:type_name -> atoll.v1.UpdateRequest
+	68,  // 141: atoll.v1.PipelineRequest.query:type_name -> atoll.v1.QueryRequest
+	93,  // 142: atoll.v1.PipelineRequest.more:type_name -> atoll.v1.PipelineRequest
+	2,   // 143: atoll.v1.PipelineResponse.get:type_name -> atoll.v1.GetResponse
+	19,  // 144: atoll.v1.PipelineResponse.put:type_name -> atoll.v1.PutResponse
+	21,  // 145: atoll.v1.PipelineResponse.delete:type_name -> atoll.v1.DeleteResponse
+	51,  // 146: atoll.v1.PipelineResponse.update:type_name -> atoll.v1.UpdateResponse
+	76,  // 147: atoll.v1.PipelineResponse.query:type_name -> atoll.v1.QueryResponse
+	105, // 148: atoll.v1.PipelineResponse.error:type_name -> atoll.v1.Error
+	94,  // 149: atoll.v1.PipelineResponse.more:type_name -> atoll.v1.PipelineResponse
+	1,   // 150: atoll.v1.KV.Get:input_type -> atoll.v1.GetRequest
+	18,  // 151: atoll.v1.KV.Put:input_type -> atoll.v1.PutRequest
+	20,  // 152: atoll.v1.KV.Delete:input_type -> atoll.v1.DeleteRequest
+	47,  // 153: atoll.v1.KV.Update:input_type -> atoll.v1.UpdateRequest
+	68,  // 154: atoll.v1.KV.Query:input_type -> atoll.v1.QueryRequest
+	77,  // 155: atoll.v1.KV.BatchGet:input_type -> atoll.v1.BatchGetRequest
+	81,  // 156: atoll.v1.KV.BatchWrite:input_type -> atoll.v1.BatchWriteRequest
+	85,  // 157: atoll.v1.KV.Scan:input_type -> atoll.v1.ScanRequest
+	88,  // 158: atoll.v1.KV.Watch:input_type -> atoll.v1.WatchRequest
+	93,  // 159: atoll.v1.KV.Pipeline:input_type -> atoll.v1.PipelineRequest
+	2,   // 160: atoll.v1.KV.Get:output_type -> atoll.v1.GetResponse
+	19,  // 161: atoll.v1.KV.Put:output_type -> atoll.v1.PutResponse
+	21,  // 162: atoll.v1.KV.Delete:output_type -> atoll.v1.DeleteResponse
+	51,  // 163: atoll.v1.KV.Update:output_type -> atoll.v1.UpdateResponse
+	76,  // 164: atoll.v1.KV.Query:output_type -> atoll.v1.QueryResponse
+	79,  // 165: atoll.v1.KV.BatchGet:output_type -> atoll.v1.BatchGetResponse
+	84,  // 166: atoll.v1.KV.BatchWrite:output_type -> atoll.v1.BatchWriteResponse
+	87,  // 167: atoll.v1.KV.Scan:output_type -> atoll.v1.ScanResponse
+	91,  // 168: atoll.v1.KV.Watch:output_type -> atoll.v1.WatchResponse
+	94,  // 169: atoll.v1.KV.Pipeline:output_type -> atoll.v1.PipelineResponse
+	160, // [160:170] is the sub-list for method output_type
+	150, // [150:160] is the sub-list for method input_type
+	150, // [150:150] is the sub-list for extension type_name
+	150, // [150:150] is the sub-list for extension extendee
+	0,   // [0:150] is the sub-list for field type_name
 }
 
 func init() { file_atoll_v1_kv_proto_init() }

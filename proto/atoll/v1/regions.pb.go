@@ -1300,7 +1300,9 @@ type ExplainedObject struct {
 	//	*ExplainedObject_Counter
 	//	*ExplainedObject_Set
 	//	*ExplainedObject_Parts
-	Detail        isExplainedObject_Detail `protobuf_oneof:"detail"`
+	Detail isExplainedObject_Detail `protobuf_oneof:"detail"`
+	// Of all types but registers: when the value expires; absent if nothing is known of that.
+	Deadline      *ExplainDeadline `protobuf:"bytes,7,opt,name=deadline,proto3" json:"deadline,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1392,6 +1394,13 @@ func (x *ExplainedObject) GetParts() *ExplainParts {
 	return nil
 }
 
+func (x *ExplainedObject) GetDeadline() *ExplainDeadline {
+	if x != nil {
+		return x.Deadline
+	}
+	return nil
+}
+
 type isExplainedObject_Detail interface {
 	isExplainedObject_Detail()
 }
@@ -1421,6 +1430,60 @@ func (*ExplainedObject_Set) isExplainedObject_Detail() {}
 
 func (*ExplainedObject_Parts) isExplainedObject_Detail() {}
 
+// ExplainDeadline says when a value expires, and which event decided that.
+type ExplainDeadline struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Hybrid logical clock; 0 if the value stays, or the deadline was one of a value that is gone.
+	ExpiresHlc    uint64 `protobuf:"varint,1,opt,name=expires_hlc,json=expiresHlc,proto3" json:"expires_hlc,omitempty"`
+	Event         *Event `protobuf:"bytes,2,opt,name=event,proto3" json:"event,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainDeadline) Reset() {
+	*x = ExplainDeadline{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainDeadline) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainDeadline) ProtoMessage() {}
+
+func (x *ExplainDeadline) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainDeadline.ProtoReflect.Descriptor instead.
+func (*ExplainDeadline) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ExplainDeadline) GetExpiresHlc() uint64 {
+	if x != nil {
+		return x.ExpiresHlc
+	}
+	return 0
+}
+
+func (x *ExplainDeadline) GetEvent() *Event {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
 // ExplainParts lists what a value is made of, at most 100 parts.
 type ExplainParts struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1433,7 +1496,7 @@ type ExplainParts struct {
 
 func (x *ExplainParts) Reset() {
 	*x = ExplainParts{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[19]
+	mi := &file_atoll_v1_regions_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1445,7 +1508,7 @@ func (x *ExplainParts) String() string {
 func (*ExplainParts) ProtoMessage() {}
 
 func (x *ExplainParts) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[19]
+	mi := &file_atoll_v1_regions_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1458,7 +1521,7 @@ func (x *ExplainParts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainParts.ProtoReflect.Descriptor instead.
 func (*ExplainParts) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{19}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ExplainParts) GetSize() uint64 {
@@ -1492,7 +1555,7 @@ type ExplainPart struct {
 
 func (x *ExplainPart) Reset() {
 	*x = ExplainPart{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[20]
+	mi := &file_atoll_v1_regions_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1504,7 +1567,7 @@ func (x *ExplainPart) String() string {
 func (*ExplainPart) ProtoMessage() {}
 
 func (x *ExplainPart) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[20]
+	mi := &file_atoll_v1_regions_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1517,7 +1580,7 @@ func (x *ExplainPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainPart.ProtoReflect.Descriptor instead.
 func (*ExplainPart) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{20}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ExplainPart) GetName() []byte {
@@ -1566,7 +1629,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[21]
+	mi := &file_atoll_v1_regions_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1578,7 +1641,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[21]
+	mi := &file_atoll_v1_regions_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1591,7 +1654,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{21}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ExplainResponse) GetRegion() string {
@@ -1656,7 +1719,7 @@ type ConflictsRequest struct {
 
 func (x *ConflictsRequest) Reset() {
 	*x = ConflictsRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[22]
+	mi := &file_atoll_v1_regions_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1668,7 +1731,7 @@ func (x *ConflictsRequest) String() string {
 func (*ConflictsRequest) ProtoMessage() {}
 
 func (x *ConflictsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[22]
+	mi := &file_atoll_v1_regions_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1681,7 +1744,7 @@ func (x *ConflictsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictsRequest.ProtoReflect.Descriptor instead.
 func (*ConflictsRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{22}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ConflictsRequest) GetNamespace() string {
@@ -1744,7 +1807,7 @@ type ConflictCount struct {
 
 func (x *ConflictCount) Reset() {
 	*x = ConflictCount{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[23]
+	mi := &file_atoll_v1_regions_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1756,7 +1819,7 @@ func (x *ConflictCount) String() string {
 func (*ConflictCount) ProtoMessage() {}
 
 func (x *ConflictCount) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[23]
+	mi := &file_atoll_v1_regions_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1769,7 +1832,7 @@ func (x *ConflictCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictCount.ProtoReflect.Descriptor instead.
 func (*ConflictCount) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{23}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ConflictCount) GetNamespace() string {
@@ -1846,7 +1909,7 @@ type Loser struct {
 
 func (x *Loser) Reset() {
 	*x = Loser{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[24]
+	mi := &file_atoll_v1_regions_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1858,7 +1921,7 @@ func (x *Loser) String() string {
 func (*Loser) ProtoMessage() {}
 
 func (x *Loser) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[24]
+	mi := &file_atoll_v1_regions_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1871,7 +1934,7 @@ func (x *Loser) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Loser.ProtoReflect.Descriptor instead.
 func (*Loser) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{24}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Loser) GetPartition() uint32 {
@@ -1974,7 +2037,7 @@ type ConflictsResponse struct {
 
 func (x *ConflictsResponse) Reset() {
 	*x = ConflictsResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[25]
+	mi := &file_atoll_v1_regions_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1986,7 +2049,7 @@ func (x *ConflictsResponse) String() string {
 func (*ConflictsResponse) ProtoMessage() {}
 
 func (x *ConflictsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[25]
+	mi := &file_atoll_v1_regions_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1999,7 +2062,7 @@ func (x *ConflictsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictsResponse.ProtoReflect.Descriptor instead.
 func (*ConflictsResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{25}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ConflictsResponse) GetRegion() string {
@@ -2062,7 +2125,7 @@ type PartitionError struct {
 
 func (x *PartitionError) Reset() {
 	*x = PartitionError{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[26]
+	mi := &file_atoll_v1_regions_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2074,7 +2137,7 @@ func (x *PartitionError) String() string {
 func (*PartitionError) ProtoMessage() {}
 
 func (x *PartitionError) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[26]
+	mi := &file_atoll_v1_regions_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2087,7 +2150,7 @@ func (x *PartitionError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionError.ProtoReflect.Descriptor instead.
 func (*PartitionError) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{26}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PartitionError) GetPartition() uint32 {
@@ -2119,7 +2182,7 @@ type RestoreLoserRequest struct {
 
 func (x *RestoreLoserRequest) Reset() {
 	*x = RestoreLoserRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[27]
+	mi := &file_atoll_v1_regions_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2131,7 +2194,7 @@ func (x *RestoreLoserRequest) String() string {
 func (*RestoreLoserRequest) ProtoMessage() {}
 
 func (x *RestoreLoserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[27]
+	mi := &file_atoll_v1_regions_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2144,7 +2207,7 @@ func (x *RestoreLoserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreLoserRequest.ProtoReflect.Descriptor instead.
 func (*RestoreLoserRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{27}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RestoreLoserRequest) GetPartition() uint32 {
@@ -2189,7 +2252,7 @@ type RestoreLoserResponse struct {
 
 func (x *RestoreLoserResponse) Reset() {
 	*x = RestoreLoserResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[28]
+	mi := &file_atoll_v1_regions_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2201,7 +2264,7 @@ func (x *RestoreLoserResponse) String() string {
 func (*RestoreLoserResponse) ProtoMessage() {}
 
 func (x *RestoreLoserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[28]
+	mi := &file_atoll_v1_regions_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2214,7 +2277,7 @@ func (x *RestoreLoserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreLoserResponse.ProtoReflect.Descriptor instead.
 func (*RestoreLoserResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{28}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RestoreLoserResponse) GetVersion() string {
@@ -2339,15 +2402,20 @@ const file_atoll_v1_regions_proto_rawDesc = "" +
 	"\n" +
 	"ExplainSet\x12\x12\n" +
 	"\x04size\x18\x01 \x01(\x04R\x04size\x124\n" +
-	"\belements\x18\x02 \x03(\v2\x18.atoll.v1.ExplainElementR\belements\"\xa2\x02\n" +
+	"\belements\x18\x02 \x03(\v2\x18.atoll.v1.ExplainElementR\belements\"\xd9\x02\n" +
 	"\x0fExplainedObject\x12\"\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x0e.atoll.v1.TypeR\x04type\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x127\n" +
 	"\bregister\x18\x03 \x01(\v2\x19.atoll.v1.ExplainRegisterH\x00R\bregister\x124\n" +
 	"\acounter\x18\x04 \x01(\v2\x18.atoll.v1.ExplainCounterH\x00R\acounter\x12(\n" +
 	"\x03set\x18\x05 \x01(\v2\x14.atoll.v1.ExplainSetH\x00R\x03set\x12.\n" +
-	"\x05parts\x18\x06 \x01(\v2\x16.atoll.v1.ExplainPartsH\x00R\x05partsB\b\n" +
-	"\x06detail\"O\n" +
+	"\x05parts\x18\x06 \x01(\v2\x16.atoll.v1.ExplainPartsH\x00R\x05parts\x125\n" +
+	"\bdeadline\x18\a \x01(\v2\x19.atoll.v1.ExplainDeadlineR\bdeadlineB\b\n" +
+	"\x06detail\"Y\n" +
+	"\x0fExplainDeadline\x12\x1f\n" +
+	"\vexpires_hlc\x18\x01 \x01(\x04R\n" +
+	"expiresHlc\x12%\n" +
+	"\x05event\x18\x02 \x01(\v2\x0f.atoll.v1.EventR\x05event\"O\n" +
 	"\fExplainParts\x12\x12\n" +
 	"\x04size\x18\x01 \x01(\x04R\x04size\x12+\n" +
 	"\x05parts\x18\x02 \x03(\v2\x15.atoll.v1.ExplainPartR\x05parts\"x\n" +
@@ -2437,7 +2505,7 @@ func file_atoll_v1_regions_proto_rawDescGZIP() []byte {
 }
 
 var file_atoll_v1_regions_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_atoll_v1_regions_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_atoll_v1_regions_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_atoll_v1_regions_proto_goTypes = []any{
 	(RegionState)(0),             // 0: atoll.v1.RegionState
 	(*StatusRequest)(nil),        // 1: atoll.v1.StatusRequest
@@ -2459,80 +2527,83 @@ var file_atoll_v1_regions_proto_goTypes = []any{
 	(*ExplainElement)(nil),       // 17: atoll.v1.ExplainElement
 	(*ExplainSet)(nil),           // 18: atoll.v1.ExplainSet
 	(*ExplainedObject)(nil),      // 19: atoll.v1.ExplainedObject
-	(*ExplainParts)(nil),         // 20: atoll.v1.ExplainParts
-	(*ExplainPart)(nil),          // 21: atoll.v1.ExplainPart
-	(*ExplainResponse)(nil),      // 22: atoll.v1.ExplainResponse
-	(*ConflictsRequest)(nil),     // 23: atoll.v1.ConflictsRequest
-	(*ConflictCount)(nil),        // 24: atoll.v1.ConflictCount
-	(*Loser)(nil),                // 25: atoll.v1.Loser
-	(*ConflictsResponse)(nil),    // 26: atoll.v1.ConflictsResponse
-	(*PartitionError)(nil),       // 27: atoll.v1.PartitionError
-	(*RestoreLoserRequest)(nil),  // 28: atoll.v1.RestoreLoserRequest
-	(*RestoreLoserResponse)(nil), // 29: atoll.v1.RestoreLoserResponse
-	(*durationpb.Duration)(nil),  // 30: google.protobuf.Duration
-	(*Error)(nil),                // 31: atoll.v1.Error
-	(*ReadOptions)(nil),          // 32: atoll.v1.ReadOptions
-	(Type)(0),                    // 33: atoll.v1.Type
-	(*ReplyInfo)(nil),            // 34: atoll.v1.ReplyInfo
-	(*WriteOptions)(nil),         // 35: atoll.v1.WriteOptions
+	(*ExplainDeadline)(nil),      // 20: atoll.v1.ExplainDeadline
+	(*ExplainParts)(nil),         // 21: atoll.v1.ExplainParts
+	(*ExplainPart)(nil),          // 22: atoll.v1.ExplainPart
+	(*ExplainResponse)(nil),      // 23: atoll.v1.ExplainResponse
+	(*ConflictsRequest)(nil),     // 24: atoll.v1.ConflictsRequest
+	(*ConflictCount)(nil),        // 25: atoll.v1.ConflictCount
+	(*Loser)(nil),                // 26: atoll.v1.Loser
+	(*ConflictsResponse)(nil),    // 27: atoll.v1.ConflictsResponse
+	(*PartitionError)(nil),       // 28: atoll.v1.PartitionError
+	(*RestoreLoserRequest)(nil),  // 29: atoll.v1.RestoreLoserRequest
+	(*RestoreLoserResponse)(nil), // 30: atoll.v1.RestoreLoserResponse
+	(*durationpb.Duration)(nil),  // 31: google.protobuf.Duration
+	(*Error)(nil),                // 32: atoll.v1.Error
+	(*ReadOptions)(nil),          // 33: atoll.v1.ReadOptions
+	(Type)(0),                    // 34: atoll.v1.Type
+	(*ReplyInfo)(nil),            // 35: atoll.v1.ReplyInfo
+	(*WriteOptions)(nil),         // 36: atoll.v1.WriteOptions
 }
 var file_atoll_v1_regions_proto_depIdxs = []int32{
 	0,  // 0: atoll.v1.Region.state:type_name -> atoll.v1.RegionState
 	3,  // 1: atoll.v1.Region.nodes:type_name -> atoll.v1.Node
-	30, // 2: atoll.v1.Lag.time:type_name -> google.protobuf.Duration
+	31, // 2: atoll.v1.Lag.time:type_name -> google.protobuf.Duration
 	5,  // 3: atoll.v1.Flow.lag:type_name -> atoll.v1.Lag
-	30, // 4: atoll.v1.Flow.last_heard:type_name -> google.protobuf.Duration
+	31, // 4: atoll.v1.Flow.last_heard:type_name -> google.protobuf.Duration
 	4,  // 5: atoll.v1.PartitionStatus.vector:type_name -> atoll.v1.VectorEntry
-	31, // 6: atoll.v1.PartitionStatus.error:type_name -> atoll.v1.Error
+	32, // 6: atoll.v1.PartitionStatus.error:type_name -> atoll.v1.Error
 	2,  // 7: atoll.v1.StatusResponse.regions:type_name -> atoll.v1.Region
 	7,  // 8: atoll.v1.StatusResponse.partitions:type_name -> atoll.v1.PartitionStatus
 	6,  // 9: atoll.v1.StatusResponse.flows:type_name -> atoll.v1.Flow
-	32, // 10: atoll.v1.DigestRequest.options:type_name -> atoll.v1.ReadOptions
+	33, // 10: atoll.v1.DigestRequest.options:type_name -> atoll.v1.ReadOptions
 	4,  // 11: atoll.v1.PartitionDigest.vector:type_name -> atoll.v1.VectorEntry
-	31, // 12: atoll.v1.PartitionDigest.error:type_name -> atoll.v1.Error
+	32, // 12: atoll.v1.PartitionDigest.error:type_name -> atoll.v1.Error
 	10, // 13: atoll.v1.DigestResponse.partitions:type_name -> atoll.v1.PartitionDigest
 	13, // 14: atoll.v1.ExplainRegister.winner:type_name -> atoll.v1.Event
 	13, // 15: atoll.v1.ExplainCounterPart.last:type_name -> atoll.v1.Event
 	15, // 16: atoll.v1.ExplainCounter.parts:type_name -> atoll.v1.ExplainCounterPart
 	13, // 17: atoll.v1.ExplainElement.dots:type_name -> atoll.v1.Event
 	17, // 18: atoll.v1.ExplainSet.elements:type_name -> atoll.v1.ExplainElement
-	33, // 19: atoll.v1.ExplainedObject.type:type_name -> atoll.v1.Type
+	34, // 19: atoll.v1.ExplainedObject.type:type_name -> atoll.v1.Type
 	14, // 20: atoll.v1.ExplainedObject.register:type_name -> atoll.v1.ExplainRegister
 	16, // 21: atoll.v1.ExplainedObject.counter:type_name -> atoll.v1.ExplainCounter
 	18, // 22: atoll.v1.ExplainedObject.set:type_name -> atoll.v1.ExplainSet
-	20, // 23: atoll.v1.ExplainedObject.parts:type_name -> atoll.v1.ExplainParts
-	21, // 24: atoll.v1.ExplainParts.parts:type_name -> atoll.v1.ExplainPart
-	13, // 25: atoll.v1.ExplainPart.events:type_name -> atoll.v1.Event
-	19, // 26: atoll.v1.ExplainResponse.objects:type_name -> atoll.v1.ExplainedObject
-	4,  // 27: atoll.v1.ExplainResponse.vector:type_name -> atoll.v1.VectorEntry
-	34, // 28: atoll.v1.ExplainResponse.info:type_name -> atoll.v1.ReplyInfo
-	25, // 29: atoll.v1.ExplainResponse.losers:type_name -> atoll.v1.Loser
-	33, // 30: atoll.v1.ConflictCount.type:type_name -> atoll.v1.Type
-	33, // 31: atoll.v1.Loser.type:type_name -> atoll.v1.Type
-	13, // 32: atoll.v1.Loser.lost:type_name -> atoll.v1.Event
-	13, // 33: atoll.v1.Loser.won:type_name -> atoll.v1.Event
-	24, // 34: atoll.v1.ConflictsResponse.counts:type_name -> atoll.v1.ConflictCount
-	25, // 35: atoll.v1.ConflictsResponse.losers:type_name -> atoll.v1.Loser
-	27, // 36: atoll.v1.ConflictsResponse.errors:type_name -> atoll.v1.PartitionError
-	31, // 37: atoll.v1.PartitionError.error:type_name -> atoll.v1.Error
-	35, // 38: atoll.v1.RestoreLoserRequest.options:type_name -> atoll.v1.WriteOptions
-	25, // 39: atoll.v1.RestoreLoserResponse.loser:type_name -> atoll.v1.Loser
-	34, // 40: atoll.v1.RestoreLoserResponse.info:type_name -> atoll.v1.ReplyInfo
-	1,  // 41: atoll.v1.Regions.Status:input_type -> atoll.v1.StatusRequest
-	9,  // 42: atoll.v1.Regions.Digest:input_type -> atoll.v1.DigestRequest
-	12, // 43: atoll.v1.Regions.Explain:input_type -> atoll.v1.ExplainRequest
-	23, // 44: atoll.v1.Regions.Conflicts:input_type -> atoll.v1.ConflictsRequest
-	28, // 45: atoll.v1.Regions.RestoreLoser:input_type -> atoll.v1.RestoreLoserRequest
-	8,  // 46: atoll.v1.Regions.Status:output_type -> atoll.v1.StatusResponse
-	11, // 47: atoll.v1.Regions.Digest:output_type -> atoll.v1.DigestResponse
-	22, // 48: atoll.v1.Regions.Explain:output_type -> atoll.v1.ExplainResponse
-	26, // 49: atoll.v1.Regions.Conflicts:output_type -> atoll.v1.ConflictsResponse
-	29, // 50: atoll.v1.Regions.RestoreLoser:output_type -> atoll.v1.RestoreLoserResponse
-	46, // [46:51] is the sub-list for method output_type
-	41, // [41:46] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	21, // 23: atoll.v1.ExplainedObject.parts:type_name -> atoll.v1.ExplainParts
+	20, // 24: atoll.v1.ExplainedObject.deadline:type_name -> atoll.v1.ExplainDeadline
+	13, // 25: atoll.v1.ExplainDeadline.event:type_name -> atoll.v1.Event
+	22, // 26: atoll.v1.ExplainParts.parts:type_name -> atoll.v1.ExplainPart
+	13, // 27: atoll.v1.ExplainPart.events:type_name -> atoll.v1.Event
+	19, // 28: atoll.v1.ExplainResponse.objects:type_name -> atoll.v1.ExplainedObject
+	4,  // 29: atoll.v1.ExplainResponse.vector:type_name -> atoll.v1.VectorEntry
+	35, // 30: atoll.v1.ExplainResponse.info:type_name -> atoll.v1.ReplyInfo
+	26, // 31: atoll.v1.ExplainResponse.losers:type_name -> atoll.v1.Loser
+	34, // 32: atoll.v1.ConflictCount.type:type_name -> atoll.v1.Type
+	34, // 33: atoll.v1.Loser.type:type_name -> atoll.v1.Type
+	13, // 34: atoll.v1.Loser.lost:type_name -> atoll.v1.Event
+	13, // 35: atoll.v1.Loser.won:type_name -> atoll.v1.Event
+	25, // 36: atoll.v1.ConflictsResponse.counts:type_name -> atoll.v1.ConflictCount
+	26, // 37: atoll.v1.ConflictsResponse.losers:type_name -> atoll.v1.Loser
+	28, // 38: atoll.v1.ConflictsResponse.errors:type_name -> atoll.v1.PartitionError
+	32, // 39: atoll.v1.PartitionError.error:type_name -> atoll.v1.Error
+	36, // 40: atoll.v1.RestoreLoserRequest.options:type_name -> atoll.v1.WriteOptions
+	26, // 41: atoll.v1.RestoreLoserResponse.loser:type_name -> atoll.v1.Loser
+	35, // 42: atoll.v1.RestoreLoserResponse.info:type_name -> atoll.v1.ReplyInfo
+	1,  // 43: atoll.v1.Regions.Status:input_type -> atoll.v1.StatusRequest
+	9,  // 44: atoll.v1.Regions.Digest:input_type -> atoll.v1.DigestRequest
+	12, // 45: atoll.v1.Regions.Explain:input_type -> atoll.v1.ExplainRequest
+	24, // 46: atoll.v1.Regions.Conflicts:input_type -> atoll.v1.ConflictsRequest
+	29, // 47: atoll.v1.Regions.RestoreLoser:input_type -> atoll.v1.RestoreLoserRequest
+	8,  // 48: atoll.v1.Regions.Status:output_type -> atoll.v1.StatusResponse
+	11, // 49: atoll.v1.Regions.Digest:output_type -> atoll.v1.DigestResponse
+	23, // 50: atoll.v1.Regions.Explain:output_type -> atoll.v1.ExplainResponse
+	27, // 51: atoll.v1.Regions.Conflicts:output_type -> atoll.v1.ConflictsResponse
+	30, // 52: atoll.v1.Regions.RestoreLoser:output_type -> atoll.v1.RestoreLoserResponse
+	48, // [48:53] is the sub-list for method output_type
+	43, // [43:48] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_atoll_v1_regions_proto_init() }
@@ -2554,7 +2625,7 @@ func file_atoll_v1_regions_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_v1_regions_proto_rawDesc), len(file_atoll_v1_regions_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   29,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

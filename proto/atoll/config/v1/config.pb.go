@@ -216,8 +216,10 @@ type Cluster struct {
 	// Replicas of each partition in a region; 0 means 3, or 1 in a region with fewer than 3 nodes.
 	ReplicationFactor uint32    `protobuf:"varint,3,opt,name=replication_factor,json=replicationFactor,proto3" json:"replication_factor,omitempty"`
 	Regions           []*Region `protobuf:"bytes,4,rep,name=regions,proto3" json:"regions,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Namespaces whose keys hold values of one type only, the same in every region.
+	Namespaces    []*Namespace `protobuf:"bytes,5,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Cluster) Reset() {
@@ -278,6 +280,68 @@ func (x *Cluster) GetRegions() []*Region {
 	return nil
 }
 
+func (x *Cluster) GetNamespaces() []*Namespace {
+	if x != nil {
+		return x.Namespaces
+	}
+	return nil
+}
+
+// Namespace fixes the type of a namespace's values.
+type Namespace struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The type's name: register, counter, set, mvregister, bcounter, flag, max, min,
+	// map, ormap, zset, countzset, hll or timeline.
+	Type          string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Namespace) Reset() {
+	*x = Namespace{}
+	mi := &file_atoll_config_v1_config_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Namespace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Namespace) ProtoMessage() {}
+
+func (x *Namespace) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_config_v1_config_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Namespace.ProtoReflect.Descriptor instead.
+func (*Namespace) Descriptor() ([]byte, []int) {
+	return file_atoll_config_v1_config_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Namespace) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Namespace) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
 // Region is one region.
 type Region struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -295,7 +359,7 @@ type Region struct {
 
 func (x *Region) Reset() {
 	*x = Region{}
-	mi := &file_atoll_config_v1_config_proto_msgTypes[3]
+	mi := &file_atoll_config_v1_config_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -307,7 +371,7 @@ func (x *Region) String() string {
 func (*Region) ProtoMessage() {}
 
 func (x *Region) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_config_v1_config_proto_msgTypes[3]
+	mi := &file_atoll_config_v1_config_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -320,7 +384,7 @@ func (x *Region) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Region.ProtoReflect.Descriptor instead.
 func (*Region) Descriptor() ([]byte, []int) {
-	return file_atoll_config_v1_config_proto_rawDescGZIP(), []int{3}
+	return file_atoll_config_v1_config_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Region) GetName() string {
@@ -380,7 +444,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_atoll_config_v1_config_proto_msgTypes[4]
+	mi := &file_atoll_config_v1_config_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -392,7 +456,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_config_v1_config_proto_msgTypes[4]
+	mi := &file_atoll_config_v1_config_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -405,7 +469,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_atoll_config_v1_config_proto_rawDescGZIP(), []int{4}
+	return file_atoll_config_v1_config_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Node) GetName() string {
@@ -470,7 +534,7 @@ type Nats struct {
 
 func (x *Nats) Reset() {
 	*x = Nats{}
-	mi := &file_atoll_config_v1_config_proto_msgTypes[5]
+	mi := &file_atoll_config_v1_config_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -482,7 +546,7 @@ func (x *Nats) String() string {
 func (*Nats) ProtoMessage() {}
 
 func (x *Nats) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_config_v1_config_proto_msgTypes[5]
+	mi := &file_atoll_config_v1_config_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -495,7 +559,7 @@ func (x *Nats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Nats.ProtoReflect.Descriptor instead.
 func (*Nats) Descriptor() ([]byte, []int) {
-	return file_atoll_config_v1_config_proto_rawDescGZIP(), []int{5}
+	return file_atoll_config_v1_config_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Nats) GetUrl() string {
@@ -531,7 +595,7 @@ const file_atoll_config_v1_config_proto_rawDesc = "" +
 	"\aPeerTls\x12$\n" +
 	"\tcert_file\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\bcertFile\x12\"\n" +
 	"\bkey_file\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\akeyFile\x12 \n" +
-	"\aca_file\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06caFile\"\xdf\x01\n" +
+	"\aca_file\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06caFile\"\xa6\x02\n" +
 	"\aCluster\x123\n" +
 	"\x04name\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x10\x01\x18@2\x14^[a-z0-9][a-z0-9-]*$R\x04name\x12(\n" +
 	"\n" +
@@ -539,7 +603,15 @@ const file_atoll_config_v1_config_proto_rawDesc = "" +
 	"partitions\x126\n" +
 	"\x12replication_factor\x18\x03 \x01(\rB\a\xbaH\x04*\x02\x18\x05R\x11replicationFactor\x12=\n" +
 	"\aregions\x18\x04 \x03(\v2\x17.atoll.config.v1.RegionB\n" +
-	"\xbaH\a\x92\x01\x04\b\x01\x10\x10R\aregions\"\xcf\x01\n" +
+	"\xbaH\a\x92\x01\x04\b\x01\x10\x10R\aregions\x12E\n" +
+	"\n" +
+	"namespaces\x18\x05 \x03(\v2\x1a.atoll.config.v1.NamespaceB\t\xbaH\x06\x92\x01\x03\x10\x80\x02R\n" +
+	"namespaces\"\xb1\x01\n" +
+	"\tNamespace\x12\x1e\n" +
+	"\x04name\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01(\xff\x01R\x04name\x12\x83\x01\n" +
+	"\x04type\x18\x02 \x01(\tBo\xbaHlrjR\bregisterR\acounterR\x03setR\n" +
+	"mvregisterR\bbcounterR\x04flagR\x03maxR\x03minR\x03mapR\x05ormapR\x04zsetR\tcountzsetR\x03hllR\btimelineR\x04type\"\xcf\x01\n" +
 	"\x06Region\x123\n" +
 	"\x04name\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x10\x01\x18 2\x14^[a-z0-9][a-z0-9-]*$R\x04name\x12\x19\n" +
 	"\x02id\x18\x02 \x01(\rB\t\xbaH\x06*\x04\x18?(\x01R\x02id\x12\x1f\n" +
@@ -571,26 +643,28 @@ func file_atoll_config_v1_config_proto_rawDescGZIP() []byte {
 	return file_atoll_config_v1_config_proto_rawDescData
 }
 
-var file_atoll_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_atoll_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_atoll_config_v1_config_proto_goTypes = []any{
-	(*Server)(nil),  // 0: atoll.config.v1.Server
-	(*PeerTls)(nil), // 1: atoll.config.v1.PeerTls
-	(*Cluster)(nil), // 2: atoll.config.v1.Cluster
-	(*Region)(nil),  // 3: atoll.config.v1.Region
-	(*Node)(nil),    // 4: atoll.config.v1.Node
-	(*Nats)(nil),    // 5: atoll.config.v1.Nats
+	(*Server)(nil),    // 0: atoll.config.v1.Server
+	(*PeerTls)(nil),   // 1: atoll.config.v1.PeerTls
+	(*Cluster)(nil),   // 2: atoll.config.v1.Cluster
+	(*Namespace)(nil), // 3: atoll.config.v1.Namespace
+	(*Region)(nil),    // 4: atoll.config.v1.Region
+	(*Node)(nil),      // 5: atoll.config.v1.Node
+	(*Nats)(nil),      // 6: atoll.config.v1.Nats
 }
 var file_atoll_config_v1_config_proto_depIdxs = []int32{
 	2, // 0: atoll.config.v1.Server.cluster:type_name -> atoll.config.v1.Cluster
-	5, // 1: atoll.config.v1.Server.nats:type_name -> atoll.config.v1.Nats
+	6, // 1: atoll.config.v1.Server.nats:type_name -> atoll.config.v1.Nats
 	1, // 2: atoll.config.v1.Server.peer_tls:type_name -> atoll.config.v1.PeerTls
-	3, // 3: atoll.config.v1.Cluster.regions:type_name -> atoll.config.v1.Region
-	4, // 4: atoll.config.v1.Region.nodes:type_name -> atoll.config.v1.Node
-	5, // [5:5] is the sub-list for method output_type
-	5, // [5:5] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	4, // 3: atoll.config.v1.Cluster.regions:type_name -> atoll.config.v1.Region
+	3, // 4: atoll.config.v1.Cluster.namespaces:type_name -> atoll.config.v1.Namespace
+	5, // 5: atoll.config.v1.Region.nodes:type_name -> atoll.config.v1.Node
+	6, // [6:6] is the sub-list for method output_type
+	6, // [6:6] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_atoll_config_v1_config_proto_init() }
@@ -604,7 +678,7 @@ func file_atoll_config_v1_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_config_v1_config_proto_rawDesc), len(file_atoll_config_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
