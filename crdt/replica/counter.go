@@ -126,7 +126,8 @@ func (w *work) putCounter(objectKey []byte, c *counterState) error {
 	if c.rows.Len() == 0 {
 		return w.kv.Delete(objectKey)
 	}
-	return w.kv.Put(objectKey, c.append(nil))
+	w.data = c.append(w.data[:0])
+	return w.kv.Put(objectKey, w.data)
 }
 
 // digest hashes the live rows: when a wholly reset row is dropped is each replica's own affair.

@@ -165,7 +165,8 @@ func (w *work) putCounterZSet(objectKey []byte, h *counterZSetHeader) error {
 	if h.present == 0 && h.traces == 0 {
 		return w.kv.Delete(objectKey)
 	}
-	return w.kv.Put(objectKey, h.append(nil))
+	w.data = h.append(w.data[:0])
+	return w.kv.Put(objectKey, w.data)
 }
 
 // counterZSet returns what the operation's key holds of such a sorted set.

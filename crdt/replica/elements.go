@@ -2,6 +2,7 @@ package replica
 
 import (
 	"bytes"
+	"encoding/binary"
 	"slices"
 
 	"github.com/atolldb/atoll/crdt"
@@ -97,16 +98,31 @@ func (e *elements) get(kv reader, name []byte) (value []byte, ok bool, err error
 	return nil, false, nil
 }
 
-// put writes an element. Neither slice may change until the header is written, which is to be done after
-// it. order is the collection's.
+// load does what get does.
+func (e *elements) load(w *work, name []byte) (value []byte, ok bool, err error) {
+	if e.kid != 0 {
+		return w.kv.Get(w.elementKey(e.kid, name))
+	}
+	return e.get(w.kv, name)
+}
+
+// elementKey returns the key in table E of an element, until the next one is asked for.
+func (w *work) elementKey(kid uint64, name []byte) []byte {
+	w.name = append(binary.BigEndian.AppendUint64(append(w.name[:0], tableElement), kid), name...)
+	return w.name
+}
+
+// put writes an element. It keeps neither slice. The header is to be written after it. order is the
+// collection's.
 func (e *elements) put(w *work, name, value []byte, order ordering) error {
 	if e.kid != 0 {
-		return w.kv.Put(elementKey(e.kid, name), value)
+		return w.kv.Put(w.elementKey(e.kid, name), value)
 	}
+	value = slices.Clone(value)
 	if at, found := e.find(name); found {
 		e.inside[at].value = value
 	} else {
-		e.inside = slices.Insert(e.inside, at, pair{name, value})
+		e.inside = slices.Insert(e.inside, at, pair{slices.Clone(name), value})
 	}
 	if e.fit(w.inside) {
 		return nil
@@ -147,7 +163,7 @@ func (e *elements) moveOut(w *work, order ordering) error {
 // delete removes an element. Its place in the order of scores is to be given up with index.
 func (e *elements) delete(w *work, name []byte) error {
 	if e.kid != 0 {
-		return w.kv.Delete(elementKey(e.kid, name))
+		return w.kv.Delete(w.elementKey(e.kid, name))
 	}
 	if at, found := e.find(name); found {
 		e.inside = slices.Delete(e.inside, at, at+1)

@@ -21,7 +21,10 @@ type Name struct {
 // putRegister writes a register in place of old, whose Seq is 0 if there is none, and keeps what is to
 // be done about it later: X says when it expires, Y from when on nobody needs a tombstone.
 func (w *work) putRegister(namespace, key string, old, reg *crdt.LWWRegister) error {
-	object := objectKey(namespace, key, crdt.TypeLWWRegister)
+	return w.putRegisterAt(objectKey(namespace, key, crdt.TypeLWWRegister), old, reg)
+}
+
+func (w *work) putRegisterAt(object []byte, old, reg *crdt.LWWRegister) error {
 	if err := w.forgetInstants(object, old); err != nil {
 		return err
 	}
@@ -36,7 +39,8 @@ func (w *work) putRegister(namespace, key string, old, reg *crdt.LWWRegister) er
 		return err
 	}
 	w.wrote(object, reg)
-	return w.kv.Put(object, reg.Append(make([]byte, 0, len(reg.Value)+32)))
+	w.data = reg.Append(w.data[:0])
+	return w.kv.Put(object, w.data)
 }
 
 // forgetInstants deletes what tables X and Y say of a register.

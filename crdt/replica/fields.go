@@ -156,8 +156,8 @@ func (f *fields) write(name []byte, old, reg *crdt.LWWRegister) error {
 	if err := f.forget(name, old); err != nil {
 		return err
 	}
-	data := reg.Append(make([]byte, 0, len(reg.Value)+32))
-	if err := f.header.put(f.work, name, data, fieldsKind{f.of}.ordering()); err != nil {
+	f.data = reg.Append(f.data[:0])
+	if err := f.header.put(f.work, name, f.data, fieldsKind{f.of}.ordering()); err != nil {
 		return err
 	}
 	if reg.Deleted {
@@ -251,7 +251,8 @@ func (f *fields) store() error {
 			return f.kv.Delete(f.object)
 		}
 	}
-	return f.kv.Put(f.object, h.append(nil))
+	f.data = h.append(f.data[:0])
+	return f.kv.Put(f.object, f.data)
 }
 
 // collect removes a tombstone, or with an empty name the stamp, that is not after the cut. Another may

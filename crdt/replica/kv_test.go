@@ -3,7 +3,9 @@ package replica
 import (
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -88,5 +90,70 @@ func compareKV(t *rapid.T, kv KV, want map[string]string, start, end string) {
 		if (err == stop) != (len(pairs) > limit) {
 			t.Fatalf("scan returns %v after %d of %d", err, seen, len(pairs))
 		}
+	}
+}
+
+// TestMemoryWithManyKeys compares a Memory with a plain map while it grows, shrinks and is cloned, with keys
+// that begin alike for different lengths. A clone does not see later changes, nor its original the clone's.
+func TestMemoryWithManyKeys(t *testing.T) {
+	type twin struct {
+		kv   *Memory
+		want map[string]string
+	}
+	for seed := range uint64(4) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		twins := []twin{{NewMemory(), map[string]string{}}}
+		for step := range 15_000 {
+			w := &twins[rng.IntN(len(twins))]
+			k := fmt.Sprintf("%.*s%d", rng.IntN(14), "a prefix that many have", rng.IntN(2000))
+			if seed%2 == 0 {
+				k = fmt.Sprintf("%08d%d", rng.IntN(5), rng.IntN(2000))
+			}
+			shrinking := step/2500%2 == 1
+			if rng.IntN(10) < 7 == shrinking {
+				delete(w.want, k)
+				_ = w.kv.Delete([]byte(k))
+			} else {
+				v := strings.Repeat("x", rng.IntN(20))
+				w.want[k] = v
+				_ = w.kv.Put([]byte(k), []byte(v))
+			}
+			if got, ok, _ := w.kv.Get([]byte(k)); string(got) != w.want[k] || ok != hasKey(w.want, k) {
+				t.Fatalf("seed %d, step %d: %q is %q, %v", seed, step, k, got, ok)
+			}
+			switch {
+			case step%2001 == 0 && len(twins) < 4:
+				twins = append(twins, twin{w.kv.Clone(), maps.Clone(w.want)})
+			case step%997 == 0:
+				compareMemory(t, w.kv, w.want, k)
+			}
+		}
+		for _, w := range twins {
+			compareMemory(t, w.kv, w.want, "")
+			for k := range w.want {
+				_ = w.kv.Delete([]byte(k))
+			}
+			compareMemory(t, w.kv, nil, "")
+		}
+	}
+}
+
+func hasKey(m map[string]string, k string) bool { _, ok := m[k]; return ok }
+
+// compareMemory compares a scan from a key on, and the number of pairs.
+func compareMemory(t *testing.T, kv *Memory, want map[string]string, start string) {
+	t.Helper()
+	var pairs, got []string
+	for _, k := range slices.Sorted(maps.Keys(want)) {
+		if k >= start {
+			pairs = append(pairs, k+"="+want[k])
+		}
+	}
+	_ = kv.Scan([]byte(start), nil, func(k, v []byte) (bool, error) {
+		got = append(got, string(k)+"="+string(v))
+		return true, nil
+	})
+	if !slices.Equal(got, pairs) || kv.Len() != len(want) {
+		t.Fatalf("%d pairs from %q on, want %d; %d of all, want %d", len(got), start, len(pairs), kv.Len(), len(want))
 	}
 }

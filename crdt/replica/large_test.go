@@ -184,20 +184,51 @@ func BenchmarkMerge(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		encoded := make([][]byte, len(made))
-		for i := range made {
-			encoded[i] = EncodeDelta(made[i])
+		mergeEncoded(b, target, made)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1000, "ns/delta")
+}
+
+// BenchmarkMergeSetAdds merges batches of 1000 encoded adds of one element each to a set of 100 000 and more.
+func BenchmarkMergeSetAdds(b *testing.B) {
+	source, target := open(b, NewMemory(), 1), open(b, NewMemory(), 2)
+	for chunk := range slices.Chunk(numbered(100_000), MaxOperationElements) {
+		do(b, target, Op{Kind: OpSetAdd, Key: "s", Elements: chunk})
+	}
+	ops := make([]Op, 1000)
+	next := uint64(0)
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		for j := range ops {
+			next++
+			ops[j] = setOp(OpSetAdd, fmt.Sprintf("%016x", next%800_000*0x9E3779B97F4A7C15))
 		}
-		b.StartTimer()
-		deltas := make([]Delta, len(encoded))
-		for i := range encoded {
-			if deltas[i], err = DecodeDelta(encoded[i]); err != nil {
-				b.Fatal(err)
-			}
+		_, made, err := source.Execute(noon, ops)
+		if err != nil {
+			b.Fatal(err)
 		}
-		if _, err := target.Merge(1, deltas); err != nil {
+		mergeEncoded(b, target, made)
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1000, "ns/delta")
+}
+
+// mergeEncoded encodes deltas with the timer stopped, and decodes and merges them with the timer running.
+func mergeEncoded(b *testing.B, target *Replica, made []Delta) {
+	b.Helper()
+	encoded := make([][]byte, len(made))
+	for i := range made {
+		encoded[i] = EncodeDelta(made[i])
+	}
+	b.StartTimer()
+	deltas := make([]Delta, len(encoded))
+	for i := range encoded {
+		var err error
+		if deltas[i], err = DecodeDelta(encoded[i]); err != nil {
 			b.Fatal(err)
 		}
 	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1000, "ns/delta")
+	if _, err := target.Merge(1, deltas); err != nil {
+		b.Fatal(err)
+	}
 }

@@ -21,7 +21,8 @@ func (r *Replica) Merge(actor crdt.Actor, deltas []Delta) (applied uint64, err e
 	if err != nil || len(deltas) == 0 {
 		return 0, err
 	}
-	w := r.begin(len(deltas) > 1)
+	// Nothing is refused from here on, so nothing need be staged.
+	w := r.begin(false)
 	for i := range deltas {
 		if err := w.merge(&deltas[i]); err != nil {
 			return 0, fmt.Errorf("merge delta %v: %w", deltas[i].Dot, err)

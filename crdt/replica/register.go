@@ -64,7 +64,8 @@ func (o *operation) expireRegister(at hlc.Time) (Outcome, []Effect, error) {
 
 // merge keeps the later write of the two by (time, actor).
 func (registerKind) merge(w *work, d *Delta, e *Effect) error {
-	data, ok, err := w.kv.Get(objectKey(e.Namespace, e.Key, e.Type))
+	object := objectKey(e.Namespace, e.Key, e.Type)
+	data, ok, err := w.kv.Get(object)
 	if err != nil {
 		return err
 	}
@@ -81,7 +82,7 @@ func (registerKind) merge(w *work, d *Delta, e *Effect) error {
 			return nil
 		}
 	}
-	return w.putRegister(e.Namespace, e.Key, &have, &change.LWWRegister)
+	return w.putRegisterAt(object, &have, &change.LWWRegister)
 }
 
 func (registerKind) digest(sum *digestSum, key []byte, s stored, last hlc.Time) uint64 {

@@ -96,6 +96,8 @@ type work struct {
 	inside  insideLimits
 	// conflicts are what was decided so far.
 	conflicts decisions
+	// name and data are where keys and values are made that are needed until the next one is.
+	name, data []byte
 }
 
 // begin starts a work. A staged one changes nothing until commit. One that is not staged writes at
@@ -226,7 +228,7 @@ func (w *work) discard(kid uint64) error {
 
 // dots reads the surviving adds of an element of a set.
 func (w *work) dots(set *setHeader, element []byte) (crdt.DotSet, error) {
-	data, ok, err := set.get(w.kv, element)
+	data, ok, err := set.load(w, element)
 	if err != nil || !ok {
 		return nil, err
 	}
@@ -239,5 +241,6 @@ func (w *work) putSet(objectKey []byte, h *setHeader) error {
 	if h.count == 0 {
 		return w.kv.Delete(objectKey)
 	}
-	return w.kv.Put(objectKey, h.append(nil))
+	w.data = h.append(w.data[:0])
+	return w.kv.Put(objectKey, w.data)
 }

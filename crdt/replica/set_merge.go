@@ -94,7 +94,8 @@ func (m *setMerge) putElement(element []byte, have, joined crdt.DotSet) error {
 	case len(have) == 0:
 		m.header.count++
 	}
-	return m.header.put(m.work, element, joined.Append(nil), nil)
+	m.data = joined.Append(m.data[:0])
+	return m.header.put(m.work, element, m.data, nil)
 }
 
 // recordPreremovals keeps the removed adds that have not arrived yet: delivery is in order per

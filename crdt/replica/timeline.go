@@ -233,7 +233,8 @@ func (t *timeline) store() error {
 	if t.count == 0 && t.mark == 0 {
 		return t.kv.Delete(t.object)
 	}
-	return t.kv.Put(t.object, t.timelineHeader.append(nil))
+	t.data = t.timelineHeader.append(t.data[:0])
+	return t.kv.Put(t.object, t.data)
 }
 
 // collect forgets the mark, of which table Y said that it was due.
