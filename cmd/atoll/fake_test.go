@@ -257,6 +257,9 @@ func (f *fakeRegion) Update(_ context.Context, r *atollv1.UpdateRequest) (*atoll
 
 func (f *fakeRegion) update(r *atollv1.UpdateRequest) (*atollv1.UpdateResponse, error) {
 	at := place(r.GetNamespace(), r.GetKey())
+	if err := f.check(at, r.GetCondition()); err != nil {
+		return nil, err
+	}
 	switch op := r.GetOp(); {
 	case op.GetExpire() != nil, op.GetPersist() != nil:
 		return f.changeExpiry(at, op)

@@ -47,7 +47,9 @@ func newImport(a *app) *cobra.Command {
 		Short: "Load NDJSON, a JSON array or CSV",
 		Long: "Load a file, or stdin (-), record by record. --key makes each record's key from its fields; {#}\n" +
 			"numbers records that would otherwise have the same key. --count and --collect keep counters and\n" +
-			"sets beside them. --restore reads back what `atoll export` wrote.\n\n" +
+			"sets beside them. --restore reads back what `atoll export` wrote: values in place of those that are there, elements,\n" +
+			"fields and members beside them; a maximum or minimum that is further stays, and a bounded counter that exists is\n" +
+			"refused, because it would grow.\n\n" +
 			"Bad records are reported by line, counted, and left out. An import that is interrupted goes on\n" +
 			"where it was when the same command is run again: FILE.atoll-import keeps track, and batches are\n" +
 			"recognised by the server for 15 minutes, so that counters count every record once.",
@@ -334,21 +336,8 @@ func (s *sink) Write(ctx context.Context, opID string, writes []ingest.Write) ([
 	ctx, cancel := context.WithTimeout(ctx, batchTimeout)
 	defer cancel()
 	batch := make([]client.Write, len(writes))
-	for i, w := range writes {
-		switch w.Kind {
-		case ingest.KindCounterAdd:
-			batch[i] = client.NewCounterAdd(w.Key, w.Delta)
-		case ingest.KindCounterSet:
-			batch[i] = client.NewCounterSet(w.Key, w.Delta)
-		case ingest.KindSetAdd:
-			batch[i] = client.NewSetAdd(w.Key, w.Elements)
-		default:
-			var opts []client.WriteOption
-			if w.TTL > 0 {
-				opts = append(opts, client.WithTTL(w.TTL))
-			}
-			batch[i] = client.NewPut(w.Key, w.Value, opts...)
-		}
+	for i := range writes {
+		batch[i] = writeOf(&writes[i])
 	}
 	results, err := s.kv.Batch(ctx, batch, client.WithOpID(opID))
 	if err != nil {
@@ -359,6 +348,40 @@ func (s *sink) Write(ctx context.Context, opID string, writes []ingest.Write) ([
 		errs[i] = classify(results[i].Err)
 	}
 	return errs, nil
+}
+
+func writeOf(w *ingest.Write) client.Write {
+	var opts []client.WriteOption
+	if w.TTL > 0 {
+		opts = append(opts, client.WithTTL(w.TTL))
+	}
+	switch w.Kind {
+	case ingest.KindCounterAdd:
+		return client.NewCounterAdd(w.Key, w.Delta, opts...)
+	case ingest.KindCounterSet:
+		return client.NewCounterSet(w.Key, w.Delta, opts...)
+	case ingest.KindSetAdd:
+		return client.NewSetAdd(w.Key, w.Elements, opts...)
+	case ingest.KindMVPut:
+		return client.NewMVRegisterPut(w.Key, w.Value, opts...)
+	case ingest.KindBoundedInc:
+		// It has no operation that sets it, and a second import must not add to it.
+		return client.NewBoundedInc(w.Key, w.Delta, append(opts, client.IfAbsent())...)
+	case ingest.KindFlagEnable:
+		return client.NewFlagEnable(w.Key, opts...)
+	case ingest.KindMax:
+		return client.NewMax(w.Key, w.Delta, opts...)
+	case ingest.KindMin:
+		return client.NewMin(w.Key, w.Delta, opts...)
+	case ingest.KindMapPut:
+		return client.NewMapPut(w.Key, w.Fields, opts...)
+	case ingest.KindZSetAdd:
+		return client.NewZSetAdd(w.Key, w.Elements[0], w.Score, opts...)
+	case ingest.KindCountedAdd:
+		return client.NewCounterZSetAdd(w.Key, w.Elements[0], w.Delta, opts...)
+	default:
+		return client.NewPut(w.Key, w.Value, opts...)
+	}
 }
 
 // classifiedError adds to an error what the importer should do about it.

@@ -86,6 +86,18 @@ func refusal(w *Write, err error) error {
 		what = "counter"
 	case KindSetAdd:
 		what = "set"
+	case KindBoundedInc:
+		what = "bounded counter"
+	case KindMax:
+		what = "maximum"
+	case KindMin:
+		what = "minimum"
+	case KindFlagEnable:
+		what = "flag"
+	case KindMapPut:
+		what = "map"
+	case KindZSetAdd, KindCountedAdd:
+		what = "sorted set"
 	}
 	return fmt.Errorf("%s %q: %w", what, w.Key, err)
 }

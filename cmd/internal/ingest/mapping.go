@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -27,6 +29,14 @@ const (
 	KindCounterAdd                 // Delta on a counter
 	KindCounterSet                 // a counter becomes Delta
 	KindSetAdd                     // Elements into a set
+	KindMVPut                      // a multi-value register
+	KindBoundedInc                 // Delta on a bounded counter that does not exist
+	KindFlagEnable                 // a flag
+	KindMax                        // a maximum is raised to Delta
+	KindMin                        // a minimum is lowered to Delta
+	KindMapPut                     // Fields into a map
+	KindZSetAdd                    // the only one of Elements into a sorted set, with Score
+	KindCountedAdd                 // the only one of Elements into a sorted set with counters, with Delta
 )
 
 // Write is one write that a record asks for.
@@ -34,15 +44,20 @@ type Write struct {
 	Kind     Kind
 	Key      string
 	Value    []byte
-	TTL      time.Duration // of a KindPut; 0 is none
+	TTL      time.Duration // 0 is none
 	Delta    int64
+	Score    float64
 	Elements [][]byte
+	Fields   map[string][]byte
 }
 
 func (w *Write) bytes() int {
 	n := len(w.Key) + len(w.Value) + 32
 	for _, e := range w.Elements {
 		n += len(e) + 4
+	}
+	for name, value := range w.Fields {
+		n += len(name) + len(value) + 12
 	}
 	return n
 }
@@ -59,10 +74,27 @@ func (w *Write) check() error {
 		return fmt.Errorf("the value has %d bytes: at most %d are allowed", len(w.Value), maxValueBytes)
 	case len(w.Elements) > maxWriteElements:
 		return fmt.Errorf("%d elements for set %q: at most %d are allowed at once", len(w.Elements), w.Key, maxWriteElements)
+	case w.Kind == KindBoundedInc && w.Delta < 0:
+		return fmt.Errorf("bounded counter %q would be %d", w.Key, w.Delta)
 	}
 	for _, e := range w.Elements {
 		if len(e) == 0 || len(e) > maxElementBytes {
 			return fmt.Errorf("an element for set %q has %d bytes: 1 to %d are allowed", w.Key, len(e), maxElementBytes)
+		}
+	}
+	return w.checkFields()
+}
+
+func (w *Write) checkFields() error {
+	if len(w.Fields) > maxWriteElements {
+		return fmt.Errorf("%d fields for map %q: at most %d are allowed at once", len(w.Fields), w.Key, maxWriteElements)
+	}
+	for _, name := range slices.Sorted(maps.Keys(w.Fields)) {
+		switch value := w.Fields[name]; {
+		case name == "" || len(name) > maxElementBytes:
+			return fmt.Errorf("a field of map %q has a name of %d bytes: 1 to %d are allowed", w.Key, len(name), maxElementBytes)
+		case len(value) > maxValueBytes:
+			return fmt.Errorf("field %q of map %q has %d bytes: at most %d are allowed", name, w.Key, len(value), maxValueBytes)
 		}
 	}
 	return nil

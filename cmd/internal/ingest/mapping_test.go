@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 )
 
 func template(t *testing.T, s string) *Template {
@@ -30,6 +29,10 @@ func show(writes []Write) string {
 			out = append(out, fmt.Sprintf("set %s=%d", w.Key, w.Delta))
 		case KindSetAdd:
 			out = append(out, fmt.Sprintf("sadd %s=%s", w.Key, bytes.Join(w.Elements, []byte("|"))))
+		case KindMapPut:
+			out = append(out, fmt.Sprintf("map %s=%s", w.Key, w.Fields))
+		default:
+			out = append(out, fmt.Sprintf("%d %s=%s%d,%v%s", w.Kind, w.Key, w.Value, w.Delta, w.Score, bytes.Join(w.Elements, []byte("|"))))
 		}
 	}
 	return strings.Join(out, "; ")
@@ -116,47 +119,5 @@ func TestMappingOfOneField(t *testing.T) {
 	m := NewMapper(Mapping{Key: template(t, "k"), Value: "s"})
 	if _, err := m.Map(Record{JSON: []byte(`{"s":"` + strings.Repeat("x", maxValueBytes+1) + `"}`)}); err == nil {
 		t.Error("a value over the limit passed")
-	}
-}
-
-func TestEntriesComeBack(t *testing.T) {
-	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	m := NewRestorer(func() time.Time { return now.Add(time.Minute) })
-	for _, c := range []struct {
-		entry Entry
-		want  Write
-	}{
-		{NewRegister("a", []byte("é<"), 0, now), Write{Kind: KindPut, Key: "a", Value: []byte("é<")}},
-		{NewRegister("a", nil, 0, now), Write{Kind: KindPut, Key: "a", Value: []byte("")}},
-		{NewRegister("a", []byte{0xff, 0}, 0, now), Write{Kind: KindPut, Key: "a", Value: []byte{0xff, 0}}},
-		{NewRegister("a", []byte("x"), time.Hour, now), Write{Kind: KindPut, Key: "a", Value: []byte("x"), TTL: 59 * time.Minute}},
-		{NewCounter("c", -1<<63), Write{Kind: KindCounterSet, Key: "c", Delta: -1 << 63}},
-		{NewCounter("c", 0), Write{Kind: KindCounterSet, Key: "c"}},
-		{NewSet("s", [][]byte{[]byte("x"), {0xfe}}), Write{Kind: KindSetAdd, Key: "s", Elements: [][]byte{{0xfe}, []byte("x")}}},
-	} {
-		line, err := json.Marshal(c.entry)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := m.Map(Record{JSON: line})
-		if err != nil || len(got) != 1 || show(got) != show([]Write{c.want}) || got[0].TTL != c.want.TTL {
-			t.Errorf("%s: %+v, %v", line, got, err)
-		}
-	}
-	expired, err := json.Marshal(NewRegister("a", []byte("x"), time.Second, now))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, err := m.Map(Record{JSON: expired}); err != nil || len(got) != 0 {
-		t.Errorf("an expired register: %v, %v", got, err)
-	}
-	for _, bad := range []string{
-		`{"key":"a"}`, `{"key":"a","type":"map","value":"x"}`, `{"key":"a","type":"register"}`, `{"key":"a","type":"counter","value":"x"}`,
-		`{"key":"","type":"counter","counter":1}`, `{"key":"a","type":"counter","counter":"1"}`, `{"key":"a","type":"counter","counter":1,"size":2}`,
-		`{"key":"a","type":"set"}`, `{"key":"a","type":"set","members":[""]}`, `{"name":"Vila"}`, `{"key":"c","type":"counter","counter":1,"expires":"2030-01-01T00:00:00Z"}`,
-	} {
-		if got, err := m.Map(Record{JSON: []byte(bad)}); err == nil {
-			t.Errorf("%s passed as %v", bad, got)
-		}
 	}
 }
