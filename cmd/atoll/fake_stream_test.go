@@ -70,7 +70,7 @@ func (f *fakeRegion) topology() *atollv1.Topology {
 	return &atollv1.Topology{
 		Cluster: "test", Region: f.name, Epoch: 7,
 		Namespaces: []*atollv1.TopologyNamespace{{Name: "carts", Type: atollv1.Type_TYPE_AW_SET}},
-		Nodes: []*atollv1.TopologyNode{{Name: f.name + "-1", Zone: "a", Address: f.regions[0].GetNodes()[0].GetAddress()}},
+		Nodes:      []*atollv1.TopologyNode{{Name: f.name + "-1", Zone: "a", Address: f.regions[0].GetNodes()[0].GetAddress()}},
 		Partitions: []*atollv1.TopologyPartition{
 			{Partition: 0, Leader: f.name + "-1", Term: 3, Replicas: []string{f.name + "-1"}, State: atollv1.PartitionState_PARTITION_STATE_ACTIVE},
 			{Partition: 1, Term: 4, Replicas: []string{f.name + "-1"}, State: atollv1.PartitionState_PARTITION_STATE_NO_LEADER},

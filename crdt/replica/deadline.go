@@ -331,41 +331,43 @@ func (o *operation) expire(t crdt.Type, expires hlc.Time) (Outcome, []Effect, er
 // settle adds to an operation's effects what it means for the deadline of the type that it is on, 0 for an
 // untyped delete: it sets one, and ends that of a value which it deletes or begins anew.
 func (o *operation) settle(t crdt.Type, effects []Effect) ([]Effect, error) {
-	wants := o.Expires != 0 && o.Kind != OpDelete
-	if o.Kind == OpExpire || o.Kind == OpPersist || len(effects) == 0 && !wants {
+	if o.Kind == OpExpire || o.Kind == OpPersist || len(effects) == 0 && !o.setsDeadline() {
 		return effects, nil
 	}
-	changed := make([]crdt.Type, 0, 1)
 	if t != 0 {
-		changed = append(changed, t)
-	} else {
-		for i := range effects {
-			changed = append(changed, effects[i].Type)
-		}
+		return o.settleType(t, effects)
 	}
-	for _, t := range changed {
-		if !hasDeadline(t) || !wants && !o.held.deadline(t).active() {
-			continue
-		}
-		now, err := o.work.hold(o.Namespace, o.Key, false)
-		if err != nil {
+	for _, e := range effects[:len(effects):len(effects)] {
+		var err error
+		if effects, err = o.settleType(e.Type, effects); err != nil {
 			return nil, err
 		}
-		s := now.get(t)
-		live := s != nil && s.live(o.at)
-		var e Effect
-		switch {
-		case live && wants:
-			e, err = o.setDeadline(t, o.Expires)
-		case o.held.deadline(t).active() && (!live || !o.existed):
-			e, err = o.endDeadline(t)
-		default:
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		effects = append(effects, e)
 	}
 	return effects, nil
+}
+
+// setsDeadline reports whether an operation that writes brings a time to live.
+func (o *operation) setsDeadline() bool { return o.Expires != 0 && o.Kind != OpDelete }
+
+func (o *operation) settleType(t crdt.Type, effects []Effect) ([]Effect, error) {
+	active := o.held.deadline(t).active()
+	if !hasDeadline(t) || !active && !o.setsDeadline() {
+		return effects, nil
+	}
+	now, err := o.work.hold(o.Namespace, o.Key, false)
+	if err != nil {
+		return nil, err
+	}
+	s := now.get(t)
+	live := s != nil && s.live(o.at)
+	var e Effect
+	switch {
+	case live && o.setsDeadline():
+		e, err = o.setDeadline(t, o.Expires)
+	case active && (!live || !o.existed):
+		e, err = o.endDeadline(t)
+	default:
+		return effects, nil
+	}
+	return append(effects, e), err
 }

@@ -2,9 +2,12 @@ package replica
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/atolldb/atoll/crdt"
@@ -200,6 +203,34 @@ func TestWritesAfterTheDeadline(t *testing.T) {
 		fresh.both(2500, write(3))
 		if got, want := p.parts(p.a), fresh.parts(fresh.a); got != want || p.parts(p.b) != want {
 			t.Errorf("the old value is not gone: %s and %s, want %s", got, p.parts(p.b), want)
+		}
+	})
+}
+
+// TestWritesBetweenDeadlineAndDelete: where the delete is later than the deadline, because its region has written
+// something else meanwhile, what another region wrote in between stays all the same, but for the three types whose
+// deletes are of all that is earlier than they are.
+func TestWritesBetweenDeadlineAndDelete(t *testing.T) {
+	forEveryType(t, func(t *testing.T, p *pairOf, write func(n int) Op) {
+		p.both(1000, until(write(9), 2000))
+		_, fromB := p.run(p.b, 2500, until(write(3), 8000))
+		if _, deltas, err := p.a.r.Execute(at(2900), []Op{{Kind: OpPut, Key: "other"}}); err != nil {
+			t.Fatal(err)
+		} else {
+			merge(t, p.b.r, deltas...)
+		}
+		found := p.expire(p.a, Expiry{Now: at(3000)})
+		if len(found.Deltas) != 1 || found.Deltas[0].Time <= fromB[len(fromB)-1].Time {
+			t.Fatalf("the delete is not the later one: %+v", found)
+		}
+		merge(t, p.b.r, found.Deltas...)
+		merge(t, p.a.r, fromB...)
+		p.converged()
+		switch p.of {
+		case crdt.TypeMaxRegister, crdt.TypeMinRegister, crdt.TypeHLL:
+			p.want(3000, 0, false)
+		default:
+			p.want(3000, at(8000), true)
 		}
 	})
 }
@@ -464,6 +495,83 @@ func TestLargeValuesExpireInParts(t *testing.T) {
 	}
 	p.expire(p.a, Expiry{Now: at(9000), Cut: at(9000)})
 	p.noResidue(p.a)
+}
+
+// TestBadDeadlinesAreRefused: a delta says of deadlines only what an honest region can.
+func TestBadDeadlinesAreRefused(t *testing.T) {
+	set := crdt.TypeAWSet
+	for reason, c := range map[string]*DeadlineChange{
+		"ended and set":       {Expires: 1, Ended: crdt.Dot{Actor: 1, Seq: 1}, EndedAt: 1},
+		"no event's deadline": {EndedAt: 1},
+		"from after it":       {Ended: crdt.Dot{Actor: 1, Seq: 1}, EndedAt: noon},
+		"still to come":       {Ended: crdt.Dot{Actor: 2, Seq: 1}, EndedAt: 1},
+	} {
+		refuseDelta(t, reason, Effect{Key: "k", Type: deadlineOf(set), Change: c})
+	}
+	refuseDelta(t, "it knows event 9", Effect{Key: "k", Type: deadlineOf(set), Change: &DeadlineChange{Ended: crdt.Dot{Actor: 1, Seq: 9}, EndedAt: 1}})
+	refuseDelta(t, "without its change", Effect{Key: "k", Type: deadlineOf(set), Change: &SetChange{}})
+	refuseDelta(t, "without its change", Effect{Key: "k", Type: set, Change: &DeadlineChange{}})
+	for _, of := range []crdt.Type{crdt.TypeLWWRegister, crdt.TypeBoundedCounter, 0, 0x7f} {
+		refuseDelta(t, "without its change", Effect{Key: "k", Type: deadlineOf(of), Change: &DeadlineChange{}})
+	}
+	const head = "01" + "0105" + "0000000100000000" + "01" + "00016b" + "83"
+	for hexed, reason := range map[string]string{
+		"03":                               "unknown deadline flags",
+		"01" + "0000000000000000":          "flagged but 0",
+		"02" + "0000000000000001" + "0100": "no event's deadline",
+		"01" + "00000000":                  "ends early",
+	} {
+		data, err := hex.DecodeString(head + hexed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := DecodeDelta(data); !errors.Is(err, crdt.ErrCorrupt) || !strings.Contains(err.Error(), reason) {
+			t.Errorf("%s: %v", hexed, err)
+		}
+	}
+}
+
+// auditDeadlines checks what must hold of deadlines: each is of an event, and in one of the tables of instants, which
+// have no others.
+func auditDeadlines(n *node) error {
+	wanted, found := map[string]bool{}, map[string]bool{}
+	err := n.kv.Scan(nil, nil, func(k, v []byte) (bool, error) {
+		switch k[0] {
+		case tableObject:
+			if t := crdt.Type(k[len(k)-1]); t&deadlineBit != 0 {
+				s, err := kindOf(t).decode(v)
+				if err != nil || !bytes.Equal(s.append(nil), v) {
+					return false, fmt.Errorf("deadline %x: %w", v, err)
+				}
+				d := s.(*deadline)
+				at := instantKey(tableExpiry, d.expires, k)
+				if d.expires == 0 {
+					at = instantKey(tableSpent, d.at, k)
+				}
+				wanted[string(at)] = true
+			}
+		case tableExpiry, tableOverdue, tableSpent:
+			_, t, _, err := cutObjectKey(k[1+instantBytes:])
+			if err != nil {
+				return false, err
+			}
+			key := slices.Clone(k)
+			if key[0] == tableOverdue {
+				key[0] = tableExpiry // it is in one of them
+			}
+			if t&deadlineBit != 0 {
+				if found[string(key)] {
+					return false, fmt.Errorf("instant %x is in two tables", k)
+				}
+				found[string(key)] = true
+			}
+		}
+		return true, nil
+	})
+	if err == nil && !maps.Equal(wanted, found) {
+		err = fmt.Errorf("deadlines %x, instants %x", slices.Collect(maps.Keys(wanted)), slices.Collect(maps.Keys(found)))
+	}
+	return err
 }
 
 // goldenDeadlines are what a replica makes of deadlines.

@@ -242,6 +242,9 @@ func (w *deadlineWorld) timeOf(d crdt.Dot) hlc.Time { return w.logs[d.Actor-1][d
 // check compares what a region says with the specification.
 func (w *deadlineWorld) check(i int) error {
 	n := w.nodes[i]
+	if err := audit(n); err != nil {
+		return fmt.Errorf("region %d: %w", i+1, err)
+	}
 	now := max(hlc.At(w.clocks[i], 0), n.r.LastHLC())
 	applied := vectorMap(n.r)
 	for _, key := range []string{"x", "y"} {

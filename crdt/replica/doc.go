@@ -36,6 +36,7 @@
 //	                                           type 12: last dot | kid | members | members with rows only
 //	                                           type 13: last dot | crdt.HLL
 //	                                           type 14: last dot | kid | number of entries | mark 8
+//	                                           128 more, the deadline of a value: time 8 | dot | instant 8, or nothing
 //	E | kid 8 | element                        type 3: crdt.DotSet
 //	                                           types 9, 11: crdt.LWWRegister, maybe a tombstone
 //	                                           type 12: crdt.Counter, the member's score
@@ -52,13 +53,15 @@
 //	D | ns, key | 3                            crdt.VersionVector: a clear that covers adds still to arrive
 //	G | kid 8                                  1 | the last key swept: no object has these elements any
 //	                                              more; sweep them
-//	X | instant 8 | key of table K             1: the register expires then, and nobody was told yet
+//	X | instant 8 | key of table K             1: the register, or what the deadline is of, expires then, and nobody was
+//	                                              told yet; 2: part of it is deleted
+//	V | instant 8 | key of table K             1: the deadline passed then; the region that set it has yet to delete
 //	Y | instant 8 | key of table K | rest      1: the register was deleted or expired then; remove it
 //	                                              once no event from before can arrive. Of types 7 and 8:
 //	                                              a delete, or a write that is not the value, is of then;
 //	                                              of types 9 and 11: the field that rest names was
 //	                                              removed, or all of them if there is no rest; of type 14:
-//	                                              the mark
+//	                                              the mark; of deadlines: one that says nothing is of then
 //
 // The elements of a small collection (types 3, 9, 11, 12 and 14) are inside its header, at most 64 of them and
 // 2 KiB: in place of a kid come, at the end, (name bytes | value bytes)* with what table E has otherwise.
@@ -85,6 +88,15 @@
 // are counted in table C, and the values that lose are kept in table B (conflicts.go). Both are of this
 // region only: they count the merges that happened here.
 //
+// # Expiry
+//
+// A register's write says when it expires: it is absent from then on, and goes behind the cut. All other types have
+// a deadline beside the value, of which the last write holds. When it has passed, readers do not see the value, and an
+// ordinary delete, an event of one region, takes it away and ends the deadline that it saw. It deletes as of the
+// deadline where the type is decided by time and instants are its own affair: of maps, sorted sets and
+// timelines. Maxima, minima and HyperLogLogs merge events up to the cut into one, so that no event may delete as
+// of an instant before its own.
+//
 // # Deltas
 //
 // A delta's encoding is canonical like those of package crdt. "bytes" are a varint length and the
@@ -106,8 +118,10 @@
 //	 9, 11   0: put | number of fields | (name bytes | value bytes)*
 //	         1: remove | number of fields | (name bytes)*
 //	         2: delete all that is not after it
+//	         3: delete all that is not after the instant 8
 //	 12      number of members | members
 //	member   bytes | crdt.Counter as bytes: the changed rows
+//	128 more 0: the value stays; 1: it expires at the instant 8; 2: the deadline of time 8 | dot is ended
 //
 // A register's, a field's and an entry's time and dot, and the dot and time of what is added, are the
 // delta's. Effects, elements, fields, members and dots ascend. What is added to types 4 and 6 takes the place of the
@@ -120,8 +134,8 @@
 // be able to do here, elements.go keeps the elements of collections, and register.go, counter.go, set*.go, siblings*.go, timeline*.go and whole.go do it,
 // the last for bounded.go and extreme.go, whose values are kept whole; for maps and sorted sets map.go,
 // zset.go and fields*.go, and counterzset*.go. descend.go reads backward. keys.go, meta.go and object.go are the storage;
-// causality.go knows who has seen what, conflicts.go and losers.go keep what merges decided, and settle.go
-// drops what resets leave; expiry.go is about registers that expire; check.go says what a delta may be; overlay.go makes batches all
+// causality.go knows who has seen what, conflicts.go and losers.go keep what merges decided, settle.go
+// drops what resets leave; expiry.go and overdue.go are about what has expired, deadline.go keeps when; check.go says what a delta may be; overlay.go makes batches all
 // or none; headers.go remembers what keys hold; memory.go is a KV for tests.
 //
 // # Sources

@@ -104,7 +104,12 @@ func (c *FieldsChange) fault(d *Delta) string {
 		return "fields effect without effect"
 	case len(c.Fields) > MaxOperationElements:
 		return "too many fields"
+	default:
+		return c.fieldsFault()
 	}
+}
+
+func (c *FieldsChange) fieldsFault() string {
 	for i := range c.Fields {
 		f := &c.Fields[i]
 		switch {
