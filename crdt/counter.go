@@ -158,7 +158,7 @@ func joinRows(a, b Row) Row {
 // Compact drops what a replica need not keep, given that it is self's and includes the events of
 // seen: its own row once it is wholly reset, because the owner knows to start a new generation; and
 // resets of rows that are gone for that reason. Dropping another actor's row is only safe when that
-// actor is known to have seen the reset, which this package cannot know.
+// actor is known to have seen the reset; see Settle.
 func (c *Counter) Compact(self Actor, seen VersionVector) {
 	c.rows = slices.DeleteFunc(c.rows, func(r Row) bool {
 		if r.Actor == self {

@@ -375,6 +375,36 @@ func TestCounterCompact(t *testing.T) {
 	}
 }
 
+// TestCounterSettle drops a row only once all that was reset is here and its owner knows of the reset.
+func TestCounterSettle(t *testing.T) {
+	reset := Dot{3, 1}
+	for _, c := range []struct {
+		name  string
+		have  uint64
+		knows bool
+		row   Row
+		kept  int
+	}{
+		{"known", 2, true, Row{Actor: 2, Entry: Entry{1, 2, 5}, Base: Base{1, 2, 5, reset}}, 0},
+		{"not known", 2, false, Row{Actor: 2, Entry: Entry{1, 2, 5}, Base: Base{1, 2, 5, reset}}, 1},
+		{"additions to come", 1, true, Row{Actor: 2, Entry: Entry{1, 1, 3}, Base: Base{1, 2, 5, reset}}, 1},
+		{"additions since", 3, true, Row{Actor: 2, Entry: Entry{1, 3, 6}, Base: Base{1, 2, 5, reset}}, 1},
+		{"no reset", 3, true, Row{Actor: 2, Entry: Entry{1, 3, 6}}, 1},
+	} {
+		counter := NewCounter([]Row{c.row})
+		before := counter.Value()
+		var seen VersionVector
+		seen.Set(2, c.have)
+		counter.Settle(seen, func(owner Actor, d Dot) bool { return c.knows && owner == 2 && d == reset })
+		if counter.Len() != c.kept || counter.Value() != before {
+			t.Errorf("%s: %d rows are left, value %d", c.name, counter.Len(), counter.Value())
+		}
+	}
+	if c := NewCounter([]Row{{Actor: 2, Entry: Entry{1, 3, 6}}}); c.Resets() {
+		t.Error("an addition resets")
+	}
+}
+
 func TestTypeNames(t *testing.T) {
 	for typ, name := range map[Type]string{0: "type(0)", TypeLWWRegister: "register", TypeCounter: "counter", TypeAWSet: "set", TypeTimeline: "timeline", 15: "type(15)"} {
 		if typ.String() != name || typ.Valid() != (typ >= 1 && typ <= 14) {

@@ -42,10 +42,10 @@ func (w *work) awaitOwners(rows crdt.Counter, reset crdt.Dot, object, element []
 
 // settle drops, up to a budget, what was kept until an actor had seen the resets of its additions.
 func (w *work) settle(owner crdt.Actor) error {
+	if w.meta.unsettled == 0 {
+		return nil
+	}
 	for _, seen := range w.meta.seen[owner].Entries() {
-		if w.meta.unsettled == 0 {
-			return nil
-		}
 		start := unsettledKey(owner, crdt.Dot{Actor: seen.Actor}, nil, nil)
 		end := unsettledKey(owner, crdt.Dot{Actor: seen.Actor, Seq: seen.Seq + 1}, nil, nil)
 		keys, err := collectRange(w.kv, start, end, sweepBudget)
