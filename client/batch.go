@@ -75,6 +75,8 @@ type WriteResult struct {
 	ZSet ZSetChange
 	// Counted is what the write did to a sorted set with counters as scores.
 	Counted CounterZSetChange
+	// ORMap is what the write removed from an observed-remove map.
+	ORMap SetChange
 	// HLL is what the write did to a HyperLogLog.
 	HLL HLLChange
 }
@@ -121,6 +123,7 @@ func (c *Client) Batch(ctx context.Context, writes []Write, opts ...WriteOption)
 			Map:      mapChange(item.GetResult()),
 			ZSet:     zsetChange(item.GetResult()),
 			Counted:  counterZSetChange(item.GetResult().GetZset()),
+			ORMap:    changeOf(item.GetResult().GetOrmap()),
 			HLL:      hllChange(item.GetResult().GetHll()),
 		}
 	}

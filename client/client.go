@@ -29,6 +29,9 @@ const (
 type Client struct {
 	shared    *shared
 	namespace string
+	// path, if there is one, makes this the client of the handles of a leaf: what they say about the key is
+	// about the leaf at that path of the map under the key.
+	path []string
 }
 
 type config struct {

@@ -65,6 +65,10 @@ func (m *Min) Value(ctx context.Context, opts ...ReadOption) (n int64, found boo
 // extreme reads a number of one of the two types. It does not ask by a query, which does not tell them
 // apart.
 func (c *Client) extreme(ctx context.Context, key string, want Type, opts []ReadOption) (int64, bool, error) {
+	if len(c.path) > 0 {
+		v, found, err := c.leaf(ctx, key, want, opts)
+		return v.Counter, found, err
+	}
 	v, err := c.Get(ctx, key, opts...)
 	switch {
 	case errors.Is(err, ErrNotFound):
@@ -72,12 +76,16 @@ func (c *Client) extreme(ctx context.Context, key string, want Type, opts []Read
 	case err != nil:
 		return 0, false, err
 	case v.Type != want:
-		return 0, false, &Error{
-			Code: connect.CodeFailedPrecondition, Reason: ReasonWrongType, Message: fmt.Sprintf("the key holds a %v", v.Type),
-			Metadata: map[string]string{"type_found": v.Type.String()},
-		}
+		return 0, false, wrongType(v.Type)
 	default:
 		return v.Counter, true, nil
+	}
+}
+
+func wrongType(found Type) *Error {
+	return &Error{
+		Code: connect.CodeFailedPrecondition, Reason: ReasonWrongType, Message: fmt.Sprintf("the key holds a %v", found),
+		Metadata: map[string]string{"type_found": found.String()},
 	}
 }
 

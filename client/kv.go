@@ -34,6 +34,9 @@ func (c *Client) Get(ctx context.Context, key string, opts ...ReadOption) (Value
 //
 // Errors: ErrWrongType if the key holds a value of another type, and those of its conditions.
 func (c *Client) Put(ctx context.Context, key string, value []byte, opts ...WriteOption) (version string, err error) {
+	if len(c.path) > 0 {
+		return c.putLeaf(ctx, key, value, opts)
+	}
 	cfg := writeConfigOf(opts)
 	req := c.putRequest(key, value, &cfg)
 	req.Options = cfg.options()
@@ -56,6 +59,9 @@ func (c *Client) CompareAndSwap(ctx context.Context, key string, old, new []byte
 // Without [OfType] it removes the key's values of all types.
 func (c *Client) Delete(ctx context.Context, key string, opts ...WriteOption) (existed bool, err error) {
 	cfg := writeConfigOf(opts)
+	if len(c.path) > 0 {
+		return c.deleteLeaf(ctx, key, cfg.typ, opts)
+	}
 	req := c.deleteRequest(key, &cfg)
 	req.Options = cfg.options()
 	res, err := do[*atollv1.DeleteResponse](ctx, c.shared, cfg.opID, &request{namespace: c.namespace, key: key, informs: cfg.info != nil, msg: req})
@@ -102,7 +108,7 @@ func (c *Client) updateRequest(key string, op *atollv1.Op, cfg *writeConfig) *at
 // update runs one operation of a typed value.
 func (c *Client) update(ctx context.Context, key string, op *atollv1.Op, opts []WriteOption) (*atollv1.UpdateResponse, error) {
 	cfg := writeConfigOf(opts)
-	req := c.updateRequest(key, op, &cfg)
+	req := c.updateRequest(key, c.leafOp(op), &cfg)
 	req.Options = cfg.options()
 	res, err := do[*atollv1.UpdateResponse](ctx, c.shared, cfg.opID, &request{namespace: c.namespace, key: key, informs: cfg.info != nil, msg: req})
 	if err != nil {
@@ -113,6 +119,10 @@ func (c *Client) update(ctx context.Context, key string, op *atollv1.Op, opts []
 }
 
 func (c *Client) query(ctx context.Context, key string, q *atollv1.QueryOp, opts []ReadOption) (*atollv1.QueryResult, error) {
+	return c.ask(ctx, key, c.leafQuery(q), opts)
+}
+
+func (c *Client) ask(ctx context.Context, key string, q *atollv1.QueryOp, opts []ReadOption) (*atollv1.QueryResult, error) {
 	cfg := readConfigOf(opts)
 	res, err := do[*atollv1.QueryResponse](ctx, c.shared, "", &request{
 		namespace: c.namespace, key: key, anywhere: cfg.anywhere(), informs: cfg.info != nil,

@@ -27,12 +27,14 @@ const (
 	TypeCounterZSet    = Type(atollv1.Type_TYPE_COUNTER_ZSET)
 	TypeHLL            = Type(atollv1.Type_TYPE_HLL)
 	TypeTimeline       = Type(atollv1.Type_TYPE_TIMELINE)
+	TypeORMap          = Type(atollv1.Type_TYPE_OR_MAP)
 )
 
 var typeNames = map[Type]string{
 	TypeRegister: "register", TypeCounter: "counter", TypeSet: "set", TypeMVRegister: "mvregister",
 	TypeBoundedCounter: "bcounter", TypeFlag: "flag", TypeMax: "max", TypeMin: "min", TypeMap: "map",
 	TypeZSet: "zset", TypeCounterZSet: "countzset", TypeHLL: "hll", TypeTimeline: "timeline",
+	TypeORMap: "ormap",
 }
 
 // Types returns the types that there are, ascending.
@@ -77,6 +79,9 @@ type Value struct {
 	// Counted are the first members of a sorted set with counters as scores, by score, at most 1000 of
 	// them and 256 KiB; Size is the number of all. [CounterZSet.Range] yields all.
 	Counted []CountedMember
+	// Names are the first names of an observed-remove map in byte order, at most 1000 of them and 256 KiB;
+	// Size is the number of all leaves. [ORMap.Names] yields all names.
+	Names []ORMapName
 	// Version changes on every effective write. Compare it for equality only.
 	Version string
 	// TTL is the time left to live; 0 if the value does not expire.
@@ -176,6 +181,8 @@ func withTyped(v Value, typed *atollv1.TypedValue) Value {
 		v.Size, v.Fields = typed.GetMap().GetSize(), mapFields(typed.GetMap().GetFields())
 	case TypeZSet:
 		v.Size, v.Scored = typed.GetZset().GetSize(), scoredMembers(typed.GetZset().GetMembers())
+	case TypeORMap:
+		v.Size, v.Names = typed.GetOrmap().GetSize(), ormapNames(typed.GetOrmap().GetNames())
 	case TypeHLL:
 		v.Size = typed.GetHll().GetCount()
 	case TypeCounterZSet:

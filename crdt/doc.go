@@ -22,7 +22,8 @@
 //   - MVRegister: every write that no later write or delete has observed.
 //   - EWFlag: enabled if some enabling was not observed by a later disabling.
 //   - CounterZSet: members whose scores are Counters, in order of (score, member).
-//   - ORMap: paths to sets, counters, registers and flags, with removal of whole subtrees.
+//   - ORMap: paths to values of other types, with removal of whole subtrees. What is here is a model with
+//     sets, counters, registers and flags, which are those whose removal depends on what was observed.
 //
 // # Context
 //
@@ -50,7 +51,7 @@
 // # Files
 //
 // dot.go and vector.go are the context, fields.go is what newer programs add; the other files are named after the types in them.
-// Package crdt/replica keeps all but the ORMap in a partition's storage.
+// Package crdt/replica keeps values of these types in a partition's storage.
 //
 // # Sources
 //

@@ -31,6 +31,13 @@ import (
 //
 // A copy by assignment shares memory with the original: Clone before changing either.
 //
+// This is the model of what a remove means. Package crdt/replica, which serves maps with leaves of all types
+// but bounded counters, shares no code with it: there a leaf is an object of its type, and a remove is the
+// deletes of the leaves that it observed. The types that are not here are decided by time, so that their
+// deletes leave tombstones; with them the model would be all that of the package once more under one context,
+// and would show nothing but that leaves do not affect each other. What storage gives for all types is held
+// against a specification by history there.
+//
 // Ref: Almeida, Shoker, Baquero, "Delta State Replicated Data Types", JPDC 2018, §7, for maps with
 // one context; the meaning of Remove is that of Antidote's map_rr.
 type ORMap struct {

@@ -3,6 +3,7 @@ package crdt
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/atolldb/atoll/crdt/internal/codec"
@@ -40,6 +41,41 @@ func NewPath(names ...string) (Path, error) {
 		b = codec.AppendBytes(b, name)
 	}
 	return Path{string(b)}, nil
+}
+
+// ParsePath reads what Encoded returned. Of nothing it makes the root. An encoding that none returned is
+// ErrBadPath.
+func ParsePath(encoded []byte) (Path, error) {
+	if len(encoded) == 0 {
+		return Path{}, nil
+	}
+	var names []string
+	for rest := encoded; len(rest) > 0; {
+		n, size := binary.Uvarint(rest[:min(len(rest), 2)])
+		if size <= 0 || n == 0 || n > uint64(len(rest)-size) || len(names) == MaxPathNames {
+			return Path{}, ErrBadPath
+		}
+		names, rest = append(names, string(rest[size:size+int(n)])), rest[size+int(n):]
+	}
+	p, err := NewPath(names...)
+	if err != nil || p.encoded != string(encoded) {
+		return Path{}, ErrBadPath
+	}
+	return p, nil
+}
+
+// Encoded returns the path's encoding: each name with its length before it, as a varint; nothing for the root.
+func (p Path) Encoded() string { return p.encoded }
+
+// IsRoot reports whether p has no names.
+func (p Path) IsRoot() bool { return p.encoded == "" }
+
+// Compare orders paths by their names, one after the other, in byte order: a path before those below it.
+func (p Path) Compare(o Path) int {
+	if p.encoded == o.encoded {
+		return 0
+	}
+	return slices.Compare(p.Names(), o.Names())
 }
 
 // Names returns the path's names, the outermost first; the root has none.

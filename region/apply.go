@@ -112,7 +112,10 @@ func (a *application) write(now hlc.Time, w *logv1.WriteCommand) (result, error)
 			return result{outcomes: outcomes, repeated: ok}, err
 		}
 	}
-	ops := decodeOperations(w.GetOperations())
+	ops, err := decodeOperations(w.GetOperations())
+	if err != nil {
+		return result{err: err}, nil
+	}
 	for i := range ops {
 		ops[i].AnyType = w.GetQueue() != nil // acknowledged: what the key holds is no reason to refuse it
 	}

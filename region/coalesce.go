@@ -58,7 +58,7 @@ func additions(commands []*logv1.Command) map[int][]int {
 
 func onlyAdds(w *logv1.WriteCommand, o *logv1.Operation) bool {
 	return replica.OpKind(o.GetKind()) == replica.OpCounterAdd &&
-		replica.ConditionKind(o.GetConditionKind()) == replica.CondNone && w.GetQueue() == nil && o.GetExpiresHlc() == 0
+		replica.ConditionKind(o.GetConditionKind()) == replica.CondNone && len(o.GetPath()) == 0 && w.GetQueue() == nil && o.GetExpiresHlc() == 0
 }
 
 // addAll runs the additions of several commands to one counter as one event, and gives each the answer
@@ -80,7 +80,10 @@ func (a *application) addAll(now hlc.Time, commands []*logv1.Command, members []
 	if len(fresh) == 0 {
 		return true, nil
 	}
-	op := decodeOperations(commands[fresh[0]].GetWrite().GetOperations())
+	op, err := decodeOperations(commands[fresh[0]].GetWrite().GetOperations())
+	if err != nil {
+		return false, nil // one by one, each has its own reason
+	}
 	op[0].Delta = end - start
 	outcomes, err := a.execute(now, op)
 	if refused, other := refusal(err); other != nil {

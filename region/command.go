@@ -59,16 +59,22 @@ func writeCommand(opID string, ops []replica.Op) *logv1.Command {
 			ToActor:          uint32(op.ToActor),
 			AtHlc:            uint64(op.At),
 			Restores:         op.Restores,
+			Path:             []byte(op.Path.Encoded()),
 		}
 	}
 	return &logv1.Command{Command: &logv1.Command_Write{Write: w}}
 }
 
 // decodeOperations is the reverse of writeCommand.
-func decodeOperations(encoded []*logv1.Operation) []replica.Op {
+func decodeOperations(encoded []*logv1.Operation) ([]replica.Op, error) {
 	ops := make([]replica.Op, len(encoded))
 	for i, o := range encoded {
+		path, err := crdt.ParsePath(o.GetPath())
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrBadCommand, err)
+		}
 		ops[i] = replica.Op{
+			Path:      path,
 			Kind:      replica.OpKind(o.GetKind()),
 			Namespace: o.GetNamespace(),
 			Key:       o.GetKey(),
@@ -89,7 +95,7 @@ func decodeOperations(encoded []*logv1.Operation) []replica.Op {
 			},
 		}
 	}
-	return ops
+	return ops, nil
 }
 
 // fingerprint tells one write's operations from another's. Expiry is left out: a retry of the same
@@ -116,6 +122,9 @@ func fingerprint(ops []*logv1.Operation) uint64 {
 		// What was added later leaves the fingerprints of before as they were.
 		if len(o.GetValues()) > 0 || o.GetScore() != 0 || o.GetToActor() != 0 || o.GetAtHlc() != 0 {
 			numbers(uint64(len(o.GetValues())), math.Float64bits(o.GetScore()), uint64(o.GetToActor()), o.GetAtHlc())
+		}
+		if len(o.GetPath()) > 0 {
+			bytes(o.GetPath())
 		}
 		text(o.GetNamespace())
 		text(o.GetKey())

@@ -23,7 +23,7 @@ type LocalQueue interface {
 // reaches. They are lost if this node is before that. Operations on a key of another type take effect
 // beside it, as if another region had done them: what was acknowledged cannot be refused any more. (A
 // counter or a score that would overflow stays as it is, so does a bounded counter that an untyped delete
-// finds, and a sorted set that is too large to delete at once.)
+// finds, and a sorted set or a map that is too large to delete at once.)
 //
 // Errors after which nothing was done: ErrNotMergeable if an operation has a condition, needs rights to a
 // bounded counter or would delete one, ErrBadCommand if it is too large, ErrDiskFull, ctx's own, and the queue's.

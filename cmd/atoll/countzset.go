@@ -197,6 +197,14 @@ func newCountZSetRange(a *app) *cobra.Command {
 	return c
 }
 
+// addCounted fills in what an item has of a sorted set with counters.
+func (it *item) addCounted(v client.Value) {
+	it.Size = &v.Size
+	for _, m := range v.Counted {
+		it.Scored = append(it.Scored, countedJSON(m))
+	}
+}
+
 // countedJSON returns a member for JSON.
 func countedJSON(m client.CountedMember) scoredItem {
 	return scoredItem{textOrBase64(m.Member), m.Score}

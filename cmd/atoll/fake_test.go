@@ -261,6 +261,13 @@ func (f *fakeRegion) update(r *atollv1.UpdateRequest) (*atollv1.UpdateResponse, 
 		return nil, err
 	}
 	switch op := r.GetOp(); {
+	case op.GetOrmapUpdate() != nil, op.GetOrmapRemove() != nil:
+		return f.updateORMap(r)
+	case op.GetRegisterPut() != nil:
+		put, err := f.put(&atollv1.PutRequest{
+			Key: r.GetKey(), Namespace: r.GetNamespace(), Value: op.GetRegisterPut().GetValue(), Condition: r.GetCondition(), Options: r.GetOptions(),
+		})
+		return &atollv1.UpdateResponse{Version: put.GetVersion(), Info: f.info()}, err
 	case op.GetExpire() != nil, op.GetPersist() != nil:
 		return f.changeExpiry(at, op)
 	case onSiblings(op):
@@ -332,6 +339,9 @@ func (f *fakeRegion) changeExpiry(at string, op *atollv1.Op) (*atollv1.UpdateRes
 func (f *fakeRegion) Query(_ context.Context, r *atollv1.QueryRequest) (*atollv1.QueryResponse, error) {
 	f.store.mu.Lock()
 	defer f.store.mu.Unlock()
+	if get := r.GetQuery().GetOrmapGet(); get != nil {
+		return f.queryORMap(r.GetKey(), get), nil
+	}
 	at := place(r.GetNamespace(), r.GetKey())
 	if res := f.queryCounted(at, r.GetQuery()); res != nil {
 		return &atollv1.QueryResponse{Found: true, Result: res, Info: f.info()}, nil

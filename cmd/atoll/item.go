@@ -29,6 +29,7 @@ type item struct {
 	Fields        map[string]string `json:"fields,omitempty"`
 	FieldsBase64  map[string][]byte `json:"fields_base64,omitempty"`
 	Scored        []scoredItem      `json:"scored,omitempty"`
+	Names         []string          `json:"names,omitempty"`
 	TTL           string            `json:"ttl,omitempty"`
 	Version       string            `json:"version,omitempty"`
 	Region        string            `json:"region,omitempty"`
@@ -77,11 +78,10 @@ func itemOf(key string, v client.Value, keysOnly bool) item {
 		}
 	case client.TypeMap, client.TypeZSet:
 		it.addFields(v)
+	case client.TypeORMap:
+		it.addNames(v)
 	case client.TypeCounterZSet:
-		it.Size = &v.Size
-		for _, m := range v.Counted {
-			it.Scored = append(it.Scored, countedJSON(m))
-		}
+		it.addCounted(v)
 	default:
 		it.Siblings = siblingItems(v.Siblings)
 		if utf8.Valid(v.Bytes) {
@@ -132,6 +132,8 @@ func shown(v client.Value, width int) string {
 		return shownFields(v)
 	case client.TypeCounterZSet:
 		return shownCounted(v)
+	case client.TypeORMap:
+		return shownNames(v)
 	default:
 		return printable(v.Bytes, width)
 	}
@@ -155,7 +157,8 @@ func shownRights(v client.Value) string {
 
 // rawValue returns a value for a pipe: a register's bytes and nothing else, of a multi-value register
 // the latest, a number of any type, the estimate of a HyperLogLog, line by line a set's members, a
-// timeline's newest entries, a map's fields, and a sorted set's scores and members, true for a flag.
+// timeline's newest entries, a map's fields, and a sorted set's scores and members, true for a flag,
+// of an observed-remove map the outermost names.
 func rawValue(v client.Value) string {
 	switch v.Type {
 	case client.TypeCounter, client.TypeBoundedCounter, client.TypeMax, client.TypeMin:
@@ -170,6 +173,8 @@ func rawValue(v client.Value) string {
 		return rawTimeline(v.Entries)
 	case client.TypeMap, client.TypeZSet:
 		return rawFields(v)
+	case client.TypeORMap:
+		return rawNames(v)
 	case client.TypeCounterZSet:
 		var lines strings.Builder
 		for _, m := range v.Counted {

@@ -46,6 +46,9 @@ func newGet(a *app) *cobra.Command {
 			if rest := v.Size - uint64(len(v.Counted)); v.Type == client.TypeCounterZSet && rest > 0 {
 				a.notef("%d more members: atoll countzset range %q prints all", rest, args[0])
 			}
+			if v.Type == client.TypeORMap {
+				a.notef("%d values: atoll ormap get %q prints them", v.Size, args[0])
+			}
 			it := itemOf(args[0], v, false).answeredBy(info)
 			return a.result(it, rawValue(v), append([]field{
 				{"key", printable([]byte(args[0]), 200)}, {"type", it.Type}, {"value", shown(v, 4000)}, {"ttl", it.TTL}, {"version", it.Version},

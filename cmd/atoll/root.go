@@ -69,7 +69,7 @@ func newRoot(a *app) *cobra.Command {
 	}
 	add(groupServe, newServer(a), newDemo(a))
 	add(groupData, newGet(a), newPut(a), newDel(a), newCAS(a), newIncr(a), newSetAdd(a), newSetRem(a), newSetMembers(a),
-		newBCounter(a), newMax(a), newMin(a), newFlag(a), newMVRegister(a), newMap(a), newZSet(a), newCountZSet(a), newHLL(a), newTimeline(a), newLs(a),
+		newBCounter(a), newMax(a), newMin(a), newFlag(a), newMVRegister(a), newMap(a), newZSet(a), newCountZSet(a), newHLL(a), newTimeline(a), newORMap(a), newLs(a),
 		newExpire(a), newPersist(a), newWatch(a))
 	add(groupBulk, newImport(a), newExport(a))
 	add(groupRegions, newStatus(a), newExplain(a), newConflicts(a), newDigest(a))

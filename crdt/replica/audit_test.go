@@ -48,6 +48,8 @@ type auditor struct {
 	zsets  []counterZSetHeader
 	// loserBytes is what the losers count for.
 	loserBytes uint64
+	// ormaps are the headers of maps of leaves by key, less what table N has of them.
+	ormaps map[string]ormapHeader
 }
 
 // audit checks what must hold between the tables of a replica at all times.
@@ -58,7 +60,7 @@ func audit(n *node) error {
 	}
 	a := &auditor{meta: m, tables: map[byte]uint64{}, elements: map[uint64]uint64{}, garbage: map[uint64]bool{},
 		odd: map[uint64]error{}, fields: map[uint64]bool{}, timelines: map[uint64]timelineHeader{}, spent: map[string]bool{},
-		values: map[uint64]map[string][]byte{}, scores: map[uint64][][]byte{}}
+		values: map[uint64]map[string][]byte{}, scores: map[uint64][][]byte{}, ormaps: map[string]ormapHeader{}}
 	err = kv.Scan(nil, nil, func(k, v []byte) (bool, error) {
 		a.tables[k[0]]++
 		return true, a.pair(k, v)
@@ -66,7 +68,7 @@ func audit(n *node) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(a.auditSets(), a.auditTimelines(), auditFields(kv, m), a.auditCounterZSets(), auditDeadlines(n)); err != nil {
+	if err := errors.Join(a.auditSets(), a.auditTimelines(), auditFields(kv, m), a.auditCounterZSets(), a.auditORMaps(), auditDeadlines(n)); err != nil {
 		return err
 	}
 	for kid, count := range a.elements {
@@ -115,18 +117,13 @@ func (a *auditor) auditCounterZSets() error {
 
 func (a *auditor) pair(k, v []byte) error {
 	switch k[0] {
-	case tableObject:
-		switch t := crdt.Type(k[len(k)-1]); {
-		case t&deadlineBit != 0:
-			return nil // auditDeadlines looks at them
-		case t == crdt.TypeTimeline:
-			return a.timeline(k, v)
-		case t == crdt.TypeCounterZSet:
-			h, err := decodeCounterZSetHeader(v)
-			a.zsets = append(a.zsets, h)
+	case tableLeaf:
+		if err := a.leaf(k, v); err != nil {
 			return err
 		}
-		return auditObject(a.meta, k, v, &a.sets, a.fields)
+		return a.object(k, v)
+	case tableObject:
+		return a.object(k, v)
 	case tableElement:
 		a.element(k, v)
 	case tableScore:
@@ -168,6 +165,26 @@ func (a *auditor) causality(k, v []byte) error {
 		if a.meta.knows(owner, reset) {
 			return fmt.Errorf("reset %v, which actor %d has seen, is not settled", reset, owner)
 		}
+	}
+	return nil
+}
+
+// object checks a pair of table K or N, or keeps it for those who look at all of them.
+func (a *auditor) object(k, v []byte) error {
+	switch t := crdt.Type(k[len(k)-1]); t {
+	case t | deadlineBit: // auditDeadlines looks at them
+	case crdt.TypeORMap:
+		h, err := decodeORMapHeader(v)
+		a.ormaps[string(k)] = h
+		return err
+	case crdt.TypeTimeline:
+		return a.timeline(k, v)
+	case crdt.TypeCounterZSet:
+		h, err := decodeCounterZSetHeader(v)
+		a.zsets = append(a.zsets, h)
+		return err
+	default:
+		return auditObject(a.meta, k, v, &a.sets, a.fields)
 	}
 	return nil
 }
@@ -229,7 +246,7 @@ func (a *auditor) needless(r crdt.Row) bool {
 }
 
 func auditObject(m *meta, k, v []byte, owned *[]setHeader, fields map[uint64]bool) error {
-	_, _, t, err := parseObjectKey(k)
+	_, t, _, err := cutObjectKey(k)
 	if err != nil {
 		return err
 	}

@@ -38,7 +38,7 @@ func (d *Delta) fault() string {
 }
 
 func compareEffects(a, b *Effect) int {
-	return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Key, b.Key), cmp.Compare(a.Type, b.Type))
+	return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Key, b.Key), a.Path.Compare(b.Path), cmp.Compare(a.Type, b.Type))
 }
 
 func (e *Effect) fault(d *Delta) string {
@@ -47,6 +47,11 @@ func (e *Effect) fault(d *Delta) string {
 	}
 	if k := kindOf(e.Type); k == nil || !k.owns(e.Change) {
 		return fmt.Sprintf("%v without its change", e.Type)
+	}
+	if !e.Path.IsRoot() {
+		if reason := leafFault(e); reason != "" {
+			return reason
+		}
 	}
 	return e.Change.fault(d)
 }

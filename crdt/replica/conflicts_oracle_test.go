@@ -137,7 +137,7 @@ func (w *conflictWorld) noTraces() error {
 			return fmt.Errorf("region %d has %d resets that are not settled", s.actor, n)
 		}
 		for key, of := range map[string]crdt.Type{"c": crdt.TypeCounter, "q": crdt.TypeCounterZSet} {
-			h, err := readHoldings(s.kv, "n", key, true)
+			h, err := readHoldings(s.kv, objectPrefix("n", key), true)
 			if err != nil {
 				return err
 			}

@@ -247,11 +247,15 @@ func TestMetaEncoding(t *testing.T) {
 }
 
 func TestLoserEncoding(t *testing.T) {
+	path, err := crdt.NewPath("a", "b")
+	if err != nil {
+		t.Fatal(err)
+	}
 	l := Loser{
-		Namespace: "n", Key: "k", Type: crdt.TypeLWWMap, Field: []byte("f"), Value: []byte("v"), Expires: 5,
+		Namespace: "n", Key: "k", Path: path, Type: crdt.TypeLWWMap, Field: []byte("f"), Value: []byte("v"), Expires: 5,
 		Lost: crdt.Dot{Actor: 1, Seq: 300}, LostAt: 6, Won: crdt.Dot{Actor: 2, Seq: 1}, WonAt: 7,
 	}
-	const want = "01016e016b09016601760000000000000005" + "01ac020000000000000006" + "02010000000000000007"
+	const want = "01016e016b040161016209016601760000000000000005" + "01ac020000000000000006" + "02010000000000000007"
 	if got := fmt.Sprintf("%x", l.append(nil)); got != want {
 		t.Errorf("encodes to %s, want %s", got, want)
 	}

@@ -86,7 +86,7 @@ func (o *operation) storeCounter(c *counterState, delta crdt.Counter) (Outcome, 
 
 // merge joins the changed rows.
 func (k counterKind) merge(w *work, d *Delta, e *Effect) error {
-	key := objectKey(e.Namespace, e.Key, e.Type)
+	key := e.object()
 	data, ok, err := w.kv.Get(key)
 	if err != nil {
 		return err
@@ -117,7 +117,7 @@ func (w *work) mergeRows(at contest, rows *crdt.Counter, change crdt.Counter) er
 		return err
 	}
 	e := at.effect
-	return w.awaitOwners(*rows, at.delta.Dot, objectKey(e.Namespace, e.Key, e.Type), at.field)
+	return w.awaitOwners(*rows, at.delta.Dot, e.object(), at.field)
 }
 
 // putCounter writes a counter, or deletes it if it has no rows left.

@@ -269,14 +269,20 @@ func removalBytes(m *scored) int {
 
 // boundedRemoval refuses a removal that a delta cannot hold.
 func boundedRemoval(leaving []*scored) error {
-	size := 0
-	for _, m := range leaving {
-		size += removalBytes(m)
-	}
+	size := leavingBytes(leaving)
 	if len(leaving) > MaxOperationElements || size > maxChangeBytes {
 		return refuse(fmt.Errorf("%w: %d members of %d bytes", ErrChangeTooLarge, len(leaving), size))
 	}
 	return nil
+}
+
+// leavingBytes is at least how large the changes that remove members are.
+func leavingBytes(leaving []*scored) int {
+	size := 0
+	for _, m := range leaving {
+		size += removalBytes(m)
+	}
+	return size
 }
 
 // refuseDelete refuses to delete more than one delta can hold: unlike a set's clear, that of counters
@@ -352,7 +358,7 @@ func (counterZSetKind) delete(o *operation) (Outcome, []Effect, error) {
 
 // merge joins the changed rows, member by member.
 func (counterZSetKind) merge(w *work, d *Delta, e *Effect) error {
-	key := objectKey(e.Namespace, e.Key, e.Type)
+	key := e.object()
 	data, ok, err := w.kv.Get(key)
 	if err != nil {
 		return err

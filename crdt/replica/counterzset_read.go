@@ -41,7 +41,7 @@ func (q *CounterZSetRange) bounds(kid uint64) (start, end []byte) {
 
 // counterZSet reads a sorted set's header, which is empty if there is nothing.
 func (r *Replica) counterZSet(namespace, key string) (counterZSetHeader, error) {
-	data, ok, err := r.kv.Get(objectKey(namespace, key, crdt.TypeCounterZSet))
+	data, ok, err := r.kv.Get(r.object(namespace, key, crdt.TypeCounterZSet))
 	if err != nil || !ok {
 		return counterZSetHeader{}, err
 	}

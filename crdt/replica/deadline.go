@@ -147,7 +147,7 @@ func (w *work) forgetDeadline(object []byte, d *deadline) error {
 func (o *operation) setDeadline(t crdt.Type, expires hlc.Time) (Effect, error) {
 	d := &deadline{at: o.at, dot: o.dot, expires: expires}
 	e := Effect{Namespace: o.Namespace, Key: o.Key, Type: deadlineOf(t), Change: &DeadlineChange{Expires: expires}}
-	return e, o.work.putDeadline(o.key(deadlineOf(t)), o.held.deadline(t), d)
+	return e, o.work.putDeadline(objectKey(o.Namespace, o.Key, deadlineOf(t)), o.held.deadline(t), d)
 }
 
 // endDeadline ends the deadline that an operation sees.
@@ -157,7 +157,7 @@ func (o *operation) endDeadline(t crdt.Type) (Effect, error) {
 	e := Effect{
 		Namespace: o.Namespace, Key: o.Key, Type: deadlineOf(t), Change: &DeadlineChange{Ended: have.dot, EndedAt: have.at},
 	}
-	return e, o.work.putDeadline(o.key(deadlineOf(t)), have, ended)
+	return e, o.work.putDeadline(objectKey(o.Namespace, o.Key, deadlineOf(t)), have, ended)
 }
 
 func (k deadlineKind) merge(w *work, d *Delta, e *Effect) error {

@@ -248,7 +248,7 @@ func (w *deadlineWorld) check(i int) error {
 	now := max(hlc.At(w.clocks[i], 0), n.r.LastHLC())
 	applied := vectorMap(n.r)
 	for _, key := range []string{"x", "y"} {
-		held, err := readHoldings(n.r.kv, "", key, true)
+		held, err := readHoldings(n.r.kv, objectPrefix("", key), true)
 		if err != nil {
 			return err
 		}

@@ -16,7 +16,7 @@ type Delta struct {
 	// ascending, one dot of an actor at most. Joined over all deltas so far it is what the author had
 	// applied when it made this one.
 	Seen []crdt.Dot
-	// Effects are in ascending order of namespace, key and type, each at most once.
+	// Effects are in ascending order of namespace, key, path and type, each at most once.
 	Effects []Effect
 	// Unknown are fields of a newer program, encoded. They are kept and sent on.
 	Unknown []byte
@@ -26,9 +26,20 @@ type Delta struct {
 type Effect struct {
 	Namespace string
 	Key       string
-	Type      crdt.Type
-	Change    Change
+	// Path, unless it is the root, is where the value is in the observed-remove map under the key.
+	Path   crdt.Path
+	Type   crdt.Type
+	Change Change
 }
 
-// Subject returns the type of the value that the effect is on, also if it changes the value's deadline only.
-func (e *Effect) Subject() crdt.Type { return e.Type &^ deadlineBit }
+// Subject returns the type of what the key holds that the effect is on: a map if it is on a leaf of one, and
+// the type of the value if it changes the value's deadline.
+func (e *Effect) Subject() crdt.Type {
+	if e.Path.IsRoot() {
+		return e.Type &^ deadlineBit
+	}
+	return crdt.TypeORMap
+}
+
+// object returns the key under which the value is stored.
+func (e *Effect) object() []byte { return objectAt(e.Namespace, e.Key, e.Path, e.Type) }

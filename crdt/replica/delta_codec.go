@@ -36,6 +36,9 @@ func EncodeDelta(d Delta) []byte {
 		e := &d.Effects[i]
 		b = codec.AppendBytes(b, e.Namespace)
 		b = codec.AppendBytes(b, e.Key)
+		if !e.Path.IsRoot() {
+			b = codec.AppendBytes(append(b, byte(crdt.TypeORMap)), e.Path.Encoded())
+		}
 		b = append(b, byte(e.Type))
 		b = e.Change.append(b)
 	}
@@ -88,6 +91,15 @@ func readEffect(r *codec.Reader, d *Delta) Effect {
 		Namespace: string(r.Bytes(MaxNamespaceBytes)),
 		Key:       string(r.Bytes(MaxKeyBytes)),
 		Type:      crdt.Type(r.Byte()),
+	}
+	if e.Type == crdt.TypeORMap {
+		var err error
+		if e.Path, err = crdt.ParsePath(r.Bytes(maxPathBytes)); err != nil || e.Path.IsRoot() {
+			r.Fail("%v", crdt.ErrBadPath)
+		}
+		if e.Type = crdt.Type(r.Byte()); !isLeafType(e.Type) {
+			r.Fail("leaf of %v", e.Type)
+		}
 	}
 	if k := kindOf(e.Type); k != nil {
 		e.Change = k.decodeChange(r, d)

@@ -68,7 +68,12 @@ func goldenDeltas(t testing.TB) (names []string, deltas []Delta) {
 	names, deltas = append(names, n...), append(deltas, d...)
 	n, d = goldenDeadlines(t)
 	names, deltas = append(names, n...), append(deltas, d...)
-	return append(names, "put after a merge"), append(deltas, first)
+	names, deltas = append(names, "put after a merge"), append(deltas, first)
+	n, d = goldenORMap(t)
+	for i := range d {
+		d[i].Seen = nil
+	}
+	return append(names, n...), append(deltas, d...)
 }
 
 func TestDeltaGoldenVectors(t *testing.T) {
@@ -114,7 +119,7 @@ func TestDeltaGoldenVectors(t *testing.T) {
 }
 
 func sameEffect(a, b *Effect) bool {
-	return a.Namespace == b.Namespace && a.Key == b.Key && a.Type == b.Type &&
+	return a.Namespace == b.Namespace && a.Key == b.Key && a.Path == b.Path && a.Type == b.Type &&
 		bytes.Equal(a.Change.append(nil), b.Change.append(nil)) && reflect.TypeOf(a.Change) == reflect.TypeOf(b.Change)
 }
 
@@ -149,6 +154,17 @@ func TestDecodeDeltaRefuses(t *testing.T) {
 		{"many siblings", head + "01" + "00016b" + "04" + "08" + "0201", "dots cannot be in"},
 		{"large sibling", head + "01" + "00016b" + "04" + "01" + "81808001", "over the limit"},
 		{"flag's value", head + "01" + "00016b" + "06" + "01" + "0178", "over the limit"},
+		{"no path", head + "01" + "00016b" + "0a" + "00" + "0100" + "00", "path must"},
+		{"empty name", head + "01" + "00016b" + "0a" + "0100" + "0100" + "00", "path must"},
+		{"short name", head + "01" + "00016b" + "0a" + "020261" + "0100" + "00", "path must"},
+		{"five names", head + "01" + "00016b" + "0a" + "0a" + "01610161016101610161" + "0100" + "00", "path must"},
+		{"name's length in two bytes", head + "01" + "00016b" + "0a" + "03" + "810061" + "0100" + "00", "path must"},
+		{"long path", head + "01" + "00016b" + "0a" + "8509" + "00", "over the limit"},
+		{"map in a map", head + "01" + "00016b" + "0a" + "020161" + "0a" + "0100", "leaf of ormap"},
+		{"bounded leaf", head + "01" + "00016b" + "0a" + "020161" + "05" + "08" + "0101050100000000", "leaf of bcounter"},
+		{"leaf that expires", head + "01" + "00016b" + "0a" + "020161" + "01" + "02" + "0000000000000001" + "00", "leaf that expires"},
+		{"leaves out of order", head + "02" + "00016b" + "0a" + "020162" + "01" + "0000" + "00016b" + "0a" + "020161" + "01" + "0000", "effects out of order"},
+		{"leaf before its key", head + "02" + "00016b" + "0a" + "020161" + "01" + "0000" + "00016b" + "01" + "0000", "effects out of order"},
 		{"no siblings", head + "01" + "00016b" + "06" + "00", "without effect"},
 		{"timeline change", head + "01" + "00016b" + "0e" + "0200", "unknown change"},
 		{"timeline trim to 0", head + "01" + "00016b" + "0e" + "01" + "0000000000000000", "instant 0"},

@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	"github.com/zeebo/xxh3"
+
+	"github.com/atolldb/atoll/crdt"
 )
 
 // Digest is a fingerprint of a replica's values. Replicas with equal vectors have equal digests; it
@@ -23,7 +25,7 @@ type Digest struct {
 // An item is a register that was not deleted and had not expired at the last instant issued or merged
 // (readers judge expiry later, and each replica removes such registers when it can), a counter that is
 // not empty, the write that is the value of a maximum or a minimum, an element of a set or another
-// collection, or a value of another type. It is hashed with its name and its causal metadata. What a replica
+// collection, or a value of another type. A leaf of an observed-remove map counts as the value that it is. It is hashed with its name and its causal metadata. What a replica
 // keeps for its own sake is left out: tombstones, marks, wholly reset rows, writes that are not the value,
 // local ids and counts, versions that name the last event applied here, and removals ahead of their adds.
 func (r *Replica) Digest() (Digest, error) {
@@ -36,8 +38,11 @@ func (r *Replica) Digest() (Digest, error) {
 		kind   kind
 	}
 	var sets []found
-	err := r.kv.Scan([]byte{tableObject}, []byte{tableObject + 1}, func(k, v []byte) (bool, error) {
-		_, _, t, err := parseObjectKey(k)
+	visit := func(k, v []byte) (bool, error) {
+		_, t, rest, err := cutObjectKey(k)
+		if err == nil && len(rest) > 0 {
+			err = fmt.Errorf("object key of %d bytes: %w", len(k), crdt.ErrCorrupt)
+		}
 		if err != nil {
 			return false, err
 		}
@@ -53,7 +58,11 @@ func (r *Replica) Digest() (Digest, error) {
 			return true, sum.inside(kinds[t], k, c)
 		}
 		return true, nil
-	})
+	}
+	err := r.kv.Scan([]byte{tableObject}, []byte{tableObject + 1}, visit)
+	if err == nil {
+		err = r.kv.Scan([]byte{tableLeaf}, []byte{tableLeaf + 1}, visit)
+	}
 	for i := 0; i < len(sets) && err == nil; i++ {
 		prefix := elementKey(sets[i].kid, nil)
 		err = r.kv.Scan(prefix, prefixEnd(prefix), func(k, v []byte) (bool, error) {

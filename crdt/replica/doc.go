@@ -34,29 +34,33 @@
 //	                                           type 8: last dot | crdt.MinRegister
 //	                                           types 9, 11: fieldsHeader, which says how
 //	                                           type 12: last dot | kid | members | members with rows only
+//	                                           type 10: last dot | leaves that readers see | other leaves
 //	                                           type 13: last dot | crdt.HLL
 //	                                           type 14: last dot | kid | number of entries | mark 8
 //	                                           128 more, the deadline of a value: time 8 | dot | instant 8, or nothing
+//	N | ns, key | 10 | path | type 1           a leaf of the map under the key, as in table K; path stands
+//	                                              for names, as ns and key do, and 0x00 0x00 behind them
 //	E | kid 8 | element                        type 3: crdt.DotSet
 //	                                           types 9, 11: crdt.LWWRegister, maybe a tombstone
 //	                                           type 12: crdt.Counter, the member's score
 //	E | kid 8 | time 8 | actor 4 | seq 8       type 14: an entry's bytes
 //	Z | kid 8 | score 8 | member               1: the members of a sorted set in order of their scores
 //	R | actor 4 | seq 8 | ns, key | t | elem   1: this add was removed before it arrived; t is 3, or 4
-//	                                              or 6 with the empty element
+//	                                              or 6 with the empty element, or for a leaf 10 | path | t
 //	A | actor 4 | by actor 4 | seq 8           1 | seq: the first event of by that had seen this event of actor,
 //	                                              which is still to come
 //	B | number 8                               Loser: a value that lost against a concurrent one
 //	C | ns | type 1 | actor 4 | actor 4        1 | count: how often events of the two were decided between
-//	U | owner 4 | reset dot 12 | key of table K | elem
+//	U | owner 4 | reset dot 12 | key of table K or N | elem
 //	                                           1: a counter's row is kept until its owner has seen the reset
-//	D | ns, key | 3                            crdt.VersionVector: a clear that covers adds still to arrive
+//	D | ns, key | t                            crdt.VersionVector: a clear that covers adds still to arrive;
+//	                                              t is 3, or for a leaf 10 | path | 3
 //	G | kid 8                                  1 | the last key swept: no object has these elements any
 //	                                              more; sweep them
 //	X | instant 8 | key of table K             1: the register, or what the deadline is of, expires then, and nobody was
 //	                                              told yet; 2: part of it is deleted
 //	V | instant 8 | key of table K             1: the deadline passed then; the region that set it has yet to delete
-//	Y | instant 8 | key of table K | rest      1: the register was deleted or expired then; remove it
+//	Y | instant 8 | key of table K or N | rest 1: the register was deleted or expired then; remove it
 //	                                              once no event from before can arrive. Of types 7 and 8:
 //	                                              a delete, or a write that is not the value, is of then;
 //	                                              of types 9 and 11: the field that rest names was
@@ -77,6 +81,11 @@
 // still to come, or the reset row of another actor that may go on from it, because it has not told yet that
 // it has seen the reset (see crdt.Counter.Settle).
 // Such members have no score in table Z. There is no index backward: descend.go reads table Z from its end.
+//
+// A leaf of an observed-remove map (type 10) is an object of its type under a longer key, and whatever is
+// said above of objects of table K holds for those of table N, but that they do not expire: the map does. So the maps
+// need no context of their own, and a remove of a subtree is the deletes of its leaves in one delta, which is
+// why it is bounded. The header counts leaves so that whether there is a map is known without looking.
 //
 // # Concurrency
 //
@@ -104,7 +113,7 @@
 //
 //	delta    version 1 | dot | time 8 | number of effects | effects
 //	         version 2 | dot | time 8 | number of dots seen | dots | number of effects | effects | (number | bytes)*
-//	effect   namespace bytes | key bytes | type 1 | by type:
+//	effect   namespace bytes | key bytes | type 1 | by type; 10 | path bytes | type 1 | by type for a leaf:
 //	 1       flags 1 (1 deleted, 2 expires, 4 fields) | crdt.Fields as bytes, if flagged | expires 8, if flagged | value bytes
 //	 2       crdt.Counter as bytes: the changed rows
 //	 3       flags 1 (1 cleared) | crdt.VersionVector as bytes, if flagged | number of elements | elements
@@ -124,7 +133,8 @@
 //	128 more 0: the value stays; 1: it expires at the instant 8; 2: the deadline of time 8 | dot is ended
 //
 // A register's, a field's and an entry's time and dot, and the dot and time of what is added, are the
-// delta's. Effects, elements, fields, members and dots ascend. What is added to types 4 and 6 takes the place of the
+// delta's. A path's bytes are its names, each as bytes. Effects ascend by namespace, key, path, name by name,
+// and type; elements, fields, members and dots ascend. What is added to types 4 and 6 takes the place of the
 // actor's earlier ones, which are not named.
 //
 // # Files
@@ -133,7 +143,7 @@
 // the two ways to change it; read.go, explain.go and digest.go read it. kind.go says what a type must
 // be able to do here, elements.go keeps the elements of collections, and register.go, counter.go, set*.go, siblings*.go, timeline*.go and whole.go do it,
 // the last for bounded.go and extreme.go, whose values are kept whole; for maps and sorted sets map.go,
-// zset.go and fields*.go, and counterzset*.go. descend.go reads backward. keys.go, meta.go and object.go are the storage;
+// zset.go and fields*.go, and counterzset*.go; ormap*.go keep maps of leaves. descend.go reads backward. keys.go, meta.go and object.go are the storage;
 // causality.go knows who has seen what, conflicts.go and losers.go keep what merges decided, settle.go
 // drops what resets leave; expiry.go and overdue.go are about what has expired, deadline.go keeps when; check.go says what a delta may be; overlay.go makes batches all
 // or none; headers.go remembers what keys hold; memory.go is a KV for tests.

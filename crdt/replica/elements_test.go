@@ -53,8 +53,11 @@ func openRegion(kv KV, self crdt.Actor) (*Replica, error) {
 func spread(n *node) (*Memory, *meta, error) {
 	out := n.kv.Clone()
 	w := &work{kv: out, meta: n.r.meta.clone()}
-	err := n.kv.Scan([]byte{tableObject}, []byte{tableObject + 1}, func(k, v []byte) (bool, error) {
-		_, _, t, err := parseObjectKey(k)
+	err := n.kv.Scan([]byte{tableObject}, []byte{tableLeaf + 1}, func(k, v []byte) (bool, error) {
+		if k[0] != tableObject && k[0] != tableLeaf {
+			return true, nil
+		}
+		_, t, _, err := cutObjectKey(k)
 		if err != nil {
 			return false, err
 		}

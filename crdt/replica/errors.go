@@ -21,6 +21,9 @@ var (
 	// ErrScoreRange means that a score of a CounterZSet is, or would become, no whole number from -MaxScore
 	// to MaxScore.
 	ErrScoreRange = errors.New("score is no whole number of at most 2^53")
+	// ErrNotInMap means that no leaf of an observed-remove map can be what an operation is on: leaves are
+	// deleted, so they are no bounded counters; they do not expire; and they are no maps but parts of one.
+	ErrNotInMap = errors.New("not in an observed-remove map")
 	// ErrChangeTooLarge means that an operation would change more than one delta can hold.
 	ErrChangeTooLarge = errors.New("the operation changes too much at once")
 )
@@ -28,7 +31,7 @@ var (
 // OpError means that Execute refused a batch because of one operation: nothing was changed. Err is
 // *WrongTypeError, *ConditionError, crdt.ErrCounterOverflow, crdt.ErrAmount,
 // *crdt.InsufficientRightsError, ErrTooManyElements, ErrUndeletable, ErrTrimInFuture, ErrScoreRange,
-// ErrChangeTooLarge or ErrInvalidOperation, possibly wrapped.
+// ErrChangeTooLarge, or ErrInvalidOperation, which ErrNotInMap comes with, possibly wrapped.
 type OpError struct {
 	// Index is the operation's place in the batch.
 	Index int

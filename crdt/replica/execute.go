@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hlc"
@@ -58,6 +59,7 @@ func (r *Replica) execute(w *work, now hlc.Time, ops []Op) ([]Outcome, []Delta, 
 
 // event makes the next own event of effects.
 func (w *work) event(at hlc.Time, effects []Effect) Delta {
+	slices.SortFunc(effects, func(a, b Effect) int { return compareEffects(&a, &b) })
 	d := Delta{Dot: w.nextDot(), Time: at, Seen: w.meta.riseOfOwn(), Effects: effects}
 	w.meta.advance(d.Dot, d.Time)
 	return d
@@ -103,8 +105,8 @@ func (w *work) execute(now hlc.Time, op *Op) (Outcome, []Delta, error) {
 		return Outcome{}, nil, err
 	}
 	var deltas []Delta
-	if at := w.instant(now); op.writesTo(t) && held.hidden(t, at) {
-		if deltas, err = w.purge(op, t, at); err != nil {
+	if under := op.under(t); op.writesTo(under) && held.hidden(under, w.instant(now)) {
+		if deltas, err = w.purge(op, under, w.instant(now)); err != nil {
 			return Outcome{}, nil, err
 		}
 		if held, err = w.hold(op.Namespace, op.Key, needsValue); err != nil {
@@ -112,7 +114,11 @@ func (w *work) execute(now hlc.Time, op *Op) (Outcome, []Delta, error) {
 		}
 	}
 	o := &operation{Op: op, work: w, dot: w.nextDot(), at: w.instant(now), held: held}
-	outcome, effects, err := o.judgeAndRun(t)
+	judge := o.judgeAndRun
+	if !op.place().IsRoot() {
+		judge = o.executeLeaf
+	}
+	outcome, effects, err := judge(t)
 	if err != nil {
 		return Outcome{}, nil, err
 	}
@@ -182,6 +188,8 @@ func (o *Op) check() (crdt.Type, error) {
 	switch kind := o.Condition.Kind; {
 	case err != nil:
 		return 0, err
+	case !o.place().IsRoot() && !o.fitsLeaf(t):
+		return 0, fmt.Errorf("%w: kind %d on a %v", ErrNotInMap, o.Kind, t)
 	case kind > CondValue:
 		return 0, fmt.Errorf("unknown condition %d", kind)
 	case kind == CondValue && t > crdt.TypeLWWRegister:
@@ -220,13 +228,30 @@ func checkType(t crdt.Type) error {
 	return nil
 }
 
-// effects returns the effect of a change on the operation's key.
-func (o *operation) effects(t crdt.Type, c Change) []Effect {
-	return []Effect{{Namespace: o.Namespace, Key: o.Key, Type: t, Change: c}}
+// under returns the type of what the key itself holds that an operation on a type is about: a map, if it is
+// on a leaf of one.
+func (o *Op) under(t crdt.Type) crdt.Type {
+	if o.place().IsRoot() {
+		return t
+	}
+	return crdt.TypeORMap
 }
 
-// key returns the key in table K of the operation's object of a type.
-func (o *operation) key(t crdt.Type) []byte { return objectKey(o.Namespace, o.Key, t) }
+// place returns where the operation's object is in a map; the root if it is under the key itself.
+func (o *Op) place() crdt.Path {
+	if o.Kind == OpORMapRemove {
+		return crdt.Path{}
+	}
+	return o.Path
+}
+
+// effects returns the effect of a change on the operation's key.
+func (o *operation) effects(t crdt.Type, c Change) []Effect {
+	return []Effect{{Namespace: o.Namespace, Key: o.Key, Path: o.place(), Type: t, Change: c}}
+}
+
+// key returns the key of the operation's object of a type.
+func (o *operation) key(t crdt.Type) []byte { return objectAt(o.Namespace, o.Key, o.place(), t) }
 
 // deleting returns what deletes the value of a type.
 func deleting(t crdt.Type) func(*operation) (Outcome, []Effect, error) {
@@ -258,6 +283,7 @@ func (o *operation) delete(only crdt.Type) (Outcome, []Effect, error) {
 		}
 		effects = append(effects, e...)
 	}
+	slices.SortFunc(effects, func(a, b Effect) int { return compareEffects(&a, &b) }) // leaves come last
 	return first, effects, nil
 }
 

@@ -20,11 +20,7 @@ type Name struct {
 
 // putRegister writes a register in place of old, whose Seq is 0 if there is none, and keeps what is to
 // be done about it later: X says when it expires, Y from when on nobody needs a tombstone.
-func (w *work) putRegister(namespace, key string, old, reg *crdt.LWWRegister) error {
-	return w.putRegisterAt(objectKey(namespace, key, crdt.TypeLWWRegister), old, reg)
-}
-
-func (w *work) putRegisterAt(object []byte, old, reg *crdt.LWWRegister) error {
+func (w *work) putRegister(object []byte, old, reg *crdt.LWWRegister) error {
 	if err := w.forgetInstants(object, old); err != nil {
 		return err
 	}
@@ -154,6 +150,14 @@ func (w *work) collect(named []byte, cut hlc.Time) error {
 	if err != nil {
 		return err
 	}
+	if object[0] == tableLeaf {
+		return w.collectLeaf(object, t, cut, rest)
+	}
+	return w.collectObject(object, t, cut, rest)
+}
+
+// collectObject removes what rest, behind the instant and the object, names as not needed.
+func (w *work) collectObject(object []byte, t crdt.Type, cut hlc.Time, rest []byte) error {
 	if c, ok := kindOf(t).(collector); ok {
 		return c.collect(w, object, cut, rest)
 	}
@@ -173,7 +177,7 @@ type instant struct {
 func instants(kv KV, table byte, until hlc.Time, limit int) ([]instant, error) {
 	var found []instant
 	err := kv.Scan([]byte{table}, []byte{table + 1}, func(k, v []byte) (bool, error) {
-		if len(k) <= 1+instantBytes || !bytes.HasPrefix(k[1+instantBytes:], []byte{tableObject}) {
+		if len(k) <= 1+instantBytes || k[1+instantBytes] != tableObject && k[1+instantBytes] != tableLeaf {
 			return false, fmt.Errorf("key of an instant: %w", crdt.ErrCorrupt)
 		}
 		at := hlc.Time(binary.BigEndian.Uint64(k[1:]))

@@ -57,7 +57,7 @@ type ExplainedElement struct {
 // Explain returns every typed object stored under a key in the order that Lookup prefers them, also
 // those that are absent to readers but leave a trace: tombstones, expired values and reset counters.
 func (r *Replica) Explain(namespace, key string) ([]Explained, error) {
-	h, err := readHoldings(r.kv, namespace, key, true)
+	h, err := readHoldings(r.kv, r.prefix(namespace, key), true)
 	if err != nil {
 		return nil, fmt.Errorf("explain a key: %w", err)
 	}
@@ -76,6 +76,11 @@ func (r *Replica) Explain(namespace, key string) ([]Explained, error) {
 		}
 		if d != nil {
 			e.Deadline = &ExplainedDeadline{Expires: d.expires, Dot: d.dot, Time: d.at}
+		}
+		if t == crdt.TypeORMap {
+			if err := r.explainLeaves(namespace, key, &e); err != nil {
+				return nil, fmt.Errorf("explain leaves: %w", err)
+			}
 		}
 		objects = append(objects, e)
 	}

@@ -10,7 +10,7 @@ import (
 // merge keeps the later write of each field by (time, actor), and of it and the last delete.
 func (k fieldsKind) merge(w *work, d *Delta, e *Effect) error {
 	change := fieldsOf(e.Change)
-	f, err := w.readFields(k.of, objectKey(e.Namespace, e.Key, e.Type))
+	f, err := w.readFields(k.of, e.object())
 	if err != nil {
 		return err
 	}

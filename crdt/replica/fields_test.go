@@ -19,8 +19,9 @@ import (
 func auditFields(kv KV, m *meta) error {
 	var all []*fields
 	w := &work{kv: kv, meta: m}
-	err := kv.Scan([]byte{tableObject}, []byte{tableObject + 1}, func(k, v []byte) (bool, error) {
-		if t := crdt.Type(k[len(k)-1]); t == crdt.TypeLWWMap || t == crdt.TypeZSet {
+	err := kv.Scan([]byte{tableObject}, []byte{tableLeaf + 1}, func(k, v []byte) (bool, error) {
+		objects := k[0] == tableObject || k[0] == tableLeaf
+		if t := crdt.Type(k[len(k)-1]); objects && (t == crdt.TypeLWWMap || t == crdt.TypeZSet) {
 			h, err := decodeFieldsHeader(v)
 			all = append(all, &fields{work: w, of: t, object: slices.Clone(k), header: h})
 			return err == nil, err

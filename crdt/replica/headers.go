@@ -64,7 +64,7 @@ func (w *work) wrote(object []byte, reg *crdt.LWWRegister) {
 // hold returns what a user key holds. Without needsValue, a register's value may be left out.
 func (w *work) hold(namespace, key string, needsValue bool) (holdings, error) {
 	if w.headers == nil || w.over != nil {
-		return readHoldings(w.kv, namespace, key, needsValue)
+		return readHoldings(w.kv, objectPrefix(namespace, key), needsValue)
 	}
 	prefix := objectPrefix(namespace, key)
 	if !needsValue {
@@ -72,7 +72,7 @@ func (w *work) hold(namespace, key string, needsValue bool) (holdings, error) {
 			return holdings{register: storedRegister{reg}}, nil
 		}
 	}
-	h, err := readHoldings(w.kv, namespace, key, needsValue)
+	h, err := readHoldings(w.kv, prefix, needsValue)
 	if err == nil && len(h.others) == 0 {
 		w.headers.set(prefix, h.register.LWWRegister)
 	}

@@ -14,18 +14,19 @@ import (
 const (
 	tableMeta       = 'M' // -> meta
 	tableObject     = 'K' // namespace, key, type -> the object's state or header
+	tableLeaf       = 'N' // namespace, key, 10, path, type of the leaf -> the leaf's state or header
 	tableElement    = 'E' // kid, element -> dots, a register (a field or its tombstone), an entry, or a counter
 	tableScore      = 'Z' // kid, score, member -> marker
-	tablePreremoval = 'R' // actor, seq, namespace, key, type, element -> marker
-	tableDeferred   = 'D' // namespace, key, type -> vector
+	tablePreremoval = 'R' // actor, seq, key in table K or N without its first byte, element -> marker
+	tableDeferred   = 'D' // key in table K or N without its first byte -> vector
 	tableGarbage    = 'G' // kid -> marker
 	tableExpiry     = 'X' // instant, key in table K -> marker: the register, or what has the deadline, expires then
 	tableOverdue    = 'V' // instant, key in table K of a deadline -> marker: another region has yet to delete the value
 	tableAhead      = 'A' // actor, actor who has seen, seq -> the first of its events that had seen as much
 	tableConflicts  = 'C' // namespace, type, actor, actor -> how often events of both were decided between
 	tableLosers     = 'B' // number -> a value that lost
-	tableUnsettled  = 'U' // owner, actor of reset, seq, key in table K, rest -> marker: the reset's trace goes once seen
-	tableSpent      = 'Y' // instant, key in table K, rest -> marker: what it names was deleted or expired then
+	tableUnsettled  = 'U' // owner, actor of reset, seq, key in table K or N, rest -> marker: the reset's trace goes once seen
+	tableSpent      = 'Y' // instant, key in table K or N, rest -> marker: what it names was deleted or expired then
 )
 
 const (
@@ -107,11 +108,15 @@ func parseObjectKey(b []byte) (namespace, key string, t crdt.Type, err error) {
 	return "", "", 0, fmt.Errorf("object key of %d bytes: %w", len(b), crdt.ErrCorrupt)
 }
 
-// cutObjectKey returns the key of table K that b begins with, its type, and what follows.
+// cutObjectKey returns the key of table K or N that b begins with, its type, and what follows.
 func cutObjectKey(b []byte) (object []byte, t crdt.Type, rest []byte, err error) {
-	if len(b) > 0 && b[0] == tableObject {
+	if len(b) > 0 && (b[0] == tableObject || b[0] == tableLeaf) {
 		if _, rest, ok := readName(b[1:]); ok {
-			if _, rest, ok := readName(rest); ok && len(rest) > 0 && kindOf(crdt.Type(rest[0])) != nil {
+			_, rest, ok = readName(rest)
+			if ok && b[0] == tableLeaf {
+				_, rest, ok = readPlace(rest)
+			}
+			if ok && len(rest) > 0 && kindOf(crdt.Type(rest[0])) != nil {
 				n := len(b) - len(rest) + 1
 				return b[:n:n], crdt.Type(rest[0]), b[n:], nil
 			}
@@ -120,10 +125,9 @@ func cutObjectKey(b []byte) (object []byte, t crdt.Type, rest []byte, err error)
 	return nil, 0, nil, fmt.Errorf("object key of %d bytes: %w", len(b), crdt.ErrCorrupt)
 }
 
-// deferredKey returns the key of a set in table D.
-func deferredKey(namespace, key string) []byte {
-	b := make([]byte, 0, len(namespace)+len(key)+8)
-	return append(appendNames(append(b, tableDeferred), namespace, key), byte(crdt.TypeAWSet))
+// deferredKey returns the key in table D of a set with a key in table K or N.
+func deferredKey(object []byte) []byte {
+	return append([]byte{tableDeferred}, object[1:]...)
 }
 
 // elementKey returns the key of an element in table E; the empty element gives the set's prefix.
@@ -165,8 +169,8 @@ func preremovalPrefix(d crdt.Dot) []byte {
 	return binary.BigEndian.AppendUint64(b, d.Seq)
 }
 
-// preremovalKey returns the key in table R of one element's add to the object with a key in table K. An
-// object that is kept whole has one element, the empty one.
+// preremovalKey returns the key in table R of one element's add to the object with a key in table K or N:
+// leaves have type 10 there, which no object of table K has adds of. An object that is kept whole has one element, the empty one.
 func preremovalKey(d crdt.Dot, objectKey, element []byte) []byte {
 	return append(append(preremovalPrefix(d), objectKey[1:]...), element...)
 }

@@ -90,6 +90,7 @@ var kinds = [crdt.TypeTimeline + 1]kind{
 	crdt.TypeLWWMap:         mapKind,
 	crdt.TypeZSet:           zsetKind,
 	crdt.TypeCounterZSet:    counterZSetKind{},
+	crdt.TypeORMap:          ormapKind{},
 }
 
 // kindOf returns the kind of a type, or of the deadlines of a type; nil if there is none.
@@ -153,4 +154,5 @@ var actions = map[OpKind]action{
 	OpZSetAdd:      {crdt.TypeZSet, checkScore, runZSetAdd},
 	OpZSetIncr:     {crdt.TypeZSet, checkScore, runZSetIncr},
 	OpZSetRemove:   {crdt.TypeZSet, checkMembers, runZSetRemove},
+	OpORMapRemove:  {crdt.TypeORMap, nil, runORMapRemove},
 }

@@ -24,6 +24,8 @@ type Loser struct {
 	ID uint64
 	Namespace,
 	Key string
+	// Path is where in the observed-remove map under the key the value was; the root if it was the key's own.
+	Path crdt.Path
 	Type crdt.Type
 	// Field is the field's name or the member, empty for registers.
 	Field []byte
@@ -45,7 +47,7 @@ type loserWindow struct {
 // loserOf returns what is kept of a write that lost. It shares no memory with the storage.
 func loserOf(c contest, lost, won *crdt.LWWRegister) Loser {
 	return Loser{
-		Namespace: c.effect.Namespace, Key: c.effect.Key, Type: c.effect.Type,
+		Namespace: c.effect.Namespace, Key: c.effect.Key, Path: c.effect.Path, Type: c.effect.Type,
 		Field: slices.Clone(c.field), Value: slices.Clone(lost.Value), Expires: lost.Expires,
 		Lost: lost.Dot(), LostAt: lost.Time, Won: won.Dot(), WonAt: won.Time,
 	}
@@ -54,7 +56,7 @@ func loserOf(c contest, lost, won *crdt.LWWRegister) Loser {
 // size is what a loser counts for in the window.
 func (l *Loser) size() uint64 {
 	const rest = 96 // the key in table B, two events, lengths
-	return uint64(len(l.Namespace) + len(l.Key) + len(l.Field) + len(l.Value) + rest)
+	return uint64(len(l.Namespace) + len(l.Key) + len(l.Path.Encoded()) + len(l.Field) + len(l.Value) + rest)
 }
 
 // Score returns the score that a member of a sorted set would have had.
@@ -62,7 +64,7 @@ func (l *Loser) Score() (float64, error) { return scoreIn(l.Value) }
 
 // Restore returns the operation that writes the value again.
 func (l *Loser) Restore() (Op, error) {
-	op := Op{Namespace: l.Namespace, Key: l.Key, Restores: true}
+	op := Op{Namespace: l.Namespace, Key: l.Key, Path: l.Path, Restores: true}
 	switch l.Type {
 	case crdt.TypeLWWRegister:
 		op.Kind, op.Value, op.Expires = OpPut, l.Value, l.Expires
@@ -140,10 +142,11 @@ func loserKey(id uint64) []byte { return binary.BigEndian.AppendUint64([]byte{ta
 
 // append appends the encoding:
 //
-//	version 1 | namespace bytes | key bytes | type 1 | field bytes | value bytes | expires 8
+//	version 1 | namespace bytes | key bytes | path bytes | type 1 | field bytes | value bytes | expires 8
 //	lost dot | time 8 | won dot | time 8
 func (l *Loser) append(b []byte) []byte {
 	b = codec.AppendBytes(codec.AppendBytes(append(b, storeVersion), l.Namespace), l.Key)
+	b = codec.AppendBytes(b, l.Path.Encoded())
 	b = codec.AppendBytes(codec.AppendBytes(append(b, byte(l.Type)), l.Field), l.Value)
 	b = binary.BigEndian.AppendUint64(b, uint64(l.Expires))
 	b = binary.BigEndian.AppendUint64(appendDot(b, l.Lost), uint64(l.LostAt))
@@ -152,7 +155,12 @@ func (l *Loser) append(b []byte) []byte {
 
 func decodeLoser(data []byte) (Loser, error) {
 	r := codec.NewReader("loser", data, storeVersion)
-	l := Loser{Namespace: string(r.Bytes(MaxNamespaceBytes)), Key: string(r.Bytes(MaxKeyBytes)), Type: crdt.Type(r.Byte())}
+	l := Loser{Namespace: string(r.Bytes(MaxNamespaceBytes)), Key: string(r.Bytes(MaxKeyBytes))}
+	path, err := crdt.ParsePath(r.Bytes(maxPathBytes))
+	if err != nil {
+		r.FailWith(err)
+	}
+	l.Path, l.Type = path, crdt.Type(r.Byte())
 	l.Field = slices.Clone(r.Bytes(crdt.MaxElementBytes))
 	l.Value = slices.Clone(r.Bytes(crdt.MaxValueBytes))
 	l.Expires = hlc.Time(r.Uint64())

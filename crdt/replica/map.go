@@ -159,7 +159,7 @@ func (o *operation) storeFields(f *fields, changed uint64, change FieldsChange) 
 
 // fieldsAt reads the header of a collection of fields for a reader.
 func (r *Replica) fieldsAt(namespace, key string, t crdt.Type) (fieldsHeader, error) {
-	data, ok, err := r.kv.Get(objectKey(namespace, key, t))
+	data, ok, err := r.kv.Get(r.object(namespace, key, t))
 	if err != nil || !ok {
 		return fieldsHeader{}, err
 	}

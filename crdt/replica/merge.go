@@ -103,7 +103,11 @@ func (w *work) merge(d *Delta) error {
 	}
 	for i := range d.Effects {
 		e := &d.Effects[i]
-		if err := kindOf(e.Type).merge(w, d, e); err != nil {
+		merge := kindOf(e.Type).merge
+		if !e.Path.IsRoot() {
+			merge = mergeLeaf
+		}
+		if err := merge(w, d, e); err != nil {
 			return err
 		}
 	}

@@ -51,10 +51,9 @@ func (h *holdings) loadOther(t crdt.Type, data []byte, keep bool) error {
 	return err
 }
 
-// readHoldings reads all types under a user key.
-func readHoldings(kv KV, namespace, key string, keepValue bool) (holdings, error) {
+// readHoldings reads all types under a user key, or at a path: prefix is what their keys begin with.
+func readHoldings(kv KV, prefix []byte, keepValue bool) (holdings, error) {
 	var h holdings
-	prefix := objectPrefix(namespace, key)
 	err := kv.Scan(prefix, prefixEnd(prefix), func(k, v []byte) (bool, error) {
 		if len(k) != len(prefix)+1 {
 			return false, fmt.Errorf("object key: %w", crdt.ErrCorrupt)

@@ -75,6 +75,8 @@ const (
 	// OpTimelineAdd adds Value at the operation's instant, OpTimelineTrim removes what is before At.
 	OpTimelineAdd  OpKind = 25
 	OpTimelineTrim OpKind = 26
+	// OpORMapRemove removes from an observed-remove map all leaves seen here that are at Path or below it.
+	OpORMapRemove OpKind = 30
 )
 
 // ConditionKind says what a condition tests. The codes are in logs and must not change.
@@ -107,6 +109,10 @@ type Op struct {
 	Kind      OpKind
 	Namespace string
 	Key       string
+	// Path, unless it is the root, makes this the operation of a leaf of the observed-remove map under the
+	// key, and says where the leaf is. Condition is about the leaf then. In OpORMapRemove it says what is
+	// removed, and Condition is about the whole map.
+	Path crdt.Path
 	// Type is for OpDelete, where 0 deletes every type under the key, and for operations of sorted sets.
 	Type crdt.Type
 	// Value is for OpPut, OpMVPut and OpTimelineAdd, Expires for OpPut and OpExpire.

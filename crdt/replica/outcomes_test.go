@@ -121,7 +121,7 @@ func onK(op Op) Op {
 
 // outcomeTables are in the order of the page.
 func outcomeTables() []outcomeTable {
-	return []outcomeTable{registerOutcomes(), counterOutcomes(), setOutcomes()}
+	return []outcomeTable{registerOutcomes(), counterOutcomes(), setOutcomes(), ormapOutcomes()}
 }
 
 func registerOutcomes() outcomeTable {

@@ -17,7 +17,8 @@ var told = [1]byte{2}
 
 // writesTo reports whether an operation writes to a value of a type that can have a deadline.
 func (o *Op) writesTo(t crdt.Type) bool {
-	return hasDeadline(t) && o.Kind != OpDelete && o.Kind != OpExpire && o.Kind != OpPersist
+	inside := !o.place().IsRoot() // of a map: a leaf's delete writes to it
+	return hasDeadline(t) && (inside || o.Kind != OpDelete) && o.Kind != OpExpire && o.Kind != OpPersist
 }
 
 // purge deletes, as an event of its own, what an operation is about to write to and has expired.
@@ -77,7 +78,6 @@ func (o *operation) deleteSome(t crdt.Type) (Outcome, []Effect, bool, error) {
 }
 
 // expireDeadline does what there is to do about a deadline that has passed, of which watchers were told or not.
-
 func (e *expiry) expireDeadline(i *instant, object []byte, tell bool) error {
 	namespace, key, of, err := parseObjectKey(object)
 	if err != nil {
@@ -107,8 +107,10 @@ func (e *expiry) expireDeadline(i *instant, object []byte, tell bool) error {
 		return err
 	}
 	e.found.Deltas = append(e.found.Deltas, delta)
-	if t == crdt.TypeCounterZSet {
-		e.bytes += len(delta.Effects[0].Change.append(nil))
+	if _, large := kinds[t].(deleteRefuser); large {
+		for _, effect := range delta.Effects {
+			e.bytes += len(effect.Change.append(nil))
+		}
 	}
 	if !done {
 		e.bytes = maxExpiryBytes

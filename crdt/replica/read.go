@@ -23,7 +23,7 @@ type Object struct {
 	// Bounded is a bounded counter. Its value here is Counter: not below 0, even while gifts of rights are
 	// still to arrive.
 	Bounded crdt.BoundedCounter
-	// Size is a set's number of elements.
+	// Size is a set's number of elements, or an observed-remove map's of leaves.
 	Size uint64
 	// Siblings are a multi-value register's values, the latest first, or a flag's enables.
 	Siblings []crdt.Sibling
@@ -48,7 +48,10 @@ func (r *Replica) judge(now hlc.Time) hlc.Time { return max(now, r.meta.last) }
 // else the set.
 func (r *Replica) Lookup(namespace, key string, now hlc.Time) (Object, bool, error) {
 	now = r.judge(now)
-	h, err := readHoldings(r.kv, namespace, key, true)
+	if hidden, err := r.hidden(namespace, key, now); err != nil || hidden {
+		return Object{}, false, err
+	}
+	h, err := readHoldings(r.kv, r.prefix(namespace, key), true)
 	if err != nil {
 		return Object{}, false, fmt.Errorf("look up a key: %w", err)
 	}
@@ -76,7 +79,10 @@ func (r *Replica) visible(h *holdings, now hlc.Time) crdt.Type {
 // it has expired: ask here first.
 func (r *Replica) LookupType(namespace, key string, t crdt.Type, now hlc.Time) (Object, bool, error) {
 	now = r.judge(now)
-	h, err := readHoldings(r.kv, namespace, key, t == crdt.TypeLWWRegister || t == crdt.TypeMVRegister)
+	if hidden, err := r.hidden(namespace, key, now); err != nil || hidden {
+		return Object{}, false, err
+	}
+	h, err := readHoldings(r.kv, r.prefix(namespace, key), t == crdt.TypeLWWRegister || t == crdt.TypeMVRegister)
 	if err != nil {
 		return Object{}, false, fmt.Errorf("look up a key: %w", err)
 	}
@@ -159,7 +165,7 @@ func (w *walk) end() (err error) {
 
 // set reads a set's header, which is empty if the set is absent.
 func (r *Replica) set(namespace, key string) (setHeader, error) {
-	data, ok, err := r.kv.Get(objectKey(namespace, key, crdt.TypeAWSet))
+	data, ok, err := r.kv.Get(r.object(namespace, key, crdt.TypeAWSet))
 	if err != nil || !ok {
 		return setHeader{}, err
 	}

@@ -47,7 +47,7 @@ func runPut(o *operation) (Outcome, []Effect, error) {
 func (o *operation) put(reg crdt.LWWRegister) (Outcome, []Effect, error) {
 	reg.Time, reg.Actor, reg.Seq = o.at, o.dot.Actor, o.dot.Seq
 	change := &RegisterChange{reg}
-	if err := o.work.putRegister(o.Namespace, o.Key, &o.held.register.LWWRegister, &change.LWWRegister); err != nil {
+	if err := o.work.putRegister(o.key(crdt.TypeLWWRegister), &o.held.register.LWWRegister, &change.LWWRegister); err != nil {
 		return Outcome{}, nil, err
 	}
 	return Outcome{Version: reg.Version()}, o.effects(crdt.TypeLWWRegister, change), nil
@@ -64,7 +64,7 @@ func (o *operation) expireRegister(at hlc.Time) (Outcome, []Effect, error) {
 
 // merge keeps the later write of the two by (time, actor).
 func (registerKind) merge(w *work, d *Delta, e *Effect) error {
-	object := objectKey(e.Namespace, e.Key, e.Type)
+	object := e.object()
 	data, ok, err := w.kv.Get(object)
 	if err != nil {
 		return err
@@ -82,7 +82,7 @@ func (registerKind) merge(w *work, d *Delta, e *Effect) error {
 			return nil
 		}
 	}
-	return w.putRegisterAt(object, &have, &change.LWWRegister)
+	return w.putRegister(object, &have, &change.LWWRegister)
 }
 
 func (registerKind) digest(sum *digestSum, key []byte, s stored, last hlc.Time) uint64 {

@@ -18,6 +18,8 @@ type Replica struct {
 	inside  insideLimits
 	// only is the one type that Lookup and Walk look at, 0 for all.
 	only crdt.Type
+	// path is where in observed-remove maps readers read; the root unless this is a view by Below.
+	path crdt.Path
 }
 
 // Only returns a view of r in which Lookup and Walk see values of one type only; 0 means all types. It is for

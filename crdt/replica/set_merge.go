@@ -21,7 +21,7 @@ type setMerge struct {
 // merge applies clears and removes before the add that comes with them, element by element.
 func (setKind) merge(w *work, d *Delta, e *Effect) error {
 	change := e.Change.(*SetChange)
-	m := &setMerge{work: w, delta: d, effect: e, key: objectKey(e.Namespace, e.Key, e.Type)}
+	m := &setMerge{work: w, delta: d, effect: e, key: e.object()}
 	data, existed, err := w.kv.Get(m.key)
 	if err != nil {
 		return err
@@ -135,7 +135,7 @@ func (m *setMerge) readDeferred() error {
 	if m.meta.deferred == 0 {
 		return nil
 	}
-	data, ok, err := m.kv.Get(deferredKey(m.effect.Namespace, m.effect.Key))
+	data, ok, err := m.kv.Get(deferredKey(m.key))
 	if err != nil || !ok {
 		return err
 	}
@@ -185,7 +185,7 @@ func (m *setMerge) clear(cleared crdt.VersionVector) error {
 }
 
 func (m *setMerge) deferClear(cleared crdt.VersionVector) error {
-	key := deferredKey(m.effect.Namespace, m.effect.Key)
+	key := deferredKey(m.key)
 	data, ok, err := m.kv.Get(key)
 	if err != nil {
 		return err

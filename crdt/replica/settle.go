@@ -75,7 +75,11 @@ func (w *work) settleOne(key []byte) error {
 	if err := w.kv.Delete(key); err != nil {
 		return err
 	}
-	return s.settle(w, object, rest)
+	settle := func() error { return s.settle(w, object, rest) }
+	if object[0] == tableLeaf {
+		return w.changeLeaf(object, t, crdt.Dot{}, settle)
+	}
+	return settle()
 }
 
 func unsettledKey(owner crdt.Actor, reset crdt.Dot, object, element []byte) []byte {

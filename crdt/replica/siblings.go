@@ -141,7 +141,7 @@ func (w *work) putSiblings(objectKey []byte, s *siblings) error {
 // with the delta, whose context is what it removed and all earlier events of its actor.
 func (k siblingsKind) merge(w *work, d *Delta, e *Effect) error {
 	change := e.Change.(*SiblingsChange)
-	key := objectKey(e.Namespace, e.Key, e.Type)
+	key := e.object()
 	// This writes, so it comes before what is read is held on to.
 	if err := w.recordPreremovals(key, nil, change.Removed); err != nil {
 		return err

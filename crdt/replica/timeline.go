@@ -145,7 +145,7 @@ func (o *operation) timelineOutcome(h *timelineHeader, changed uint64, c *Timeli
 // merge applies an entry or a trim of another actor. An entry from before the mark was trimmed ahead
 // of its arrival, and a trim to before the mark changes nothing.
 func (timelineKind) merge(w *work, d *Delta, e *Effect) error {
-	t := timeline{work: w, object: objectKey(e.Namespace, e.Key, e.Type), timelineHeader: &timelineHeader{}}
+	t := timeline{work: w, object: e.object(), timelineHeader: &timelineHeader{}}
 	data, ok, err := w.kv.Get(t.object)
 	if err != nil {
 		return err

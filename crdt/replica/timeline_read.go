@@ -60,7 +60,7 @@ type TimelineRange struct {
 // Timeline returns a page of a timeline's entries, newest first unless the range says otherwise, and
 // whether there are more. The entries are the caller's. An absent timeline has none.
 func (r *Replica) Timeline(namespace, key string, want TimelineRange) (entries []crdt.TimelineEntry, more bool, err error) {
-	data, ok, err := r.kv.Get(objectKey(namespace, key, crdt.TypeTimeline))
+	data, ok, err := r.kv.Get(r.object(namespace, key, crdt.TypeTimeline))
 	if err != nil || !ok {
 		return nil, false, err
 	}

@@ -137,7 +137,7 @@ func (k wholeKind[V, P, T]) load(w *work, object []byte) (*wholeState[V, P, T], 
 }
 
 func (k wholeKind[V, P, T]) merge(w *work, d *Delta, e *Effect) error {
-	object := objectKey(e.Namespace, e.Key, e.Type)
+	object := e.object()
 	s, err := k.load(w, object)
 	if err != nil {
 		return err

@@ -49,8 +49,9 @@ var causes = [...]cause{
 	{is(replica.ErrTooManyElements), always(reasonQuotaExceeded, "the value would have too many elements; split it over several keys", "limit", strconv.Itoa(replica.MaxSetElements))},
 	{is(replica.ErrUndeletable), always(reasonInvalidArgument, "a bounded counter cannot be deleted, nor expire: other regions may be using their rights to it", "field", "type")},
 	{is(replica.ErrTrimInFuture), always(reasonInvalidArgument, "a trim must not be to an instant in the future", "field", "op.timeline_trim.before")},
+	{is(replica.ErrNotInMap), always(reasonInvalidArgument, "a leaf of a map is no bounded counter and no map, and does not expire", "field", "op")},
 	{is(replica.ErrScoreRange), always(reasonInvalidArgument, "the score would not be a whole number of at most 2^53", "field", "op", "limit", "2^53")},
-	{is(replica.ErrChangeTooLarge), always(reasonBatchTooLarge, "the operation would change too much at once; remove some of the members first, a part at a time", "limit", strconv.Itoa(replica.MaxOperationElements))},
+	{is(replica.ErrChangeTooLarge), always(reasonBatchTooLarge, "the operation would change too much at once; remove some of the members, or of the leaves of a map, first, a part at a time", "limit", strconv.Itoa(replica.MaxOperationElements))},
 	{is(replica.ErrInvalidOperation), always(reasonInvalidArgument, "the operation is not one that its type or its limits allow", "field", "op")},
 
 	{is(localqueue.ErrQueueFull), always(reasonOverloaded, "too many local writes wait for the partition's leader; try again later")},

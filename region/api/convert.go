@@ -107,6 +107,12 @@ func (s *Server) anyOperation(o *atollv1.Op) (op replica.Op, f *failure, ok bool
 		op = replica.Op{Kind: replica.OpExpire, Expires: expiryOf(s.clock(), ttl.AsDuration())}
 		op.Type, f = typeNamed("op.expire.type", o.Expire.GetType())
 		return op, f, true
+	case *atollv1.Op_RegisterPut:
+		op := replica.Op{Kind: replica.OpPut, Type: crdt.TypeLWWRegister, Value: o.RegisterPut.GetValue()}
+		if len(op.Value) > maxValueBytes {
+			return op, tooLong(reasonValueTooLarge, "op.register_put.value", maxValueBytes), true
+		}
+		return op, nil, true
 	case *atollv1.Op_Persist:
 		op = replica.Op{Kind: replica.OpPersist}
 		op.Type, f = typeNamed("op.persist.type", o.Persist.GetType())

@@ -50,6 +50,7 @@ var samples = map[string]struct {
 	"replica.ErrTrimInFuture":     {opError(replica.ErrTrimInFuture), reasonInvalidArgument, client.ErrInvalidArgument},
 	"replica.ErrTooManyElements":  {opError(replica.ErrTooManyElements), reasonQuotaExceeded, client.ErrOverloaded},
 	"replica.ErrScoreRange":       {opError(replica.ErrScoreRange), reasonInvalidArgument, client.ErrInvalidArgument},
+	"replica.ErrNotInMap":         {opError(replica.ErrNotInMap), reasonInvalidArgument, client.ErrInvalidArgument},
 	"replica.ErrChangeTooLarge":   {opError(replica.ErrChangeTooLarge), reasonBatchTooLarge, client.ErrInvalidArgument},
 	"replica.ErrInvalidOperation": {opError(replica.ErrInvalidOperation), reasonInvalidArgument, client.ErrInvalidArgument},
 	"replica.ErrUndeletable":      {opError(replica.ErrUndeletable), reasonInvalidArgument, client.ErrInvalidArgument},

@@ -103,6 +103,14 @@ func (s *Server) answer(r *replica.Replica, now hlc.Time, namespace string, req 
 	if f != nil {
 		return f
 	}
+	query := req.GetQuery()
+	if leaf := query.GetOrmapLeaf(); leaf != nil {
+		view, err := leafView(r, now, namespace, req.GetKey(), leaf)
+		if err != nil {
+			return err
+		}
+		r, query = view, leaf.GetQuery()
+	}
 	var object replica.Object
 	var found bool
 	var err error
@@ -127,6 +135,6 @@ func (s *Server) answer(r *replica.Replica, now hlc.Time, namespace string, req 
 		r = replica.Nothing() // what has expired may be stored yet
 	}
 	res.Found, res.Version, res.Ttl = found, object.Version, timeLeft(&object, now)
-	res.Result, err = t.answer(s, r, req.GetQuery(), &object)
+	res.Result, err = t.answer(s, r, query, &object)
 	return err
 }

@@ -36,6 +36,7 @@ var types = []*typeAPI{
 	&zsetAPI,
 	&countZSetAPI,
 	&hllAPI,
+	&ormapAPI,
 }
 
 func typeOf(t crdt.Type) *typeAPI {
@@ -51,6 +52,12 @@ func typeOf(t crdt.Type) *typeAPI {
 func (s *Server) operationOf(o *atollv1.Op) (replica.Op, *failure) {
 	if op, f, ok := s.anyOperation(o); ok {
 		return op, f
+	}
+	if u := o.GetOrmapUpdate(); u != nil {
+		return s.leafOperation(u)
+	}
+	if r := o.GetOrmapRemove(); r.GetType() != atollv1.Type_TYPE_UNSPECIFIED {
+		return leafRemoval(r)
 	}
 	for _, t := range types {
 		if op, f, ok := t.operation(s, o); ok {
@@ -83,6 +90,9 @@ func (s *Server) typedValue(r *replica.Replica, o *replica.Object) (*atollv1.Typ
 
 // queried returns the types that a query can be about, or what is wrong with the query.
 func queried(q *atollv1.QueryOp) ([]*typeAPI, *failure) {
+	if leaf := q.GetOrmapLeaf(); leaf != nil {
+		return queriedLeaf(leaf)
+	}
 	var about []*typeAPI
 	for _, t := range types {
 		switch f, ok := t.query(q); {

@@ -260,6 +260,7 @@ type TypedValue struct {
 	//	*TypedValue_Zset
 	//	*TypedValue_Hll
 	//	*TypedValue_Timeline
+	//	*TypedValue_Ormap
 	Value         isTypedValue_Value `protobuf_oneof:"value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -392,6 +393,15 @@ func (x *TypedValue) GetTimeline() *TimelineValue {
 	return nil
 }
 
+func (x *TypedValue) GetOrmap() *ORMapValue {
+	if x != nil {
+		if x, ok := x.Value.(*TypedValue_Ormap); ok {
+			return x.Ormap
+		}
+	}
+	return nil
+}
+
 type isTypedValue_Value interface {
 	isTypedValue_Value()
 }
@@ -437,6 +447,10 @@ type TypedValue_Timeline struct {
 	Timeline *TimelineValue `protobuf:"bytes,10,opt,name=timeline,proto3,oneof"`
 }
 
+type TypedValue_Ormap struct {
+	Ormap *ORMapValue `protobuf:"bytes,30,opt,name=ormap,proto3,oneof"`
+}
+
 func (*TypedValue_Counter) isTypedValue_Value() {}
 
 func (*TypedValue_Set) isTypedValue_Value() {}
@@ -456,6 +470,8 @@ func (*TypedValue_Zset) isTypedValue_Value() {}
 func (*TypedValue_Hll) isTypedValue_Value() {}
 
 func (*TypedValue_Timeline) isTypedValue_Value() {}
+
+func (*TypedValue_Ormap) isTypedValue_Value() {}
 
 // FlagValue is the value of a flag.
 type FlagValue struct {
@@ -1091,6 +1107,193 @@ func (x *TimelineValue) GetEntries() []*TimelineEntry {
 	return nil
 }
 
+// ORMapValue is how many leaves an observed-remove map has, and the first names in byte order with their
+// leaves, at most 1000 of them and 256 KiB; Query.ormap_get pages through all.
+type ORMapValue struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Size          uint64                 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
+	Names         []*ORMapName           `protobuf:"bytes,2,rep,name=names,proto3" json:"names,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ORMapValue) Reset() {
+	*x = ORMapValue{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ORMapValue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ORMapValue) ProtoMessage() {}
+
+func (x *ORMapValue) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ORMapValue.ProtoReflect.Descriptor instead.
+func (*ORMapValue) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ORMapValue) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *ORMapValue) GetNames() []*ORMapName {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+// ORMapName is a name right below some path in an observed-remove map.
+type ORMapName struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Name   string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Leaves []*ORMapLeaf           `protobuf:"bytes,2,rep,name=leaves,proto3" json:"leaves,omitempty"`
+	// Whether there are leaves below the name.
+	Below         bool `protobuf:"varint,3,opt,name=below,proto3" json:"below,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ORMapName) Reset() {
+	*x = ORMapName{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ORMapName) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ORMapName) ProtoMessage() {}
+
+func (x *ORMapName) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ORMapName.ProtoReflect.Descriptor instead.
+func (*ORMapName) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ORMapName) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ORMapName) GetLeaves() []*ORMapLeaf {
+	if x != nil {
+		return x.Leaves
+	}
+	return nil
+}
+
+func (x *ORMapName) GetBelow() bool {
+	if x != nil {
+		return x.Below
+	}
+	return false
+}
+
+// ORMapLeaf is a leaf of an observed-remove map, with its value as Get answers it.
+type ORMapLeaf struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Type  Type                   `protobuf:"varint,1,opt,name=type,proto3,enum=atoll.v1.Type" json:"type,omitempty"`
+	// The bytes of a register.
+	Value []byte      `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	Typed *TypedValue `protobuf:"bytes,3,opt,name=typed,proto3" json:"typed,omitempty"`
+	// The leaf's own version.
+	Version       string `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ORMapLeaf) Reset() {
+	*x = ORMapLeaf{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ORMapLeaf) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ORMapLeaf) ProtoMessage() {}
+
+func (x *ORMapLeaf) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ORMapLeaf.ProtoReflect.Descriptor instead.
+func (*ORMapLeaf) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ORMapLeaf) GetType() Type {
+	if x != nil {
+		return x.Type
+	}
+	return Type_TYPE_UNSPECIFIED
+}
+
+func (x *ORMapLeaf) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *ORMapLeaf) GetTyped() *TypedValue {
+	if x != nil {
+		return x.Typed
+	}
+	return nil
+}
+
+func (x *ORMapLeaf) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
 // CounterValue is the value of a counter.
 type CounterValue struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1101,7 +1304,7 @@ type CounterValue struct {
 
 func (x *CounterValue) Reset() {
 	*x = CounterValue{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[15]
+	mi := &file_atoll_v1_kv_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1113,7 +1316,7 @@ func (x *CounterValue) String() string {
 func (*CounterValue) ProtoMessage() {}
 
 func (x *CounterValue) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[15]
+	mi := &file_atoll_v1_kv_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1126,7 +1329,7 @@ func (x *CounterValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CounterValue.ProtoReflect.Descriptor instead.
 func (*CounterValue) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{15}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CounterValue) GetValue() int64 {
@@ -1148,7 +1351,7 @@ type SetValue struct {
 
 func (x *SetValue) Reset() {
 	*x = SetValue{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[16]
+	mi := &file_atoll_v1_kv_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1160,7 +1363,7 @@ func (x *SetValue) String() string {
 func (*SetValue) ProtoMessage() {}
 
 func (x *SetValue) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[16]
+	mi := &file_atoll_v1_kv_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1173,7 +1376,7 @@ func (x *SetValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetValue.ProtoReflect.Descriptor instead.
 func (*SetValue) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{16}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SetValue) GetSize() uint64 {
@@ -1207,7 +1410,7 @@ type PutRequest struct {
 
 func (x *PutRequest) Reset() {
 	*x = PutRequest{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[17]
+	mi := &file_atoll_v1_kv_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1219,7 +1422,7 @@ func (x *PutRequest) String() string {
 func (*PutRequest) ProtoMessage() {}
 
 func (x *PutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[17]
+	mi := &file_atoll_v1_kv_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1232,7 +1435,7 @@ func (x *PutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutRequest.ProtoReflect.Descriptor instead.
 func (*PutRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{17}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PutRequest) GetKey() string {
@@ -1288,7 +1491,7 @@ type PutResponse struct {
 
 func (x *PutResponse) Reset() {
 	*x = PutResponse{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[18]
+	mi := &file_atoll_v1_kv_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1300,7 +1503,7 @@ func (x *PutResponse) String() string {
 func (*PutResponse) ProtoMessage() {}
 
 func (x *PutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[18]
+	mi := &file_atoll_v1_kv_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1313,7 +1516,7 @@ func (x *PutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PutResponse.ProtoReflect.Descriptor instead.
 func (*PutResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{18}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PutResponse) GetVersion() string {
@@ -1345,7 +1548,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[19]
+	mi := &file_atoll_v1_kv_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1357,7 +1560,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[19]
+	mi := &file_atoll_v1_kv_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1370,7 +1573,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{19}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DeleteRequest) GetKey() string {
@@ -1420,7 +1623,7 @@ type DeleteResponse struct {
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[20]
+	mi := &file_atoll_v1_kv_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1432,7 +1635,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[20]
+	mi := &file_atoll_v1_kv_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1445,7 +1648,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{20}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DeleteResponse) GetExisted() bool {
@@ -1498,6 +1701,9 @@ type Op struct {
 	//	*Op_HllAdd
 	//	*Op_TimelineAdd
 	//	*Op_TimelineTrim
+	//	*Op_OrmapUpdate
+	//	*Op_OrmapRemove
+	//	*Op_RegisterPut
 	Op            isOp_Op `protobuf_oneof:"op"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1505,7 +1711,7 @@ type Op struct {
 
 func (x *Op) Reset() {
 	*x = Op{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[21]
+	mi := &file_atoll_v1_kv_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1517,7 +1723,7 @@ func (x *Op) String() string {
 func (*Op) ProtoMessage() {}
 
 func (x *Op) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[21]
+	mi := &file_atoll_v1_kv_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1530,7 +1736,7 @@ func (x *Op) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Op.ProtoReflect.Descriptor instead.
 func (*Op) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{21}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Op) GetOp() isOp_Op {
@@ -1756,6 +1962,33 @@ func (x *Op) GetTimelineTrim() *TimelineTrim {
 	return nil
 }
 
+func (x *Op) GetOrmapUpdate() *ORMapUpdate {
+	if x != nil {
+		if x, ok := x.Op.(*Op_OrmapUpdate); ok {
+			return x.OrmapUpdate
+		}
+	}
+	return nil
+}
+
+func (x *Op) GetOrmapRemove() *ORMapRemove {
+	if x != nil {
+		if x, ok := x.Op.(*Op_OrmapRemove); ok {
+			return x.OrmapRemove
+		}
+	}
+	return nil
+}
+
+func (x *Op) GetRegisterPut() *RegisterPut {
+	if x != nil {
+		if x, ok := x.Op.(*Op_RegisterPut); ok {
+			return x.RegisterPut
+		}
+	}
+	return nil
+}
+
 type isOp_Op interface {
 	isOp_Op()
 }
@@ -1856,6 +2089,18 @@ type Op_TimelineTrim struct {
 	TimelineTrim *TimelineTrim `protobuf:"bytes,24,opt,name=timeline_trim,json=timelineTrim,proto3,oneof"`
 }
 
+type Op_OrmapUpdate struct {
+	OrmapUpdate *ORMapUpdate `protobuf:"bytes,30,opt,name=ormap_update,json=ormapUpdate,proto3,oneof"`
+}
+
+type Op_OrmapRemove struct {
+	OrmapRemove *ORMapRemove `protobuf:"bytes,31,opt,name=ormap_remove,json=ormapRemove,proto3,oneof"`
+}
+
+type Op_RegisterPut struct {
+	RegisterPut *RegisterPut `protobuf:"bytes,32,opt,name=register_put,json=registerPut,proto3,oneof"`
+}
+
 func (*Op_CounterAdd) isOp_Op() {}
 
 func (*Op_CounterSet) isOp_Op() {}
@@ -1904,6 +2149,171 @@ func (*Op_TimelineAdd) isOp_Op() {}
 
 func (*Op_TimelineTrim) isOp_Op() {}
 
+func (*Op_OrmapUpdate) isOp_Op() {}
+
+func (*Op_OrmapRemove) isOp_Op() {}
+
+func (*Op_RegisterPut) isOp_Op() {}
+
+// ORMapUpdate does an operation on the leaf of an observed-remove map, of the type that the operation is
+// on. Leaves are of any type but bounded counters, and do not expire. The condition of the update, and the
+// version that it answers, are the leaf's.
+type ORMapUpdate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1 to 4 names of 1 to 255 bytes, the outermost first.
+	Path          []string `protobuf:"bytes,1,rep,name=path,proto3" json:"path,omitempty"`
+	Op            *Op      `protobuf:"bytes,2,opt,name=op,proto3" json:"op,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ORMapUpdate) Reset() {
+	*x = ORMapUpdate{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ORMapUpdate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ORMapUpdate) ProtoMessage() {}
+
+func (x *ORMapUpdate) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ORMapUpdate.ProtoReflect.Descriptor instead.
+func (*ORMapUpdate) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ORMapUpdate) GetPath() []string {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
+func (x *ORMapUpdate) GetOp() *Op {
+	if x != nil {
+		return x.Op
+	}
+	return nil
+}
+
+// ORMapRemove removes from an observed-remove map all that is at a path and below it, as observed here; what
+// of it is decided by what was observed, such as adds of counters and sets, survives where it was not, and
+// what is decided by time where it is later. At most 10 000 leaves at once.
+type ORMapRemove struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty for the whole map.
+	Path []string `protobuf:"bytes,1,rep,name=path,proto3" json:"path,omitempty"`
+	// Only the leaf of this type at the path, and nothing below it.
+	Type          Type `protobuf:"varint,2,opt,name=type,proto3,enum=atoll.v1.Type" json:"type,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ORMapRemove) Reset() {
+	*x = ORMapRemove{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ORMapRemove) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ORMapRemove) ProtoMessage() {}
+
+func (x *ORMapRemove) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ORMapRemove.ProtoReflect.Descriptor instead.
+func (*ORMapRemove) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ORMapRemove) GetPath() []string {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
+func (x *ORMapRemove) GetType() Type {
+	if x != nil {
+		return x.Type
+	}
+	return Type_TYPE_UNSPECIFIED
+}
+
+// RegisterPut sets a register: a leaf of a map, where Put cannot name it, or a key's.
+type RegisterPut struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 1 MiB.
+	Value         []byte `protobuf:"bytes,1,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegisterPut) Reset() {
+	*x = RegisterPut{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegisterPut) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegisterPut) ProtoMessage() {}
+
+func (x *RegisterPut) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegisterPut.ProtoReflect.Descriptor instead.
+func (*RegisterPut) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *RegisterPut) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
 // FlagEnable enables a flag; it survives concurrent disabling.
 type FlagEnable struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1913,7 +2323,7 @@ type FlagEnable struct {
 
 func (x *FlagEnable) Reset() {
 	*x = FlagEnable{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[22]
+	mi := &file_atoll_v1_kv_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1925,7 +2335,7 @@ func (x *FlagEnable) String() string {
 func (*FlagEnable) ProtoMessage() {}
 
 func (x *FlagEnable) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[22]
+	mi := &file_atoll_v1_kv_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1938,7 +2348,7 @@ func (x *FlagEnable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlagEnable.ProtoReflect.Descriptor instead.
 func (*FlagEnable) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{22}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{28}
 }
 
 // FlagDisable disables a flag as observed here.
@@ -1950,7 +2360,7 @@ type FlagDisable struct {
 
 func (x *FlagDisable) Reset() {
 	*x = FlagDisable{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[23]
+	mi := &file_atoll_v1_kv_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1962,7 +2372,7 @@ func (x *FlagDisable) String() string {
 func (*FlagDisable) ProtoMessage() {}
 
 func (x *FlagDisable) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[23]
+	mi := &file_atoll_v1_kv_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1975,7 +2385,7 @@ func (x *FlagDisable) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlagDisable.ProtoReflect.Descriptor instead.
 func (*FlagDisable) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{23}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{29}
 }
 
 // Max raises a maximum to value; without effect if it is as large already.
@@ -1988,7 +2398,7 @@ type Max struct {
 
 func (x *Max) Reset() {
 	*x = Max{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[24]
+	mi := &file_atoll_v1_kv_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2000,7 +2410,7 @@ func (x *Max) String() string {
 func (*Max) ProtoMessage() {}
 
 func (x *Max) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[24]
+	mi := &file_atoll_v1_kv_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2013,7 +2423,7 @@ func (x *Max) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Max.ProtoReflect.Descriptor instead.
 func (*Max) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{24}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Max) GetValue() int64 {
@@ -2033,7 +2443,7 @@ type Min struct {
 
 func (x *Min) Reset() {
 	*x = Min{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[25]
+	mi := &file_atoll_v1_kv_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2045,7 +2455,7 @@ func (x *Min) String() string {
 func (*Min) ProtoMessage() {}
 
 func (x *Min) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[25]
+	mi := &file_atoll_v1_kv_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2058,7 +2468,7 @@ func (x *Min) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Min.ProtoReflect.Descriptor instead.
 func (*Min) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{25}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Min) GetValue() int64 {
@@ -2080,7 +2490,7 @@ type MVRPut struct {
 
 func (x *MVRPut) Reset() {
 	*x = MVRPut{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[26]
+	mi := &file_atoll_v1_kv_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2092,7 +2502,7 @@ func (x *MVRPut) String() string {
 func (*MVRPut) ProtoMessage() {}
 
 func (x *MVRPut) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[26]
+	mi := &file_atoll_v1_kv_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2105,7 +2515,7 @@ func (x *MVRPut) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MVRPut.ProtoReflect.Descriptor instead.
 func (*MVRPut) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{26}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *MVRPut) GetValue() []byte {
@@ -2125,7 +2535,7 @@ type BCounterInc struct {
 
 func (x *BCounterInc) Reset() {
 	*x = BCounterInc{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[27]
+	mi := &file_atoll_v1_kv_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2137,7 +2547,7 @@ func (x *BCounterInc) String() string {
 func (*BCounterInc) ProtoMessage() {}
 
 func (x *BCounterInc) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[27]
+	mi := &file_atoll_v1_kv_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2150,7 +2560,7 @@ func (x *BCounterInc) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BCounterInc.ProtoReflect.Descriptor instead.
 func (*BCounterInc) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{27}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *BCounterInc) GetN() int64 {
@@ -2171,7 +2581,7 @@ type BCounterDec struct {
 
 func (x *BCounterDec) Reset() {
 	*x = BCounterDec{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[28]
+	mi := &file_atoll_v1_kv_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2183,7 +2593,7 @@ func (x *BCounterDec) String() string {
 func (*BCounterDec) ProtoMessage() {}
 
 func (x *BCounterDec) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[28]
+	mi := &file_atoll_v1_kv_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2196,7 +2606,7 @@ func (x *BCounterDec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BCounterDec.ProtoReflect.Descriptor instead.
 func (*BCounterDec) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{28}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *BCounterDec) GetN() int64 {
@@ -2217,7 +2627,7 @@ type BCounterTransfer struct {
 
 func (x *BCounterTransfer) Reset() {
 	*x = BCounterTransfer{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[29]
+	mi := &file_atoll_v1_kv_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2229,7 +2639,7 @@ func (x *BCounterTransfer) String() string {
 func (*BCounterTransfer) ProtoMessage() {}
 
 func (x *BCounterTransfer) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[29]
+	mi := &file_atoll_v1_kv_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2242,7 +2652,7 @@ func (x *BCounterTransfer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BCounterTransfer.ProtoReflect.Descriptor instead.
 func (*BCounterTransfer) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{29}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *BCounterTransfer) GetN() int64 {
@@ -2270,7 +2680,7 @@ type MapPut struct {
 
 func (x *MapPut) Reset() {
 	*x = MapPut{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[30]
+	mi := &file_atoll_v1_kv_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2282,7 +2692,7 @@ func (x *MapPut) String() string {
 func (*MapPut) ProtoMessage() {}
 
 func (x *MapPut) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[30]
+	mi := &file_atoll_v1_kv_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2295,7 +2705,7 @@ func (x *MapPut) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MapPut.ProtoReflect.Descriptor instead.
 func (*MapPut) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{30}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *MapPut) GetFields() map[string][]byte {
@@ -2315,7 +2725,7 @@ type MapRemove struct {
 
 func (x *MapRemove) Reset() {
 	*x = MapRemove{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[31]
+	mi := &file_atoll_v1_kv_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2327,7 +2737,7 @@ func (x *MapRemove) String() string {
 func (*MapRemove) ProtoMessage() {}
 
 func (x *MapRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[31]
+	mi := &file_atoll_v1_kv_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2340,7 +2750,7 @@ func (x *MapRemove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MapRemove.ProtoReflect.Descriptor instead.
 func (*MapRemove) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{31}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *MapRemove) GetFields() []string {
@@ -2364,7 +2774,7 @@ type ZSetAdd struct {
 
 func (x *ZSetAdd) Reset() {
 	*x = ZSetAdd{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[32]
+	mi := &file_atoll_v1_kv_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2376,7 +2786,7 @@ func (x *ZSetAdd) String() string {
 func (*ZSetAdd) ProtoMessage() {}
 
 func (x *ZSetAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[32]
+	mi := &file_atoll_v1_kv_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2389,7 +2799,7 @@ func (x *ZSetAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ZSetAdd.ProtoReflect.Descriptor instead.
 func (*ZSetAdd) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{32}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ZSetAdd) GetMember() []byte {
@@ -2426,7 +2836,7 @@ type ZSetIncr struct {
 
 func (x *ZSetIncr) Reset() {
 	*x = ZSetIncr{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[33]
+	mi := &file_atoll_v1_kv_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2438,7 +2848,7 @@ func (x *ZSetIncr) String() string {
 func (*ZSetIncr) ProtoMessage() {}
 
 func (x *ZSetIncr) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[33]
+	mi := &file_atoll_v1_kv_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2451,7 +2861,7 @@ func (x *ZSetIncr) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ZSetIncr.ProtoReflect.Descriptor instead.
 func (*ZSetIncr) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{33}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ZSetIncr) GetMember() []byte {
@@ -2486,7 +2896,7 @@ type ZSetRemove struct {
 
 func (x *ZSetRemove) Reset() {
 	*x = ZSetRemove{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[34]
+	mi := &file_atoll_v1_kv_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2498,7 +2908,7 @@ func (x *ZSetRemove) String() string {
 func (*ZSetRemove) ProtoMessage() {}
 
 func (x *ZSetRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[34]
+	mi := &file_atoll_v1_kv_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2511,7 +2921,7 @@ func (x *ZSetRemove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ZSetRemove.ProtoReflect.Descriptor instead.
 func (*ZSetRemove) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{34}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ZSetRemove) GetMembers() [][]byte {
@@ -2538,7 +2948,7 @@ type HLLAdd struct {
 
 func (x *HLLAdd) Reset() {
 	*x = HLLAdd{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[35]
+	mi := &file_atoll_v1_kv_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2550,7 +2960,7 @@ func (x *HLLAdd) String() string {
 func (*HLLAdd) ProtoMessage() {}
 
 func (x *HLLAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[35]
+	mi := &file_atoll_v1_kv_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2563,7 +2973,7 @@ func (x *HLLAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HLLAdd.ProtoReflect.Descriptor instead.
 func (*HLLAdd) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{35}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *HLLAdd) GetElements() [][]byte {
@@ -2584,7 +2994,7 @@ type TimelineAdd struct {
 
 func (x *TimelineAdd) Reset() {
 	*x = TimelineAdd{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[36]
+	mi := &file_atoll_v1_kv_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2596,7 +3006,7 @@ func (x *TimelineAdd) String() string {
 func (*TimelineAdd) ProtoMessage() {}
 
 func (x *TimelineAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[36]
+	mi := &file_atoll_v1_kv_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2609,7 +3019,7 @@ func (x *TimelineAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimelineAdd.ProtoReflect.Descriptor instead.
 func (*TimelineAdd) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{36}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *TimelineAdd) GetElement() []byte {
@@ -2629,7 +3039,7 @@ type TimelineTrim struct {
 
 func (x *TimelineTrim) Reset() {
 	*x = TimelineTrim{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[37]
+	mi := &file_atoll_v1_kv_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2641,7 +3051,7 @@ func (x *TimelineTrim) String() string {
 func (*TimelineTrim) ProtoMessage() {}
 
 func (x *TimelineTrim) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[37]
+	mi := &file_atoll_v1_kv_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2654,7 +3064,7 @@ func (x *TimelineTrim) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimelineTrim.ProtoReflect.Descriptor instead.
 func (*TimelineTrim) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{37}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *TimelineTrim) GetBefore() *timestamppb.Timestamp {
@@ -2677,7 +3087,7 @@ type Expire struct {
 
 func (x *Expire) Reset() {
 	*x = Expire{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[38]
+	mi := &file_atoll_v1_kv_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2689,7 +3099,7 @@ func (x *Expire) String() string {
 func (*Expire) ProtoMessage() {}
 
 func (x *Expire) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[38]
+	mi := &file_atoll_v1_kv_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2702,7 +3112,7 @@ func (x *Expire) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Expire.ProtoReflect.Descriptor instead.
 func (*Expire) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{38}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Expire) GetTtl() *durationpb.Duration {
@@ -2730,7 +3140,7 @@ type Persist struct {
 
 func (x *Persist) Reset() {
 	*x = Persist{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[39]
+	mi := &file_atoll_v1_kv_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2742,7 +3152,7 @@ func (x *Persist) String() string {
 func (*Persist) ProtoMessage() {}
 
 func (x *Persist) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[39]
+	mi := &file_atoll_v1_kv_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2755,7 +3165,7 @@ func (x *Persist) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Persist.ProtoReflect.Descriptor instead.
 func (*Persist) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{39}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Persist) GetType() Type {
@@ -2775,7 +3185,7 @@ type CounterAdd struct {
 
 func (x *CounterAdd) Reset() {
 	*x = CounterAdd{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[40]
+	mi := &file_atoll_v1_kv_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2787,7 +3197,7 @@ func (x *CounterAdd) String() string {
 func (*CounterAdd) ProtoMessage() {}
 
 func (x *CounterAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[40]
+	mi := &file_atoll_v1_kv_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2800,7 +3210,7 @@ func (x *CounterAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CounterAdd.ProtoReflect.Descriptor instead.
 func (*CounterAdd) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{40}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *CounterAdd) GetDelta() int64 {
@@ -2820,7 +3230,7 @@ type CounterSet struct {
 
 func (x *CounterSet) Reset() {
 	*x = CounterSet{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[41]
+	mi := &file_atoll_v1_kv_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2832,7 +3242,7 @@ func (x *CounterSet) String() string {
 func (*CounterSet) ProtoMessage() {}
 
 func (x *CounterSet) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[41]
+	mi := &file_atoll_v1_kv_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2845,7 +3255,7 @@ func (x *CounterSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CounterSet.ProtoReflect.Descriptor instead.
 func (*CounterSet) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{41}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *CounterSet) GetValue() int64 {
@@ -2864,7 +3274,7 @@ type CounterReset struct {
 
 func (x *CounterReset) Reset() {
 	*x = CounterReset{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[42]
+	mi := &file_atoll_v1_kv_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2876,7 +3286,7 @@ func (x *CounterReset) String() string {
 func (*CounterReset) ProtoMessage() {}
 
 func (x *CounterReset) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[42]
+	mi := &file_atoll_v1_kv_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2889,7 +3299,7 @@ func (x *CounterReset) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CounterReset.ProtoReflect.Descriptor instead.
 func (*CounterReset) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{42}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{48}
 }
 
 // SetAdd adds elements of 1 to 1024 bytes each; at most 10 000 of them.
@@ -2902,7 +3312,7 @@ type SetAdd struct {
 
 func (x *SetAdd) Reset() {
 	*x = SetAdd{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[43]
+	mi := &file_atoll_v1_kv_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2914,7 +3324,7 @@ func (x *SetAdd) String() string {
 func (*SetAdd) ProtoMessage() {}
 
 func (x *SetAdd) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[43]
+	mi := &file_atoll_v1_kv_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2927,7 +3337,7 @@ func (x *SetAdd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetAdd.ProtoReflect.Descriptor instead.
 func (*SetAdd) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{43}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *SetAdd) GetElements() [][]byte {
@@ -2947,7 +3357,7 @@ type SetRemove struct {
 
 func (x *SetRemove) Reset() {
 	*x = SetRemove{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[44]
+	mi := &file_atoll_v1_kv_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2959,7 +3369,7 @@ func (x *SetRemove) String() string {
 func (*SetRemove) ProtoMessage() {}
 
 func (x *SetRemove) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[44]
+	mi := &file_atoll_v1_kv_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2972,7 +3382,7 @@ func (x *SetRemove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetRemove.ProtoReflect.Descriptor instead.
 func (*SetRemove) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{44}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *SetRemove) GetElements() [][]byte {
@@ -2991,7 +3401,7 @@ type SetClear struct {
 
 func (x *SetClear) Reset() {
 	*x = SetClear{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[45]
+	mi := &file_atoll_v1_kv_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3003,7 +3413,7 @@ func (x *SetClear) String() string {
 func (*SetClear) ProtoMessage() {}
 
 func (x *SetClear) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[45]
+	mi := &file_atoll_v1_kv_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3016,7 +3426,7 @@ func (x *SetClear) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetClear.ProtoReflect.Descriptor instead.
 func (*SetClear) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{45}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{51}
 }
 
 // UpdateRequest runs one operation of a typed value.
@@ -3036,7 +3446,7 @@ type UpdateRequest struct {
 
 func (x *UpdateRequest) Reset() {
 	*x = UpdateRequest{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[46]
+	mi := &file_atoll_v1_kv_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3048,7 +3458,7 @@ func (x *UpdateRequest) String() string {
 func (*UpdateRequest) ProtoMessage() {}
 
 func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[46]
+	mi := &file_atoll_v1_kv_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3061,7 +3471,7 @@ func (x *UpdateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateRequest.ProtoReflect.Descriptor instead.
 func (*UpdateRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{46}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *UpdateRequest) GetKey() string {
@@ -3119,6 +3529,7 @@ type UpdateResult struct {
 	//	*UpdateResult_Zset
 	//	*UpdateResult_Hll
 	//	*UpdateResult_Timeline
+	//	*UpdateResult_Ormap
 	Result        isUpdateResult_Result `protobuf_oneof:"result"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3126,7 +3537,7 @@ type UpdateResult struct {
 
 func (x *UpdateResult) Reset() {
 	*x = UpdateResult{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[47]
+	mi := &file_atoll_v1_kv_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3138,7 +3549,7 @@ func (x *UpdateResult) String() string {
 func (*UpdateResult) ProtoMessage() {}
 
 func (x *UpdateResult) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[47]
+	mi := &file_atoll_v1_kv_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3151,7 +3562,7 @@ func (x *UpdateResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateResult.ProtoReflect.Descriptor instead.
 func (*UpdateResult) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{47}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *UpdateResult) GetResult() isUpdateResult_Result {
@@ -3233,6 +3644,15 @@ func (x *UpdateResult) GetTimeline() *SetChange {
 	return nil
 }
 
+func (x *UpdateResult) GetOrmap() *SetChange {
+	if x != nil {
+		if x, ok := x.Result.(*UpdateResult_Ormap); ok {
+			return x.Ormap
+		}
+	}
+	return nil
+}
+
 type isUpdateResult_Result interface {
 	isUpdateResult_Result()
 }
@@ -3272,6 +3692,11 @@ type UpdateResult_Timeline struct {
 	Timeline *SetChange `protobuf:"bytes,8,opt,name=timeline,proto3,oneof"`
 }
 
+type UpdateResult_Ormap struct {
+	// How many leaves a map has after a removal and how many were removed.
+	Ormap *SetChange `protobuf:"bytes,30,opt,name=ormap,proto3,oneof"`
+}
+
 func (*UpdateResult_Counter) isUpdateResult_Result() {}
 
 func (*UpdateResult_Set) isUpdateResult_Result() {}
@@ -3288,6 +3713,8 @@ func (*UpdateResult_Hll) isUpdateResult_Result() {}
 
 func (*UpdateResult_Timeline) isUpdateResult_Result() {}
 
+func (*UpdateResult_Ormap) isUpdateResult_Result() {}
+
 // ZSetChange is the effect of an operation on a sorted set.
 type ZSetChange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3302,7 +3729,7 @@ type ZSetChange struct {
 
 func (x *ZSetChange) Reset() {
 	*x = ZSetChange{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[48]
+	mi := &file_atoll_v1_kv_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3314,7 +3741,7 @@ func (x *ZSetChange) String() string {
 func (*ZSetChange) ProtoMessage() {}
 
 func (x *ZSetChange) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[48]
+	mi := &file_atoll_v1_kv_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3327,7 +3754,7 @@ func (x *ZSetChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ZSetChange.ProtoReflect.Descriptor instead.
 func (*ZSetChange) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{48}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ZSetChange) GetSize() uint64 {
@@ -3363,7 +3790,7 @@ type SetChange struct {
 
 func (x *SetChange) Reset() {
 	*x = SetChange{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[49]
+	mi := &file_atoll_v1_kv_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3375,7 +3802,7 @@ func (x *SetChange) String() string {
 func (*SetChange) ProtoMessage() {}
 
 func (x *SetChange) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[49]
+	mi := &file_atoll_v1_kv_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3388,7 +3815,7 @@ func (x *SetChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetChange.ProtoReflect.Descriptor instead.
 func (*SetChange) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{49}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *SetChange) GetSize() uint64 {
@@ -3417,7 +3844,7 @@ type UpdateResponse struct {
 
 func (x *UpdateResponse) Reset() {
 	*x = UpdateResponse{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[50]
+	mi := &file_atoll_v1_kv_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3429,7 +3856,7 @@ func (x *UpdateResponse) String() string {
 func (*UpdateResponse) ProtoMessage() {}
 
 func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[50]
+	mi := &file_atoll_v1_kv_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3442,7 +3869,7 @@ func (x *UpdateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateResponse.ProtoReflect.Descriptor instead.
 func (*UpdateResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{50}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *UpdateResponse) GetResult() *UpdateResult {
@@ -3486,6 +3913,8 @@ type QueryOp struct {
 	//	*QueryOp_ZsetRank
 	//	*QueryOp_HllCount
 	//	*QueryOp_TimelineRange
+	//	*QueryOp_OrmapGet
+	//	*QueryOp_OrmapLeaf
 	Query         isQueryOp_Query `protobuf_oneof:"query"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3493,7 +3922,7 @@ type QueryOp struct {
 
 func (x *QueryOp) Reset() {
 	*x = QueryOp{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[51]
+	mi := &file_atoll_v1_kv_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3505,7 +3934,7 @@ func (x *QueryOp) String() string {
 func (*QueryOp) ProtoMessage() {}
 
 func (x *QueryOp) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[51]
+	mi := &file_atoll_v1_kv_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3518,7 +3947,7 @@ func (x *QueryOp) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryOp.ProtoReflect.Descriptor instead.
 func (*QueryOp) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{51}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *QueryOp) GetQuery() isQueryOp_Query {
@@ -3663,6 +4092,24 @@ func (x *QueryOp) GetTimelineRange() *TimelineRange {
 	return nil
 }
 
+func (x *QueryOp) GetOrmapGet() *ORMapGet {
+	if x != nil {
+		if x, ok := x.Query.(*QueryOp_OrmapGet); ok {
+			return x.OrmapGet
+		}
+	}
+	return nil
+}
+
+func (x *QueryOp) GetOrmapLeaf() *ORMapLeafQuery {
+	if x != nil {
+		if x, ok := x.Query.(*QueryOp_OrmapLeaf); ok {
+			return x.OrmapLeaf
+		}
+	}
+	return nil
+}
+
 type isQueryOp_Query interface {
 	isQueryOp_Query()
 }
@@ -3727,6 +4174,14 @@ type QueryOp_TimelineRange struct {
 	TimelineRange *TimelineRange `protobuf:"bytes,15,opt,name=timeline_range,json=timelineRange,proto3,oneof"`
 }
 
+type QueryOp_OrmapGet struct {
+	OrmapGet *ORMapGet `protobuf:"bytes,30,opt,name=ormap_get,json=ormapGet,proto3,oneof"`
+}
+
+type QueryOp_OrmapLeaf struct {
+	OrmapLeaf *ORMapLeafQuery `protobuf:"bytes,31,opt,name=ormap_leaf,json=ormapLeaf,proto3,oneof"`
+}
+
 func (*QueryOp_Counter) isQueryOp_Query() {}
 
 func (*QueryOp_SetContains) isQueryOp_Query() {}
@@ -3757,6 +4212,129 @@ func (*QueryOp_HllCount) isQueryOp_Query() {}
 
 func (*QueryOp_TimelineRange) isQueryOp_Query() {}
 
+func (*QueryOp_OrmapGet) isQueryOp_Query() {}
+
+func (*QueryOp_OrmapLeaf) isQueryOp_Query() {}
+
+// ORMapGet asks for the leaves at a path of an observed-remove map and for the names right below it, in byte
+// order, a page of names at a time.
+type ORMapGet struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty for the whole map.
+	Path []string `protobuf:"bytes,1,rep,name=path,proto3" json:"path,omitempty"`
+	// Where the last page ended; empty for the first page.
+	Cursor []byte `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	// At most 10 000; 0 means 1000. A page also ends at 1 MiB.
+	Limit         uint32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ORMapGet) Reset() {
+	*x = ORMapGet{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ORMapGet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ORMapGet) ProtoMessage() {}
+
+func (x *ORMapGet) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ORMapGet.ProtoReflect.Descriptor instead.
+func (*ORMapGet) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *ORMapGet) GetPath() []string {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
+func (x *ORMapGet) GetCursor() []byte {
+	if x != nil {
+		return x.Cursor
+	}
+	return nil
+}
+
+func (x *ORMapGet) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+// ORMapLeafQuery asks a question of a leaf of an observed-remove map; the result, the version and whether it
+// was found are the leaf's.
+type ORMapLeafQuery struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          []string               `protobuf:"bytes,1,rep,name=path,proto3" json:"path,omitempty"`
+	Query         *QueryOp               `protobuf:"bytes,2,opt,name=query,proto3" json:"query,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ORMapLeafQuery) Reset() {
+	*x = ORMapLeafQuery{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ORMapLeafQuery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ORMapLeafQuery) ProtoMessage() {}
+
+func (x *ORMapLeafQuery) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ORMapLeafQuery.ProtoReflect.Descriptor instead.
+func (*ORMapLeafQuery) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *ORMapLeafQuery) GetPath() []string {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
+func (x *ORMapLeafQuery) GetQuery() *QueryOp {
+	if x != nil {
+		return x.Query
+	}
+	return nil
+}
+
 // FlagQuery asks whether a flag is enabled.
 type FlagQuery struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3766,7 +4344,7 @@ type FlagQuery struct {
 
 func (x *FlagQuery) Reset() {
 	*x = FlagQuery{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[52]
+	mi := &file_atoll_v1_kv_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3778,7 +4356,7 @@ func (x *FlagQuery) String() string {
 func (*FlagQuery) ProtoMessage() {}
 
 func (x *FlagQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[52]
+	mi := &file_atoll_v1_kv_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3791,7 +4369,7 @@ func (x *FlagQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlagQuery.ProtoReflect.Descriptor instead.
 func (*FlagQuery) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{52}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{60}
 }
 
 // ExtremeQuery asks for a maximum or minimum.
@@ -3803,7 +4381,7 @@ type ExtremeQuery struct {
 
 func (x *ExtremeQuery) Reset() {
 	*x = ExtremeQuery{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[53]
+	mi := &file_atoll_v1_kv_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3815,7 +4393,7 @@ func (x *ExtremeQuery) String() string {
 func (*ExtremeQuery) ProtoMessage() {}
 
 func (x *ExtremeQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[53]
+	mi := &file_atoll_v1_kv_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3828,7 +4406,7 @@ func (x *ExtremeQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtremeQuery.ProtoReflect.Descriptor instead.
 func (*ExtremeQuery) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{53}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{61}
 }
 
 // MVRSiblings asks for the values of a multi-value register.
@@ -3840,7 +4418,7 @@ type MVRSiblings struct {
 
 func (x *MVRSiblings) Reset() {
 	*x = MVRSiblings{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[54]
+	mi := &file_atoll_v1_kv_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3852,7 +4430,7 @@ func (x *MVRSiblings) String() string {
 func (*MVRSiblings) ProtoMessage() {}
 
 func (x *MVRSiblings) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[54]
+	mi := &file_atoll_v1_kv_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3865,7 +4443,7 @@ func (x *MVRSiblings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MVRSiblings.ProtoReflect.Descriptor instead.
 func (*MVRSiblings) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{54}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{62}
 }
 
 // BCounterQuery asks for a bounded counter's value and the regions' rights.
@@ -3877,7 +4455,7 @@ type BCounterQuery struct {
 
 func (x *BCounterQuery) Reset() {
 	*x = BCounterQuery{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[55]
+	mi := &file_atoll_v1_kv_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3889,7 +4467,7 @@ func (x *BCounterQuery) String() string {
 func (*BCounterQuery) ProtoMessage() {}
 
 func (x *BCounterQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[55]
+	mi := &file_atoll_v1_kv_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3902,7 +4480,7 @@ func (x *BCounterQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BCounterQuery.ProtoReflect.Descriptor instead.
 func (*BCounterQuery) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{55}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{63}
 }
 
 // MapGet asks for fields of a map; those that are absent are left out of the answer.
@@ -3915,7 +4493,7 @@ type MapGet struct {
 
 func (x *MapGet) Reset() {
 	*x = MapGet{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[56]
+	mi := &file_atoll_v1_kv_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3927,7 +4505,7 @@ func (x *MapGet) String() string {
 func (*MapGet) ProtoMessage() {}
 
 func (x *MapGet) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[56]
+	mi := &file_atoll_v1_kv_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3940,7 +4518,7 @@ func (x *MapGet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MapGet.ProtoReflect.Descriptor instead.
 func (*MapGet) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{56}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *MapGet) GetFields() []string {
@@ -3963,7 +4541,7 @@ type MapAll struct {
 
 func (x *MapAll) Reset() {
 	*x = MapAll{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[57]
+	mi := &file_atoll_v1_kv_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3975,7 +4553,7 @@ func (x *MapAll) String() string {
 func (*MapAll) ProtoMessage() {}
 
 func (x *MapAll) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[57]
+	mi := &file_atoll_v1_kv_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3988,7 +4566,7 @@ func (x *MapAll) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MapAll.ProtoReflect.Descriptor instead.
 func (*MapAll) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{57}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *MapAll) GetCursor() []byte {
@@ -4026,7 +4604,7 @@ type ZSetRange struct {
 
 func (x *ZSetRange) Reset() {
 	*x = ZSetRange{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[58]
+	mi := &file_atoll_v1_kv_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4038,7 +4616,7 @@ func (x *ZSetRange) String() string {
 func (*ZSetRange) ProtoMessage() {}
 
 func (x *ZSetRange) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[58]
+	mi := &file_atoll_v1_kv_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4051,7 +4629,7 @@ func (x *ZSetRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ZSetRange.ProtoReflect.Descriptor instead.
 func (*ZSetRange) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{58}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ZSetRange) GetMinScore() float64 {
@@ -4114,7 +4692,7 @@ type ZSetScore struct {
 
 func (x *ZSetScore) Reset() {
 	*x = ZSetScore{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[59]
+	mi := &file_atoll_v1_kv_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4126,7 +4704,7 @@ func (x *ZSetScore) String() string {
 func (*ZSetScore) ProtoMessage() {}
 
 func (x *ZSetScore) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[59]
+	mi := &file_atoll_v1_kv_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4139,7 +4717,7 @@ func (x *ZSetScore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ZSetScore.ProtoReflect.Descriptor instead.
 func (*ZSetScore) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{59}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ZSetScore) GetMember() []byte {
@@ -4168,7 +4746,7 @@ type ZSetRank struct {
 
 func (x *ZSetRank) Reset() {
 	*x = ZSetRank{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[60]
+	mi := &file_atoll_v1_kv_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4180,7 +4758,7 @@ func (x *ZSetRank) String() string {
 func (*ZSetRank) ProtoMessage() {}
 
 func (x *ZSetRank) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[60]
+	mi := &file_atoll_v1_kv_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4193,7 +4771,7 @@ func (x *ZSetRank) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ZSetRank.ProtoReflect.Descriptor instead.
 func (*ZSetRank) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{60}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ZSetRank) GetMember() []byte {
@@ -4226,7 +4804,7 @@ type HLLCount struct {
 
 func (x *HLLCount) Reset() {
 	*x = HLLCount{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[61]
+	mi := &file_atoll_v1_kv_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4238,7 +4816,7 @@ func (x *HLLCount) String() string {
 func (*HLLCount) ProtoMessage() {}
 
 func (x *HLLCount) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[61]
+	mi := &file_atoll_v1_kv_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4251,7 +4829,7 @@ func (x *HLLCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HLLCount.ProtoReflect.Descriptor instead.
 func (*HLLCount) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{61}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{69}
 }
 
 // TimelineRange asks for entries in order of time, a page at a time.
@@ -4272,7 +4850,7 @@ type TimelineRange struct {
 
 func (x *TimelineRange) Reset() {
 	*x = TimelineRange{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[62]
+	mi := &file_atoll_v1_kv_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4284,7 +4862,7 @@ func (x *TimelineRange) String() string {
 func (*TimelineRange) ProtoMessage() {}
 
 func (x *TimelineRange) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[62]
+	mi := &file_atoll_v1_kv_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4297,7 +4875,7 @@ func (x *TimelineRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimelineRange.ProtoReflect.Descriptor instead.
 func (*TimelineRange) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{62}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *TimelineRange) GetFrom() *timestamppb.Timestamp {
@@ -4344,7 +4922,7 @@ type CounterQuery struct {
 
 func (x *CounterQuery) Reset() {
 	*x = CounterQuery{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[63]
+	mi := &file_atoll_v1_kv_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4356,7 +4934,7 @@ func (x *CounterQuery) String() string {
 func (*CounterQuery) ProtoMessage() {}
 
 func (x *CounterQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[63]
+	mi := &file_atoll_v1_kv_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4369,7 +4947,7 @@ func (x *CounterQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CounterQuery.ProtoReflect.Descriptor instead.
 func (*CounterQuery) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{63}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{71}
 }
 
 // SetContains asks which of the elements are members.
@@ -4382,7 +4960,7 @@ type SetContains struct {
 
 func (x *SetContains) Reset() {
 	*x = SetContains{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[64]
+	mi := &file_atoll_v1_kv_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4394,7 +4972,7 @@ func (x *SetContains) String() string {
 func (*SetContains) ProtoMessage() {}
 
 func (x *SetContains) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[64]
+	mi := &file_atoll_v1_kv_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4407,7 +4985,7 @@ func (x *SetContains) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContains.ProtoReflect.Descriptor instead.
 func (*SetContains) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{64}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *SetContains) GetElements() [][]byte {
@@ -4430,7 +5008,7 @@ type SetMembers struct {
 
 func (x *SetMembers) Reset() {
 	*x = SetMembers{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[65]
+	mi := &file_atoll_v1_kv_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4442,7 +5020,7 @@ func (x *SetMembers) String() string {
 func (*SetMembers) ProtoMessage() {}
 
 func (x *SetMembers) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[65]
+	mi := &file_atoll_v1_kv_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4455,7 +5033,7 @@ func (x *SetMembers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMembers.ProtoReflect.Descriptor instead.
 func (*SetMembers) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{65}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *SetMembers) GetCursor() []byte {
@@ -4481,7 +5059,7 @@ type SetSize struct {
 
 func (x *SetSize) Reset() {
 	*x = SetSize{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[66]
+	mi := &file_atoll_v1_kv_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4493,7 +5071,7 @@ func (x *SetSize) String() string {
 func (*SetSize) ProtoMessage() {}
 
 func (x *SetSize) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[66]
+	mi := &file_atoll_v1_kv_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4506,7 +5084,7 @@ func (x *SetSize) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSize.ProtoReflect.Descriptor instead.
 func (*SetSize) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{66}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{74}
 }
 
 // QueryRequest asks one question of a typed value.
@@ -4522,7 +5100,7 @@ type QueryRequest struct {
 
 func (x *QueryRequest) Reset() {
 	*x = QueryRequest{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[67]
+	mi := &file_atoll_v1_kv_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4534,7 +5112,7 @@ func (x *QueryRequest) String() string {
 func (*QueryRequest) ProtoMessage() {}
 
 func (x *QueryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[67]
+	mi := &file_atoll_v1_kv_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4547,7 +5125,7 @@ func (x *QueryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryRequest.ProtoReflect.Descriptor instead.
 func (*QueryRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{67}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *QueryRequest) GetKey() string {
@@ -4596,6 +5174,7 @@ type QueryResult struct {
 	//	*QueryResult_ZsetPosition
 	//	*QueryResult_Hll
 	//	*QueryResult_Timeline
+	//	*QueryResult_Ormap
 	Result        isQueryResult_Result `protobuf_oneof:"result"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -4603,7 +5182,7 @@ type QueryResult struct {
 
 func (x *QueryResult) Reset() {
 	*x = QueryResult{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[68]
+	mi := &file_atoll_v1_kv_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4615,7 +5194,7 @@ func (x *QueryResult) String() string {
 func (*QueryResult) ProtoMessage() {}
 
 func (x *QueryResult) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[68]
+	mi := &file_atoll_v1_kv_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4628,7 +5207,7 @@ func (x *QueryResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryResult.ProtoReflect.Descriptor instead.
 func (*QueryResult) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{68}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *QueryResult) GetResult() isQueryResult_Result {
@@ -4755,6 +5334,15 @@ func (x *QueryResult) GetTimeline() *TimelinePage {
 	return nil
 }
 
+func (x *QueryResult) GetOrmap() *ORMapPage {
+	if x != nil {
+		if x, ok := x.Result.(*QueryResult_Ormap); ok {
+			return x.Ormap
+		}
+	}
+	return nil
+}
+
 type isQueryResult_Result interface {
 	isQueryResult_Result()
 }
@@ -4812,6 +5400,10 @@ type QueryResult_Timeline struct {
 	Timeline *TimelinePage `protobuf:"bytes,13,opt,name=timeline,proto3,oneof"`
 }
 
+type QueryResult_Ormap struct {
+	Ormap *ORMapPage `protobuf:"bytes,30,opt,name=ormap,proto3,oneof"`
+}
+
 func (*QueryResult_Counter) isQueryResult_Result() {}
 
 func (*QueryResult_SetContains) isQueryResult_Result() {}
@@ -4838,6 +5430,79 @@ func (*QueryResult_Hll) isQueryResult_Result() {}
 
 func (*QueryResult_Timeline) isQueryResult_Result() {}
 
+func (*QueryResult_Ormap) isQueryResult_Result() {}
+
+// ORMapPage is what is at a path, in the first page, and one page of the names right below it.
+type ORMapPage struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Leaves []*ORMapLeaf           `protobuf:"bytes,1,rep,name=leaves,proto3" json:"leaves,omitempty"`
+	Names  []*ORMapName           `protobuf:"bytes,2,rep,name=names,proto3" json:"names,omitempty"`
+	// Pass it on for the next page; empty at the end.
+	Cursor []byte `protobuf:"bytes,3,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	// How many leaves the whole map has.
+	Size          uint64 `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ORMapPage) Reset() {
+	*x = ORMapPage{}
+	mi := &file_atoll_v1_kv_proto_msgTypes[77]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ORMapPage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ORMapPage) ProtoMessage() {}
+
+func (x *ORMapPage) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_kv_proto_msgTypes[77]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ORMapPage.ProtoReflect.Descriptor instead.
+func (*ORMapPage) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{77}
+}
+
+func (x *ORMapPage) GetLeaves() []*ORMapLeaf {
+	if x != nil {
+		return x.Leaves
+	}
+	return nil
+}
+
+func (x *ORMapPage) GetNames() []*ORMapName {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+func (x *ORMapPage) GetCursor() []byte {
+	if x != nil {
+		return x.Cursor
+	}
+	return nil
+}
+
+func (x *ORMapPage) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
 // MapPage is one page of fields, or the fields asked for.
 type MapPage struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -4851,7 +5516,7 @@ type MapPage struct {
 
 func (x *MapPage) Reset() {
 	*x = MapPage{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[69]
+	mi := &file_atoll_v1_kv_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4863,7 +5528,7 @@ func (x *MapPage) String() string {
 func (*MapPage) ProtoMessage() {}
 
 func (x *MapPage) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[69]
+	mi := &file_atoll_v1_kv_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4876,7 +5541,7 @@ func (x *MapPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MapPage.ProtoReflect.Descriptor instead.
 func (*MapPage) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{69}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *MapPage) GetFields() map[string][]byte {
@@ -4913,7 +5578,7 @@ type ZSetPage struct {
 
 func (x *ZSetPage) Reset() {
 	*x = ZSetPage{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[70]
+	mi := &file_atoll_v1_kv_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4925,7 +5590,7 @@ func (x *ZSetPage) String() string {
 func (*ZSetPage) ProtoMessage() {}
 
 func (x *ZSetPage) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[70]
+	mi := &file_atoll_v1_kv_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4938,7 +5603,7 @@ func (x *ZSetPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ZSetPage.ProtoReflect.Descriptor instead.
 func (*ZSetPage) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{70}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *ZSetPage) GetMembers() []*ScoredMember {
@@ -4974,7 +5639,7 @@ type ZSetPosition struct {
 
 func (x *ZSetPosition) Reset() {
 	*x = ZSetPosition{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[71]
+	mi := &file_atoll_v1_kv_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4986,7 +5651,7 @@ func (x *ZSetPosition) String() string {
 func (*ZSetPosition) ProtoMessage() {}
 
 func (x *ZSetPosition) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[71]
+	mi := &file_atoll_v1_kv_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4999,7 +5664,7 @@ func (x *ZSetPosition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ZSetPosition.ProtoReflect.Descriptor instead.
 func (*ZSetPosition) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{71}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *ZSetPosition) GetFound() bool {
@@ -5036,7 +5701,7 @@ type TimelinePage struct {
 
 func (x *TimelinePage) Reset() {
 	*x = TimelinePage{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[72]
+	mi := &file_atoll_v1_kv_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5048,7 +5713,7 @@ func (x *TimelinePage) String() string {
 func (*TimelinePage) ProtoMessage() {}
 
 func (x *TimelinePage) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[72]
+	mi := &file_atoll_v1_kv_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5061,7 +5726,7 @@ func (x *TimelinePage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TimelinePage.ProtoReflect.Descriptor instead.
 func (*TimelinePage) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{72}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *TimelinePage) GetEntries() []*TimelineEntry {
@@ -5095,7 +5760,7 @@ type SetContainsResult struct {
 
 func (x *SetContainsResult) Reset() {
 	*x = SetContainsResult{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[73]
+	mi := &file_atoll_v1_kv_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5107,7 +5772,7 @@ func (x *SetContainsResult) String() string {
 func (*SetContainsResult) ProtoMessage() {}
 
 func (x *SetContainsResult) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[73]
+	mi := &file_atoll_v1_kv_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5120,7 +5785,7 @@ func (x *SetContainsResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetContainsResult.ProtoReflect.Descriptor instead.
 func (*SetContainsResult) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{73}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *SetContainsResult) GetContains() []bool {
@@ -5143,7 +5808,7 @@ type SetMembersPage struct {
 
 func (x *SetMembersPage) Reset() {
 	*x = SetMembersPage{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[74]
+	mi := &file_atoll_v1_kv_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5155,7 +5820,7 @@ func (x *SetMembersPage) String() string {
 func (*SetMembersPage) ProtoMessage() {}
 
 func (x *SetMembersPage) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[74]
+	mi := &file_atoll_v1_kv_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5168,7 +5833,7 @@ func (x *SetMembersPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMembersPage.ProtoReflect.Descriptor instead.
 func (*SetMembersPage) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{74}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *SetMembersPage) GetMembers() [][]byte {
@@ -5207,7 +5872,7 @@ type QueryResponse struct {
 
 func (x *QueryResponse) Reset() {
 	*x = QueryResponse{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[75]
+	mi := &file_atoll_v1_kv_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5219,7 +5884,7 @@ func (x *QueryResponse) String() string {
 func (*QueryResponse) ProtoMessage() {}
 
 func (x *QueryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[75]
+	mi := &file_atoll_v1_kv_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5232,7 +5897,7 @@ func (x *QueryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryResponse.ProtoReflect.Descriptor instead.
 func (*QueryResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{75}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *QueryResponse) GetResult() *QueryResult {
@@ -5282,7 +5947,7 @@ type BatchGetRequest struct {
 
 func (x *BatchGetRequest) Reset() {
 	*x = BatchGetRequest{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[76]
+	mi := &file_atoll_v1_kv_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5294,7 +5959,7 @@ func (x *BatchGetRequest) String() string {
 func (*BatchGetRequest) ProtoMessage() {}
 
 func (x *BatchGetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[76]
+	mi := &file_atoll_v1_kv_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5307,7 +5972,7 @@ func (x *BatchGetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchGetRequest.ProtoReflect.Descriptor instead.
 func (*BatchGetRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{76}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *BatchGetRequest) GetItems() []*GetRequest {
@@ -5335,7 +6000,7 @@ type BatchGetItem struct {
 
 func (x *BatchGetItem) Reset() {
 	*x = BatchGetItem{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[77]
+	mi := &file_atoll_v1_kv_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5347,7 +6012,7 @@ func (x *BatchGetItem) String() string {
 func (*BatchGetItem) ProtoMessage() {}
 
 func (x *BatchGetItem) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[77]
+	mi := &file_atoll_v1_kv_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5360,7 +6025,7 @@ func (x *BatchGetItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchGetItem.ProtoReflect.Descriptor instead.
 func (*BatchGetItem) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{77}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *BatchGetItem) GetResponse() *GetResponse {
@@ -5387,7 +6052,7 @@ type BatchGetResponse struct {
 
 func (x *BatchGetResponse) Reset() {
 	*x = BatchGetResponse{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[78]
+	mi := &file_atoll_v1_kv_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5399,7 +6064,7 @@ func (x *BatchGetResponse) String() string {
 func (*BatchGetResponse) ProtoMessage() {}
 
 func (x *BatchGetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[78]
+	mi := &file_atoll_v1_kv_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5412,7 +6077,7 @@ func (x *BatchGetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchGetResponse.ProtoReflect.Descriptor instead.
 func (*BatchGetResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{78}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *BatchGetResponse) GetItems() []*BatchGetItem {
@@ -5437,7 +6102,7 @@ type Write struct {
 
 func (x *Write) Reset() {
 	*x = Write{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[79]
+	mi := &file_atoll_v1_kv_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5449,7 +6114,7 @@ func (x *Write) String() string {
 func (*Write) ProtoMessage() {}
 
 func (x *Write) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[79]
+	mi := &file_atoll_v1_kv_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5462,7 +6127,7 @@ func (x *Write) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Write.ProtoReflect.Descriptor instead.
 func (*Write) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{79}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *Write) GetWrite() isWrite_Write {
@@ -5533,7 +6198,7 @@ type BatchWriteRequest struct {
 
 func (x *BatchWriteRequest) Reset() {
 	*x = BatchWriteRequest{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[80]
+	mi := &file_atoll_v1_kv_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5545,7 +6210,7 @@ func (x *BatchWriteRequest) String() string {
 func (*BatchWriteRequest) ProtoMessage() {}
 
 func (x *BatchWriteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[80]
+	mi := &file_atoll_v1_kv_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5558,7 +6223,7 @@ func (x *BatchWriteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchWriteRequest.ProtoReflect.Descriptor instead.
 func (*BatchWriteRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{80}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *BatchWriteRequest) GetItems() []*Write {
@@ -5592,7 +6257,7 @@ type BatchWriteItem struct {
 
 func (x *BatchWriteItem) Reset() {
 	*x = BatchWriteItem{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[81]
+	mi := &file_atoll_v1_kv_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5604,7 +6269,7 @@ func (x *BatchWriteItem) String() string {
 func (*BatchWriteItem) ProtoMessage() {}
 
 func (x *BatchWriteItem) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[81]
+	mi := &file_atoll_v1_kv_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5617,7 +6282,7 @@ func (x *BatchWriteItem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchWriteItem.ProtoReflect.Descriptor instead.
 func (*BatchWriteItem) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{81}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *BatchWriteItem) GetVersion() string {
@@ -5668,7 +6333,7 @@ type BatchGroup struct {
 
 func (x *BatchGroup) Reset() {
 	*x = BatchGroup{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[82]
+	mi := &file_atoll_v1_kv_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5680,7 +6345,7 @@ func (x *BatchGroup) String() string {
 func (*BatchGroup) ProtoMessage() {}
 
 func (x *BatchGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[82]
+	mi := &file_atoll_v1_kv_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5693,7 +6358,7 @@ func (x *BatchGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchGroup.ProtoReflect.Descriptor instead.
 func (*BatchGroup) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{82}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *BatchGroup) GetPartition() uint32 {
@@ -5728,7 +6393,7 @@ type BatchWriteResponse struct {
 
 func (x *BatchWriteResponse) Reset() {
 	*x = BatchWriteResponse{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[83]
+	mi := &file_atoll_v1_kv_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5740,7 +6405,7 @@ func (x *BatchWriteResponse) String() string {
 func (*BatchWriteResponse) ProtoMessage() {}
 
 func (x *BatchWriteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[83]
+	mi := &file_atoll_v1_kv_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5753,7 +6418,7 @@ func (x *BatchWriteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchWriteResponse.ProtoReflect.Descriptor instead.
 func (*BatchWriteResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{83}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *BatchWriteResponse) GetItems() []*BatchWriteItem {
@@ -5792,7 +6457,7 @@ type ScanRequest struct {
 
 func (x *ScanRequest) Reset() {
 	*x = ScanRequest{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[84]
+	mi := &file_atoll_v1_kv_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5804,7 +6469,7 @@ func (x *ScanRequest) String() string {
 func (*ScanRequest) ProtoMessage() {}
 
 func (x *ScanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[84]
+	mi := &file_atoll_v1_kv_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5817,7 +6482,7 @@ func (x *ScanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanRequest.ProtoReflect.Descriptor instead.
 func (*ScanRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{84}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *ScanRequest) GetNamespace() string {
@@ -5891,7 +6556,7 @@ type Entry struct {
 
 func (x *Entry) Reset() {
 	*x = Entry{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[85]
+	mi := &file_atoll_v1_kv_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5903,7 +6568,7 @@ func (x *Entry) String() string {
 func (*Entry) ProtoMessage() {}
 
 func (x *Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[85]
+	mi := &file_atoll_v1_kv_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5916,7 +6581,7 @@ func (x *Entry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Entry.ProtoReflect.Descriptor instead.
 func (*Entry) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{85}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *Entry) GetKey() string {
@@ -5972,7 +6637,7 @@ type ScanResponse struct {
 
 func (x *ScanResponse) Reset() {
 	*x = ScanResponse{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[86]
+	mi := &file_atoll_v1_kv_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5984,7 +6649,7 @@ func (x *ScanResponse) String() string {
 func (*ScanResponse) ProtoMessage() {}
 
 func (x *ScanResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[86]
+	mi := &file_atoll_v1_kv_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5997,7 +6662,7 @@ func (x *ScanResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScanResponse.ProtoReflect.Descriptor instead.
 func (*ScanResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{86}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *ScanResponse) GetEntries() []*Entry {
@@ -6034,7 +6699,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[87]
+	mi := &file_atoll_v1_kv_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6046,7 +6711,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[87]
+	mi := &file_atoll_v1_kv_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6059,7 +6724,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{87}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *WatchRequest) GetNamespace() string {
@@ -6125,7 +6790,7 @@ type WatchEvent struct {
 
 func (x *WatchEvent) Reset() {
 	*x = WatchEvent{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[88]
+	mi := &file_atoll_v1_kv_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6137,7 +6802,7 @@ func (x *WatchEvent) String() string {
 func (*WatchEvent) ProtoMessage() {}
 
 func (x *WatchEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[88]
+	mi := &file_atoll_v1_kv_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6150,7 +6815,7 @@ func (x *WatchEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEvent.ProtoReflect.Descriptor instead.
 func (*WatchEvent) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{88}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *WatchEvent) GetKey() string {
@@ -6221,7 +6886,7 @@ type Resync struct {
 
 func (x *Resync) Reset() {
 	*x = Resync{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[89]
+	mi := &file_atoll_v1_kv_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6233,7 +6898,7 @@ func (x *Resync) String() string {
 func (*Resync) ProtoMessage() {}
 
 func (x *Resync) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[89]
+	mi := &file_atoll_v1_kv_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6246,7 +6911,7 @@ func (x *Resync) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resync.ProtoReflect.Descriptor instead.
 func (*Resync) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{89}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *Resync) GetPartition() uint32 {
@@ -6282,7 +6947,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[90]
+	mi := &file_atoll_v1_kv_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6294,7 +6959,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[90]
+	mi := &file_atoll_v1_kv_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6307,7 +6972,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{90}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *WatchResponse) GetMessage() isWatchResponse_Message {
@@ -6383,7 +7048,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[91]
+	mi := &file_atoll_v1_kv_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6395,7 +7060,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[91]
+	mi := &file_atoll_v1_kv_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6408,7 +7073,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{91}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{100}
 }
 
 // PipelineRequest is one request of a Pipeline.
@@ -6434,7 +7099,7 @@ type PipelineRequest struct {
 
 func (x *PipelineRequest) Reset() {
 	*x = PipelineRequest{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[92]
+	mi := &file_atoll_v1_kv_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6446,7 +7111,7 @@ func (x *PipelineRequest) String() string {
 func (*PipelineRequest) ProtoMessage() {}
 
 func (x *PipelineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[92]
+	mi := &file_atoll_v1_kv_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6459,7 +7124,7 @@ func (x *PipelineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PipelineRequest.ProtoReflect.Descriptor instead.
 func (*PipelineRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{92}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *PipelineRequest) GetId() uint64 {
@@ -6590,7 +7255,7 @@ type PipelineResponse struct {
 
 func (x *PipelineResponse) Reset() {
 	*x = PipelineResponse{}
-	mi := &file_atoll_v1_kv_proto_msgTypes[93]
+	mi := &file_atoll_v1_kv_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6602,7 +7267,7 @@ func (x *PipelineResponse) String() string {
 func (*PipelineResponse) ProtoMessage() {}
 
 func (x *PipelineResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_kv_proto_msgTypes[93]
+	mi := &file_atoll_v1_kv_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6615,7 +7280,7 @@ func (x *PipelineResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PipelineResponse.ProtoReflect.Descriptor instead.
 func (*PipelineResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{93}
+	return file_atoll_v1_kv_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *PipelineResponse) GetId() uint64 {
@@ -6750,7 +7415,7 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\aversion\x18\x04 \x01(\tR\aversion\x12+\n" +
 	"\x03ttl\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12'\n" +
 	"\x04info\x18\x06 \x01(\v2\x13.atoll.v1.ReplyInfoR\x04info\x12*\n" +
-	"\x05typed\x18\a \x01(\v2\x14.atoll.v1.TypedValueR\x05typed\"\xed\x03\n" +
+	"\x05typed\x18\a \x01(\v2\x14.atoll.v1.TypedValueR\x05typed\"\x9b\x04\n" +
 	"\n" +
 	"TypedValue\x122\n" +
 	"\acounter\x18\x01 \x01(\v2\x16.atoll.v1.CounterValueH\x00R\acounter\x12&\n" +
@@ -6763,7 +7428,8 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\x04zset\x18\b \x01(\v2\x13.atoll.v1.ZSetValueH\x00R\x04zset\x12&\n" +
 	"\x03hll\x18\t \x01(\v2\x12.atoll.v1.HLLValueH\x00R\x03hll\x125\n" +
 	"\btimeline\x18\n" +
-	" \x01(\v2\x17.atoll.v1.TimelineValueH\x00R\btimelineB\a\n" +
+	" \x01(\v2\x17.atoll.v1.TimelineValueH\x00R\btimeline\x12,\n" +
+	"\x05ormap\x18\x1e \x01(\v2\x14.atoll.v1.ORMapValueH\x00R\x05ormapB\a\n" +
 	"\x05value\"%\n" +
 	"\tFlagValue\x12\x18\n" +
 	"\aenabled\x18\x01 \x01(\bR\aenabled\"$\n" +
@@ -6802,7 +7468,20 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\x02id\x18\x03 \x01(\fR\x02id\"V\n" +
 	"\rTimelineValue\x12\x12\n" +
 	"\x04size\x18\x01 \x01(\x04R\x04size\x121\n" +
-	"\aentries\x18\x02 \x03(\v2\x17.atoll.v1.TimelineEntryR\aentries\"$\n" +
+	"\aentries\x18\x02 \x03(\v2\x17.atoll.v1.TimelineEntryR\aentries\"K\n" +
+	"\n" +
+	"ORMapValue\x12\x12\n" +
+	"\x04size\x18\x01 \x01(\x04R\x04size\x12)\n" +
+	"\x05names\x18\x02 \x03(\v2\x13.atoll.v1.ORMapNameR\x05names\"b\n" +
+	"\tORMapName\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12+\n" +
+	"\x06leaves\x18\x02 \x03(\v2\x13.atoll.v1.ORMapLeafR\x06leaves\x12\x14\n" +
+	"\x05below\x18\x03 \x01(\bR\x05below\"\x8b\x01\n" +
+	"\tORMapLeaf\x12\"\n" +
+	"\x04type\x18\x01 \x01(\x0e2\x0e.atoll.v1.TypeR\x04type\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\x12*\n" +
+	"\x05typed\x18\x03 \x01(\v2\x14.atoll.v1.TypedValueR\x05typed\x12\x18\n" +
+	"\aversion\x18\x04 \x01(\tR\aversion\"$\n" +
 	"\fCounterValue\x12\x14\n" +
 	"\x05value\x18\x01 \x01(\x03R\x05value\"8\n" +
 	"\bSetValue\x12\x12\n" +
@@ -6828,7 +7507,7 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\x0eDeleteResponse\x12\x18\n" +
 	"\aexisted\x18\x01 \x01(\bR\aexisted\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12'\n" +
-	"\x04info\x18\x03 \x01(\v2\x13.atoll.v1.ReplyInfoR\x04info\"\xfe\t\n" +
+	"\x04info\x18\x03 \x01(\v2\x13.atoll.v1.ReplyInfoR\x04info\"\xb2\v\n" +
 	"\x02Op\x127\n" +
 	"\vcounter_add\x18\x01 \x01(\v2\x14.atoll.v1.CounterAddH\x00R\n" +
 	"counterAdd\x127\n" +
@@ -6860,8 +7539,19 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"zsetRemove\x12+\n" +
 	"\ahll_add\x18\x16 \x01(\v2\x10.atoll.v1.HLLAddH\x00R\x06hllAdd\x12:\n" +
 	"\ftimeline_add\x18\x17 \x01(\v2\x15.atoll.v1.TimelineAddH\x00R\vtimelineAdd\x12=\n" +
-	"\rtimeline_trim\x18\x18 \x01(\v2\x16.atoll.v1.TimelineTrimH\x00R\ftimelineTrimB\x04\n" +
-	"\x02op\"\f\n" +
+	"\rtimeline_trim\x18\x18 \x01(\v2\x16.atoll.v1.TimelineTrimH\x00R\ftimelineTrim\x12:\n" +
+	"\formap_update\x18\x1e \x01(\v2\x15.atoll.v1.ORMapUpdateH\x00R\vormapUpdate\x12:\n" +
+	"\formap_remove\x18\x1f \x01(\v2\x15.atoll.v1.ORMapRemoveH\x00R\vormapRemove\x12:\n" +
+	"\fregister_put\x18  \x01(\v2\x15.atoll.v1.RegisterPutH\x00R\vregisterPutB\x04\n" +
+	"\x02op\"?\n" +
+	"\vORMapUpdate\x12\x12\n" +
+	"\x04path\x18\x01 \x03(\tR\x04path\x12\x1c\n" +
+	"\x02op\x18\x02 \x01(\v2\f.atoll.v1.OpR\x02op\"E\n" +
+	"\vORMapRemove\x12\x12\n" +
+	"\x04path\x18\x01 \x03(\tR\x04path\x12\"\n" +
+	"\x04type\x18\x02 \x01(\x0e2\x0e.atoll.v1.TypeR\x04type\"#\n" +
+	"\vRegisterPut\x12\x14\n" +
+	"\x05value\x18\x01 \x01(\fR\x05value\"\f\n" +
 	"\n" +
 	"FlagEnable\"\r\n" +
 	"\vFlagDisable\"\x1b\n" +
@@ -6927,7 +7617,7 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\x02op\x18\x03 \x01(\v2\f.atoll.v1.OpR\x02op\x121\n" +
 	"\tcondition\x18\x04 \x01(\v2\x13.atoll.v1.ConditionR\tcondition\x12+\n" +
 	"\x03ttl\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x120\n" +
-	"\aoptions\x18\x06 \x01(\v2\x16.atoll.v1.WriteOptionsR\aoptions\"\x8d\x03\n" +
+	"\aoptions\x18\x06 \x01(\v2\x16.atoll.v1.WriteOptionsR\aoptions\"\xba\x03\n" +
 	"\fUpdateResult\x122\n" +
 	"\acounter\x18\x01 \x01(\v2\x16.atoll.v1.CounterValueH\x00R\acounter\x12'\n" +
 	"\x03set\x18\x02 \x01(\v2\x13.atoll.v1.SetChangeH\x00R\x03set\x122\n" +
@@ -6936,7 +7626,8 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\x03map\x18\x05 \x01(\v2\x13.atoll.v1.SetChangeH\x00R\x03map\x12*\n" +
 	"\x04zset\x18\x06 \x01(\v2\x14.atoll.v1.ZSetChangeH\x00R\x04zset\x12&\n" +
 	"\x03hll\x18\a \x01(\v2\x12.atoll.v1.HLLValueH\x00R\x03hll\x121\n" +
-	"\btimeline\x18\b \x01(\v2\x13.atoll.v1.SetChangeH\x00R\btimelineB\b\n" +
+	"\btimeline\x18\b \x01(\v2\x13.atoll.v1.SetChangeH\x00R\btimeline\x12+\n" +
+	"\x05ormap\x18\x1e \x01(\v2\x13.atoll.v1.SetChangeH\x00R\x05ormapB\b\n" +
 	"\x06result\"P\n" +
 	"\n" +
 	"ZSetChange\x12\x12\n" +
@@ -6949,7 +7640,7 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\x0eUpdateResponse\x12.\n" +
 	"\x06result\x18\x01 \x01(\v2\x16.atoll.v1.UpdateResultR\x06result\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12'\n" +
-	"\x04info\x18\x03 \x01(\v2\x13.atoll.v1.ReplyInfoR\x04info\"\xab\x06\n" +
+	"\x04info\x18\x03 \x01(\v2\x13.atoll.v1.ReplyInfoR\x04info\"\x99\a\n" +
 	"\aQueryOp\x122\n" +
 	"\acounter\x18\x01 \x01(\v2\x16.atoll.v1.CounterQueryH\x00R\acounter\x12:\n" +
 	"\fset_contains\x18\x02 \x01(\v2\x15.atoll.v1.SetContainsH\x00R\vsetContains\x127\n" +
@@ -6969,8 +7660,18 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"zset_score\x18\f \x01(\v2\x13.atoll.v1.ZSetScoreH\x00R\tzsetScore\x121\n" +
 	"\tzset_rank\x18\r \x01(\v2\x12.atoll.v1.ZSetRankH\x00R\bzsetRank\x121\n" +
 	"\thll_count\x18\x0e \x01(\v2\x12.atoll.v1.HLLCountH\x00R\bhllCount\x12@\n" +
-	"\x0etimeline_range\x18\x0f \x01(\v2\x17.atoll.v1.TimelineRangeH\x00R\rtimelineRangeB\a\n" +
-	"\x05query\"\v\n" +
+	"\x0etimeline_range\x18\x0f \x01(\v2\x17.atoll.v1.TimelineRangeH\x00R\rtimelineRange\x121\n" +
+	"\tormap_get\x18\x1e \x01(\v2\x12.atoll.v1.ORMapGetH\x00R\bormapGet\x129\n" +
+	"\n" +
+	"ormap_leaf\x18\x1f \x01(\v2\x18.atoll.v1.ORMapLeafQueryH\x00R\tormapLeafB\a\n" +
+	"\x05query\"L\n" +
+	"\bORMapGet\x12\x12\n" +
+	"\x04path\x18\x01 \x03(\tR\x04path\x12\x16\n" +
+	"\x06cursor\x18\x02 \x01(\fR\x06cursor\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\rR\x05limit\"M\n" +
+	"\x0eORMapLeafQuery\x12\x12\n" +
+	"\x04path\x18\x01 \x03(\tR\x04path\x12'\n" +
+	"\x05query\x18\x02 \x01(\v2\x11.atoll.v1.QueryOpR\x05query\"\v\n" +
 	"\tFlagQuery\"\x0e\n" +
 	"\fExtremeQuery\"\r\n" +
 	"\vMVRSiblings\"\x0f\n" +
@@ -7019,7 +7720,7 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12'\n" +
 	"\x05query\x18\x03 \x01(\v2\x11.atoll.v1.QueryOpR\x05query\x12/\n" +
-	"\aoptions\x18\x04 \x01(\v2\x15.atoll.v1.ReadOptionsR\aoptions\"\xaa\x05\n" +
+	"\aoptions\x18\x04 \x01(\v2\x15.atoll.v1.ReadOptionsR\aoptions\"\xd7\x05\n" +
 	"\vQueryResult\x122\n" +
 	"\acounter\x18\x01 \x01(\v2\x16.atoll.v1.CounterValueH\x00R\acounter\x12@\n" +
 	"\fset_contains\x18\x02 \x01(\v2\x1b.atoll.v1.SetContainsResultH\x00R\vsetContains\x12;\n" +
@@ -7036,8 +7737,14 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	" \x01(\v2\x12.atoll.v1.ZSetPageH\x00R\tzsetRange\x12=\n" +
 	"\rzset_position\x18\v \x01(\v2\x16.atoll.v1.ZSetPositionH\x00R\fzsetPosition\x12&\n" +
 	"\x03hll\x18\f \x01(\v2\x12.atoll.v1.HLLValueH\x00R\x03hll\x124\n" +
-	"\btimeline\x18\r \x01(\v2\x16.atoll.v1.TimelinePageH\x00R\btimelineB\b\n" +
-	"\x06result\"\xa7\x01\n" +
+	"\btimeline\x18\r \x01(\v2\x16.atoll.v1.TimelinePageH\x00R\btimeline\x12+\n" +
+	"\x05ormap\x18\x1e \x01(\v2\x13.atoll.v1.ORMapPageH\x00R\x05ormapB\b\n" +
+	"\x06result\"\x8f\x01\n" +
+	"\tORMapPage\x12+\n" +
+	"\x06leaves\x18\x01 \x03(\v2\x13.atoll.v1.ORMapLeafR\x06leaves\x12)\n" +
+	"\x05names\x18\x02 \x03(\v2\x13.atoll.v1.ORMapNameR\x05names\x12\x16\n" +
+	"\x06cursor\x18\x03 \x01(\fR\x06cursor\x12\x12\n" +
+	"\x04size\x18\x04 \x01(\x04R\x04size\"\xa7\x01\n" +
 	"\aMapPage\x125\n" +
 	"\x06fields\x18\x01 \x03(\v2\x1d.atoll.v1.MapPage.FieldsEntryR\x06fields\x12\x16\n" +
 	"\x06cursor\x18\x02 \x01(\fR\x06cursor\x12\x12\n" +
@@ -7200,7 +7907,7 @@ func file_atoll_v1_kv_proto_rawDescGZIP() []byte {
 }
 
 var file_atoll_v1_kv_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_atoll_v1_kv_proto_msgTypes = make([]protoimpl.MessageInfo, 97)
+var file_atoll_v1_kv_proto_msgTypes = make([]protoimpl.MessageInfo, 106)
 var file_atoll_v1_kv_proto_goTypes = []any{
 	(Cause)(0),                    // 0: atoll.v1.Cause
 	(*GetRequest)(nil),            // 1: atoll.v1.GetRequest
@@ -7218,105 +7925,114 @@ var file_atoll_v1_kv_proto_goTypes = []any{
 	(*HLLValue)(nil),              // 13: atoll.v1.HLLValue
 	(*TimelineEntry)(nil),         // 14: atoll.v1.TimelineEntry
 	(*TimelineValue)(nil),         // 15: atoll.v1.TimelineValue
-	(*CounterValue)(nil),          // 16: atoll.v1.CounterValue
-	(*SetValue)(nil),              // 17: atoll.v1.SetValue
-	(*PutRequest)(nil),            // 18: atoll.v1.PutRequest
-	(*PutResponse)(nil),           // 19: atoll.v1.PutResponse
-	(*DeleteRequest)(nil),         // 20: atoll.v1.DeleteRequest
-	(*DeleteResponse)(nil),        // 21: atoll.v1.DeleteResponse
-	(*Op)(nil),                    // 22: atoll.v1.Op
-	(*FlagEnable)(nil),            // 23: atoll.v1.FlagEnable
-	(*FlagDisable)(nil),           // 24: atoll.v1.FlagDisable
-	(*Max)(nil),                   // 25: atoll.v1.Max
-	(*Min)(nil),                   // 26: atoll.v1.Min
-	(*MVRPut)(nil),                // 27: atoll.v1.MVRPut
-	(*BCounterInc)(nil),           // 28: atoll.v1.BCounterInc
-	(*BCounterDec)(nil),           // 29: atoll.v1.BCounterDec
-	(*BCounterTransfer)(nil),      // 30: atoll.v1.BCounterTransfer
-	(*MapPut)(nil),                // 31: atoll.v1.MapPut
-	(*MapRemove)(nil),             // 32: atoll.v1.MapRemove
-	(*ZSetAdd)(nil),               // 33: atoll.v1.ZSetAdd
-	(*ZSetIncr)(nil),              // 34: atoll.v1.ZSetIncr
-	(*ZSetRemove)(nil),            // 35: atoll.v1.ZSetRemove
-	(*HLLAdd)(nil),                // 36: atoll.v1.HLLAdd
-	(*TimelineAdd)(nil),           // 37: atoll.v1.TimelineAdd
-	(*TimelineTrim)(nil),          // 38: atoll.v1.TimelineTrim
-	(*Expire)(nil),                // 39: atoll.v1.Expire
-	(*Persist)(nil),               // 40: atoll.v1.Persist
-	(*CounterAdd)(nil),            // 41: atoll.v1.CounterAdd
-	(*CounterSet)(nil),            // 42: atoll.v1.CounterSet
-	(*CounterReset)(nil),          // 43: atoll.v1.CounterReset
-	(*SetAdd)(nil),                // 44: atoll.v1.SetAdd
-	(*SetRemove)(nil),             // 45: atoll.v1.SetRemove
-	(*SetClear)(nil),              // 46: atoll.v1.SetClear
-	(*UpdateRequest)(nil),         // 47: atoll.v1.UpdateRequest
-	(*UpdateResult)(nil),          // 48: atoll.v1.UpdateResult
-	(*ZSetChange)(nil),            // 49: atoll.v1.ZSetChange
-	(*SetChange)(nil),             // 50: atoll.v1.SetChange
-	(*UpdateResponse)(nil),        // 51: atoll.v1.UpdateResponse
-	(*QueryOp)(nil),               // 52: atoll.v1.QueryOp
-	(*FlagQuery)(nil),             // 53: atoll.v1.FlagQuery
-	(*ExtremeQuery)(nil),          // 54: atoll.v1.ExtremeQuery
-	(*MVRSiblings)(nil),           // 55: atoll.v1.MVRSiblings
-	(*BCounterQuery)(nil),         // 56: atoll.v1.BCounterQuery
-	(*MapGet)(nil),                // 57: atoll.v1.MapGet
-	(*MapAll)(nil),                // 58: atoll.v1.MapAll
-	(*ZSetRange)(nil),             // 59: atoll.v1.ZSetRange
-	(*ZSetScore)(nil),             // 60: atoll.v1.ZSetScore
-	(*ZSetRank)(nil),              // 61: atoll.v1.ZSetRank
-	(*HLLCount)(nil),              // 62: atoll.v1.HLLCount
-	(*TimelineRange)(nil),         // 63: atoll.v1.TimelineRange
-	(*CounterQuery)(nil),          // 64: atoll.v1.CounterQuery
-	(*SetContains)(nil),           // 65: atoll.v1.SetContains
-	(*SetMembers)(nil),            // 66: atoll.v1.SetMembers
-	(*SetSize)(nil),               // 67: atoll.v1.SetSize
-	(*QueryRequest)(nil),          // 68: atoll.v1.QueryRequest
-	(*QueryResult)(nil),           // 69: atoll.v1.QueryResult
-	(*MapPage)(nil),               // 70: atoll.v1.MapPage
-	(*ZSetPage)(nil),              // 71: atoll.v1.ZSetPage
-	(*ZSetPosition)(nil),          // 72: atoll.v1.ZSetPosition
-	(*TimelinePage)(nil),          // 73: atoll.v1.TimelinePage
-	(*SetContainsResult)(nil),     // 74: atoll.v1.SetContainsResult
-	(*SetMembersPage)(nil),        // 75: atoll.v1.SetMembersPage
-	(*QueryResponse)(nil),         // 76: atoll.v1.QueryResponse
-	(*BatchGetRequest)(nil),       // 77: atoll.v1.BatchGetRequest
-	(*BatchGetItem)(nil),          // 78: atoll.v1.BatchGetItem
-	(*BatchGetResponse)(nil),      // 79: atoll.v1.BatchGetResponse
-	(*Write)(nil),                 // 80: atoll.v1.Write
-	(*BatchWriteRequest)(nil),     // 81: atoll.v1.BatchWriteRequest
-	(*BatchWriteItem)(nil),        // 82: atoll.v1.BatchWriteItem
-	(*BatchGroup)(nil),            // 83: atoll.v1.BatchGroup
-	(*BatchWriteResponse)(nil),    // 84: atoll.v1.BatchWriteResponse
-	(*ScanRequest)(nil),           // 85: atoll.v1.ScanRequest
-	(*Entry)(nil),                 // 86: atoll.v1.Entry
-	(*ScanResponse)(nil),          // 87: atoll.v1.ScanResponse
-	(*WatchRequest)(nil),          // 88: atoll.v1.WatchRequest
-	(*WatchEvent)(nil),            // 89: atoll.v1.WatchEvent
-	(*Resync)(nil),                // 90: atoll.v1.Resync
-	(*WatchResponse)(nil),         // 91: atoll.v1.WatchResponse
-	(*Heartbeat)(nil),             // 92: atoll.v1.Heartbeat
-	(*PipelineRequest)(nil),       // 93: atoll.v1.PipelineRequest
-	(*PipelineResponse)(nil),      // 94: atoll.v1.PipelineResponse
-	nil,                           // 95: atoll.v1.MapValue.FieldsEntry
-	nil,                           // 96: atoll.v1.MapPut.FieldsEntry
-	nil,                           // 97: atoll.v1.MapPage.FieldsEntry
-	(*ReadOptions)(nil),           // 98: atoll.v1.ReadOptions
-	(Type)(0),                     // 99: atoll.v1.Type
-	(*durationpb.Duration)(nil),   // 100: google.protobuf.Duration
-	(*ReplyInfo)(nil),             // 101: atoll.v1.ReplyInfo
-	(*timestamppb.Timestamp)(nil), // 102: google.protobuf.Timestamp
-	(*Condition)(nil),             // 103: atoll.v1.Condition
-	(*WriteOptions)(nil),          // 104: atoll.v1.WriteOptions
-	(*Error)(nil),                 // 105: atoll.v1.Error
+	(*ORMapValue)(nil),            // 16: atoll.v1.ORMapValue
+	(*ORMapName)(nil),             // 17: atoll.v1.ORMapName
+	(*ORMapLeaf)(nil),             // 18: atoll.v1.ORMapLeaf
+	(*CounterValue)(nil),          // 19: atoll.v1.CounterValue
+	(*SetValue)(nil),              // 20: atoll.v1.SetValue
+	(*PutRequest)(nil),            // 21: atoll.v1.PutRequest
+	(*PutResponse)(nil),           // 22: atoll.v1.PutResponse
+	(*DeleteRequest)(nil),         // 23: atoll.v1.DeleteRequest
+	(*DeleteResponse)(nil),        // 24: atoll.v1.DeleteResponse
+	(*Op)(nil),                    // 25: atoll.v1.Op
+	(*ORMapUpdate)(nil),           // 26: atoll.v1.ORMapUpdate
+	(*ORMapRemove)(nil),           // 27: atoll.v1.ORMapRemove
+	(*RegisterPut)(nil),           // 28: atoll.v1.RegisterPut
+	(*FlagEnable)(nil),            // 29: atoll.v1.FlagEnable
+	(*FlagDisable)(nil),           // 30: atoll.v1.FlagDisable
+	(*Max)(nil),                   // 31: atoll.v1.Max
+	(*Min)(nil),                   // 32: atoll.v1.Min
+	(*MVRPut)(nil),                // 33: atoll.v1.MVRPut
+	(*BCounterInc)(nil),           // 34: atoll.v1.BCounterInc
+	(*BCounterDec)(nil),           // 35: atoll.v1.BCounterDec
+	(*BCounterTransfer)(nil),      // 36: atoll.v1.BCounterTransfer
+	(*MapPut)(nil),                // 37: atoll.v1.MapPut
+	(*MapRemove)(nil),             // 38: atoll.v1.MapRemove
+	(*ZSetAdd)(nil),               // 39: atoll.v1.ZSetAdd
+	(*ZSetIncr)(nil),              // 40: atoll.v1.ZSetIncr
+	(*ZSetRemove)(nil),            // 41: atoll.v1.ZSetRemove
+	(*HLLAdd)(nil),                // 42: atoll.v1.HLLAdd
+	(*TimelineAdd)(nil),           // 43: atoll.v1.TimelineAdd
+	(*TimelineTrim)(nil),          // 44: atoll.v1.TimelineTrim
+	(*Expire)(nil),                // 45: atoll.v1.Expire
+	(*Persist)(nil),               // 46: atoll.v1.Persist
+	(*CounterAdd)(nil),            // 47: atoll.v1.CounterAdd
+	(*CounterSet)(nil),            // 48: atoll.v1.CounterSet
+	(*CounterReset)(nil),          // 49: atoll.v1.CounterReset
+	(*SetAdd)(nil),                // 50: atoll.v1.SetAdd
+	(*SetRemove)(nil),             // 51: atoll.v1.SetRemove
+	(*SetClear)(nil),              // 52: atoll.v1.SetClear
+	(*UpdateRequest)(nil),         // 53: atoll.v1.UpdateRequest
+	(*UpdateResult)(nil),          // 54: atoll.v1.UpdateResult
+	(*ZSetChange)(nil),            // 55: atoll.v1.ZSetChange
+	(*SetChange)(nil),             // 56: atoll.v1.SetChange
+	(*UpdateResponse)(nil),        // 57: atoll.v1.UpdateResponse
+	(*QueryOp)(nil),               // 58: atoll.v1.QueryOp
+	(*ORMapGet)(nil),              // 59: atoll.v1.ORMapGet
+	(*ORMapLeafQuery)(nil),        // 60: atoll.v1.ORMapLeafQuery
+	(*FlagQuery)(nil),             // 61: atoll.v1.FlagQuery
+	(*ExtremeQuery)(nil),          // 62: atoll.v1.ExtremeQuery
+	(*MVRSiblings)(nil),           // 63: atoll.v1.MVRSiblings
+	(*BCounterQuery)(nil),         // 64: atoll.v1.BCounterQuery
+	(*MapGet)(nil),                // 65: atoll.v1.MapGet
+	(*MapAll)(nil),                // 66: atoll.v1.MapAll
+	(*ZSetRange)(nil),             // 67: atoll.v1.ZSetRange
+	(*ZSetScore)(nil),             // 68: atoll.v1.ZSetScore
+	(*ZSetRank)(nil),              // 69: atoll.v1.ZSetRank
+	(*HLLCount)(nil),              // 70: atoll.v1.HLLCount
+	(*TimelineRange)(nil),         // 71: atoll.v1.TimelineRange
+	(*CounterQuery)(nil),          // 72: atoll.v1.CounterQuery
+	(*SetContains)(nil),           // 73: atoll.v1.SetContains
+	(*SetMembers)(nil),            // 74: atoll.v1.SetMembers
+	(*SetSize)(nil),               // 75: atoll.v1.SetSize
+	(*QueryRequest)(nil),          // 76: atoll.v1.QueryRequest
+	(*QueryResult)(nil),           // 77: atoll.v1.QueryResult
+	(*ORMapPage)(nil),             // 78: atoll.v1.ORMapPage
+	(*MapPage)(nil),               // 79: atoll.v1.MapPage
+	(*ZSetPage)(nil),              // 80: atoll.v1.ZSetPage
+	(*ZSetPosition)(nil),          // 81: atoll.v1.ZSetPosition
+	(*TimelinePage)(nil),          // 82: atoll.v1.TimelinePage
+	(*SetContainsResult)(nil),     // 83: atoll.v1.SetContainsResult
+	(*SetMembersPage)(nil),        // 84: atoll.v1.SetMembersPage
+	(*QueryResponse)(nil),         // 85: atoll.v1.QueryResponse
+	(*BatchGetRequest)(nil),       // 86: atoll.v1.BatchGetRequest
+	(*BatchGetItem)(nil),          // 87: atoll.v1.BatchGetItem
+	(*BatchGetResponse)(nil),      // 88: atoll.v1.BatchGetResponse
+	(*Write)(nil),                 // 89: atoll.v1.Write
+	(*BatchWriteRequest)(nil),     // 90: atoll.v1.BatchWriteRequest
+	(*BatchWriteItem)(nil),        // 91: atoll.v1.BatchWriteItem
+	(*BatchGroup)(nil),            // 92: atoll.v1.BatchGroup
+	(*BatchWriteResponse)(nil),    // 93: atoll.v1.BatchWriteResponse
+	(*ScanRequest)(nil),           // 94: atoll.v1.ScanRequest
+	(*Entry)(nil),                 // 95: atoll.v1.Entry
+	(*ScanResponse)(nil),          // 96: atoll.v1.ScanResponse
+	(*WatchRequest)(nil),          // 97: atoll.v1.WatchRequest
+	(*WatchEvent)(nil),            // 98: atoll.v1.WatchEvent
+	(*Resync)(nil),                // 99: atoll.v1.Resync
+	(*WatchResponse)(nil),         // 100: atoll.v1.WatchResponse
+	(*Heartbeat)(nil),             // 101: atoll.v1.Heartbeat
+	(*PipelineRequest)(nil),       // 102: atoll.v1.PipelineRequest
+	(*PipelineResponse)(nil),      // 103: atoll.v1.PipelineResponse
+	nil,                           // 104: atoll.v1.MapValue.FieldsEntry
+	nil,                           // 105: atoll.v1.MapPut.FieldsEntry
+	nil,                           // 106: atoll.v1.MapPage.FieldsEntry
+	(*ReadOptions)(nil),           // 107: atoll.v1.ReadOptions
+	(Type)(0),                     // 108: atoll.v1.Type
+	(*durationpb.Duration)(nil),   // 109: google.protobuf.Duration
+	(*ReplyInfo)(nil),             // 110: atoll.v1.ReplyInfo
+	(*timestamppb.Timestamp)(nil), // 111: google.protobuf.Timestamp
+	(*Condition)(nil),             // 112: atoll.v1.Condition
+	(*WriteOptions)(nil),          // 113: atoll.v1.WriteOptions
+	(*Error)(nil),                 // 114: atoll.v1.Error
 }
 var file_atoll_v1_kv_proto_depIdxs = []int32{
-	98,  // 0: atoll.v1.GetRequest.options:type_name -> atoll.v1.ReadOptions
-	99,  // 1: atoll.v1.GetResponse.type:type_name -> atoll.v1.Type
-	100, // 2: atoll.v1.GetResponse.ttl:type_name -> google.protobuf.Duration
-	101, // 3: atoll.v1.GetResponse.info:type_name -> atoll.v1.ReplyInfo
+	107, // 0: atoll.v1.GetRequest.options:type_name -> atoll.v1.ReadOptions
+	108, // 1: atoll.v1.GetResponse.type:type_name -> atoll.v1.Type
+	109, // 2: atoll.v1.GetResponse.ttl:type_name -> google.protobuf.Duration
+	110, // 3: atoll.v1.GetResponse.info:type_name -> atoll.v1.ReplyInfo
 	3,   // 4: atoll.v1.GetResponse.typed:type_name -> atoll.v1.TypedValue
-	16,  // 5: atoll.v1.TypedValue.counter:type_name -> atoll.v1.CounterValue
-	17,  // 6: atoll.v1.TypedValue.set:type_name -> atoll.v1.SetValue
+	19,  // 5: atoll.v1.TypedValue.counter:type_name -> atoll.v1.CounterValue
+	20,  // 6: atoll.v1.TypedValue.set:type_name -> atoll.v1.SetValue
 	4,   // 7: atoll.v1.TypedValue.flag:type_name -> atoll.v1.FlagValue
 	5,   // 8: atoll.v1.TypedValue.extreme:type_name -> atoll.v1.ExtremeValue
 	7,   // 9: atoll.v1.TypedValue.siblings:type_name -> atoll.v1.SiblingsValue
@@ -7325,166 +8041,183 @@ var file_atoll_v1_kv_proto_depIdxs = []int32{
 	12,  // 12: atoll.v1.TypedValue.zset:type_name -> atoll.v1.ZSetValue
 	13,  // 13: atoll.v1.TypedValue.hll:type_name -> atoll.v1.HLLValue
 	15,  // 14: atoll.v1.TypedValue.timeline:type_name -> atoll.v1.TimelineValue
-	102, // 15: atoll.v1.Sibling.time:type_name -> google.protobuf.Timestamp
-	6,   // 16: atoll.v1.SiblingsValue.siblings:type_name -> atoll.v1.Sibling
-	9,   // 17: atoll.v1.BoundedValue.rights:type_name -> atoll.v1.Rights
-	95,  // 18: atoll.v1.MapValue.fields:type_name -> atoll.v1.MapValue.FieldsEntry
-	11,  // 19: atoll.v1.ZSetValue.members:type_name -> atoll.v1.ScoredMember
-	102, // 20: atoll.v1.TimelineEntry.time:type_name -> google.protobuf.Timestamp
-	14,  // 21: atoll.v1.TimelineValue.entries:type_name -> atoll.v1.TimelineEntry
-	100, // 22: atoll.v1.PutRequest.ttl:type_name -> google.protobuf.Duration
-	103, // 23: atoll.v1.PutRequest.condition:type_name -> atoll.v1.Condition
-	104, // 24: atoll.v1.PutRequest.options:type_name -> atoll.v1.WriteOptions
-	101, // 25: atoll.v1.PutResponse.info:type_name -> atoll.v1.ReplyInfo
-	99,  // 26: atoll.v1.DeleteRequest.type:type_name -> atoll.v1.Type
-	103, // 27: atoll.v1.DeleteRequest.condition:type_name -> atoll.v1.Condition
-	104, // 28: atoll.v1.DeleteRequest.options:type_name -> atoll.v1.WriteOptions
-	101, // 29: atoll.v1.DeleteResponse.info:type_name -> atoll.v1.ReplyInfo
-	41,  // 30: atoll.v1.Op.counter_add:type_name -> atoll.v1.CounterAdd
-	42,  // 31: atoll.v1.Op.counter_set:type_name -> atoll.v1.CounterSet
-	43,  // 32: atoll.v1.Op.counter_reset:type_name -> atoll.v1.CounterReset
-	44,  // 33: atoll.v1.Op.set_add:type_name -> atoll.v1.SetAdd
-	45,  // 34: atoll.v1.Op.set_remove:type_name -> atoll.v1.SetRemove
-	46,  // 35: atoll.v1.Op.set_clear:type_name -> atoll.v1.SetClear
-	39,  // 36: atoll.v1.Op.expire:type_name -> atoll.v1.Expire
-	40,  // 37: atoll.v1.Op.persist:type_name -> atoll.v1.Persist
-	23,  // 38: atoll.v1.Op.flag_enable:type_name -> atoll.v1.FlagEnable
-	24,  // 39: atoll.v1.Op.flag_disable:type_name -> atoll.v1.FlagDisable
-	25,  // 40: atoll.v1.Op.max:type_name -> atoll.v1.Max
-	26,  // 41: atoll.v1.Op.min:type_name -> atoll.v1.Min
-	27,  // 42: atoll.v1.Op.mvr_put:type_name -> atoll.v1.MVRPut
-	28,  // 43: atoll.v1.Op.bcounter_inc:type_name -> atoll.v1.BCounterInc
-	29,  // 44: atoll.v1.Op.bcounter_dec:type_name -> atoll.v1.BCounterDec
-	30,  // 45: atoll.v1.Op.bcounter_transfer:type_name -> atoll.v1.BCounterTransfer
-	31,  // 46: atoll.v1.Op.map_put:type_name -> atoll.v1.MapPut
-	32,  // 47: atoll.v1.Op.map_remove:type_name -> atoll.v1.MapRemove
-	33,  // 48: atoll.v1.Op.zset_add:type_name -> atoll.v1.ZSetAdd
-	34,  // 49: atoll.v1.Op.zset_incr:type_name -> atoll.v1.ZSetIncr
-	35,  // 50: atoll.v1.Op.zset_remove:type_name -> atoll.v1.ZSetRemove
-	36,  // 51: atoll.v1.Op.hll_add:type_name -> atoll.v1.HLLAdd
-	37,  // 52: atoll.v1.Op.timeline_add:type_name -> atoll.v1.TimelineAdd
-	38,  // 53: atoll.v1.Op.timeline_trim:type_name -> atoll.v1.TimelineTrim
-	96,  // 54: atoll.v1.MapPut.fields:type_name -> atoll.v1.MapPut.FieldsEntry
-	102, // 55: atoll.v1.TimelineTrim.before:type_name -> google.protobuf.Timestamp
-	100, // 56: atoll.v1.Expire.ttl:type_name -> google.protobuf.Duration
-	99,  // 57: atoll.v1.Expire.type:type_name -> atoll.v1.Type
-	99,  // 58: atoll.v1.Persist.type:type_name -> atoll.v1.Type
-	22,  // 59: atoll.v1.UpdateRequest.op:type_name -> atoll.v1.Op
-	103, // 60: atoll.v1.UpdateRequest.condition:type_name -> atoll.v1.Condition
-	100, // 61: atoll.v1.UpdateRequest.ttl:type_name -> google.protobuf.Duration
-	104, // 62: atoll.v1.UpdateRequest.options:type_name -> atoll.v1.WriteOptions
-	16,  // 63: atoll.v1.UpdateResult.counter:type_name -> atoll.v1.CounterValue
-	50,  // 64: atoll.v1.UpdateResult.set:type_name -> atoll.v1.SetChange
-	5,   // 65: atoll.v1.UpdateResult.extreme:type_name -> atoll.v1.ExtremeValue
-	8,   // 66: atoll.v1.UpdateResult.bounded:type_name -> atoll.v1.BoundedValue
-	50,  // 67: atoll.v1.UpdateResult.map:type_name -> atoll.v1.SetChange
-	49,  // 68: atoll.v1.UpdateResult.zset:type_name -> atoll.v1.ZSetChange
-	13,  // 69: atoll.v1.UpdateResult.hll:type_name -> atoll.v1.HLLValue
-	50,  // 70: atoll.v1.UpdateResult.timeline:type_name -> atoll.v1.SetChange
-	48,  // 71: atoll.v1.UpdateResponse.result:type_name -> atoll.v1.UpdateResult
-	101, // 72: atoll.v1.UpdateResponse.info:type_name -> atoll.v1.ReplyInfo
-	64,  // 73: atoll.v1.QueryOp.counter:type_name -> atoll.v1.CounterQuery
-	65,  // 74: atoll.v1.QueryOp.set_contains:type_name -> atoll.v1.SetContains
-	66,  // 75: atoll.v1.QueryOp.set_members:type_name -> atoll.v1.SetMembers
-	67,  // 76: atoll.v1.QueryOp.set_size:type_name -> atoll.v1.SetSize
-	53,  // 77: atoll.v1.QueryOp.flag:type_name -> atoll.v1.FlagQuery
-	54,  // 78: atoll.v1.QueryOp.extreme:type_name -> atoll.v1.ExtremeQuery
-	55,  // 79: atoll.v1.QueryOp.mvr_siblings:type_name -> atoll.v1.MVRSiblings
-	56,  // 80: atoll.v1.QueryOp.bcounter:type_name -> atoll.v1.BCounterQuery
-	57,  // 81: atoll.v1.QueryOp.map_get:type_name -> atoll.v1.MapGet
-	58,  // 82: atoll.v1.QueryOp.map_all:type_name -> atoll.v1.MapAll
-	59,  // 83: atoll.v1.QueryOp.zset_range:type_name -> atoll.v1.ZSetRange
-	60,  // 84: atoll.v1.QueryOp.zset_score:type_name -> atoll.v1.ZSetScore
-	61,  // 85: atoll.v1.QueryOp.zset_rank:type_name -> atoll.v1.ZSetRank
-	62,  // 86: atoll.v1.QueryOp.hll_count:type_name -> atoll.v1.HLLCount
-	63,  // 87: atoll.v1.QueryOp.timeline_range:type_name -> atoll.v1.TimelineRange
-	102, // 88: atoll.v1.TimelineRange.from:type_name -> google.protobuf.Timestamp
-	102, // 89: atoll.v1.TimelineRange.before:type_name -> google.protobuf.Timestamp
-	52,  // 90: atoll.v1.QueryRequest.query:type_name -> atoll.v1.QueryOp
-	98,  // 91: atoll.v1.QueryRequest.options:type_name -> atoll.v1.ReadOptions
-	16,  // 92: atoll.v1.QueryResult.counter:type_name -> atoll.v1.CounterValue
-	74,  // 93: atoll.v1.QueryResult.set_contains:type_name -> atoll.v1.SetContainsResult
-	75,  // 94: atoll.v1.QueryResult.set_members:type_name -> atoll.v1.SetMembersPage
-	4,   // 95: atoll.v1.QueryResult.flag:type_name -> atoll.v1.FlagValue
-	5,   // 96: atoll.v1.QueryResult.extreme:type_name -> atoll.v1.ExtremeValue
-	7,   // 97: atoll.v1.QueryResult.siblings:type_name -> atoll.v1.SiblingsValue
-	8,   // 98: atoll.v1.QueryResult.bounded:type_name -> atoll.v1.BoundedValue
-	70,  // 99: atoll.v1.QueryResult.map:type_name -> atoll.v1.MapPage
-	71,  // 100: atoll.v1.QueryResult.zset_range:type_name -> atoll.v1.ZSetPage
-	72,  // 101: atoll.v1.QueryResult.zset_position:type_name -> atoll.v1.ZSetPosition
-	13,  // 102: atoll.v1.QueryResult.hll:type_name -> atoll.v1.HLLValue
-	73,  // 103: atoll.v1.QueryResult.timeline:type_name -> atoll.v1.TimelinePage
-	97,  // 104: atoll.v1.MapPage.fields:type_name -> atoll.v1.MapPage.FieldsEntry
-	11,  // 105: atoll.v1.ZSetPage.members:type_name -> atoll.v1.ScoredMember
-	14,  // 106: atoll.v1.TimelinePage.entries:type_name -> atoll.v1.TimelineEntry
-	69,  // 107: atoll.v1.QueryResponse.result:type_name -> atoll.v1.QueryResult
-	101, // 108: atoll.v1.QueryResponse.info:type_name -> atoll.v1.ReplyInfo
-	100, // 109: atoll.v1.QueryResponse.ttl:type_name -> google.protobuf.Duration
-	1,   // 110: atoll.v1.BatchGetRequest.items:type_name -> atoll.v1.GetRequest
-	98,  // 111: atoll.v1.BatchGetRequest.options:type_name -> atoll.v1.ReadOptions
-	2,   // 112: atoll.v1.BatchGetItem.response:type_name -> atoll.v1.GetResponse
-	105, // 113: atoll.v1.BatchGetItem.error:type_name -> atoll.v1.Error
-	78,  // 114: atoll.v1.BatchGetResponse.items:type_name -> atoll.v1.BatchGetItem
-	18,  // 115: atoll.v1.Write.put:type_name -> atoll.v1.PutRequest
-	20,  // 116: atoll.v1.Write.delete:type_name -> atoll.v1.DeleteRequest
-	47,  // 117: atoll.v1.Write.update:type_name -> atoll.v1.UpdateRequest
-	80,  // 118: atoll.v1.BatchWriteRequest.items:type_name -> atoll.v1.Write
-	104, // 119: atoll.v1.BatchWriteRequest.options:type_name -> atoll.v1.WriteOptions
-	48,  // 120: atoll.v1.BatchWriteItem.result:type_name -> atoll.v1.UpdateResult
-	105, // 121: atoll.v1.BatchWriteItem.error:type_name -> atoll.v1.Error
-	101, // 122: atoll.v1.BatchGroup.info:type_name -> atoll.v1.ReplyInfo
-	82,  // 123: atoll.v1.BatchWriteResponse.items:type_name -> atoll.v1.BatchWriteItem
-	83,  // 124: atoll.v1.BatchWriteResponse.groups:type_name -> atoll.v1.BatchGroup
-	98,  // 125: atoll.v1.ScanRequest.options:type_name -> atoll.v1.ReadOptions
-	99,  // 126: atoll.v1.Entry.type:type_name -> atoll.v1.Type
-	3,   // 127: atoll.v1.Entry.typed:type_name -> atoll.v1.TypedValue
-	100, // 128: atoll.v1.Entry.ttl:type_name -> google.protobuf.Duration
-	86,  // 129: atoll.v1.ScanResponse.entries:type_name -> atoll.v1.Entry
-	100, // 130: atoll.v1.WatchRequest.heartbeat_interval:type_name -> google.protobuf.Duration
-	99,  // 131: atoll.v1.WatchEvent.type:type_name -> atoll.v1.Type
-	3,   // 132: atoll.v1.WatchEvent.typed:type_name -> atoll.v1.TypedValue
-	0,   // 133: atoll.v1.WatchEvent.cause:type_name -> atoll.v1.Cause
-	89,  // 134: atoll.v1.WatchResponse.event:type_name -> atoll.v1.WatchEvent
-	92,  // 135: atoll.v1.WatchResponse.heartbeat:type_name -> atoll.v1.Heartbeat
-	90,  // 136: atoll.v1.WatchResponse.resync:type_name -> atoll.v1.Resync
-	1,   // 137: atoll.v1.PipelineRequest.get:type_name -> atoll.v1.GetRequest
-	18,  // 138: atoll.v1.PipelineRequest.put:type_name -> atoll.v1.PutRequest
-	20,  // 139: atoll.v1.PipelineRequest.delete:type_name -> atoll.v1.DeleteRequest
-	47,  // 140: atoll.v1.PipelineRequest.update:type_name -> atoll.v1.UpdateRequest
-	68,  // 141: atoll.v1.PipelineRequest.query:type_name -> atoll.v1.QueryRequest
-	93,  // 142: atoll.v1.PipelineRequest.more:type_name -> atoll.v1.PipelineRequest
-	2,   // 143: atoll.v1.PipelineResponse.get:type_name -> atoll.v1.GetResponse
-	19,  // 144: atoll.v1.PipelineResponse.put:type_name -> atoll.v1.PutResponse
-	21,  // 145: atoll.v1.PipelineResponse.delete:type_name -> atoll.v1.DeleteResponse
-	51,  // 146: atoll.v1.PipelineResponse.update:type_name -> atoll.v1.UpdateResponse
-	76,  // 147: atoll.v1.PipelineResponse.query:type_name -> atoll.v1.QueryResponse
-	105, // 148: atoll.v1.PipelineResponse.error:type_name -> atoll.v1.Error
-	94,  // 149: atoll.v1.PipelineResponse.more:type_name -> atoll.v1.PipelineResponse
-	1,   // 150: atoll.v1.KV.Get:input_type -> atoll.v1.GetRequest
-	18,  // 151: atoll.v1.KV.Put:input_type -> atoll.v1.PutRequest
-	20,  // 152: atoll.v1.KV.Delete:input_type -> atoll.v1.DeleteRequest
-	47,  // 153: atoll.v1.KV.Update:input_type -> atoll.v1.UpdateRequest
-	68,  // 154: atoll.v1.KV.Query:input_type -> atoll.v1.QueryRequest
-	77,  // 155: atoll.v1.KV.BatchGet:input_type -> atoll.v1.BatchGetRequest
-	81,  // 156: atoll.v1.KV.BatchWrite:input_type -> atoll.v1.BatchWriteRequest
-	85,  // 157: atoll.v1.KV.Scan:input_type -> atoll.v1.ScanRequest
-	88,  // 158: atoll.v1.KV.Watch:input_type -> atoll.v1.WatchRequest
-	93,  // 159: atoll.v1.KV.Pipeline:input_type -> atoll.v1.PipelineRequest
-	2,   // 160: atoll.v1.KV.Get:output_type -> atoll.v1.GetResponse
-	19,  // 161: atoll.v1.KV.Put:output_type -> atoll.v1.PutResponse
-	21,  // 162: atoll.v1.KV.Delete:output_type -> atoll.v1.DeleteResponse
-	51,  // 163: atoll.v1.KV.Update:output_type -> atoll.v1.UpdateResponse
-	76,  // 164: atoll.v1.KV.Query:output_type -> atoll.v1.QueryResponse
-	79,  // 165: atoll.v1.KV.BatchGet:output_type -> atoll.v1.BatchGetResponse
-	84,  // 166: atoll.v1.KV.BatchWrite:output_type -> atoll.v1.BatchWriteResponse
-	87,  // 167: atoll.v1.KV.Scan:output_type -> atoll.v1.ScanResponse
-	91,  // 168: atoll.v1.KV.Watch:output_type -> atoll.v1.WatchResponse
-	94,  // 169: atoll.v1.KV.Pipeline:output_type -> atoll.v1.PipelineResponse
-	160, // [160:170] is the sub-list for method output_type
-	150, // [150:160] is the sub-list for method input_type
-	150, // [150:150] is the sub-list for extension type_name
-	150, // [150:150] is the sub-list for extension extendee
-	0,   // [0:150] is the sub-list for field type_name
+	16,  // 15: atoll.v1.TypedValue.ormap:type_name -> atoll.v1.ORMapValue
+	111, // 16: atoll.v1.Sibling.time:type_name -> google.protobuf.Timestamp
+	6,   // 17: atoll.v1.SiblingsValue.siblings:type_name -> atoll.v1.Sibling
+	9,   // 18: atoll.v1.BoundedValue.rights:type_name -> atoll.v1.Rights
+	104, // 19: atoll.v1.MapValue.fields:type_name -> atoll.v1.MapValue.FieldsEntry
+	11,  // 20: atoll.v1.ZSetValue.members:type_name -> atoll.v1.ScoredMember
+	111, // 21: atoll.v1.TimelineEntry.time:type_name -> google.protobuf.Timestamp
+	14,  // 22: atoll.v1.TimelineValue.entries:type_name -> atoll.v1.TimelineEntry
+	17,  // 23: atoll.v1.ORMapValue.names:type_name -> atoll.v1.ORMapName
+	18,  // 24: atoll.v1.ORMapName.leaves:type_name -> atoll.v1.ORMapLeaf
+	108, // 25: atoll.v1.ORMapLeaf.type:type_name -> atoll.v1.Type
+	3,   // 26: atoll.v1.ORMapLeaf.typed:type_name -> atoll.v1.TypedValue
+	109, // 27: atoll.v1.PutRequest.ttl:type_name -> google.protobuf.Duration
+	112, // 28: atoll.v1.PutRequest.condition:type_name -> atoll.v1.Condition
+	113, // 29: atoll.v1.PutRequest.options:type_name -> atoll.v1.WriteOptions
+	110, // 30: atoll.v1.PutResponse.info:type_name -> atoll.v1.ReplyInfo
+	108, // 31: atoll.v1.DeleteRequest.type:type_name -> atoll.v1.Type
+	112, // 32: atoll.v1.DeleteRequest.condition:type_name -> atoll.v1.Condition
+	113, // 33: atoll.v1.DeleteRequest.options:type_name -> atoll.v1.WriteOptions
+	110, // 34: atoll.v1.DeleteResponse.info:type_name -> atoll.v1.ReplyInfo
+	47,  // 35: atoll.v1.Op.counter_add:type_name -> atoll.v1.CounterAdd
+	48,  // 36: atoll.v1.Op.counter_set:type_name -> atoll.v1.CounterSet
+	49,  // 37: atoll.v1.Op.counter_reset:type_name -> atoll.v1.CounterReset
+	50,  // 38: atoll.v1.Op.set_add:type_name -> atoll.v1.SetAdd
+	51,  // 39: atoll.v1.Op.set_remove:type_name -> atoll.v1.SetRemove
+	52,  // 40: atoll.v1.Op.set_clear:type_name -> atoll.v1.SetClear
+	45,  // 41: atoll.v1.Op.expire:type_name -> atoll.v1.Expire
+	46,  // 42: atoll.v1.Op.persist:type_name -> atoll.v1.Persist
+	29,  // 43: atoll.v1.Op.flag_enable:type_name -> atoll.v1.FlagEnable
+	30,  // 44: atoll.v1.Op.flag_disable:type_name -> atoll.v1.FlagDisable
+	31,  // 45: atoll.v1.Op.max:type_name -> atoll.v1.Max
+	32,  // 46: atoll.v1.Op.min:type_name -> atoll.v1.Min
+	33,  // 47: atoll.v1.Op.mvr_put:type_name -> atoll.v1.MVRPut
+	34,  // 48: atoll.v1.Op.bcounter_inc:type_name -> atoll.v1.BCounterInc
+	35,  // 49: atoll.v1.Op.bcounter_dec:type_name -> atoll.v1.BCounterDec
+	36,  // 50: atoll.v1.Op.bcounter_transfer:type_name -> atoll.v1.BCounterTransfer
+	37,  // 51: atoll.v1.Op.map_put:type_name -> atoll.v1.MapPut
+	38,  // 52: atoll.v1.Op.map_remove:type_name -> atoll.v1.MapRemove
+	39,  // 53: atoll.v1.Op.zset_add:type_name -> atoll.v1.ZSetAdd
+	40,  // 54: atoll.v1.Op.zset_incr:type_name -> atoll.v1.ZSetIncr
+	41,  // 55: atoll.v1.Op.zset_remove:type_name -> atoll.v1.ZSetRemove
+	42,  // 56: atoll.v1.Op.hll_add:type_name -> atoll.v1.HLLAdd
+	43,  // 57: atoll.v1.Op.timeline_add:type_name -> atoll.v1.TimelineAdd
+	44,  // 58: atoll.v1.Op.timeline_trim:type_name -> atoll.v1.TimelineTrim
+	26,  // 59: atoll.v1.Op.ormap_update:type_name -> atoll.v1.ORMapUpdate
+	27,  // 60: atoll.v1.Op.ormap_remove:type_name -> atoll.v1.ORMapRemove
+	28,  // 61: atoll.v1.Op.register_put:type_name -> atoll.v1.RegisterPut
+	25,  // 62: atoll.v1.ORMapUpdate.op:type_name -> atoll.v1.Op
+	108, // 63: atoll.v1.ORMapRemove.type:type_name -> atoll.v1.Type
+	105, // 64: atoll.v1.MapPut.fields:type_name -> atoll.v1.MapPut.FieldsEntry
+	111, // 65: atoll.v1.TimelineTrim.before:type_name -> google.protobuf.Timestamp
+	109, // 66: atoll.v1.Expire.ttl:type_name -> google.protobuf.Duration
+	108, // 67: atoll.v1.Expire.type:type_name -> atoll.v1.Type
+	108, // 68: atoll.v1.Persist.type:type_name -> atoll.v1.Type
+	25,  // 69: atoll.v1.UpdateRequest.op:type_name -> atoll.v1.Op
+	112, // 70: atoll.v1.UpdateRequest.condition:type_name -> atoll.v1.Condition
+	109, // 71: atoll.v1.UpdateRequest.ttl:type_name -> google.protobuf.Duration
+	113, // 72: atoll.v1.UpdateRequest.options:type_name -> atoll.v1.WriteOptions
+	19,  // 73: atoll.v1.UpdateResult.counter:type_name -> atoll.v1.CounterValue
+	56,  // 74: atoll.v1.UpdateResult.set:type_name -> atoll.v1.SetChange
+	5,   // 75: atoll.v1.UpdateResult.extreme:type_name -> atoll.v1.ExtremeValue
+	8,   // 76: atoll.v1.UpdateResult.bounded:type_name -> atoll.v1.BoundedValue
+	56,  // 77: atoll.v1.UpdateResult.map:type_name -> atoll.v1.SetChange
+	55,  // 78: atoll.v1.UpdateResult.zset:type_name -> atoll.v1.ZSetChange
+	13,  // 79: atoll.v1.UpdateResult.hll:type_name -> atoll.v1.HLLValue
+	56,  // 80: atoll.v1.UpdateResult.timeline:type_name -> atoll.v1.SetChange
+	56,  // 81: atoll.v1.UpdateResult.ormap:type_name -> atoll.v1.SetChange
+	54,  // 82: atoll.v1.UpdateResponse.result:type_name -> atoll.v1.UpdateResult
+	110, // 83: atoll.v1.UpdateResponse.info:type_name -> atoll.v1.ReplyInfo
+	72,  // 84: atoll.v1.QueryOp.counter:type_name -> atoll.v1.CounterQuery
+	73,  // 85: atoll.v1.QueryOp.set_contains:type_name -> atoll.v1.SetContains
+	74,  // 86: atoll.v1.QueryOp.set_members:type_name -> atoll.v1.SetMembers
+	75,  // 87: atoll.v1.QueryOp.set_size:type_name -> atoll.v1.SetSize
+	61,  // 88: atoll.v1.QueryOp.flag:type_name -> atoll.v1.FlagQuery
+	62,  // 89: atoll.v1.QueryOp.extreme:type_name -> atoll.v1.ExtremeQuery
+	63,  // 90: atoll.v1.QueryOp.mvr_siblings:type_name -> atoll.v1.MVRSiblings
+	64,  // 91: atoll.v1.QueryOp.bcounter:type_name -> atoll.v1.BCounterQuery
+	65,  // 92: atoll.v1.QueryOp.map_get:type_name -> atoll.v1.MapGet
+	66,  // 93: atoll.v1.QueryOp.map_all:type_name -> atoll.v1.MapAll
+	67,  // 94: atoll.v1.QueryOp.zset_range:type_name -> atoll.v1.ZSetRange
+	68,  // 95: atoll.v1.QueryOp.zset_score:type_name -> atoll.v1.ZSetScore
+	69,  // 96: atoll.v1.QueryOp.zset_rank:type_name -> atoll.v1.ZSetRank
+	70,  // 97: atoll.v1.QueryOp.hll_count:type_name -> atoll.v1.HLLCount
+	71,  // 98: atoll.v1.QueryOp.timeline_range:type_name -> atoll.v1.TimelineRange
+	59,  // 99: atoll.v1.QueryOp.ormap_get:type_name -> atoll.v1.ORMapGet
+	60,  // 100: atoll.v1.QueryOp.ormap_leaf:type_name -> atoll.v1.ORMapLeafQuery
+	58,  // 101: atoll.v1.ORMapLeafQuery.query:type_name -> atoll.v1.QueryOp
+	111, // 102: atoll.v1.TimelineRange.from:type_name -> google.protobuf.Timestamp
+	111, // 103: atoll.v1.TimelineRange.before:type_name -> google.protobuf.Timestamp
+	58,  // 104: atoll.v1.QueryRequest.query:type_name -> atoll.v1.QueryOp
+	107, // 105: atoll.v1.QueryRequest.options:type_name -> atoll.v1.ReadOptions
+	19,  // 106: atoll.v1.QueryResult.counter:type_name -> atoll.v1.CounterValue
+	83,  // 107: atoll.v1.QueryResult.set_contains:type_name -> atoll.v1.SetContainsResult
+	84,  // 108: atoll.v1.QueryResult.set_members:type_name -> atoll.v1.SetMembersPage
+	4,   // 109: atoll.v1.QueryResult.flag:type_name -> atoll.v1.FlagValue
+	5,   // 110: atoll.v1.QueryResult.extreme:type_name -> atoll.v1.ExtremeValue
+	7,   // 111: atoll.v1.QueryResult.siblings:type_name -> atoll.v1.SiblingsValue
+	8,   // 112: atoll.v1.QueryResult.bounded:type_name -> atoll.v1.BoundedValue
+	79,  // 113: atoll.v1.QueryResult.map:type_name -> atoll.v1.MapPage
+	80,  // 114: atoll.v1.QueryResult.zset_range:type_name -> atoll.v1.ZSetPage
+	81,  // 115: atoll.v1.QueryResult.zset_position:type_name -> atoll.v1.ZSetPosition
+	13,  // 116: atoll.v1.QueryResult.hll:type_name -> atoll.v1.HLLValue
+	82,  // 117: atoll.v1.QueryResult.timeline:type_name -> atoll.v1.TimelinePage
+	78,  // 118: atoll.v1.QueryResult.ormap:type_name -> atoll.v1.ORMapPage
+	18,  // 119: atoll.v1.ORMapPage.leaves:type_name -> atoll.v1.ORMapLeaf
+	17,  // 120: atoll.v1.ORMapPage.names:type_name -> atoll.v1.ORMapName
+	106, // 121: atoll.v1.MapPage.fields:type_name -> atoll.v1.MapPage.FieldsEntry
+	11,  // 122: atoll.v1.ZSetPage.members:type_name -> atoll.v1.ScoredMember
+	14,  // 123: atoll.v1.TimelinePage.entries:type_name -> atoll.v1.TimelineEntry
+	77,  // 124: atoll.v1.QueryResponse.result:type_name -> atoll.v1.QueryResult
+	110, // 125: atoll.v1.QueryResponse.info:type_name -> atoll.v1.ReplyInfo
+	109, // 126: atoll.v1.QueryResponse.ttl:type_name -> google.protobuf.Duration
+	1,   // 127: atoll.v1.BatchGetRequest.items:type_name -> atoll.v1.GetRequest
+	107, // 128: atoll.v1.BatchGetRequest.options:type_name -> atoll.v1.ReadOptions
+	2,   // 129: atoll.v1.BatchGetItem.response:type_name -> atoll.v1.GetResponse
+	114, // 130: atoll.v1.BatchGetItem.error:type_name -> atoll.v1.Error
+	87,  // 131: atoll.v1.BatchGetResponse.items:type_name -> atoll.v1.BatchGetItem
+	21,  // 132: atoll.v1.Write.put:type_name -> atoll.v1.PutRequest
+	23,  // 133: atoll.v1.Write.delete:type_name -> atoll.v1.DeleteRequest
+	53,  // 134: atoll.v1.Write.update:type_name -> atoll.v1.UpdateRequest
+	89,  // 135: atoll.v1.BatchWriteRequest.items:type_name -> atoll.v1.Write
+	113, // 136: atoll.v1.BatchWriteRequest.options:type_name -> atoll.v1.WriteOptions
+	54,  // 137: atoll.v1.BatchWriteItem.result:type_name -> atoll.v1.UpdateResult
+	114, // 138: atoll.v1.BatchWriteItem.error:type_name -> atoll.v1.Error
+	110, // 139: atoll.v1.BatchGroup.info:type_name -> atoll.v1.ReplyInfo
+	91,  // 140: atoll.v1.BatchWriteResponse.items:type_name -> atoll.v1.BatchWriteItem
+	92,  // 141: atoll.v1.BatchWriteResponse.groups:type_name -> atoll.v1.BatchGroup
+	107, // 142: atoll.v1.ScanRequest.options:type_name -> atoll.v1.ReadOptions
+	108, // 143: atoll.v1.Entry.type:type_name -> atoll.v1.Type
+	3,   // 144: atoll.v1.Entry.typed:type_name -> atoll.v1.TypedValue
+	109, // 145: atoll.v1.Entry.ttl:type_name -> google.protobuf.Duration
+	95,  // 146: atoll.v1.ScanResponse.entries:type_name -> atoll.v1.Entry
+	109, // 147: atoll.v1.WatchRequest.heartbeat_interval:type_name -> google.protobuf.Duration
+	108, // 148: atoll.v1.WatchEvent.type:type_name -> atoll.v1.Type
+	3,   // 149: atoll.v1.WatchEvent.typed:type_name -> atoll.v1.TypedValue
+	0,   // 150: atoll.v1.WatchEvent.cause:type_name -> atoll.v1.Cause
+	98,  // 151: atoll.v1.WatchResponse.event:type_name -> atoll.v1.WatchEvent
+	101, // 152: atoll.v1.WatchResponse.heartbeat:type_name -> atoll.v1.Heartbeat
+	99,  // 153: atoll.v1.WatchResponse.resync:type_name -> atoll.v1.Resync
+	1,   // 154: atoll.v1.PipelineRequest.get:type_name -> atoll.v1.GetRequest
+	21,  // 155: atoll.v1.PipelineRequest.put:type_name -> atoll.v1.PutRequest
+	23,  // 156: atoll.v1.PipelineRequest.delete:type_name -> atoll.v1.DeleteRequest
+	53,  // 157: atoll.v1.PipelineRequest.update:type_name -> atoll.v1.UpdateRequest
+	76,  // 158: atoll.v1.PipelineRequest.query:type_name -> atoll.v1.QueryRequest
+	102, // 159: atoll.v1.PipelineRequest.more:type_name -> atoll.v1.PipelineRequest
+	2,   // 160: atoll.v1.PipelineResponse.get:type_name -> atoll.v1.GetResponse
+	22,  // 161: atoll.v1.PipelineResponse.put:type_name -> atoll.v1.PutResponse
+	24,  // 162: atoll.v1.PipelineResponse.delete:type_name -> atoll.v1.DeleteResponse
+	57,  // 163: atoll.v1.PipelineResponse.update:type_name -> atoll.v1.UpdateResponse
+	85,  // 164: atoll.v1.PipelineResponse.query:type_name -> atoll.v1.QueryResponse
+	114, // 165: atoll.v1.PipelineResponse.error:type_name -> atoll.v1.Error
+	103, // 166: atoll.v1.PipelineResponse.more:type_name -> atoll.v1.PipelineResponse
+	1,   // 167: atoll.v1.KV.Get:input_type -> atoll.v1.GetRequest
+	21,  // 168: atoll.v1.KV.Put:input_type -> atoll.v1.PutRequest
+	23,  // 169: atoll.v1.KV.Delete:input_type -> atoll.v1.DeleteRequest
+	53,  // 170: atoll.v1.KV.Update:input_type -> atoll.v1.UpdateRequest
+	76,  // 171: atoll.v1.KV.Query:input_type -> atoll.v1.QueryRequest
+	86,  // 172: atoll.v1.KV.BatchGet:input_type -> atoll.v1.BatchGetRequest
+	90,  // 173: atoll.v1.KV.BatchWrite:input_type -> atoll.v1.BatchWriteRequest
+	94,  // 174: atoll.v1.KV.Scan:input_type -> atoll.v1.ScanRequest
+	97,  // 175: atoll.v1.KV.Watch:input_type -> atoll.v1.WatchRequest
+	102, // 176: atoll.v1.KV.Pipeline:input_type -> atoll.v1.PipelineRequest
+	2,   // 177: atoll.v1.KV.Get:output_type -> atoll.v1.GetResponse
+	22,  // 178: atoll.v1.KV.Put:output_type -> atoll.v1.PutResponse
+	24,  // 179: atoll.v1.KV.Delete:output_type -> atoll.v1.DeleteResponse
+	57,  // 180: atoll.v1.KV.Update:output_type -> atoll.v1.UpdateResponse
+	85,  // 181: atoll.v1.KV.Query:output_type -> atoll.v1.QueryResponse
+	88,  // 182: atoll.v1.KV.BatchGet:output_type -> atoll.v1.BatchGetResponse
+	93,  // 183: atoll.v1.KV.BatchWrite:output_type -> atoll.v1.BatchWriteResponse
+	96,  // 184: atoll.v1.KV.Scan:output_type -> atoll.v1.ScanResponse
+	100, // 185: atoll.v1.KV.Watch:output_type -> atoll.v1.WatchResponse
+	103, // 186: atoll.v1.KV.Pipeline:output_type -> atoll.v1.PipelineResponse
+	177, // [177:187] is the sub-list for method output_type
+	167, // [167:177] is the sub-list for method input_type
+	167, // [167:167] is the sub-list for extension type_name
+	167, // [167:167] is the sub-list for extension extendee
+	0,   // [0:167] is the sub-list for field type_name
 }
 
 func init() { file_atoll_v1_kv_proto_init() }
@@ -7504,8 +8237,9 @@ func file_atoll_v1_kv_proto_init() {
 		(*TypedValue_Zset)(nil),
 		(*TypedValue_Hll)(nil),
 		(*TypedValue_Timeline)(nil),
+		(*TypedValue_Ormap)(nil),
 	}
-	file_atoll_v1_kv_proto_msgTypes[21].OneofWrappers = []any{
+	file_atoll_v1_kv_proto_msgTypes[24].OneofWrappers = []any{
 		(*Op_CounterAdd)(nil),
 		(*Op_CounterSet)(nil),
 		(*Op_CounterReset)(nil),
@@ -7530,8 +8264,11 @@ func file_atoll_v1_kv_proto_init() {
 		(*Op_HllAdd)(nil),
 		(*Op_TimelineAdd)(nil),
 		(*Op_TimelineTrim)(nil),
+		(*Op_OrmapUpdate)(nil),
+		(*Op_OrmapRemove)(nil),
+		(*Op_RegisterPut)(nil),
 	}
-	file_atoll_v1_kv_proto_msgTypes[47].OneofWrappers = []any{
+	file_atoll_v1_kv_proto_msgTypes[53].OneofWrappers = []any{
 		(*UpdateResult_Counter)(nil),
 		(*UpdateResult_Set)(nil),
 		(*UpdateResult_Extreme)(nil),
@@ -7540,8 +8277,9 @@ func file_atoll_v1_kv_proto_init() {
 		(*UpdateResult_Zset)(nil),
 		(*UpdateResult_Hll)(nil),
 		(*UpdateResult_Timeline)(nil),
+		(*UpdateResult_Ormap)(nil),
 	}
-	file_atoll_v1_kv_proto_msgTypes[51].OneofWrappers = []any{
+	file_atoll_v1_kv_proto_msgTypes[57].OneofWrappers = []any{
 		(*QueryOp_Counter)(nil),
 		(*QueryOp_SetContains)(nil),
 		(*QueryOp_SetMembers)(nil),
@@ -7557,9 +8295,11 @@ func file_atoll_v1_kv_proto_init() {
 		(*QueryOp_ZsetRank)(nil),
 		(*QueryOp_HllCount)(nil),
 		(*QueryOp_TimelineRange)(nil),
+		(*QueryOp_OrmapGet)(nil),
+		(*QueryOp_OrmapLeaf)(nil),
 	}
-	file_atoll_v1_kv_proto_msgTypes[58].OneofWrappers = []any{}
-	file_atoll_v1_kv_proto_msgTypes[68].OneofWrappers = []any{
+	file_atoll_v1_kv_proto_msgTypes[66].OneofWrappers = []any{}
+	file_atoll_v1_kv_proto_msgTypes[76].OneofWrappers = []any{
 		(*QueryResult_Counter)(nil),
 		(*QueryResult_SetContains)(nil),
 		(*QueryResult_SetMembers)(nil),
@@ -7573,25 +8313,26 @@ func file_atoll_v1_kv_proto_init() {
 		(*QueryResult_ZsetPosition)(nil),
 		(*QueryResult_Hll)(nil),
 		(*QueryResult_Timeline)(nil),
+		(*QueryResult_Ormap)(nil),
 	}
-	file_atoll_v1_kv_proto_msgTypes[79].OneofWrappers = []any{
+	file_atoll_v1_kv_proto_msgTypes[88].OneofWrappers = []any{
 		(*Write_Put)(nil),
 		(*Write_Delete)(nil),
 		(*Write_Update)(nil),
 	}
-	file_atoll_v1_kv_proto_msgTypes[90].OneofWrappers = []any{
+	file_atoll_v1_kv_proto_msgTypes[99].OneofWrappers = []any{
 		(*WatchResponse_Event)(nil),
 		(*WatchResponse_Heartbeat)(nil),
 		(*WatchResponse_Resync)(nil),
 	}
-	file_atoll_v1_kv_proto_msgTypes[92].OneofWrappers = []any{
+	file_atoll_v1_kv_proto_msgTypes[101].OneofWrappers = []any{
 		(*PipelineRequest_Get)(nil),
 		(*PipelineRequest_Put)(nil),
 		(*PipelineRequest_Delete)(nil),
 		(*PipelineRequest_Update)(nil),
 		(*PipelineRequest_Query)(nil),
 	}
-	file_atoll_v1_kv_proto_msgTypes[93].OneofWrappers = []any{
+	file_atoll_v1_kv_proto_msgTypes[102].OneofWrappers = []any{
 		(*PipelineResponse_Get)(nil),
 		(*PipelineResponse_Put)(nil),
 		(*PipelineResponse_Delete)(nil),
@@ -7605,7 +8346,7 @@ func file_atoll_v1_kv_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_v1_kv_proto_rawDesc), len(file_atoll_v1_kv_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   97,
+			NumMessages:   106,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

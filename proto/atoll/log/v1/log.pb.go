@@ -488,6 +488,8 @@ type Operation struct {
 	ToActor uint32 `protobuf:"varint,14,opt,name=to_actor,json=toActor,proto3" json:"to_actor,omitempty"`
 	// An instant that the operation names.
 	AtHlc uint64 `protobuf:"varint,15,opt,name=at_hlc,json=atHlc,proto3" json:"at_hlc,omitempty"`
+	// Where in an observed-remove map the operation is: names, each with its length before it as a varint.
+	Path []byte `protobuf:"bytes,16,opt,name=path,proto3" json:"path,omitempty"`
 	// The operation writes again what has lost: watchers are told.
 	Restores      bool `protobuf:"varint,20,opt,name=restores,proto3" json:"restores,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -627,6 +629,13 @@ func (x *Operation) GetAtHlc() uint64 {
 		return x.AtHlc
 	}
 	return 0
+}
+
+func (x *Operation) GetPath() []byte {
+	if x != nil {
+		return x.Path
+	}
+	return nil
 }
 
 func (x *Operation) GetRestores() bool {
@@ -1160,7 +1169,7 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"\acut_hlc\x18\x01 \x01(\x04R\x06cutHlc\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\rR\x05limit\x12\x1d\n" +
 	"\n" +
-	"others_hlc\x18\x03 \x01(\x04R\tothersHlc\"\xc5\x03\n" +
+	"others_hlc\x18\x03 \x01(\x04R\tothersHlc\"\xd9\x03\n" +
 	"\tOperation\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x10\n" +
@@ -1178,7 +1187,8 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"\x06values\x18\f \x03(\fR\x06values\x12\x14\n" +
 	"\x05score\x18\r \x01(\x01R\x05score\x12\x19\n" +
 	"\bto_actor\x18\x0e \x01(\rR\atoActor\x12\x15\n" +
-	"\x06at_hlc\x18\x0f \x01(\x04R\x05atHlc\x12\x1a\n" +
+	"\x06at_hlc\x18\x0f \x01(\x04R\x05atHlc\x12\x12\n" +
+	"\x04path\x18\x10 \x01(\fR\x04path\x12\x1a\n" +
 	"\brestores\x18\x14 \x01(\bR\brestores\"<\n" +
 	"\fMergeCommand\x12\x14\n" +
 	"\x05actor\x18\x01 \x01(\rR\x05actor\x12\x16\n" +
