@@ -10,13 +10,57 @@ import (
 	"github.com/atolldb/atoll/crdt/replica"
 )
 
-// The counts in bytes. Those of the storage are per key or element, beyond the user's own bytes.
+// The counts in bytes. Those of the storage are per key or element, beyond the user's own bytes, and made
+// of three parts: what the CRDT needs to know of a write, what keys need to be in order and apart, and what
+// the store needs to notice damage.
 const (
 	keyMetadata     = "stored with a register"
 	elementMetadata = "stored with a set's element"
-	ofReplica       = ", of it by the replica"
+	smallMetadata   = "stored with a set's element, sets of 10"
+	ofCRDT          = ", of it CRDT metadata"
+	ofKeys          = ", of it structure of keys"
+	ofRecords       = ", of it the store's records with their checksums"
+	andKeys         = " and structure of keys"
 	ofFile          = ": the file's pages, user's bytes included"
+
+	// smallSet is how many elements a small set has.
+	smallSet = 10
 )
+
+// content is what is stored to count bytes.
+type content struct {
+	name string
+	// make returns the nth operation.
+	make func(n int) replica.Op
+	// own is how many bytes of the user an operation stores, and ownValue how many of them are not in keys.
+	own, ownValue float64
+}
+
+// contents are what is counted.
+var contents = []content{
+	{
+		name: keyMetadata,
+		make: func(n int) replica.Op {
+			return replica.Op{Kind: replica.OpPut, Namespace: namespace, Key: key(n), Value: make([]byte, valueBytes)}
+		},
+		own: float64(len(namespace) + keyBytes + valueBytes), ownValue: valueBytes,
+	},
+	{
+		name: elementMetadata,
+		make: func(n int) replica.Op { return addTo("set", n) },
+		own:  elementBytes,
+	},
+	{
+		// Small sets have their elements in the value of one pair.
+		name: smallMetadata,
+		make: func(n int) replica.Op { return addTo(key(n/smallSet), n) },
+		own:  elementBytes + float64(len(namespace)+keyBytes)/smallSet, ownValue: elementBytes,
+	},
+}
+
+func addTo(set string, n int) replica.Op {
+	return replica.Op{Kind: replica.OpSetAdd, Namespace: namespace, Key: set, Elements: elements(uint64(n), 1)}
+}
 
 // bytesCase counts what a store holds beyond the user's bytes. It is the same in every round.
 type bytesCase struct{}
@@ -29,19 +73,10 @@ func (bytesCase) measure(e *env) error {
 	}
 	e.begin()
 	s := e.settings
-	put := func(n int) (replica.Op, int) {
-		op := replica.Op{Kind: replica.OpPut, Namespace: namespace, Key: key(n), Value: make([]byte, valueBytes)}
-		return op, len(namespace) + keyBytes + valueBytes
-	}
-	add := func(n int) (replica.Op, int) {
-		op := replica.Op{Kind: replica.OpSetAdd, Namespace: namespace, Key: "set", Elements: elements(uint64(n), 1)}
-		return op, elementBytes
-	}
-	if err := countStored(e, keyMetadata, put); err != nil {
-		return err
-	}
-	if err := countStored(e, elementMetadata, add); err != nil {
-		return err
+	for i := range contents {
+		if err := countStored(e, &contents[i]); err != nil {
+			return err
+		}
 	}
 	e.count("one value: with a set's element", float64(len(wholeSet(s.mergeInto).Append(nil)))/float64(s.mergeInto)-elementBytes, "B")
 	if automergeOpen == "" {
@@ -52,20 +87,18 @@ func (bytesCase) measure(e *env) error {
 	return err
 }
 
-// countStored stores what make returns, an operation for each, and counts.
-func countStored(e *env, name string, make func(n int) (op replica.Op, own int)) (err error) {
+// countStored stores a content, and counts.
+func countStored(e *env, c *content) (err error) {
 	d, err := openStore(filepath.Join(e.dir, "bytes"))
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.remove()) }()
 	total := e.settings.stored
-	own := 0
 	for at := 0; at < total; at += e.settings.mergeBatch {
 		var ops []replica.Op
 		for n := at; n < at+e.settings.mergeBatch; n++ {
-			op, bytes := make(n)
-			ops, own = append(ops, op), own+bytes
+			ops = append(ops, c.make(n))
 		}
 		if err := errors.Join(d.execute(ops), d.flushIfFull()); err != nil {
 			return err
@@ -74,10 +107,11 @@ func countStored(e *env, name string, make func(n int) (op replica.Op, own int))
 	if err := d.Flush(); err != nil {
 		return err
 	}
-	logical := 0
+	keys, values := 0, 0
 	err = d.View(func(kv replica.KV) error {
 		return kv.Scan(nil, nil, func(k, v []byte) (bool, error) {
-			logical += len(k) + len(v)
+			keys += len(k)
+			values += len(v)
 			return true, nil
 		})
 	})
@@ -86,9 +120,12 @@ func countStored(e *env, name string, make func(n int) (op replica.Op, own int))
 	}
 	stored, pages, err := bboltBytes(d.path)
 	each := float64(total)
-	e.count(name, float64(stored-own)/each, "B")
-	e.count(name+ofReplica, float64(logical-own)/each, "B")
-	e.count(name+ofFile, float64(pages)/each, "B")
+	e.count(c.name, float64(stored)/each-c.own, "B")
+	e.count(c.name+ofCRDT, float64(values)/each-c.ownValue, "B")
+	e.count(c.name+ofCRDT+andKeys, float64(keys+values)/each-c.own, "B")
+	e.count(c.name+ofKeys, float64(keys)/each-(c.own-c.ownValue), "B")
+	e.count(c.name+ofRecords, float64(stored-keys-values)/each, "B")
+	e.count(c.name+ofFile, float64(pages)/each, "B")
 	return err
 }
 

@@ -57,8 +57,12 @@ func goals(s *settings) []goal {
 	for _, work := range []string{mergeAdds, mergeBulkAdds, mergePuts, mergeCounts} {
 		cpu(work+" in memory: CPU per item (1 000 000 items/s)", 1, row{work, s.mergeInto, s.mergeBatch}, atollMemory)
 	}
-	counted("metadata stored per register", 21, "B", keyMetadata)
-	counted("metadata stored per set element", 8, "B", elementMetadata)
+	counted("CRDT metadata per register: time, dot, flags", 21, "B", keyMetadata+ofCRDT)
+	counted("CRDT metadata per set element: dots", 8, "B", elementMetadata+ofCRDT)
+	counted("the same, in sets of 10: dots, lengths, and a share of the header", 8, "B", smallMetadata+ofCRDT)
+	counted("register with the structure of its key, too", 21, "B", keyMetadata+ofCRDT+andKeys)
+	counted("register with its checksum, too", 21, "B", keyMetadata)
+	counted("set element with the structure of its key and its checksum, too", 8, "B", elementMetadata)
 	counted(deltaCounts, 30, "B", deltaCounts)
 	counted(deltaCount, 30, "B", deltaCount)
 	counted(deltaCount+withoutNames, 30, "B", deltaCount+withoutNames)

@@ -15,6 +15,8 @@ type Memory struct {
 	pairs int
 	// owner is of the nodes that this Memory may change; those of another are shared with a clone.
 	owner *memoryOwner
+	// recent is the leaf that was last used, if it is of this owner: who reads a pair often writes it next.
+	recent *memoryNode
 }
 
 // memoryOwner has a size because all that have none may be the same.
@@ -52,9 +54,14 @@ func newMemoryNode(owner *memoryOwner) *memoryNode {
 
 // Get implements KV.
 func (m *Memory) Get(key []byte) ([]byte, bool, error) {
-	n := m.root
-	for n.children != nil {
-		n = n.children[n.child(key)]
+	n := m.recent
+	if !n.spans(key) {
+		for n = m.root; n.children != nil; {
+			n = n.children[n.child(key)]
+		}
+		if n.owner == m.owner {
+			m.recent = n
+		}
 	}
 	if i, found := n.find(key); found {
 		return n.values[i], true, nil
@@ -64,6 +71,30 @@ func (m *Memory) Get(key []byte) ([]byte, bool, error) {
 
 // Put implements KV.
 func (m *Memory) Put(key, value []byte) error {
+	n := m.recent
+	if !n.spans(key) || len(n.keys) == memoryFanout {
+		n = m.leafWithRoom(key)
+		m.recent = n
+	}
+	i, found := n.find(key)
+	if found {
+		n.values[i] = append(n.values[i][:0], value...)
+		return nil
+	}
+	m.pairs++
+	both := append(append(make([]byte, 0, len(key)+len(value)), key...), value...)
+	n.insertKey(i, both[:len(key):len(key)])
+	n.values = slices.Insert(n.values, i, both[len(key):])
+	return nil
+}
+
+// spans reports whether a key can be in no other leaf, because it is not outside of what this one has.
+func (n *memoryNode) spans(key []byte) bool {
+	return n != nil && len(n.keys) > 0 && bytes.Compare(n.keys[0], key) <= 0 && bytes.Compare(key, n.keys[len(n.keys)-1]) <= 0
+}
+
+// leafWithRoom returns the leaf that a key is in, or comes into, and splits full nodes on the way.
+func (m *Memory) leafWithRoom(key []byte) *memoryNode {
 	n := m.owned(&m.root)
 	if len(n.keys) == memoryFanout {
 		left, right := n, n.split(m.owner)
@@ -92,16 +123,7 @@ func (m *Memory) Put(key, value []byte) error {
 		}
 		n = below
 	}
-	i, found := n.find(key)
-	if found {
-		n.values[i] = append(n.values[i][:0], value...)
-		return nil
-	}
-	m.pairs++
-	both := append(append(make([]byte, 0, len(key)+len(value)), key...), value...)
-	n.insertKey(i, both[:len(key):len(key)])
-	n.values = slices.Insert(n.values, i, both[len(key):])
-	return nil
+	return n
 }
 
 // Delete implements KV.
@@ -163,7 +185,7 @@ func (n *memoryNode) scan(start, end []byte, visit func(key, value []byte) (bool
 
 // Clone returns a copy, which costs little until either changes.
 func (m *Memory) Clone() *Memory {
-	m.owner = new(memoryOwner)
+	m.owner, m.recent = new(memoryOwner), nil
 	return &Memory{root: m.root, pairs: m.pairs, owner: new(memoryOwner)}
 }
 

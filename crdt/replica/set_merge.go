@@ -72,6 +72,9 @@ func (m *setMerge) mergeElement(change *ElementChange) error {
 		}
 		removedAhead = removedAhead || m.deferred.Covers(m.delta.Dot)
 	}
+	if len(have) == 0 && len(change.Removed) == 0 && change.Added && !removedAhead {
+		return m.putElement(change.Element, have, added) // as most are
+	}
 	joined := crdt.JoinDots(have, added,
 		func(crdt.Dot) bool { return removedAhead },
 		change.Removed.Contains)

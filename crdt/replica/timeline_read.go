@@ -23,9 +23,6 @@ func appendEntry(b []byte, e crdt.TimelineEntry) []byte {
 	return binary.BigEndian.AppendUint64(b, e.Seq)
 }
 
-// entryKey returns the key in table E of an entry.
-func entryKey(kid uint64, e crdt.TimelineEntry) []byte { return appendEntry(elementKey(kid, nil), e) }
-
 // timeKey returns what is before the keys in table E of all entries from an instant on.
 func timeKey(kid uint64, at hlc.Time) []byte {
 	return binary.BigEndian.AppendUint64(elementKey(kid, nil), uint64(at))

@@ -122,4 +122,8 @@ var mutants = []mutant{
 		"	o.until = held.deadline(t).until(o.at)\n", "	o.until = 0\n", storage},
 	{"deadline of another value", resurrection, "a key that is written again vanishes when its old value would have", "crdt/replica/deadline.go",
 		"	case active && (!live || !o.existed):\n", "	case active && !live && o.existed:\n", storage},
+	{"elements moved out without their order", resurrection, "a sorted set that grew has no members by score", "crdt/replica/elements.go",
+		"		if err == nil && in {\n			err = e.index(", "		if err == nil && !in {\n			err = e.index(", storage},
+	{"limit of elements inside ignored", gaps, "every change of a large collection rewrites all of it", "crdt/replica/elements.go",
+		"	return len(e.inside) <= limits.elements && size <= limits.bytes", "	return size <= limits.bytes || limits.elements > 0", storage},
 }
