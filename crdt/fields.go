@@ -116,6 +116,9 @@ func (c BoundedCounter) Known() BoundedCounter {
 	return c
 }
 
+// HasFields reports whether the encoding of a value has fields of a newer program.
+func HasFields(encoding []byte) bool { return len(encoding) > 0 && encoding[0]&codec.WithFields != 0 }
+
 // appendVersion appends what every encoding that may have fields begins with: the version and, with
 // flag 0x80 in it, fields as bytes.
 func appendVersion(b []byte, unknown Fields) []byte {

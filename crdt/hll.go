@@ -155,6 +155,17 @@ func (h HLL) Instants() []hlc.Time {
 	return instants
 }
 
+// At returns the HLL of the registers alone that are kept of what was raised at an instant. It shares their
+// memory, which is never changed.
+func (h HLL) At(at hlc.Time) HLL {
+	for _, l := range h.layers {
+		if l.at == at {
+			return HLL{layers: []hllLayer{l}}
+		}
+	}
+	return HLL{}
+}
+
 // Deleted returns the instant of the latest delete, 0 if there was none or it was forgotten.
 func (h HLL) Deleted() hlc.Time { return h.deletedAt }
 

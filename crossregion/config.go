@@ -18,7 +18,7 @@ type RemoteRegion struct {
 	Actor crdt.Actor
 }
 
-// Config is what a Replicator needs; every field but Regions is required.
+// Config is what a Replicator needs; every field but Regions and Fold is required.
 type Config struct {
 	// Cluster is the deployment's name; what comes from another one is refused.
 	Cluster string
@@ -31,9 +31,11 @@ type Config struct {
 	Regions []RemoteRegion
 	Source  Source
 	Sink    Sink
-	Link    Link
-	Clock   func() time.Time
-	Logger  *slog.Logger
+	// Fold makes what is sent smaller. Without it all deltas are sent as they are.
+	Fold   Folder
+	Link   Link
+	Clock  func() time.Time
+	Logger *slog.Logger
 }
 
 // Validate returns every fault of the configuration, joined.

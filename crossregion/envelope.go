@@ -32,30 +32,44 @@ type stream struct {
 	actor     crdt.Actor
 }
 
-func encodeEnvelope(s stream, records []Record) ([]byte, error) {
+// How an envelope has its records: one by one; as one that stands for all; as one, compressed.
+const (
+	codecPlain = iota
+	codecFolded
+	codecZipped
+	codecNewest = codecZipped
+)
+
+// encodeEnvelope encodes records that follow each other: plain ones, or one that stands for several.
+func (p *packer) encodeEnvelope(s stream, records []Record) ([]byte, error) {
 	_, epoch := topology.ActorRegion(s.actor)
 	m := &crossregionv1.Envelope{
 		Cluster:     s.cluster,
 		Actor:       uint32(s.actor),
 		Partition:   uint32(s.partition),
 		OutboxEpoch: uint64(epoch), // numbering restarts with a new actor, and only then
-		From:        records[0].Seq,
+		From:        records[0].first(),
 		To:          records[len(records)-1].Seq,
 		Deltas:      make([][]byte, len(records)),
 	}
 	for i, r := range records {
 		m.Deltas[i] = r.Data
 	}
+	if records[0].several() {
+		m.Codec = codecFolded
+		if zipped, ok := p.zip(records[0].Data); ok {
+			m.Codec, m.Deltas[0] = codecZipped, zipped
+		}
+	}
 	return encodeFrame(frameEnvelope, m)
 }
 
 // decodeEnvelope returns the records of an envelope that belongs to s, at least one.
-func decodeEnvelope(s stream, frame []byte) ([]Record, error) {
+func (p *packer) decodeEnvelope(s stream, frame []byte) ([]Record, error) {
 	var m crossregionv1.Envelope
 	if err := decodeFrame(frameEnvelope, frame, &m); err != nil {
 		return nil, err
 	}
-	n := uint64(len(m.Deltas))
 	switch {
 	case m.Cluster != s.cluster:
 		return nil, fmt.Errorf("envelope %w: %q", errOtherCluster, m.Cluster)
@@ -63,16 +77,38 @@ func decodeEnvelope(s stream, frame []byte) ([]Record, error) {
 		return nil, fmt.Errorf("envelope %w: %d", errOtherPartition, m.Partition)
 	case m.Actor != uint32(s.actor):
 		return nil, fmt.Errorf("envelope %w: %d", errOtherActor, m.Actor)
-	case m.Codec != 0:
+	case m.Codec > codecNewest:
 		return nil, fmt.Errorf("%w: codec %d is unknown", errBadFrame, m.Codec)
-	case n == 0 || n > maxEnvelopeRecords || m.From == 0 || m.To < m.From || m.To-m.From != n-1:
-		return nil, fmt.Errorf("%w: %d deltas for %d to %d", errBadCounts, n, m.From, m.To)
 	}
-	records := make([]Record, n)
+	if err := checkCounts(&m); err != nil {
+		return nil, err
+	}
+	if m.Codec == codecZipped {
+		var err error
+		if m.Deltas[0], err = p.unzip(m.Deltas[0]); err != nil {
+			return nil, fmt.Errorf("%w: %w", errBadFrame, err)
+		}
+	}
+	if m.Codec != codecPlain {
+		return []Record{{First: m.From, Seq: m.To, Data: m.Deltas[0]}}, nil
+	}
+	records := make([]Record, len(m.Deltas))
 	for i, d := range m.Deltas {
 		records[i] = Record{Seq: m.From + uint64(i), Data: d}
 	}
 	return records, nil
+}
+
+// checkCounts returns errBadCounts if there are not as many deltas as the numbers say.
+func checkCounts(m *crossregionv1.Envelope) error {
+	have := uint64(len(m.Deltas))
+	count := m.To - m.From + 1
+	switch {
+	case m.From == 0 || m.To < m.From || count > maxEnvelopeRecords:
+	case m.Codec == codecPlain && have == count, m.Codec != codecPlain && have == 1 && count > 1:
+		return nil
+	}
+	return fmt.Errorf("%w: %d deltas for %d to %d", errBadCounts, have, m.From, m.To)
 }
 
 // cut returns how many of the records, at least one, stay within the bounds.

@@ -13,6 +13,9 @@ import (
 
 var testStream = stream{cluster: "c", partition: 3, actor: 65}
 
+// plain neither folds nor compresses.
+var plain *packer
+
 func seal(frame []byte) []byte {
 	binary.BigEndian.PutUint32(frame[4:], frameSum(frame))
 	return frame
@@ -30,12 +33,12 @@ func envelopeFrame(t *testing.T, change func(*crossregionv1.Envelope)) []byte {
 }
 
 func TestEnvelopeRoundTrip(t *testing.T) {
-	in := []Record{{7, []byte("a")}, {8, nil}, {9, bytes.Repeat([]byte("x"), 1<<20)}}
-	frame, err := encodeEnvelope(testStream, in)
+	in := []Record{{Seq: 7, Data: []byte("a")}, {Seq: 8, Data: nil}, {Seq: 9, Data: bytes.Repeat([]byte("x"), 1<<20)}}
+	frame, err := plain.encodeEnvelope(testStream, in)
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := decodeEnvelope(testStream, frame)
+	out, err := plain.decodeEnvelope(testStream, frame)
 	if err != nil || len(out) != len(in) {
 		t.Fatalf("%d records, %v", len(out), err)
 	}
@@ -51,12 +54,12 @@ func TestEveryFlippedBitIsSeen(t *testing.T) {
 	for i := range len(frame) * 8 {
 		bad := bytes.Clone(frame)
 		bad[i/8] ^= 1 << (i % 8)
-		if _, err := decodeEnvelope(testStream, bad); err == nil {
+		if _, err := plain.decodeEnvelope(testStream, bad); err == nil {
 			t.Errorf("bit %d flipped unnoticed", i)
 		}
 	}
 	for n := range frame {
-		if _, err := decodeEnvelope(testStream, frame[:n]); !errors.Is(err, errBadFrame) {
+		if _, err := plain.decodeEnvelope(testStream, frame[:n]); !errors.Is(err, errBadFrame) {
 			t.Errorf("cut to %d bytes: %v", n, err)
 		}
 	}
@@ -70,7 +73,13 @@ func TestEnvelopesOfOthersAreRefused(t *testing.T) {
 		"cluster":   {func(m *crossregionv1.Envelope) { m.Cluster = "d" }, errOtherCluster},
 		"partition": {func(m *crossregionv1.Envelope) { m.Partition = 4 }, errOtherPartition},
 		"actor":     {func(m *crossregionv1.Envelope) { m.Actor = 66 }, errOtherActor},
-		"codec":     {func(m *crossregionv1.Envelope) { m.Codec = 1 }, errBadFrame},
+		"codec":     {func(m *crossregionv1.Envelope) { m.Codec = 3 }, errBadFrame},
+		"zipped":    {func(m *crossregionv1.Envelope) { m.Codec, m.Deltas = 2, m.Deltas[:1] }, errBadFrame},
+		"two runs":  {func(m *crossregionv1.Envelope) { m.Codec = 1 }, errBadCounts},
+		"no run":    {func(m *crossregionv1.Envelope) { m.Codec, m.Deltas = 1, nil }, errBadCounts},
+		"run of 1":  {func(m *crossregionv1.Envelope) { m.Codec, m.To, m.Deltas = 1, 7, m.Deltas[:1] }, errBadCounts},
+		"run of 0":  {func(m *crossregionv1.Envelope) { m.Codec, m.From, m.Deltas = 1, 9, m.Deltas[:1] }, errBadCounts},
+		"long run":  {func(m *crossregionv1.Envelope) { m.Codec, m.To, m.Deltas = 1, 1<<63, m.Deltas[:1] }, errBadCounts},
 		"too few":   {func(m *crossregionv1.Envelope) { m.To = 9 }, errBadCounts},
 		"too many":  {func(m *crossregionv1.Envelope) { m.To = 7 }, errBadCounts},
 		"none":      {func(m *crossregionv1.Envelope) { m.Deltas = nil }, errBadCounts},
@@ -79,19 +88,19 @@ func TestEnvelopesOfOthersAreRefused(t *testing.T) {
 		"wrapping":  {func(m *crossregionv1.Envelope) { m.From, m.To = 1, 0 }, errBadCounts},
 	}
 	for name, c := range cases {
-		if _, err := decodeEnvelope(testStream, envelopeFrame(t, c.change)); !errors.Is(err, c.want) {
+		if _, err := plain.decodeEnvelope(testStream, envelopeFrame(t, c.change)); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
 
 func TestFramesAreBounded(t *testing.T) {
-	_, err := encodeEnvelope(testStream, []Record{{1, make([]byte, MaxFrameBytes)}})
+	_, err := plain.encodeEnvelope(testStream, []Record{{Seq: 1, Data: make([]byte, MaxFrameBytes)}})
 	if err == nil {
 		t.Error("a frame larger than the largest was made")
 	}
-	largest := []Record{{1, make([]byte, MaxFrameBytes-envelopeRoom-64)}}
-	if _, err := encodeFetchResponse(testStream, fetchResult{records: largest}); err != nil {
+	largest := []Record{{Seq: 1, Data: make([]byte, MaxFrameBytes-envelopeRoom-64)}}
+	if _, err := plain.encodeFetchResponse(testStream, fetchResult{records: largest}); err != nil {
 		t.Errorf("what fits the stream does not fit a response: %v", err)
 	}
 	// Millions of empty deltas are few bytes on the wire, and would be much in memory.
@@ -100,7 +109,7 @@ func TestFramesAreBounded(t *testing.T) {
 	for len(empties) < 1<<20-2 {
 		empties = append(empties, 10<<3|2, 0)
 	}
-	if allocs := testing.AllocsPerRun(1, func() { _, err = decodeEnvelope(testStream, seal(empties)) }); err == nil || allocs > 50 {
+	if allocs := testing.AllocsPerRun(1, func() { _, err = plain.decodeEnvelope(testStream, seal(empties)) }); err == nil || allocs > 50 {
 		t.Errorf("a flood of fields: %v after %v allocations", err, allocs)
 	}
 }
@@ -135,24 +144,24 @@ func TestWatermarksOfRegionsThatCannotBe(t *testing.T) {
 }
 
 func TestFetchMessages(t *testing.T) {
-	frame, err := encodeFetchRequest(testStream, 12, 1<<30)
+	frame, err := encodeFetchRequest(testStream, fetchRequest{12, 1 << 30, 1})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if from, maxBytes, err := decodeFetchRequest(testStream, frame); from != 12 || maxBytes != 1<<20 || err != nil {
-		t.Errorf("%d %d %v", from, maxBytes, err)
+	if got, err := decodeFetchRequest(testStream, frame); got != (fetchRequest{12, 1 << 20, 1}) || err != nil {
+		t.Errorf("%+v %v", got, err)
 	}
 	for name, s := range map[string]stream{"cluster": {"d", 3, 65}, "partition": {"c", 4, 65}, "actor": {"c", 3, 66}} {
-		if _, _, err := decodeFetchRequest(s, frame); err == nil {
+		if _, err := decodeFetchRequest(s, frame); err == nil {
 			t.Errorf("a request of another %s is accepted", name)
 		}
 	}
-	for _, in := range []fetchResult{{nothing: true}, {trimmedTo: 9}, {records: []Record{{4, []byte("x")}}}} {
-		frame, err := encodeFetchResponse(testStream, in)
+	for _, in := range []fetchResult{{nothing: true}, {trimmedTo: 9}, {records: []Record{{Seq: 4, Data: []byte("x")}}}} {
+		frame, err := plain.encodeFetchResponse(testStream, in)
 		if err != nil {
 			t.Fatal(err)
 		}
-		out := decodeFetchResponse(testStream, frame)
+		out := plain.decodeFetchResponse(testStream, frame)
 		if out.err != nil || out.nothing != in.nothing || out.trimmedTo != in.trimmedTo || len(out.records) != len(in.records) {
 			t.Errorf("%+v came back as %+v", in, out)
 		}
@@ -160,30 +169,38 @@ func TestFetchMessages(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	frame, _ := encodeEnvelope(testStream, []Record{{1, []byte("delta")}})
+	zipping, err := newPacker(nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	frame, _ := plain.encodeEnvelope(testStream, []Record{{Seq: 1, Data: []byte("delta")}})
 	f.Add(frame[frameHeader:], byte(frameEnvelope))
 	frame, _ = encodeHeartbeat(sender{"c", 1}, "n", []position{{1, 65, 9}})
 	f.Add(frame[frameHeader:], byte(frameHeartbeat))
-	frame, _ = encodeFetchResponse(testStream, fetchResult{records: []Record{{4, []byte("x")}}})
+	frame, _ = plain.encodeFetchResponse(testStream, fetchResult{records: []Record{{Seq: 4, Data: []byte("x")}}})
 	f.Add(frame[frameHeader:], byte(frameFetchResponse))
+	for _, n := range []int{10, 2 * zipFrom} {
+		frame, _ = zipping.encodeEnvelope(testStream, []Record{{First: 3, Seq: 9, Data: make([]byte, n)}})
+		f.Add(frame[frameHeader:], byte(frameEnvelope))
+	}
 	f.Fuzz(func(t *testing.T, payload []byte, kind byte) {
 		frame := seal(append([]byte{'A', 'T', frameVersion, kind, 0, 0, 0, 0}, payload...))
-		if records, err := decodeEnvelope(testStream, frame); err == nil {
+		if records, err := zipping.decodeEnvelope(testStream, frame); err == nil {
 			for i, r := range records {
-				if r.Seq != records[0].Seq+uint64(i) {
+				if r.Seq != records[0].Seq+uint64(i) || r.first() > r.Seq || r.several() && len(records) > 1 {
 					t.Fatalf("records are not contiguous: %d after %d", r.Seq, records[0].Seq)
 				}
 			}
 		}
 		_, _ = decodeHeartbeat(sender{"c", 1}, frame)
 		_, _, _ = decodeWatermarks("c", frame)
-		_, _, _ = decodeFetchRequest(testStream, frame)
-		decodeFetchResponse(testStream, frame)
+		_, _ = decodeFetchRequest(testStream, frame)
+		plain.decodeFetchResponse(testStream, frame)
 	})
 }
 
 func TestGoldenEnvelope(t *testing.T) {
-	frame, err := encodeEnvelope(testStream, []Record{{7, []byte("ab")}})
+	frame, err := plain.encodeEnvelope(testStream, []Record{{Seq: 7, Data: []byte("ab")}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -83,35 +83,43 @@ func decodeWatermarks(cluster string, frame []byte) (topology.RegionID, []positi
 	return from.region, watermarks, nil
 }
 
-func encodeFetchRequest(s stream, from uint64, maxBytes int) ([]byte, error) {
+// fetchRequest asks for records from one on. The answer may have a codec up to the given one.
+type fetchRequest struct {
+	from     uint64
+	maxBytes int
+	codec    uint32
+}
+
+func encodeFetchRequest(s stream, r fetchRequest) ([]byte, error) {
 	return encodeFrame(frameFetchRequest, &crossregionv1.FetchRequest{
 		Cluster: s.cluster, Partition: uint32(s.partition), Actor: uint32(s.actor),
-		From: from, MaxBytes: uint32(maxBytes),
+		From: r.from, MaxBytes: uint32(r.maxBytes), Codec: r.codec,
 	})
 }
 
-func decodeFetchRequest(s stream, frame []byte) (from uint64, maxBytes int, err error) {
+func decodeFetchRequest(s stream, frame []byte) (fetchRequest, error) {
 	var m crossregionv1.FetchRequest
+	var none fetchRequest
 	if err := decodeFrame(frameFetchRequest, frame, &m); err != nil {
-		return 0, 0, err
+		return none, err
 	}
 	switch {
 	case m.Cluster != s.cluster:
-		return 0, 0, fmt.Errorf("request %w: %q", errOtherCluster, m.Cluster)
+		return none, fmt.Errorf("request %w: %q", errOtherCluster, m.Cluster)
 	case m.Partition != uint32(s.partition):
-		return 0, 0, fmt.Errorf("request %w: %d", errOtherPartition, m.Partition)
+		return none, fmt.Errorf("request %w: %d", errOtherPartition, m.Partition)
 	case m.Actor != uint32(s.actor):
-		return 0, 0, fmt.Errorf("request %w: %d", errOtherActor, m.Actor)
+		return none, fmt.Errorf("request %w: %d", errOtherActor, m.Actor)
 	case m.From == 0:
-		return 0, 0, fmt.Errorf("request: %w: records begin at 1", errBadCounts)
+		return none, fmt.Errorf("request: %w: records begin at 1", errBadCounts)
 	}
-	return m.From, int(min(m.MaxBytes, 1<<20)), nil
+	return fetchRequest{m.From, int(min(m.MaxBytes, 1<<20)), m.Codec}, nil
 }
 
-func encodeFetchResponse(s stream, res fetchResult) ([]byte, error) {
+func (p *packer) encodeFetchResponse(s stream, res fetchResult) ([]byte, error) {
 	m := &crossregionv1.FetchResponse{NothingYet: res.nothing, TrimmedTo: res.trimmedTo}
 	if len(res.records) > 0 {
-		envelope, err := encodeEnvelope(s, res.records)
+		envelope, err := p.encodeEnvelope(s, res.records)
 		if err != nil {
 			return nil, err
 		}
@@ -120,7 +128,7 @@ func encodeFetchResponse(s stream, res fetchResult) ([]byte, error) {
 	return encodeFrame(frameFetchResponse, m)
 }
 
-func decodeFetchResponse(s stream, frame []byte) fetchResult {
+func (p *packer) decodeFetchResponse(s stream, frame []byte) fetchResult {
 	var m crossregionv1.FetchResponse
 	if err := decodeFrame(frameFetchResponse, frame, &m); err != nil {
 		return fetchResult{err: err}
@@ -128,6 +136,6 @@ func decodeFetchResponse(s stream, frame []byte) fetchResult {
 	if len(m.Envelope) == 0 {
 		return fetchResult{nothing: m.NothingYet, trimmedTo: m.TrimmedTo}
 	}
-	records, err := decodeEnvelope(s, m.Envelope)
+	records, err := p.decodeEnvelope(s, m.Envelope)
 	return fetchResult{records: records, err: err}
 }

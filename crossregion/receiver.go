@@ -36,6 +36,8 @@ type receiver struct {
 	merge, fetch backoff
 	// Up to carefulTo, records are merged one by one, to find the one that cannot be.
 	carefulTo uint64
+	// Up to plainTo, records are fetched one by one, because one that stands for several cannot be merged.
+	plainTo uint64
 	// stuck says why only help from outside can make this flow go on.
 	stuck  string
 	counts receiverCounts
@@ -53,7 +55,7 @@ type chunk struct {
 	live bool
 }
 
-func (c *chunk) first() uint64 { return c.records[0].Seq }
+func (c *chunk) first() uint64 { return c.records[0].first() }
 func (c *chunk) last() uint64  { return c.records[len(c.records)-1].Seq }
 
 type receiveKind int
@@ -68,6 +70,7 @@ type receiveAction struct {
 	kind    receiveKind
 	records []Record
 	from    uint64
+	plain   bool // fetch records that are one delta each
 	until   time.Time
 }
 
@@ -88,8 +91,8 @@ func (r *receiver) offer(records []Record, live bool, now time.Time) {
 		return
 	}
 	r.headIs(last, now)
-	if first := records[0].Seq; first <= r.applied {
-		records = records[r.applied-first+1:]
+	for records[0].Seq <= r.applied {
+		records = records[1:]
 	}
 	c := chunk{records: records, live: live}
 	at, _ := slices.BinarySearchFunc(r.waiting, c.first(), func(w chunk, first uint64) int {
@@ -175,7 +178,7 @@ func (r *receiver) action(now time.Time) receiveAction {
 	if !at.IsZero() && !now.Before(at) {
 		r.repair = true
 		r.counts.fetches++
-		return receiveAction{kind: receiveFetch, from: r.applied + 1}
+		return receiveAction{kind: receiveFetch, from: r.applied + 1, plain: r.applied < r.plainTo}
 	}
 	return receiveAction{kind: receiveWait, until: at}
 }
@@ -210,7 +213,11 @@ func (r *receiver) take() []Record {
 		if c.last() < next {
 			continue
 		}
-		run = append(run, c.records[next-c.first():]...)
+		for _, rec := range c.records {
+			if rec.Seq >= next {
+				run = append(run, rec)
+			}
+		}
 		next = c.last() + 1
 		if cut(run, r.tuning.mergeBytes, most) < len(run) {
 			break
@@ -250,8 +257,12 @@ func (r *receiver) refuse(records []Record, bad *BadBatchError, now time.Time) {
 		r.carefulTo = records[len(records)-1].Seq
 		return
 	}
-	// The stream's copy may be at fault: the outbox's is tried next, but not often.
 	r.waiting, r.waitingBytes, r.repair = nil, 0, true
+	if rec := &records[0]; rec.several() {
+		r.carefulTo, r.plainTo = rec.Seq, rec.Seq
+		return
+	}
+	// The stream's copy may be at fault: the outbox's is tried next, but not often.
 	r.counts.refused++
 	r.stuck = fmt.Sprintf("event %d cannot be merged: %v", records[0].Seq, bad.Err)
 	r.fetch.hold(now, r.tuning.stuckWait)
@@ -297,7 +308,7 @@ func (r *receiver) fetched(res fetchResult, now time.Time) {
 		if !r.gapAt.IsZero() { // its new leader does not know yet what the old one published
 			r.gapAt = now
 		}
-	case n == 0 || res.records[0].Seq > r.applied+1 || res.records[n-1].Seq <= r.applied:
+	case n == 0 || res.records[0].first() > r.applied+1 || res.records[n-1].Seq <= r.applied:
 		r.fetch.failed(now)
 	default:
 		r.fetch.succeeded()

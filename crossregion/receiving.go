@@ -29,7 +29,7 @@ func newReceiving(r *Replicator, p topology.PartitionID, region RemoteRegion) *r
 
 // onFrame takes an envelope from the stream.
 func (rcv *receiving) onFrame(frame []byte) {
-	records, err := decodeEnvelope(rcv.stream, frame)
+	records, err := rcv.r.packer.decodeEnvelope(rcv.stream, frame)
 	if err != nil {
 		rcv.r.refuse("envelope refused", rcv.region.ID, rcv.stream.partition, err)
 		return
@@ -69,7 +69,7 @@ func (rcv *receiving) run(ctx context.Context) {
 		case receiveMerge:
 			reporting.note(rcv.stream.partition, rcv.merge(ctx, a.records))
 		case receiveFetch:
-			reporting.note(rcv.stream.partition, rcv.fetch(ctx, a.from))
+			reporting.note(rcv.stream.partition, rcv.fetch(ctx, a))
 		case receiveWait:
 			timeout, stop := timer(a.until, now)
 			select {
@@ -101,18 +101,22 @@ func (rcv *receiving) merge(ctx context.Context, records []Record) uint64 {
 	return applied
 }
 
-// fetch asks the origin for records, and returns what is applied then.
-func (rcv *receiving) fetch(ctx context.Context, from uint64) uint64 {
+// fetch asks the origin for records as a says, and returns what is applied then.
+func (rcv *receiving) fetch(ctx context.Context, a receiveAction) uint64 {
 	ctx, cancel := context.WithTimeout(ctx, rcv.r.tuning.fetchTimeout)
 	defer cancel()
 	p := rcv.stream.partition
 	var res fetchResult
-	request, err := encodeFetchRequest(rcv.stream, from, rcv.r.tuning.fetchBytes)
+	wanted := fetchRequest{from: a.from, maxBytes: rcv.r.tuning.fetchBytes, codec: codecNewest}
+	if a.plain {
+		wanted.codec = codecPlain
+	}
+	request, err := encodeFetchRequest(rcv.stream, wanted)
 	if err == nil {
 		var response []byte
 		response, err = rcv.r.cfg.Link.Inlet(rcv.region.ID).Fetch(ctx, p, request)
 		if err == nil {
-			res = decodeFetchResponse(rcv.stream, response)
+			res = rcv.r.packer.decodeFetchResponse(rcv.stream, response)
 			err = res.err
 		}
 	}

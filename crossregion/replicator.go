@@ -18,6 +18,7 @@ type Replicator struct {
 	log       *slog.Logger
 	regions   map[topology.RegionID]RemoteRegion
 	reporters map[topology.RegionID]*reporting
+	packer    *packer
 	counts    counters
 	mu        struct {
 		sync.RWMutex
@@ -32,8 +33,12 @@ func New(cfg Config) (*Replicator, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("cross-region replication: %w", err)
 	}
+	packer, err := newPacker(cfg.Fold)
+	if err != nil {
+		return nil, fmt.Errorf("cross-region replication: %w", err)
+	}
 	r := &Replicator{
-		cfg: cfg, tuning: defaultTuning(), log: cfg.Logger,
+		cfg: cfg, tuning: defaultTuning(), log: cfg.Logger, packer: packer,
 		regions:   make(map[topology.RegionID]RemoteRegion, len(cfg.Regions)),
 		reporters: make(map[topology.RegionID]*reporting, len(cfg.Regions)),
 	}
@@ -212,7 +217,7 @@ func (h handler) Fetch(p topology.PartitionID, request []byte) []byte {
 		return nil
 	}
 	s := r.stream(p, r.cfg.Actor)
-	from, maxBytes, err := decodeFetchRequest(s, request)
+	wanted, err := decodeFetchRequest(s, request)
 	if err != nil {
 		r.refuse("fetch request refused", 0, p, err)
 		return nil
@@ -220,12 +225,15 @@ func (h handler) Fetch(p topology.PartitionID, request []byte) []byte {
 	var res fetchResult
 	state, _ := r.cfg.Source.Outbox(p)
 	switch {
-	case from > state.Head:
+	case wanted.from > state.Head:
 		res.nothing = true
 	default:
-		res.records, err = r.cfg.Source.ReadOutbox(p, from, maxBytes)
+		res.records, err = r.cfg.Source.ReadOutbox(p, wanted.from, wanted.maxBytes)
 		if n := len(res.records); n > maxEnvelopeRecords {
 			res.records = res.records[:maxEnvelopeRecords]
+		}
+		if wanted.codec >= codecZipped { // else it wants them one by one, or knows no better
+			res.records = r.packer.pack(res.records)
 		}
 	}
 	if errors.Is(err, ErrTrimmed) {
@@ -234,7 +242,7 @@ func (h handler) Fetch(p topology.PartitionID, request []byte) []byte {
 	}
 	var response []byte
 	if err == nil {
-		response, err = encodeFetchResponse(s, res)
+		response, err = r.packer.encodeFetchResponse(s, res)
 	}
 	if err != nil {
 		r.log.Error("records cannot be sent to another region", slog.Any("partition", p), slog.Any("err", err))

@@ -73,6 +73,9 @@ func (d *deployment) config(region *linktest.Region, node int) crossregion.Confi
 		Actor: region.Actor, Partitions: testPartitions, Source: region.Node(node), Sink: region.Node(node),
 		Link: d.memory.Link(region.ID), Clock: time.Now, Logger: slog.New(slog.DiscardHandler),
 	}
+	if node == 0 { // as while programs are being replaced
+		c.Fold = linktest.Fold
+	}
 	for _, o := range d.regions {
 		if o != region {
 			c.Regions = append(c.Regions, crossregion.RemoteRegion{ID: o.ID, Name: fmt.Sprint("r", o.ID), Actor: o.Actor})
@@ -151,9 +154,39 @@ func TestRegionsConverge(t *testing.T) {
 	d := deploy(t, 3)
 	d.write(3000)
 	d.converge()
+	var folded uint64
 	for _, r := range d.replicators {
-		if s := r.Stats(); s.Refused+s.BadBatches+s.Trimmed > 0 {
+		s := r.Stats()
+		if s.Refused+s.BadBatches+s.Trimmed > 0 {
 			t.Errorf("without any fault: %+v", s)
+		}
+		folded += s.Folded
+	}
+	if folded == 0 {
+		t.Error("nothing was folded")
+	}
+}
+
+// TestFetchAnswersAsAsked: a region that knows no codec gets records one by one.
+func TestFetchAnswersAsAsked(t *testing.T) {
+	d := deploy(t, 2)
+	d.regions[1].Lead(3, -1) // nothing is acknowledged
+	for i := range 50 {
+		d.regions[0].Write(3, fmt.Appendf(nil, "record %d", i))
+	}
+	link := d.memory.Link(2)
+	for codec, want := range []uint32{0, 0, 1} {
+		request := crossregion.FetchFrame("test", 3, d.regions[0].Actor, uint32(codec))
+		var response []byte
+		d.until("somebody leads there", func() bool {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			var err error
+			response, err = link.Inlet(1).Fetch(ctx, 3, request)
+			return err == nil
+		})
+		if got, records := crossregion.FetchedCodec(response); got != want || records == 0 {
+			t.Errorf("asked for codec %d, got %d with %d records", codec, got, records)
 		}
 	}
 }

@@ -112,7 +112,7 @@ func (s *session) open(ctx context.Context, core *shipper, actor crdt.Actor) {
 	var last uint64
 	if frame != nil {
 		// A frame that is not ours or damaged tells nothing; then all of the outbox is published.
-		if records, err := decodeEnvelope(s.r.stream(s.partition, actor), frame); err == nil {
+		if records, err := s.r.packer.decodeEnvelope(s.r.stream(s.partition, actor), frame); err == nil {
 			last = records[len(records)-1].Seq
 		}
 	}
@@ -122,22 +122,27 @@ func (s *session) open(ctx context.Context, core *shipper, actor crdt.Actor) {
 
 // publish hands one envelope to the stream.
 func (s *session) publish(core *shipper, id, from uint64, answers chan<- shipAnswer) {
-	records, err := s.r.cfg.Source.ReadOutbox(s.partition, from, envelopeBytes)
+	r := s.r
+	records, err := r.cfg.Source.ReadOutbox(s.partition, from, envelopeBytes)
 	if err != nil || len(records) == 0 {
-		s.r.log.Debug("outbox not readable", slog.Any("partition", s.partition), slog.Any("err", err))
-		core.failed(s.r.cfg.Clock())
+		r.log.Debug("outbox not readable", slog.Any("partition", s.partition), slog.Any("err", err))
+		core.failed(r.cfg.Clock())
 		return
 	}
 	records = records[:cut(records, math.MaxInt, maxEnvelopeRecords)]
-	frame, err := encodeEnvelope(s.r.stream(s.partition, s.r.cfg.Actor), records)
+	records = r.packer.pack(records)
+	frame, err := r.packer.encodeEnvelope(r.stream(s.partition, r.cfg.Actor), records)
 	if err != nil {
-		s.r.log.Error("delta cannot be sent to other regions", slog.Any("partition", s.partition), slog.Any("err", err))
-		core.failed(s.r.cfg.Clock())
+		r.log.Error("delta cannot be sent to other regions", slog.Any("partition", s.partition), slog.Any("err", err))
+		core.failed(r.cfg.Clock())
 		return
 	}
-	core.sent(id, records, s.r.cfg.Clock())
-	s.r.counts.published.Add(1)
-	s.r.cfg.Link.Outlet().Publish(s.partition, frame, func(streamSeq uint64, err error) {
+	core.sent(id, records, r.cfg.Clock())
+	r.counts.published.Add(1)
+	if records[0].several() {
+		r.counts.folded.Add(1)
+	}
+	r.cfg.Link.Outlet().Publish(s.partition, frame, func(streamSeq uint64, err error) {
 		answers <- shipAnswer{id, streamSeq, err}
 	})
 }

@@ -9,13 +9,30 @@ import (
 	"github.com/atolldb/atoll/topology"
 )
 
-// Record is one encoded delta of an outbox.
+// Record is one encoded delta of an outbox, or stands for several that follow each other.
 type Record struct {
-	// Seq is the delta's number: contiguous per actor and partition, from 1.
+	// Seq is the delta's number: contiguous per actor and partition, from 1. Of several it is the last one's.
 	Seq uint64
 	// Data is opaque here. Whoever returns or receives a Record may keep but not change it.
 	Data []byte
+	// First is the first number that the record stands for; 0 if that is Seq.
+	First uint64
 }
+
+// first returns the first number that the record stands for.
+func (r *Record) first() uint64 {
+	if r.First == 0 {
+		return r.Seq
+	}
+	return r.First
+}
+
+// several reports whether the record stands for more than one delta.
+func (r *Record) several() bool { return r.first() < r.Seq }
+
+// Folder makes one record that stands for contiguous ones, each one delta. An error means that they can only
+// be sent as they are.
+type Folder func(records []Record) (Record, error)
 
 // OutboxState is what a partition's outbox holds: the entries First to Head, none if First is Head+1.
 type OutboxState struct {
@@ -70,8 +87,9 @@ type Sink interface {
 	// Applied returns the last of the actor's events that this region has durably applied, all
 	// before it included.
 	Applied(p topology.PartitionID, actor crdt.Actor) uint64
-	// Merge applies contiguous records through Raft, in the entry that advances the version vector,
-	// and returns what Applied then is. Records already applied are skipped. The answer is
+	// Merge applies records through Raft, in the entry that advances the version vector,
+	// and returns what Applied then is. The records follow each other; what was applied already is skipped,
+	// of one that stands for several, too, and such may overlap the one before. The answer is
 	// *BadBatchError for records that can never be merged; after any other error, which may leave
 	// the records applied or not, the caller reads Applied and goes on from there.
 	Merge(ctx context.Context, p topology.PartitionID, actor crdt.Actor, records []Record) (applied uint64, err error)

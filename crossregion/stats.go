@@ -12,6 +12,8 @@ type Stats struct {
 	// Published and Rewinds are envelopes given to the stream, and how often publishing began again
 	// further back. Received counts envelopes for led partitions.
 	Published, Rewinds, Received uint64
+	// Folded are those of the envelopes given to the stream with one record in place of several.
+	Folded uint64
 	// Duplicates are envelopes with nothing new, Gaps those that came too early, Evicted those
 	// dropped from a full buffer.
 	Duplicates, Gaps, Evicted uint64
@@ -23,7 +25,7 @@ type Stats struct {
 }
 
 type counters struct {
-	published, rewinds, received, served, refused atomic.Uint64
+	published, folded, rewinds, received, served, refused atomic.Uint64
 }
 
 // Stats returns the counts. Safe for concurrent use.
@@ -36,6 +38,7 @@ func (r *Replicator) Stats() Stats {
 			rcv.addCounts(&s)
 		}
 	}
+	s.Folded = r.counts.folded.Load()
 	s.Published, s.Rewinds = r.counts.published.Load(), r.counts.rewinds.Load()
 	s.Received, s.Served = r.counts.received.Load(), r.counts.served.Load()
 	s.Refused = r.counts.refused.Load()

@@ -24,6 +24,8 @@ type world struct {
 	tuning  tuning
 	wakes   map[time.Time]bool
 	regions []*worldRegion
+	// folds says that what is sent is folded, half of it.
+	folds bool
 	// calm switches all faults off.
 	calm bool
 	// trimOnPublish and skipGaps make the world or the receivers wrong, to see the checks fail.
@@ -110,6 +112,14 @@ func (w *world) every(d time.Duration, run func()) {
 
 // chance is true in one of n cases, never when the world is calm.
 func (w *world) chance(n int) bool { return !w.calm && w.rng.IntN(n) == 0 }
+
+// pack makes one record of several, now and then.
+func (w *world) pack(records []Record) []Record {
+	if n := len(records); w.folds && n > 1 && w.rng.IntN(2) == 0 {
+		return []Record{{First: records[0].Seq, Seq: records[n-1].Seq, Data: make([]byte, 10)}}
+	}
+	return records
+}
 
 func (w *world) delay() time.Duration {
 	d := time.Duration(1+w.rng.IntN(50)) * time.Millisecond

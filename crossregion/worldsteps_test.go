@@ -33,7 +33,7 @@ func (r *worldRegion) open() {
 	}
 	var last uint64
 	if n := len(r.frames); n > 0 {
-		if records, err := decodeEnvelope(r.streamName(), r.frames[n-1]); err == nil {
+		if records, err := plain.decodeEnvelope(r.streamName(), r.frames[n-1]); err == nil {
 			last = records[len(records)-1].Seq
 		}
 	}
@@ -45,7 +45,8 @@ func (r *worldRegion) publish(from uint64) {
 	w := r.w
 	records := r.records[from-1:]
 	records = records[:cut(records, envelopeBytes, maxEnvelopeRecords)]
-	frame, err := encodeEnvelope(r.streamName(), records)
+	records = w.pack(records)
+	frame, err := plain.encodeEnvelope(r.streamName(), records)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -95,7 +96,7 @@ func (r *worldRegion) deliver(frame []byte) {
 }
 
 func (r *worldRegion) receive(origin *worldRegion, frame []byte) {
-	records, err := decodeEnvelope(origin.streamName(), frame)
+	records, err := plain.decodeEnvelope(origin.streamName(), frame)
 	if err != nil {
 		return
 	}
@@ -116,7 +117,7 @@ func (r *worldRegion) driveReceiver(origin *worldRegion) {
 		r.later(func() { r.merge(origin, a.records) })
 	case receiveFetch:
 		r.busy[origin.id] = true
-		r.later(func() { r.fetch(origin, a.from) })
+		r.later(func() { r.fetch(origin, a) })
 	}
 }
 
@@ -129,8 +130,8 @@ func (r *worldRegion) merge(origin *worldRegion, records []Record) {
 	} else {
 		for _, rec := range records {
 			// A sink that does not look for gaps: the receiver has to.
-			if rec.Seq > uint64(len(r.merged[origin.id])) {
-				r.merged[origin.id] = append(r.merged[origin.id], rec.Seq)
+			for seq := max(rec.first(), uint64(len(r.merged[origin.id]))+1); seq <= rec.Seq; seq++ {
+				r.merged[origin.id] = append(r.merged[origin.id], seq)
 			}
 		}
 		if w.chance(10) {
@@ -142,7 +143,8 @@ func (r *worldRegion) merge(origin *worldRegion, records []Record) {
 	r.reporter[origin.id].note(0, applied, w.now)
 }
 
-func (r *worldRegion) fetch(origin *worldRegion, from uint64) {
+func (r *worldRegion) fetch(origin *worldRegion, a receiveAction) {
+	from := a.from
 	r.busy[origin.id] = false
 	var res fetchResult
 	switch {
@@ -155,6 +157,9 @@ func (r *worldRegion) fetch(origin *worldRegion, from uint64) {
 	default:
 		records := origin.records[from-1:]
 		res.records = records[:cut(records, r.w.tuning.fetchBytes, maxEnvelopeRecords)]
+		if !a.plain {
+			res.records = r.w.pack(res.records)
+		}
 	}
 	r.recv[origin.id].fetched(res, r.w.now)
 }
@@ -227,6 +232,7 @@ func TestEveryRegionMergesEverythingOnceInOrder(t *testing.T) {
 	rewinds := uint64(0)
 	for seed := range uint64(60) {
 		w := newWorld(t, seed, 2+int(seed%2))
+		w.folds = seed%4 > 1
 		w.turmoil()
 		for _, f := range w.faults[:min(len(w.faults), 3)] {
 			t.Errorf("seed %d: %s", seed, f)
@@ -265,6 +271,7 @@ func TestChecksCanFail(t *testing.T) {
 		caught := false
 		for seed := uint64(0); seed < 5 && !caught; seed++ {
 			w := newWorld(t, seed, 3)
+			w.folds = seed%2 == 1
 			mutate(w)
 			w.turmoil()
 			caught = len(w.faults) > 0

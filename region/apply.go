@@ -2,6 +2,7 @@ package region
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/atolldb/atoll/crdt"
@@ -177,19 +178,26 @@ func (a *application) ship(deltas []replica.Delta) error {
 }
 
 func (a *application) merge(c *logv1.MergeCommand) (result, error) {
-	deltas := make([]replica.Delta, len(c.GetDeltas()))
+	runs := make([]replica.Run, len(c.GetDeltas()))
+	actor := crdt.Actor(c.GetActor())
 	for i, data := range c.GetDeltas() {
 		var err error
-		if deltas[i], err = replica.DecodeDelta(data); err != nil {
+		if runs[i], err = replica.DecodeRunOrDelta(data); err != nil {
 			return result{err: err}, nil
 		}
+		if first := runs[i].Deltas[0].Dot; first.Actor != actor {
+			return result{err: &replica.BadDeltaError{Dot: first, Reason: fmt.Sprintf("not of actor %d", actor)}}, nil
+		}
 	}
-	actor := crdt.Actor(c.GetActor())
-	fresh, err := a.replica.Merge(actor, deltas)
-	if err != nil {
+	have := a.replica.Vector().Get(actor)
+	if _, err := a.replica.MergeRuns(runs...); err != nil {
 		return refusal(err)
 	}
-	a.note(CauseRemote, deltas[len(deltas)-int(fresh):])
+	last := have
+	for i := range runs {
+		a.note(CauseRemote, runs[i].After(last))
+		last = max(last, runs[i].To())
+	}
 	return result{applied: a.replica.Vector().Get(actor)}, nil
 }
 

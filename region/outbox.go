@@ -103,6 +103,23 @@ func readOutbox(kv replica.KV, from uint64, maxBytes int) ([]OutboxRecord, error
 	return records, err
 }
 
+// FoldOutbox returns the run that stands for deltas of the outbox, which follow each other, encoded for
+// Partition.Merge.
+func FoldOutbox(records []OutboxRecord) ([]byte, error) {
+	deltas := make([]replica.Delta, len(records))
+	for i, r := range records {
+		var err error
+		if deltas[i], err = replica.DecodeDelta(r.Data); err != nil {
+			return nil, fmt.Errorf("fold delta %d: %w", r.Seq, err)
+		}
+	}
+	run, err := replica.Fold(deltas)
+	if err != nil {
+		return nil, fmt.Errorf("fold deltas: %w", err)
+	}
+	return replica.EncodeRun(run), nil
+}
+
 // acknowledge takes over watermarks, which only ever rise, and trims the outbox. It never trims
 // past what the watermarks it trims for say: a leader's mistake must not lose a delta.
 func acknowledge(kv replica.KV, s *machineState, self crdt.Actor, c *logv1.AcknowledgeCommand) error {

@@ -193,8 +193,9 @@ func (p *Partition) leading() error {
 	return nil
 }
 
-// Merge applies contiguous deltas of another region's actor. It returns the actor's sequence number
-// reached, which this region has applied durably by then. Deltas applied before are skipped.
+// Merge applies deltas of another region's actor, and runs of them, each of which follows on the one before
+// or overlaps it. It returns the actor's sequence number reached, which this region has applied durably by
+// then. What was applied before is skipped.
 //
 // Errors after which nothing was done: *NotLeaderError, ErrOverloaded, ErrDiskFull,
 // ErrShuttingDown, ErrClockAhead, ctx's own, *replica.GapError, *replica.BadDeltaError. After ErrOutcomeUnknown, ask
@@ -220,11 +221,11 @@ func (p *Partition) checkClock(deltas [][]byte) error {
 	if len(deltas) == 0 {
 		return nil
 	}
-	last, err := replica.DecodeDelta(deltas[len(deltas)-1])
+	last, err := replica.DecodeRunOrDelta(deltas[len(deltas)-1])
 	if err != nil {
 		return err
 	}
-	if ahead := last.Time.Wall().Sub(p.wall()); ahead > maxClockAhead {
+	if ahead := last.Time().Wall().Sub(p.wall()); ahead > maxClockAhead {
 		return fmt.Errorf("%w: by %v", ErrClockAhead, ahead)
 	}
 	return nil

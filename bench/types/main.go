@@ -15,7 +15,7 @@
 //   - naive.go, automerge.go: the other contenders
 //   - merge.go: deltas of other regions
 //   - clear.go: a clear, and the sweep after it
-//   - bytes.go: what is stored and what is sent
+//   - bytes.go, runs.go: what is stored and what is sent
 //   - sample.go, report.go, goals.go, host.go: what comes out
 package main
 

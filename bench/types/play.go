@@ -135,7 +135,7 @@ func prepare(e *env) ([]benchCase, error) {
 		}
 	}
 	all = append(all, mergeCases(s)...)
-	all = append(all, &clearCase{}, &bytesCase{}, &deltaCase{})
+	all = append(all, &clearCase{}, &bytesCase{}, &deltaCase{}, &runCase{})
 	var cases []benchCase
 	for _, c := range all {
 		if s.only.MatchString(c.name()) {

@@ -36,13 +36,32 @@ func EncodeDelta(d Delta) []byte {
 		e := &d.Effects[i]
 		b = codec.AppendBytes(b, e.Namespace)
 		b = codec.AppendBytes(b, e.Key)
-		if !e.Path.IsRoot() {
-			b = codec.AppendBytes(append(b, byte(crdt.TypeORMap)), e.Path.Encoded())
-		}
-		b = append(b, byte(e.Type))
+		b = appendPlace(b, e.Path, e.Type)
 		b = e.Change.append(b)
 	}
 	return append(b, d.Unknown...)
+}
+
+// appendPlace appends where below its key an object is, and its type.
+func appendPlace(b []byte, p crdt.Path, t crdt.Type) []byte {
+	if !p.IsRoot() {
+		b = codec.AppendBytes(append(b, byte(crdt.TypeORMap)), p.Encoded())
+	}
+	return append(b, byte(t))
+}
+
+func readPlaceAndType(r *codec.Reader) (p crdt.Path, t crdt.Type) {
+	if t = crdt.Type(r.Byte()); t != crdt.TypeORMap {
+		return p, t
+	}
+	p, err := crdt.ParsePath(r.Bytes(maxPathBytes))
+	if err != nil || p.IsRoot() {
+		r.Fail("%v", crdt.ErrBadPath)
+	}
+	if t = crdt.Type(r.Byte()); !isLeafType(t) {
+		r.Fail("leaf of %v", t)
+	}
+	return p, t
 }
 
 func appendDot(b []byte, d crdt.Dot) []byte {
@@ -87,20 +106,8 @@ func readDot(r *codec.Reader) crdt.Dot {
 }
 
 func readEffect(r *codec.Reader, d *Delta) Effect {
-	e := Effect{
-		Namespace: string(r.Bytes(MaxNamespaceBytes)),
-		Key:       string(r.Bytes(MaxKeyBytes)),
-		Type:      crdt.Type(r.Byte()),
-	}
-	if e.Type == crdt.TypeORMap {
-		var err error
-		if e.Path, err = crdt.ParsePath(r.Bytes(maxPathBytes)); err != nil || e.Path.IsRoot() {
-			r.Fail("%v", crdt.ErrBadPath)
-		}
-		if e.Type = crdt.Type(r.Byte()); !isLeafType(e.Type) {
-			r.Fail("leaf of %v", e.Type)
-		}
-	}
+	e := Effect{Namespace: string(r.Bytes(MaxNamespaceBytes)), Key: string(r.Bytes(MaxKeyBytes))}
+	e.Path, e.Type = readPlaceAndType(r)
 	if k := kindOf(e.Type); k != nil {
 		e.Change = k.decodeChange(r, d)
 	} else {

@@ -137,6 +137,26 @@
 // and type; elements, fields, members and dots ascend. What is added to types 4 and 6 takes the place of the
 // actor's earlier ones, which are not named.
 //
+// # Runs
+//
+// A run stands for the deltas of one actor from one event to another, without those of their effects that
+// later ones among them make superfluous (see Fold). Merging it gives the same values, vector and digest as
+// merging them, also where some were applied before: nothing moves from a later to an earlier event, and
+// what is repeated is only what was removed.
+//
+//	run     64 | actor | from | number of deltas | deltas | number of namespaces | namespaces
+//	delta   sequence number less the one before and 1, at first less from, with flag 1 if extended | time |
+//	        if extended: number of dots seen | dots | fields of newer programs bytes
+//	time    milliseconds since the one before, at first since 0 | logical part, less that of the one before
+//	        and 1 if the milliseconds are the same
+//	namespace  bytes | number of objects | objects
+//	object  how many bytes of the key are those of the one before | the other bytes | type 1 | number of
+//	        effects | effects
+//	effect  place of its delta less that of the one before and 1, at first its place | as in a delta by type
+//
+// All numbers are varints. A counter's change that is one entry of the author alone is written as
+// 0 | seq-gen | sum zigzag. Namespaces and objects ascend.
+//
 // # Files
 //
 // op.go, delta.go and errors.go are what callers exchange with a Replica; execute.go and merge.go are
@@ -146,7 +166,8 @@
 // zset.go and fields*.go, and counterzset*.go; ormap*.go keep maps of leaves. descend.go reads backward. keys.go, meta.go and object.go are the storage;
 // causality.go knows who has seen what, conflicts.go and losers.go keep what merges decided, settle.go
 // drops what resets leave; expiry.go and overdue.go are about what has expired, deadline.go keeps when; check.go says what a delta may be; overlay.go makes batches all
-// or none; headers.go remembers what keys hold; memory.go is a KV for tests.
+// or none; headers.go remembers what keys hold; memory.go is a KV for tests. run*.go are runs, and fold*.go say
+// for each type what is superfluous in one.
 //
 // # Sources
 //

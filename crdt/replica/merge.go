@@ -18,41 +18,105 @@ import (
 // not be used any more.
 func (r *Replica) Merge(actor crdt.Actor, deltas []Delta) (applied uint64, err error) {
 	deltas, err = r.admit(actor, deltas)
-	if err != nil || len(deltas) == 0 {
+	if err != nil {
 		return 0, err
+	}
+	return uint64(len(deltas)), r.apply(actor, deltas)
+}
+
+// MergeRun applies what is new of the deltas that a run stands for, and returns how many of them were. It
+// does what Merge does with each of them. A run that begins before what is applied, and ends after it, does
+// no harm.
+//
+// Errors are those of Merge.
+func (r *Replica) MergeRun(run Run) (applied uint64, err error) { return r.MergeRuns(run) }
+
+// MergeRuns applies runs of one actor as one change, all or none. Each begins at the latest where the one
+// before it ends.
+func (r *Replica) MergeRuns(runs ...Run) (applied uint64, err error) {
+	if len(runs) == 0 {
+		return 0, nil
+	}
+	for i := range runs {
+		if dot, reason := runs[i].fault(); reason != "" {
+			return 0, &BadDeltaError{dot, reason}
+		}
+	}
+	actor := runs[0].Actor()
+	have := r.meta.vector.Get(actor)
+	var fresh []Delta
+	for i, last := 0, have; i < len(runs); i++ {
+		run := &runs[i]
+		if err := r.ofOthers(actor, run.Deltas); err != nil {
+			return 0, err
+		}
+		switch {
+		case i == 0 && run.From > have+1:
+			return 0, &GapError{Actor: actor, Have: have, Got: run.From}
+		case i > 0 && run.From > runs[i-1].To()+1:
+			return 0, &BadDeltaError{crdt.Dot{Actor: actor, Seq: run.From}, "does not follow on the one before"}
+		}
+		fresh = append(fresh, run.After(last)...)
+		last = max(last, run.To())
+	}
+	if len(fresh) == 0 {
+		return 0, nil
+	}
+	if err := r.consistent(actor, fresh); err != nil {
+		return 0, err
+	}
+	return fresh[len(fresh)-1].Dot.Seq - have, r.apply(actor, fresh)
+}
+
+// apply applies deltas that were admitted. What is missing between them has no effect that is not theirs.
+func (r *Replica) apply(actor crdt.Actor, deltas []Delta) error {
+	if len(deltas) == 0 {
+		return nil
 	}
 	// Nothing is refused from here on, so nothing need be staged.
 	w := r.begin(false)
 	for i := range deltas {
+		w.meta.vector.Set(actor, deltas[i].Dot.Seq-1)
 		if err := w.merge(&deltas[i]); err != nil {
-			return 0, fmt.Errorf("merge delta %v: %w", deltas[i].Dot, err)
+			return fmt.Errorf("merge delta %v: %w", deltas[i].Dot, err)
 		}
 	}
 	if err := w.forgetPreremovals(actor); err != nil {
-		return 0, fmt.Errorf("forget pre-removals: %w", err)
+		return fmt.Errorf("forget pre-removals: %w", err)
 	}
 	if err := w.forgetDeferred(); err != nil {
-		return 0, fmt.Errorf("forget deferred clears: %w", err)
+		return fmt.Errorf("forget deferred clears: %w", err)
 	}
 	if err := w.settle(actor); err != nil {
-		return 0, fmt.Errorf("settle resets: %w", err)
+		return fmt.Errorf("settle resets: %w", err)
 	}
 	if err := w.forgetAhead(actor); err != nil {
-		return 0, fmt.Errorf("forget what was seen ahead: %w", err)
+		return fmt.Errorf("forget what was seen ahead: %w", err)
 	}
-	return uint64(len(deltas)), r.commit(w)
+	return r.commit(w)
+}
+
+// ofOthers refuses deltas that are not an actor's, or are of the replica's own.
+func (r *Replica) ofOthers(actor crdt.Actor, deltas []Delta) error {
+	for i := range deltas {
+		switch dot := deltas[i].Dot; {
+		case dot.Actor != actor:
+			return &BadDeltaError{dot, fmt.Sprintf("not of actor %d", actor)}
+		case actor == r.meta.self:
+			return &BadDeltaError{dot, "of this replica's own actor"}
+		}
+	}
+	return nil
 }
 
 // admit returns the deltas that are new, or why none may be applied.
 func (r *Replica) admit(actor crdt.Actor, deltas []Delta) ([]Delta, error) {
+	if err := r.ofOthers(actor, deltas); err != nil {
+		return nil, err
+	}
 	for i := range deltas {
-		switch dot := deltas[i].Dot; {
-		case dot.Actor != actor:
-			return nil, &BadDeltaError{dot, fmt.Sprintf("not of actor %d", actor)}
-		case actor == r.meta.self:
-			return nil, &BadDeltaError{dot, "of this replica's own actor"}
-		case i > 0 && dot.Seq != deltas[i-1].Dot.Seq+1:
-			return nil, &BadDeltaError{dot, "does not follow on the one before"}
+		if i > 0 && deltas[i].Dot.Seq != deltas[i-1].Dot.Seq+1 {
+			return nil, &BadDeltaError{deltas[i].Dot, "does not follow on the one before"}
 		}
 	}
 	have := r.meta.vector.Get(actor)
@@ -62,6 +126,11 @@ func (r *Replica) admit(actor crdt.Actor, deltas []Delta) ([]Delta, error) {
 	if len(deltas) > 0 && deltas[0].Dot.Seq != have+1 {
 		return nil, &GapError{Actor: actor, Have: have, Got: deltas[0].Dot.Seq}
 	}
+	return deltas, r.consistent(actor, deltas)
+}
+
+// consistent returns why deltas of an actor that are new cannot be.
+func (r *Replica) consistent(actor crdt.Actor, deltas []Delta) error {
 	last := r.meta.times[actor]
 	for i := range deltas {
 		d := &deltas[i]
@@ -75,11 +144,11 @@ func (r *Replica) admit(actor crdt.Actor, deltas []Delta) ([]Delta, error) {
 			reason = fmt.Sprintf("it knows event %d of this replica, which is at %d", d.names(r.meta.self), r.Seq())
 		}
 		if reason != "" {
-			return nil, &BadDeltaError{d.Dot, reason}
+			return &BadDeltaError{d.Dot, reason}
 		}
 		last = d.Time
 	}
-	return deltas, nil
+	return nil
 }
 
 // names returns the largest sequence number of an actor that the delta says it has observed.

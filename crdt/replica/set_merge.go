@@ -52,7 +52,8 @@ func (setKind) merge(w *work, d *Delta, e *Effect) error {
 }
 
 // mergeElement joins the element here, whose context is the vector with what was removed ahead of
-// its arrival, with the delta, whose context is what it removed.
+// its arrival, with the delta, whose context is what it removed, with the earlier adds of its actor: those
+// in between are missing in a run.
 func (m *setMerge) mergeElement(change *ElementChange) error {
 	if err := m.recordPreremovals(m.key, change.Element, change.Removed); err != nil {
 		return err
@@ -77,7 +78,7 @@ func (m *setMerge) mergeElement(change *ElementChange) error {
 	}
 	joined := crdt.JoinDots(have, added,
 		func(crdt.Dot) bool { return removedAhead },
-		change.Removed.Contains)
+		takesAway(m.delta.Dot.Actor, change.Added, change.Removed))
 	if !change.Added {
 		if err := m.outliveAll(contest{m.delta, m.effect, change.Element}, joined); err != nil {
 			return err

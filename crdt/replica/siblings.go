@@ -170,9 +170,7 @@ func (k siblingsKind) merge(w *work, d *Delta, e *Effect) error {
 	}
 	joined := crdt.JoinDots(dotsOf(s.list), added,
 		func(crdt.Dot) bool { return removedAhead },
-		func(have crdt.Dot) bool {
-			return change.Removed.Contains(have) || change.Added && have.Actor == d.Dot.Actor
-		})
+		takesAway(d.Dot.Actor, change.Added, change.Removed))
 	if err := k.beside(w, contest{delta: d, effect: e}, joined); err != nil {
 		return err
 	}

@@ -78,7 +78,7 @@ func (c *SiblingsChange) fault(d *Delta) string {
 			return "remove of an event still to come"
 		case dot.Actor == d.Dot.Actor && c.Added:
 			return "remove of what the add takes the place of"
-		case i > 0 && c.Removed[i-1].Actor >= dot.Actor:
+		case i > 0 && c.Removed[i-1].Compare(dot) >= 0: // folded, it may name several of an actor
 			return "removed dots out of order"
 		}
 	}

@@ -189,7 +189,7 @@ func badSiblingDeltas() map[string]badDelta {
 		"sibling 0 removed":       badSiblings(mv, SiblingsChange{Removed: crdt.DotSet{{Actor: 3}}}),
 		"own sibling named":       badSiblings(mv, SiblingsChange{Added: true, Removed: crdt.DotSet{{Actor: 2, Seq: 1}}}),
 		"siblings out of order":   badSiblings(mv, SiblingsChange{Removed: crdt.DotSet{{Actor: 4, Seq: 1}, {Actor: 3, Seq: 1}}}),
-		"siblings of one actor":   badSiblings(mv, SiblingsChange{Removed: crdt.DotSet{{Actor: 3, Seq: 1}, {Actor: 3, Seq: 2}}}),
+		"sibling twice":           badSiblings(mv, SiblingsChange{Removed: crdt.DotSet{{Actor: 3, Seq: 1}, {Actor: 3, Seq: 1}}}),
 		"siblings lost":           badSiblings(flag, SiblingsChange{Removed: crdt.DotSet{{Actor: 1, Seq: 99}}}),
 	}
 }

@@ -34,6 +34,9 @@ type wholeType[V any] interface {
 	// essence encodes of a live value what replicas with equal vectors agree on.
 	essence(v V) []byte
 	explain(v *V, e *Explained)
+	// fold returns what is left of a change beside the later changes of its actor, joined, and whether
+	// anything is; then it joins it to them.
+	fold(later *V, change V) (left V, any bool)
 }
 
 // wholeState is a stored value.

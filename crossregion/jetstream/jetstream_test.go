@@ -151,6 +151,7 @@ func (r *region) start(t *testing.T, at map[topology.RegionID]string, others ...
 	repl := crossregion.Config{
 		Cluster: "test", Self: r.ID, Node: link.Node, Actor: r.Actor, Partitions: testPartitions,
 		Source: r.Node(0), Sink: r.Node(0), Clock: time.Now, Logger: testLog(t),
+		Fold: linktest.Fold,
 	}
 	for _, o := range others {
 		address := o.listen

@@ -211,7 +211,11 @@ func (n *Node) Merge(_ context.Context, p topology.PartitionID, actor crdt.Actor
 		return 0, ErrNotLeader
 	}
 	applied := uint64(len(part.merged[actor]))
-	for _, r := range records {
+	all, err := unfold(records)
+	if err != nil {
+		return applied, &crossregion.BadBatchError{Err: err}
+	}
+	for _, r := range all {
 		switch {
 		case r.Seq == applied+1:
 			part.merged[actor] = append(part.merged[actor], r.Data)

@@ -56,6 +56,7 @@ var vendors = map[string][]string{
 	"go.etcd.io/bbolt":                {"region/store"},
 	"github.com/hashicorp/":           {"region/raftgroup"},
 	"github.com/nats-io/":             {"crossregion/jetstream"},
+	"github.com/klauspost/":           {"crossregion"},
 	"connectrpc.com/":                 {"region/api", "client", "cmd", "sim", "proto"},
 	"google.golang.org/grpc":          {"region/api", "cmd"},
 	"buf.build/go/":                   {"cmd", "sim"},

@@ -56,7 +56,7 @@ func (r *replication) ReadOutbox(p topology.PartitionID, from uint64, maxBytes i
 	}
 	records := make([]crossregion.Record, len(read))
 	for i, record := range read {
-		records[i] = crossregion.Record(record)
+		records[i] = crossregion.Record{Seq: record.Seq, Data: record.Data}
 	}
 	return records, nil
 }
@@ -72,6 +72,19 @@ func (r *replication) Acknowledge(ctx context.Context, p topology.PartitionID, m
 		converted[i] = region.Watermark(m)
 	}
 	return partition.Acknowledge(ctx, converted)
+}
+
+// fold implements crossregion.Folder.
+func fold(records []crossregion.Record) (crossregion.Record, error) {
+	deltas := make([]region.OutboxRecord, len(records))
+	for i, r := range records {
+		deltas[i] = region.OutboxRecord{Seq: r.Seq, Data: r.Data}
+	}
+	data, err := region.FoldOutbox(deltas)
+	if err != nil {
+		return crossregion.Record{}, err
+	}
+	return crossregion.Record{First: records[0].Seq, Seq: records[len(records)-1].Seq, Data: data}, nil
 }
 
 // Applied implements crossregion.Sink.

@@ -214,6 +214,24 @@ func (r *Reader) Fields() []byte {
 	return r.data[start:r.at:r.at]
 }
 
+// FieldsIn checks that data, which the reader has read, is what Fields reads, and returns it.
+func (r *Reader) FieldsIn(data []byte) []byte {
+	in := &Reader{what: r.what, data: data}
+	fields := in.Fields()
+	if in.err != nil {
+		r.FailWith(in.err)
+	}
+	return fields
+}
+
+// Peek returns the next byte without reading it, 0 if there is none.
+func (r *Reader) Peek() byte {
+	if r.Len() == 0 {
+		return 0
+	}
+	return r.data[r.at]
+}
+
 // Done returns the first error. Bytes that were not read are an error.
 func (r *Reader) Done() error {
 	if r.err == nil && r.Len() > 0 {

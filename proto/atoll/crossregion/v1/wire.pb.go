@@ -30,14 +30,15 @@ type Envelope struct {
 	Partition uint32 `protobuf:"varint,3,opt,name=partition,proto3" json:"partition,omitempty"`
 	// Changes whenever the partition's numbering could have restarted.
 	OutboxEpoch uint64 `protobuf:"varint,4,opt,name=outbox_epoch,json=outboxEpoch,proto3" json:"outbox_epoch,omitempty"`
-	// The sequence numbers of the first and last delta; deltas has to - from + 1 entries.
+	// The sequence numbers of the first and last delta; without a codec, deltas has to - from + 1 entries.
 	From uint64 `protobuf:"varint,5,opt,name=from,proto3" json:"from,omitempty"`
 	To   uint64 `protobuf:"varint,6,opt,name=to,proto3" json:"to,omitempty"`
 	// The hybrid logical clock of the last delta.
 	Hlc uint64 `protobuf:"varint,7,opt,name=hlc,proto3" json:"hlc,omitempty"`
 	// The origin's version vector after the last delta.
 	Vector []*ActorSeq `protobuf:"bytes,8,rep,name=vector,proto3" json:"vector,omitempty"`
-	// How deltas are encoded; 0 means as they are.
+	// 0: deltas are one by one, as they are. 1: there is one entry, the run that stands for all of them.
+	// 2: the same, compressed by zstd.
 	Codec         uint32   `protobuf:"varint,9,opt,name=codec,proto3" json:"codec,omitempty"`
 	Deltas        [][]byte `protobuf:"bytes,10,rep,name=deltas,proto3" json:"deltas,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -337,12 +338,14 @@ func (x *Head) GetSeq() uint64 {
 
 // FetchRequest asks an origin for a range of a partition's outbox.
 type FetchRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Cluster       string                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
-	Partition     uint32                 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
-	Actor         uint32                 `protobuf:"varint,3,opt,name=actor,proto3" json:"actor,omitempty"`
-	From          uint64                 `protobuf:"varint,4,opt,name=from,proto3" json:"from,omitempty"`
-	MaxBytes      uint32                 `protobuf:"varint,5,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Cluster   string                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Partition uint32                 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	Actor     uint32                 `protobuf:"varint,3,opt,name=actor,proto3" json:"actor,omitempty"`
+	From      uint64                 `protobuf:"varint,4,opt,name=from,proto3" json:"from,omitempty"`
+	MaxBytes  uint32                 `protobuf:"varint,5,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	// The highest codec that the answer may have.
+	Codec         uint32 `protobuf:"varint,6,opt,name=codec,proto3" json:"codec,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -408,6 +411,13 @@ func (x *FetchRequest) GetFrom() uint64 {
 func (x *FetchRequest) GetMaxBytes() uint32 {
 	if x != nil {
 		return x.MaxBytes
+	}
+	return 0
+}
+
+func (x *FetchRequest) GetCodec() uint32 {
+	if x != nil {
+		return x.Codec
 	}
 	return 0
 }
@@ -626,13 +636,14 @@ const file_atoll_crossregion_v1_wire_proto_rawDesc = "" +
 	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x14\n" +
 	"\x05actor\x18\x02 \x01(\rR\x05actor\x12!\n" +
 	"\foutbox_epoch\x18\x03 \x01(\x04R\voutboxEpoch\x12\x10\n" +
-	"\x03seq\x18\x04 \x01(\x04R\x03seq\"\x8d\x01\n" +
+	"\x03seq\x18\x04 \x01(\x04R\x03seq\"\xa3\x01\n" +
 	"\fFetchRequest\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x14\n" +
 	"\x05actor\x18\x03 \x01(\rR\x05actor\x12\x12\n" +
 	"\x04from\x18\x04 \x01(\x04R\x04from\x12\x1b\n" +
-	"\tmax_bytes\x18\x05 \x01(\rR\bmaxBytes\"k\n" +
+	"\tmax_bytes\x18\x05 \x01(\rR\bmaxBytes\x12\x14\n" +
+	"\x05codec\x18\x06 \x01(\rR\x05codec\"k\n" +
 	"\rFetchResponse\x12\x1a\n" +
 	"\benvelope\x18\x01 \x01(\fR\benvelope\x12\x1f\n" +
 	"\vnothing_yet\x18\x02 \x01(\bR\n" +

@@ -649,7 +649,8 @@ func (x *Operation) GetRestores() bool {
 type MergeCommand struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Actor uint32                 `protobuf:"varint,1,opt,name=actor,proto3" json:"actor,omitempty"`
-	// Contiguous; each carries its own sequence number.
+	// Deltas, and runs that stand for many; their first bytes differ. Each carries its own sequence numbers, and
+	// begins at the latest where the one before it ends.
 	Deltas        [][]byte `protobuf:"bytes,2,rep,name=deltas,proto3" json:"deltas,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
