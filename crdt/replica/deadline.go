@@ -337,9 +337,15 @@ func (o *operation) settle(t crdt.Type, effects []Effect) ([]Effect, error) {
 	if t != 0 {
 		return o.settleType(t, effects)
 	}
+	last := crdt.Type(0)
 	for _, e := range effects[:len(effects):len(effects)] {
+		subject := e.Subject()
+		if subject == last {
+			continue // leaves of one map
+		}
+		last = subject
 		var err error
-		if effects, err = o.settleType(e.Type, effects); err != nil {
+		if effects, err = o.settleType(subject, effects); err != nil {
 			return nil, err
 		}
 	}

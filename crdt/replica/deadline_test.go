@@ -32,6 +32,9 @@ var expiringTypes = []struct {
 		return Op{Kind: OpZSetIncr, Type: crdt.TypeCounterZSet, Elements: [][]byte{fmt.Appendf(nil, "m%d", n)}, Score: float64(n)}
 	}},
 	{crdt.TypeHLL, func(n int) Op { return Op{Kind: OpHLLAdd, Elements: [][]byte{fmt.Appendf(nil, "e%d", n)}} }},
+	{crdt.TypeORMap, func(n int) Op {
+		return Op{Kind: OpMVPut, Path: leafPath("a"), Value: fmt.Appendf(nil, "v%d", n)}
+	}},
 	{crdt.TypeTimeline, func(n int) Op { return Op{Kind: OpTimelineAdd, Value: fmt.Appendf(nil, "t%d", n)} }},
 }
 
@@ -44,7 +47,7 @@ func TestEveryTypeIsThere(t *testing.T) {
 		}) bool {
 			return e.of == of
 		})
-		if hasDeadline(of) != listed && of != crdt.TypeORMap {
+		if hasDeadline(of) != listed {
 			t.Errorf("%v: has a deadline: %v, is tested: %v", of, hasDeadline(of), listed)
 		}
 	}

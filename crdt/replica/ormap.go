@@ -73,10 +73,10 @@ func isLeafType(t crdt.Type) bool {
 	return kindOf(t) != nil && t != crdt.TypeORMap && t != crdt.TypeBoundedCounter
 }
 
-// fitsLeaf reports whether an operation on a type, 0 for an untyped delete, can be one on a leaf.
+// fitsLeaf reports whether an operation on a type, 0 for an untyped delete, can be one on a leaf. What it says
+// of a time to live is about the map.
 func (o *Op) fitsLeaf(t crdt.Type) bool {
-	expires := o.Kind == OpExpire || o.Kind == OpPersist || o.Expires != 0
-	return (t == 0 || isLeafType(t)) && !expires
+	return (t == 0 || isLeafType(t)) && o.Kind != OpExpire && o.Kind != OpPersist
 }
 
 // leafFault returns what about an effect on a leaf no honest replica makes, or "".
@@ -134,7 +134,7 @@ func (o *operation) executeLeaf(t crdt.Type) (Outcome, []Effect, error) {
 	if visible := o.held.visible(o.at); visible != 0 && !o.AnyType && !o.held.live(crdt.TypeORMap, o.at) {
 		return Outcome{}, nil, refuse(&WrongTypeError{Found: visible})
 	}
-	h, under, was := o.ormap(), o.held, o.held.live(crdt.TypeORMap, o.at)
+	h, was := o.ormap(), o.held.live(crdt.TypeORMap, o.at)
 	held, err := readHoldings(o.work.kv, placePrefix(o.Namespace, o.Key, o.Path), o.Condition.Kind == CondValue)
 	if err != nil {
 		return Outcome{}, nil, err
@@ -147,9 +147,11 @@ func (o *operation) executeLeaf(t crdt.Type) (Outcome, []Effect, error) {
 		s := held.get(crdt.Type(t))
 		before[t] = presence{s != nil, s != nil && s.live(o.at)}
 	}
-	o.held = held
-	outcome, effects, err := o.judgeAndRun(t)
-	if err != nil || len(effects) == 0 {
+	op, leaf := *o.Op, *o
+	op.Expires = 0 // it is the map that expires
+	leaf.Op, leaf.held = &op, held
+	outcome, effects, err := leaf.judgeAndRun(t)
+	if err != nil {
 		return outcome, nil, err
 	}
 	for i := range effects {
@@ -160,12 +162,14 @@ func (o *operation) executeLeaf(t crdt.Type) (Outcome, []Effect, error) {
 		}
 		h.moved(before[e.Type], after)
 	}
-	h.last = o.dot
-	if err := o.work.putORMap(objectKey(o.Namespace, o.Key, crdt.TypeORMap), h); err != nil {
-		return Outcome{}, nil, err
+	if len(effects) > 0 {
+		h.last = o.dot
+		if err := o.work.putORMap(objectKey(o.Namespace, o.Key, crdt.TypeORMap), h); err != nil {
+			return Outcome{}, nil, err
+		}
 	}
-	o.held, o.existed = under, was
-	effects, err = o.settleType(crdt.TypeORMap, effects)
+	o.existed = was
+	effects, err = o.settle(crdt.TypeORMap, effects)
 	return outcome, effects, err
 }
 

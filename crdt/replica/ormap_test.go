@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/hlc"
 )
 
 // leafOp makes an operation one of the leaf at a path of the map "m".
@@ -118,7 +119,6 @@ func TestLeafRefusals(t *testing.T) {
 		want error
 	}{
 		{"bounded", leafOp(Op{Kind: OpBoundedInc, Delta: 1}, "b"), ErrNotInMap},
-		{"expiring put", leafOp(Op{Kind: OpPut, Expires: noon + 9}, "b"), ErrNotInMap},
 		{"expire", leafOp(Op{Kind: OpExpire, Expires: noon + 9}, "a"), ErrNotInMap},
 		{"persist", leafOp(Op{Kind: OpPersist}, "a"), ErrNotInMap},
 		{"map in a map", leafOp(Op{Kind: OpDelete, Type: crdt.TypeORMap}, "a"), ErrNotInMap},
@@ -419,5 +419,64 @@ func TestORMapHeaderIsStored(t *testing.T) {
 		return true, nil
 	}); err != nil || left > 0 {
 		t.Fatalf("%d pairs left over, %v", left, err)
+	}
+}
+
+// expiringMap is a map, of which the leaf a/b is a counter.
+type expiringMap struct {
+	t      *testing.T
+	n      *node
+	deltas []Delta
+}
+
+func (x *expiringMap) run(now hlc.Time, op Op) {
+	x.t.Helper()
+	_, deltas, err := x.n.r.Execute(now, []Op{op})
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	for _, d := range deltas {
+		if _, err := DecodeDelta(EncodeDelta(d)); err != nil {
+			x.t.Fatalf("%+v: %v", d, err)
+		}
+	}
+	x.deltas = append(x.deltas, deltas...)
+}
+
+// want checks when the map expires, and how many leaves it has, at an instant; 0 for no map.
+func (x *expiringMap) want(now, expires hlc.Time, leaves uint64) {
+	x.t.Helper()
+	m, found, err := x.n.r.LookupType("", "m", crdt.TypeORMap, now)
+	if err != nil || found != (leaves > 0) || m.Size != leaves || m.Expires != expires {
+		x.t.Errorf("at %v: %+v, %v, %v", now, m, found, err)
+	}
+	_, leaf, err := x.n.r.Below(leafPath("a", "b")).LookupType("", "m", crdt.TypeCounter, now)
+	if err != nil || leaf != found {
+		x.t.Errorf("at %v: the leaf is there: %v, %v", now, leaf, err)
+	}
+	page, _, err := x.n.r.ORMapBranches("", "m", crdt.Path{}, BranchPage{Limit: 9, MaxBytes: 99, Now: now})
+	if err != nil || len(page) > 0 != found {
+		x.t.Errorf("at %v: names %+v, %v", now, page, err)
+	}
+}
+
+// TestMapExpires: an update's time to live is the map's; leaves are hidden with it, and an untyped delete of
+// the map ends it once.
+func TestMapExpires(t *testing.T) {
+	x := &expiringMap{t: t, n: newNode(1)}
+	x.run(noon, leafOp(Op{Kind: OpPut, Value: []byte("v"), Expires: noon + 9}, "a"))
+	x.run(noon+1, leafAdd(2, "a", "b"))
+	x.want(noon+8, noon+9, 2)
+	x.want(noon+9, 0, 0)
+	x.run(noon+20, leafAdd(5, "a", "b")) // a new map, that stays
+	x.want(noon+30, 0, 1)
+	x.run(noon+40, leafOp(Op{Kind: OpSetAdd, Elements: [][]byte{{1}}, Expires: noon + 99}, "c"))
+	x.run(noon+41, Op{Kind: OpDelete, Key: "m"})
+	other := newNode(2)
+	merge(t, other.r, x.deltas...)
+	for _, n := range []*node{x.n, other} {
+		if d, err := n.r.Digest(); err != nil || d.Items != 0 {
+			t.Errorf("region %d: %+v, %v", n.r.Self(), d, err)
+		}
 	}
 }
