@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"errors"
+	"iter"
 	"math"
 	"math/bits"
 	"slices"
@@ -193,6 +194,9 @@ func (c Counter) Empty() bool { return !slices.ContainsFunc(c.rows, Row.Live) }
 
 // Rows returns the rows in ascending order of actors. They are the caller's.
 func (c Counter) Rows() []Row { return slices.Clone(c.rows) }
+
+// All visits the rows in ascending order of actors. The counter must not change meanwhile.
+func (c Counter) All() iter.Seq[Row] { return slices.Values(c.rows) }
 
 // Len returns the number of rows, live or not.
 func (c Counter) Len() int { return len(c.rows) }

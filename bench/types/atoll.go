@@ -125,14 +125,18 @@ func (d *disk) execute(ops []replica.Op) error {
 	})
 }
 
-func (d *disk) merge(deltas []replica.Delta) error {
-	return d.update(func(r *replica.Replica) error { return mergeAll(r, deltas) })
+func (d *disk) merge(run []byte) error {
+	return d.update(func(r *replica.Replica) error { return mergeRun(r, run) })
 }
 
-func mergeAll(r *replica.Replica, deltas []replica.Delta) error {
-	applied, err := r.Merge(remote, deltas)
-	if err == nil && applied != uint64(len(deltas)) {
-		err = fmt.Errorf("%d of %d deltas merged", applied, len(deltas))
+func mergeRun(r *replica.Replica, data []byte) error {
+	run, err := replica.DecodeRun(data)
+	if err != nil {
+		return err
+	}
+	applied, err := r.MergeRun(run)
+	if err == nil && applied != run.To()-run.From+1 {
+		err = fmt.Errorf("%d of %d deltas merged", applied, run.To()-run.From+1)
 	}
 	return err
 }

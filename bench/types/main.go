@@ -13,7 +13,7 @@
 //   - sets.go: adding, testing and removing, the same for every contender
 //   - atoll.go: Atoll's sets in its store
 //   - naive.go, automerge.go: the other contenders
-//   - merge.go: deltas of other regions
+//   - merge.go: runs of deltas of other regions
 //   - clear.go: a clear, and the sweep after it
 //   - bytes.go, runs.go: what is stored and what is sent
 //   - sample.go, report.go, goals.go, host.go: what comes out

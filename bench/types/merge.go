@@ -92,14 +92,14 @@ func mergeCases(s *settings) []benchCase {
 	return all
 }
 
-// remoteDeltas are encoded deltas of the remote actor, by chunks.
-func remoteDeltas(s *settings, work, set string) ([][][]byte, error) {
+// remoteRuns are encoded runs of the remote actor's deltas, as regions send each other.
+func remoteRuns(s *settings, work, set string) ([][]byte, error) {
 	kv := replica.NewMemory()
 	r, err := replica.Open(kv, remote)
 	if err != nil {
 		return nil, err
 	}
-	var chunks [][][]byte
+	var chunks [][]byte
 	for at := 0; at < s.merged; at += s.mergeBatch {
 		ops := make([]replica.Op, s.mergeBatch)
 		for i := range ops {
@@ -113,11 +113,11 @@ func remoteDeltas(s *settings, work, set string) ([][][]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		chunk := make([][]byte, len(deltas))
-		for i := range deltas {
-			chunk[i] = replica.EncodeDelta(deltas[i])
+		run, err := replica.Fold(deltas)
+		if err != nil {
+			return nil, err
 		}
-		chunks = append(chunks, chunk)
+		chunks = append(chunks, replica.EncodeRun(run))
 	}
 	return chunks, nil
 }
@@ -135,21 +135,10 @@ func remoteOp(work, set string, n int) replica.Op {
 	}
 }
 
-func decodeAll(encoded [][]byte) ([]replica.Delta, error) {
-	deltas := make([]replica.Delta, len(encoded))
-	for i := range encoded {
-		var err error
-		if deltas[i], err = replica.DecodeDelta(encoded[i]); err != nil {
-			return nil, err
-		}
-	}
-	return deltas, nil
-}
-
 // diskMerger merges into a copy of the disk.
 type diskMerger struct {
 	*disk
-	chunks [][][]byte
+	chunks [][]byte
 	set    string
 	want   uint64 // the set's size before, unless nothing is added to it
 }
@@ -158,7 +147,7 @@ func mergeOnDisk(e *env, work string) (merger, error) {
 	s := e.settings
 	m := &diskMerger{set: setKey(s.large), want: uint64(s.held(s.large))}
 	var err error
-	if m.chunks, err = remoteDeltas(s, work, m.set); err != nil {
+	if m.chunks, err = remoteRuns(s, work, m.set); err != nil {
 		return nil, err
 	}
 	if m.disk, err = e.disk.copy(); err != nil {
@@ -171,11 +160,7 @@ func mergeOnDisk(e *env, work string) (merger, error) {
 }
 
 func (m *diskMerger) merge(chunk int) error {
-	deltas, err := decodeAll(m.chunks[chunk])
-	if err != nil {
-		return err
-	}
-	return errors.Join(m.disk.merge(deltas), m.flushIfFull())
+	return errors.Join(m.disk.merge(m.chunks[chunk]), m.flushIfFull())
 }
 
 func (m *diskMerger) settle() error { return m.Flush() }
@@ -191,13 +176,13 @@ func (m *diskMerger) close(merged int) error {
 // memoryMerger merges into a replica in memory, which stays open: what remains is the merging itself.
 type memoryMerger struct {
 	r      *replica.Replica
-	chunks [][][]byte
+	chunks [][]byte
 }
 
 func mergeInMemory(e *env, work string) (merger, error) {
 	s := e.settings
 	set := setKey(s.mergeInto)
-	chunks, err := remoteDeltas(s, work, set)
+	chunks, err := remoteRuns(s, work, set)
 	if err != nil {
 		return nil, err
 	}
@@ -215,11 +200,7 @@ func mergeInMemory(e *env, work string) (merger, error) {
 }
 
 func (m *memoryMerger) merge(chunk int) error {
-	deltas, err := decodeAll(m.chunks[chunk])
-	if err != nil {
-		return err
-	}
-	if err := mergeAll(m.r, deltas); err != nil {
+	if err := mergeRun(m.r, m.chunks[chunk]); err != nil {
 		return err
 	}
 	return m.r.Flush()

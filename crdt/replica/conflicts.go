@@ -87,7 +87,7 @@ func (w *work) decide(c contest, here, incoming *crdt.LWWRegister) error {
 // outlive notes the additions to a counter that stand although a reset arrived, because it had not seen
 // them.
 func (w *work) outlive(c contest, rows crdt.Counter) error {
-	for _, row := range rows.Rows() {
+	for row := range rows.All() {
 		if !row.Live() {
 			continue
 		}

@@ -160,11 +160,11 @@ func (counterKind) decodeChange(r *codec.Reader, _ *Delta) Change {
 	return &CounterChange{c}
 }
 
-func (c *CounterChange) names(a crdt.Actor) uint64 { return namedIn(c.Rows(), a) }
+func (c *CounterChange) names(a crdt.Actor) uint64 { return namedIn(c.Counter, a) }
 
 // namedIn returns the largest sequence number of an actor that changed rows say was observed.
-func namedIn(rows []crdt.Row, a crdt.Actor) (seq uint64) {
-	for _, row := range rows {
+func namedIn(rows crdt.Counter, a crdt.Actor) (seq uint64) {
+	for row := range rows.All() {
 		if row.Actor == a {
 			seq = max(seq, row.Base.Seq)
 		}
@@ -172,19 +172,21 @@ func namedIn(rows []crdt.Row, a crdt.Actor) (seq uint64) {
 	return seq
 }
 
-func (c *CounterChange) fault(d *Delta) string { return rowsFault(c.Rows(), d) }
+func (c *CounterChange) fault(d *Delta) string { return rowsFault(c.Counter, d) }
 
 // rowsFault enforces that an actor writes its own entry only, and that every row stems from the delta's
 // event.
-func rowsFault(rows []crdt.Row, d *Delta) string {
-	if len(rows) == 0 {
+func rowsFault(rows crdt.Counter, d *Delta) string {
+	if rows.Len() == 0 {
 		return "counter without rows"
 	}
-	for i, r := range rows {
+	var last crdt.Actor
+	first := true
+	for r := range rows.All() {
 		hasEntry, hasBase := r.Entry != (crdt.Entry{}), r.Base != (crdt.Base{})
 		reason := ""
 		switch {
-		case i > 0 && rows[i-1].Actor >= r.Actor:
+		case !first && last >= r.Actor:
 			reason = "rows out of order"
 		case hasEntry == hasBase:
 			reason = "row without one of entry and base"
@@ -196,6 +198,7 @@ func rowsFault(rows []crdt.Row, d *Delta) string {
 		if reason != "" {
 			return reason
 		}
+		last, first = r.Actor, false
 	}
 	return ""
 }

@@ -48,7 +48,7 @@ func (counterZSetKind) decodeChange(r *codec.Reader, _ *Delta) Change {
 
 func (c *CounterZSetChange) names(a crdt.Actor) (seq uint64) {
 	for i := range c.Members {
-		seq = max(seq, namedIn(c.Members[i].Rows.Rows(), a))
+		seq = max(seq, namedIn(c.Members[i].Rows, a))
 	}
 	return seq
 }
@@ -68,7 +68,7 @@ func (c *CounterZSetChange) fault(d *Delta) string {
 		case i > 0 && bytes.Compare(c.Members[i-1].Member, m.Member) >= 0:
 			return "members out of order"
 		}
-		if reason := rowsFault(m.Rows.Rows(), d); reason != "" {
+		if reason := rowsFault(m.Rows, d); reason != "" {
 			return reason
 		}
 	}

@@ -137,7 +137,7 @@ func (counterZSetKind) explain(kv KV, s stored, e *Explained) error {
 func explainCounted(member []byte, c crdt.Counter) ExplainedPart {
 	p := ExplainedPart{Name: member, Hidden: c.Empty()}
 	var terms []string
-	for _, row := range c.Rows() {
+	for row := range c.All() {
 		if p.Hidden {
 			p.Dots = append(p.Dots, crdt.Dot{Actor: row.Actor, Seq: max(row.Entry.Seq, row.Base.Seq)})
 		} else if row.Live() {

@@ -38,8 +38,11 @@ func (r *Replica) MergeRuns(runs ...Run) (applied uint64, err error) {
 		return 0, nil
 	}
 	for i := range runs {
-		if dot, reason := runs[i].fault(); reason != "" {
-			return 0, &BadDeltaError{dot, reason}
+		if runs[i].checked {
+			continue
+		}
+		if err := runs[i].check(); err != nil {
+			return 0, err
 		}
 	}
 	actor := runs[0].Actor()
@@ -80,6 +83,9 @@ func (r *Replica) apply(actor crdt.Actor, deltas []Delta) error {
 		if err := w.merge(&deltas[i]); err != nil {
 			return fmt.Errorf("merge delta %v: %w", deltas[i].Dot, err)
 		}
+	}
+	if err := w.closeSet(); err != nil {
+		return fmt.Errorf("write a set: %w", err)
 	}
 	if err := w.forgetPreremovals(actor); err != nil {
 		return fmt.Errorf("forget pre-removals: %w", err)
@@ -126,17 +132,21 @@ func (r *Replica) admit(actor crdt.Actor, deltas []Delta) ([]Delta, error) {
 	if len(deltas) > 0 && deltas[0].Dot.Seq != have+1 {
 		return nil, &GapError{Actor: actor, Have: have, Got: deltas[0].Dot.Seq}
 	}
+	for i := range deltas {
+		if reason := deltas[i].fault(); reason != "" {
+			return nil, &BadDeltaError{deltas[i].Dot, reason}
+		}
+	}
 	return deltas, r.consistent(actor, deltas)
 }
 
-// consistent returns why deltas of an actor that are new cannot be.
+// consistent returns why deltas of an actor that are new, and of which each could be, cannot be here.
 func (r *Replica) consistent(actor crdt.Actor, deltas []Delta) error {
 	last := r.meta.times[actor]
 	for i := range deltas {
 		d := &deltas[i]
-		reason := d.fault()
+		reason := ""
 		switch {
-		case reason != "":
 		case d.Time <= last:
 			reason = "its time is not after the one before"
 		case d.names(r.meta.self) > r.Seq():
@@ -172,6 +182,11 @@ func (w *work) merge(d *Delta) error {
 	}
 	for i := range d.Effects {
 		e := &d.Effects[i]
+		if w.set != nil && (e.Type != crdt.TypeAWSet || !e.Path.IsRoot()) {
+			if err := w.closeSet(); err != nil {
+				return err
+			}
+		}
 		merge := kindOf(e.Type).merge
 		if !e.Path.IsRoot() {
 			merge = mergeLeaf

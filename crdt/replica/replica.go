@@ -98,6 +98,8 @@ type work struct {
 	inside  insideLimits
 	// conflicts are what was decided so far.
 	conflicts decisions
+	// set is the set that effects were merged into last, if its header is not written yet.
+	set *setMerge
 	// name and data are where keys and values are made that are needed until the next one is.
 	name, data []byte
 }

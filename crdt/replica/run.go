@@ -21,6 +21,8 @@ type Run struct {
 	// Deltas are what is left, at least the last one: of one actor, ascending, with gaps. Each has the Seen of
 	// those that are missing before it, too.
 	Deltas []Delta
+	// checked says that the deltas were found to be what an honest replica makes.
+	checked bool
 }
 
 // DecodeRunOrDelta reads a run, or a delta as the run that stands for it alone.
@@ -29,7 +31,7 @@ func DecodeRunOrDelta(data []byte) (Run, error) {
 		return DecodeRun(data)
 	}
 	d, err := DecodeDelta(data)
-	return Run{From: d.Dot.Seq, Deltas: []Delta{d}}, err
+	return Run{From: d.Dot.Seq, Deltas: []Delta{d}, checked: err == nil}, err
 }
 
 // Actor returns whose deltas the run stands for.
@@ -79,6 +81,7 @@ func (r *Run) check() error {
 	if reason != "" {
 		return &BadDeltaError{dot, reason}
 	}
+	r.checked = true
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 
@@ -16,20 +17,16 @@ type setMerge struct {
 	header setHeader
 	// deferred is what was cleared but may still arrive.
 	deferred crdt.VersionVector
+	// existed says that the storage has a header, and changed that it is not this one.
+	existed, changed bool
 }
 
 // merge applies clears and removes before the add that comes with them, element by element.
 func (setKind) merge(w *work, d *Delta, e *Effect) error {
 	change := e.Change.(*SetChange)
-	m := &setMerge{work: w, delta: d, effect: e, key: e.object()}
-	data, existed, err := w.kv.Get(m.key)
+	m, err := w.openSet(d, e)
 	if err != nil {
 		return err
-	}
-	if existed {
-		if m.header, err = decodeSetHeader(data); err != nil {
-			return err
-		}
 	}
 	if change.Cleared != nil {
 		if err := m.clear(*change.Cleared); err != nil {
@@ -44,10 +41,48 @@ func (setKind) merge(w *work, d *Delta, e *Effect) error {
 			return err
 		}
 	}
-	if m.header.count == 0 && !existed {
+	if m.header.count > 0 || m.existed || m.changed {
+		m.header.last, m.changed = d.Dot, true
+	}
+	if e.Path.IsRoot() {
 		return nil
 	}
-	m.header.last = d.Dot
+	return w.closeSet() // whoever counts the leaves of a map looks at once
+}
+
+// openSet returns the set that an effect is on. It stays open until closeSet: most effects of a run are on
+// the same set, whose header is then read and written once.
+func (w *work) openSet(d *Delta, e *Effect) (*setMerge, error) {
+	key := e.object()
+	if m := w.set; m != nil && bytes.Equal(m.key, key) {
+		m.delta, m.effect = d, e
+		return m, nil
+	}
+	if err := w.closeSet(); err != nil {
+		return nil, err
+	}
+	m := &setMerge{work: w, delta: d, effect: e, key: key}
+	data, existed, err := w.kv.Get(key)
+	if err != nil {
+		return nil, err
+	}
+	if existed {
+		m.existed = true
+		if m.header, err = decodeSetHeader(data); err != nil {
+			return nil, err
+		}
+	}
+	w.set = m
+	return m, nil
+}
+
+// closeSet writes the header of the set that is open.
+func (w *work) closeSet() error {
+	m := w.set
+	w.set = nil
+	if m == nil || !m.changed {
+		return nil
+	}
 	return w.putSet(m.key, &m.header)
 }
 

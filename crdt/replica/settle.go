@@ -28,7 +28,7 @@ func (w *work) compact(rows *crdt.Counter) {
 
 // awaitOwners enters in table U the rows that a reset left, which go once their owners have seen it.
 func (w *work) awaitOwners(rows crdt.Counter, reset crdt.Dot, object, element []byte) error {
-	for _, row := range rows.Rows() {
+	for row := range rows.All() {
 		if row.Live() || row.Base.Reset != reset {
 			continue
 		}
