@@ -69,6 +69,8 @@ type Cluster struct {
 type Namespace struct {
 	Name string
 	Type crdt.Type
+	// GrowOnly, of counters and sets, means that they take additions only.
+	GrowOnly bool
 }
 
 // Validate returns every fault of the description, joined; nil means that all other methods work.
@@ -141,6 +143,9 @@ func (v *validation) namespace(n *Namespace, before []Namespace) {
 	}
 	if !n.Type.Valid() {
 		v.fault("namespace %q: there is no %v", n.Name, n.Type)
+	}
+	if n.GrowOnly && n.Type != crdt.TypeCounter && n.Type != crdt.TypeAWSet {
+		v.fault("namespace %q: values of type %v cannot be kept from shrinking: grow_only is for counters and sets", n.Name, n.Type)
 	}
 }
 

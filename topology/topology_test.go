@@ -41,12 +41,15 @@ func TestValidateNamesEveryFault(t *testing.T) {
 
 func TestNamespacesAreChecked(t *testing.T) {
 	c := testCluster(1)
-	c.Namespaces = []Namespace{{"carts", crdt.TypeAWSet}, {"plays", crdt.TypeCounterZSet}}
+	c.Namespaces = []Namespace{
+		{Name: "carts", Type: crdt.TypeAWSet, GrowOnly: true}, {Name: "plays", Type: crdt.TypeCounterZSet}, {Name: "clicks", Type: crdt.TypeCounter, GrowOnly: true},
+	}
 	if err := c.Validate(); err != nil {
 		t.Error(err)
 	}
 	for _, n := range []Namespace{
-		{"", crdt.TypeAWSet}, {"carts", crdt.TypeLWWMap}, {strings.Repeat("n", MaxNamespaceBytes+1), crdt.TypeAWSet}, {"x", 0}, {"y", 200},
+		{Type: crdt.TypeAWSet}, {Name: "carts", Type: crdt.TypeLWWMap}, {Name: strings.Repeat("n", MaxNamespaceBytes+1), Type: crdt.TypeAWSet},
+		{Name: "x"}, {Name: "y", Type: 200}, {Name: "z", Type: crdt.TypeLWWRegister, GrowOnly: true},
 	} {
 		bad := testCluster(1)
 		bad.Namespaces = append(slices.Clone(c.Namespaces), n)

@@ -69,8 +69,9 @@ type topologyView struct {
 
 // namespaceView is a namespace that has values of one type only.
 type namespaceView struct {
-	Name string `json:"name"`
-	Type string `json:"type"`
+	Name     string `json:"name"`
+	Type     string `json:"type"`
+	GrowOnly bool   `json:"grow_only,omitempty"`
 }
 
 type nodeView struct {
@@ -111,7 +112,7 @@ func viewOf(t *atollv1.Topology) *topologyView {
 		v.Nodes = append(v.Nodes, nodeView{n.GetName(), n.GetZone(), n.GetAddress(), n.GetGrpcAddress(), leads[n.GetName()], replicas[n.GetName()]})
 	}
 	for _, n := range t.GetNamespaces() {
-		v.Namespaces = append(v.Namespaces, namespaceView{n.GetName(), client.Type(n.GetType()).String()})
+		v.Namespaces = append(v.Namespaces, namespaceView{n.GetName(), client.Type(n.GetType()).String(), n.GetGrowOnly()})
 	}
 	return v
 }
@@ -140,7 +141,11 @@ func (a *app) showTopology(t *atollv1.Topology) error {
 	if len(v.Namespaces) > 0 {
 		namespaces := &grid{title: "namespaces of one type", header: []string{"NAMESPACE", "TYPE"}}
 		for _, n := range v.Namespaces {
-			namespaces.add(printable([]byte(n.Name), 60), n.Type)
+			of := n.Type
+			if n.GrowOnly {
+				of += ", additions only"
+			}
+			namespaces.add(printable([]byte(n.Name), 60), of)
 		}
 		grids = append(grids, namespaces)
 	}

@@ -77,7 +77,7 @@ func (s *Server) topologyNow() *atollv1.Topology {
 		t.Nodes = append(t.Nodes, &atollv1.TopologyNode{Name: string(n.ID), Zone: n.Zone, Address: n.API, GrpcAddress: n.GRPC})
 	}
 	for _, n := range s.cluster.Namespaces {
-		t.Namespaces = append(t.Namespaces, &atollv1.TopologyNamespace{Name: n.Name, Type: atollv1.Type(n.Type)})
+		t.Namespaces = append(t.Namespaces, &atollv1.TopologyNamespace{Name: n.Name, Type: atollv1.Type(n.Type), GrowOnly: n.GrowOnly})
 	}
 	for i := range s.cluster.Partitions {
 		id := topology.PartitionID(i)

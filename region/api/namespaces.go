@@ -28,7 +28,22 @@ func (s *Server) bind(op *replica.Op) *failure {
 	if op.Type != fixed {
 		return otherType(fixed)
 	}
+	if s.growOnly[op.Namespace] && !grows(op) {
+		return invalid("op", "the namespace is grow-only: its values of type %v take additions only", fixed)
+	}
 	return nil
+}
+
+// grows reports whether an operation on a counter or a set takes nothing away.
+func grows(op *replica.Op) bool {
+	switch op.Kind {
+	case replica.OpCounterAdd:
+		return op.Delta >= 0 && op.Expires == 0
+	case replica.OpSetAdd, replica.OpPersist:
+		return op.Expires == 0
+	default:
+		return false
+	}
 }
 
 // about returns those of the types that a namespace can have, or why there is none.

@@ -71,6 +71,8 @@ type Server struct {
 
 	// namespaces are those that fix a type.
 	namespaces map[string]crdt.Type
+	// growOnly are those of them whose values take additions only.
+	growOnly map[string]bool
 
 	placement [][]topology.NodeID
 	peers     map[topology.NodeID]*peer
@@ -103,12 +105,13 @@ func New(c Config) (*Server, error) {
 		logger: c.Logger, clock: c.Clock,
 		maxWatchers: cmp.Or(c.MaxWatchers, defaultWatchers),
 		namespaces:  map[string]crdt.Type{},
+		growOnly:    map[string]bool{},
 		placement:   c.Cluster.Placement(r),
 		leaders:     make([]atomic.Pointer[peer], c.Cluster.Partitions),
 		draining:    make(chan struct{}),
 	}
 	for _, n := range c.Cluster.Namespaces {
-		s.namespaces[n.Name] = n.Type
+		s.namespaces[n.Name], s.growOnly[n.Name] = n.Type, n.GrowOnly
 	}
 	for i := range c.Cluster.Partitions {
 		s.infos = append(s.infos, s.replyInfo(topology.PartitionID(i)))

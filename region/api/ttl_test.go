@@ -228,6 +228,50 @@ func TestNamespacesFixATypeForWrites(t *testing.T) {
 	}
 }
 
+// TestGrowOnlyNamespaces: nothing in them gets less.
+func TestGrowOnlyNamespaces(t *testing.T) {
+	ctx := testContext(t)
+	r := setup(t, 1, 4, 0, func(c *Config) {
+		c.Cluster.Namespaces = []topology.Namespace{
+			{Name: "clicks", Type: crdt.TypeCounter, GrowOnly: true}, {Name: "seen", Type: crdt.TypeAWSet, GrowOnly: true},
+		}
+	})
+	kv := r.kv("eu-0")
+	for _, tc := range []struct {
+		namespace string
+		op        *atollv1.Op
+		ttl       time.Duration
+		served    bool
+	}{
+		{"clicks", counterAdd(2), 0, true},
+		{"clicks", counterAdd(0), 0, true},
+		{"clicks", counterAdd(-1), 0, false},
+		{"clicks", counterAdd(1), time.Minute, false},
+		{"clicks", &atollv1.Op{Op: &atollv1.Op_CounterSet{CounterSet: &atollv1.CounterSet{Value: 9}}}, 0, false},
+		{"clicks", &atollv1.Op{Op: &atollv1.Op_CounterReset{CounterReset: &atollv1.CounterReset{}}}, 0, false},
+		{"clicks", expireIn(time.Minute), 0, false},
+		{"seen", setAdd("a"), 0, true},
+		{"seen", &atollv1.Op{Op: &atollv1.Op_SetRemove{SetRemove: &atollv1.SetRemove{Elements: [][]byte{{'a'}}}}}, 0, false},
+		{"seen", &atollv1.Op{Op: &atollv1.Op_SetClear{SetClear: &atollv1.SetClear{}}}, 0, false},
+	} {
+		req := &atollv1.UpdateRequest{Namespace: tc.namespace, Key: "k", Op: tc.op}
+		if tc.ttl > 0 {
+			req.Ttl = durationpb.New(tc.ttl)
+		}
+		_, err := kv.Update(ctx, req)
+		if tc.served {
+			noError(t, err)
+			continue
+		}
+		wantReason(t, err, reasonInvalidArgument)
+	}
+	_, err := kv.Delete(ctx, &atollv1.DeleteRequest{Namespace: "clicks", Key: "k"})
+	wantReason(t, err, reasonInvalidArgument)
+	got, err := kv.Get(ctx, &atollv1.GetRequest{Namespace: "clicks", Key: "k"})
+	noError(t, err)
+	equal(t, "count", got.GetTyped().GetCounter().GetValue(), int64(2))
+}
+
 // TestPutInNamespacesOfSiblings: a put writes a multi-value register, and a get answers its latest value.
 func TestPutInNamespacesOfSiblings(t *testing.T) {
 	ctx := testContext(t)

@@ -205,7 +205,7 @@ func Cluster(c *configv1.Cluster) *topology.Cluster {
 	}
 	for _, n := range c.GetNamespaces() {
 		of, _ := crdt.TypeNamed(n.GetType())
-		out.Namespaces = append(out.Namespaces, topology.Namespace{Name: n.GetName(), Type: of})
+		out.Namespaces = append(out.Namespaces, topology.Namespace{Name: n.GetName(), Type: of, GrowOnly: n.GetGrowOnly()})
 	}
 	for _, r := range c.GetRegions() {
 		region := topology.Region{

@@ -329,9 +329,11 @@ func (x *Topology) GetNamespaces() []*TopologyNamespace {
 
 // TopologyNamespace is a namespace that fixes a type: operations of other types are refused in it.
 type TopologyNamespace struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Type          Type                   `protobuf:"varint,2,opt,name=type,proto3,enum=atoll.v1.Type" json:"type,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Type  Type                   `protobuf:"varint,2,opt,name=type,proto3,enum=atoll.v1.Type" json:"type,omitempty"`
+	// Its counters or sets take additions only.
+	GrowOnly      bool `protobuf:"varint,3,opt,name=grow_only,json=growOnly,proto3" json:"grow_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -378,6 +380,13 @@ func (x *TopologyNamespace) GetType() Type {
 		return x.Type
 	}
 	return Type_TYPE_UNSPECIFIED
+}
+
+func (x *TopologyNamespace) GetGrowOnly() bool {
+	if x != nil {
+		return x.GrowOnly
+	}
+	return false
 }
 
 // TopologyNode is one node of the region.
@@ -552,10 +561,11 @@ const file_atoll_v1_cluster_proto_rawDesc = "" +
 	"partitions\x12;\n" +
 	"\n" +
 	"namespaces\x18\x06 \x03(\v2\x1b.atoll.v1.TopologyNamespaceR\n" +
-	"namespaces\"K\n" +
+	"namespaces\"h\n" +
 	"\x11TopologyNamespace\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\"\n" +
-	"\x04type\x18\x02 \x01(\x0e2\x0e.atoll.v1.TypeR\x04type\"s\n" +
+	"\x04type\x18\x02 \x01(\x0e2\x0e.atoll.v1.TypeR\x04type\x12\x1b\n" +
+	"\tgrow_only\x18\x03 \x01(\bR\bgrowOnly\"s\n" +
 	"\fTopologyNode\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04zone\x18\x02 \x01(\tR\x04zone\x12\x18\n" +

@@ -293,7 +293,10 @@ type Namespace struct {
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// The type's name: register, counter, set, mvregister, bcounter, flag, max, min,
 	// map, ormap, zset, countzset, hll or timeline.
-	Type          string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
+	Type string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
+	// Counters there only take additions of 0 or more, sets only additions: nothing
+	// else changes them, nor deletes them or has them expire. Of other types no.
+	GrowOnly      bool `protobuf:"varint,3,opt,name=grow_only,json=growOnly,proto3" json:"grow_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -340,6 +343,13 @@ func (x *Namespace) GetType() string {
 		return x.Type
 	}
 	return ""
+}
+
+func (x *Namespace) GetGrowOnly() bool {
+	if x != nil {
+		return x.GrowOnly
+	}
+	return false
 }
 
 // Region is one region.
@@ -606,12 +616,13 @@ const file_atoll_config_v1_config_proto_rawDesc = "" +
 	"\xbaH\a\x92\x01\x04\b\x01\x10\x10R\aregions\x12E\n" +
 	"\n" +
 	"namespaces\x18\x05 \x03(\v2\x1a.atoll.config.v1.NamespaceB\t\xbaH\x06\x92\x01\x03\x10\x80\x02R\n" +
-	"namespaces\"\xb1\x01\n" +
+	"namespaces\"\xce\x01\n" +
 	"\tNamespace\x12\x1e\n" +
 	"\x04name\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01(\xff\x01R\x04name\x12\x83\x01\n" +
 	"\x04type\x18\x02 \x01(\tBo\xbaHlrjR\bregisterR\acounterR\x03setR\n" +
-	"mvregisterR\bbcounterR\x04flagR\x03maxR\x03minR\x03mapR\x05ormapR\x04zsetR\tcountzsetR\x03hllR\btimelineR\x04type\"\xcf\x01\n" +
+	"mvregisterR\bbcounterR\x04flagR\x03maxR\x03minR\x03mapR\x05ormapR\x04zsetR\tcountzsetR\x03hllR\btimelineR\x04type\x12\x1b\n" +
+	"\tgrow_only\x18\x03 \x01(\bR\bgrowOnly\"\xcf\x01\n" +
 	"\x06Region\x123\n" +
 	"\x04name\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x10\x01\x18 2\x14^[a-z0-9][a-z0-9-]*$R\x04name\x12\x19\n" +
 	"\x02id\x18\x02 \x01(\rB\t\xbaH\x06*\x04\x18?(\x01R\x02id\x12\x1f\n" +
