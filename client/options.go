@@ -137,7 +137,8 @@ func WithLocalDurability() WriteOption { return writeOption(func(c *writeConfig)
 
 // WithTTL makes what is written expire after d in every region. Every write takes it but those of bounded
 // counters, Delete, Expire and Persist. A write without it leaves a time to live as it is, but Put and
-// CompareAndSwap, which write the whole register, take it away.
+// CompareAndSwap, which write the whole register under a key, take it away. Of a leaf of an observed-remove
+// map it is the whole map's.
 func WithTTL(d time.Duration) WriteOption {
 	return writeOption(func(c *writeConfig) { c.ttl = durationpb.New(d) })
 }

@@ -17,8 +17,10 @@ const namesPage = 1000
 //
 // Writes to different leaves never meet. A remove takes away all that the region sees at a path and below it:
 // of what is written there elsewhere meanwhile, adds to counters, sets, flags and multi-value registers
-// survive, and of the types that are decided by time what is later. Leaves do not expire. A condition of a
-// leaf's write, and the version that it returns, are the leaf's.
+// survive, and of the types that are decided by time what is later. Leaves do not expire by themselves:
+// [WithTTL] on a leaf's write is about the whole map, and a write without it, of a register as well, leaves
+// the map's time to live as it is. A condition of a leaf's write, and the version that it returns, are the
+// leaf's.
 type ORMap struct {
 	client *Client
 	key    string
@@ -27,7 +29,7 @@ type ORMap struct {
 // ORMapName is a name in an observed-remove map.
 type ORMapName struct {
 	Name string
-	// Leaves are the values at the name, at most one of each type. They have no TTL.
+	// Leaves are the values at the name, at most one of each type. They have no TTL of their own.
 	Leaves []Value
 	// Below says whether there are leaves below the name.
 	Below bool

@@ -61,7 +61,7 @@ func (c *Client) Conflicts(ctx context.Context, q ConflictsQuery) (*atollv1.Conf
 }
 
 // RestoreLoser writes a value that lost, which Conflicts has named, once more as an ordinary new write, and
-// returns the key's new version and the value.
+// returns the new version of the key, or of the leaf of an observed-remove map, and the value.
 //
 // Of options it takes [IfVersion], [WithOpID] and [WithInfo]; durability is that of a quorum. Errors:
 // ErrNotPresent if the loser is not kept any more, ErrVersionMismatch, ErrWrongType if the key holds

@@ -26,6 +26,10 @@ func TestTimeToLiveOfAnyType(t *testing.T) {
 		noError(t, write())
 		equal(t, name+"'s time to live", last.GetTtl().AsDuration(), time.Minute)
 	}
+	_, err := c.ORMap("k").At("a", "b").Register().Put(ctx, []byte("v"), WithTTL(time.Minute))
+	noError(t, err)
+	equal(t, "a leaf's time to live", last.GetTtl().AsDuration(), time.Minute)
+	equal(t, "a leaf's operation", string(last.GetOp().GetOrmapUpdate().GetOp().GetRegisterPut().GetValue()), "v")
 	version, err := c.Expire(ctx, "k", time.Hour)
 	noError(t, err)
 	equal(t, "version", version, "v")

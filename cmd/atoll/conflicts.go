@@ -23,7 +23,8 @@ func newConflicts(a *app) *cobra.Command {
 		Short: "Show what was decided between concurrent writes",
 		Long: "Ask every region how often it had to decide between writes that had not seen each other, and which\n" +
 			"values lost lately, the newest first. A value that lost is written REGION/PARTITION.NUMBER, and can be\n" +
-			"written anew with atoll conflicts restore. Every region counts the merges that it does itself, and\n" +
+			"written anew with atoll conflicts restore. Behind its key are its path in an observed-remove map, and its\n" +
+			"field or member. Every region counts the merges that it does itself, and\n" +
 			"keeps the last 4096 values that lost in a partition, at most 4 MiB of them. Lines of counts have five\n" +
 			"cells, those of values seven. Exit code 5 if a region does not answer.",
 		Example: `  atoll conflicts
@@ -119,13 +120,20 @@ func loserID(region string, l *atollv1.Loser) string {
 	return fmt.Sprintf("%s/%d.%d", region, l.GetPartition(), l.GetId())
 }
 
-// loserPlace says where a loser was written.
+// loserPlace says where a loser was written: its key, and where under it.
 func loserPlace(l *atollv1.Loser) string {
-	place := printable([]byte(l.GetKey()), 60)
-	if len(l.GetField()) > 0 {
-		place += " " + printable(l.GetField(), 60)
+	return strings.Join(append([]string{printable([]byte(l.GetKey()), 60)}, loserParts(l)...), " ")
+}
+
+// loserParts are the path in a map and the field of a loser, as far as it has them.
+func loserParts(l *atollv1.Loser) (parts []string) {
+	if len(l.GetPath()) > 0 {
+		parts = append(parts, printable([]byte(strings.Join(l.GetPath(), "/")), 120))
 	}
-	return place
+	if len(l.GetField()) > 0 {
+		parts = append(parts, printable(l.GetField(), 60))
+	}
+	return parts
 }
 
 func loserValue(l *atollv1.Loser) string {
@@ -143,11 +151,11 @@ func loserValue(l *atollv1.Loser) string {
 func loserRows(region string, losers []*atollv1.Loser) [][]string {
 	var rows [][]string
 	for _, l := range losers {
-		text := "lost: " + loserValue(l)
-		if len(l.GetField()) > 0 {
-			text = "lost: " + printable(l.GetField(), 60) + ": " + loserValue(l)
+		text := loserValue(l)
+		if parts := loserParts(l); len(parts) > 0 {
+			text = strings.Join(parts, " ") + ": " + text
 		}
-		text = fmt.Sprintf("  %s (atoll conflicts restore %s)", text, loserID(region, l))
+		text = fmt.Sprintf("  lost: %s (atoll conflicts restore %s)", text, loserID(region, l))
 		rows = append(rows, []string{"", "", text, event(l.GetLost()), hlcText(l.GetLost().GetHlc())})
 	}
 	return rows
@@ -160,7 +168,7 @@ func newConflictsRestore(a *app) *cobra.Command {
 		Short: "Write a value that lost once more",
 		Long: "Write a value that lost, as atoll conflicts and atoll explain name it, once more in the region that\n" +
 			"keeps it: an ordinary new write, which takes the place of what is there now in all regions. Print the\n" +
-			"key's new version. Exit code 4 if the region keeps the value no longer, or a condition does not hold.",
+			"new version of the key, or of the value in an observed-remove map. Exit code 4 if the region keeps the value no longer, or a condition does not hold.",
 		Example: `  atoll conflicts restore eu/3.17
   atoll conflicts restore us/0.4 --if-version 0192f3a4c5d6000000000002`,
 		Args: wants(1, 1, "REGION/PARTITION.NUMBER"),
@@ -189,7 +197,7 @@ func newConflictsRestore(a *app) *cobra.Command {
 			return a.written(loser.GetKey(), made, info)
 		},
 	}
-	c.Flags().StringVar(&version, "if-version", "", "only if the key has this version")
+	c.Flags().StringVar(&version, "if-version", "", "only if the key, or the value in an observed-remove map, has this version")
 	return c
 }
 

@@ -64,16 +64,16 @@ func TestUnexportable(t *testing.T) {
 	}
 	for _, typ := range client.Types() {
 		e := client.Entry{Value: client.Value{Type: typ, Siblings: make([]client.Sibling, 1)}}
-		if reason := unexportable(&e); (reason == "") != slices.Contains(held, typ) {
+		if reason := unexportable(&e.Value); (reason == "") != slices.Contains(held, typ) {
 			t.Errorf("%s: %q", typ, reason)
 		}
 	}
 	e := client.Entry{Value: client.Value{Type: client.TypeMVRegister, Siblings: make([]client.Sibling, 2)}}
-	if reason := unexportable(&e); reason != "a multi-value register with 2 values" {
+	if reason := unexportable(&e.Value); reason != "a multi-value register with 2 values" {
 		t.Errorf("siblings: %q", reason)
 	}
 	e.Type = 99
-	if reason := unexportable(&e); reason == "" {
+	if reason := unexportable(&e.Value); reason == "" {
 		t.Error("a type of the future is exported")
 	}
 }

@@ -47,6 +47,9 @@ func (f *fakeRegion) Conflicts(_ context.Context, r *atollv1.ConflictsRequest) (
 	if r.GetAllNamespaces() {
 		res.Losers = append(res.Losers, &atollv1.Loser{
 			Id: 9, Namespace: "other", Key: "z", Type: atollv1.Type_TYPE_ZSET, Field: []byte("ann"), Score: 2.5, Lost: l.GetLost(), Won: l.GetWon(),
+		}, &atollv1.Loser{
+			Id: 8, Namespace: "other", Key: "u", Path: []string{"42", "name"}, Type: atollv1.Type_TYPE_LWW_MAP,
+			Field: []byte("first"), Value: []byte("Ann"), Lost: l.GetLost(), Won: l.GetWon(),
 		})
 	}
 	return res, nil

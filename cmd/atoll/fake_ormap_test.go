@@ -16,12 +16,15 @@ func leafPlace(key string, path []string) string {
 	return strings.Join(append([]string{key}, path...), "\x01")
 }
 
+// onORMap reports whether an operation is on an observed-remove map. Its condition is then a leaf's.
+func onORMap(op *atollv1.Op) bool { return op.GetOrmapUpdate() != nil || op.GetOrmapRemove() != nil }
+
 // updateORMap does an operation of a leaf as if its path were part of its key.
 func (f *fakeRegion) updateORMap(r *atollv1.UpdateRequest) (*atollv1.UpdateResponse, error) {
 	if u := r.GetOp().GetOrmapUpdate(); u != nil {
 		inner := proto.CloneOf(r)
 		inner.Key, inner.Op = leafPlace(r.GetKey(), u.GetPath()), u.GetOp()
-		return f.update(inner)
+		return f.updateFor(inner)
 	}
 	remove := r.GetOp().GetOrmapRemove()
 	at := place("", leafPlace(r.GetKey(), remove.GetPath()))
@@ -76,6 +79,20 @@ func (f *fakeRegion) queryORMap(key string, get *atollv1.ORMapGet) *atollv1.Quer
 		page.Names = append(page.Names, names[name])
 	}
 	return &atollv1.QueryResponse{Found: true, Info: f.info(), Result: &atollv1.QueryResult{Result: &atollv1.QueryResult_Ormap{Ormap: page}}}
+}
+
+// mapEntry is what a scan shows of a map: the number of its leaves, and when any of them expires.
+func (f *fakeRegion) mapEntry(namespace, key string) *atollv1.Entry {
+	e := &atollv1.Entry{Key: key, Type: atollv1.Type_TYPE_OR_MAP, Version: "v1"}
+	size := uint64(0)
+	for at, o := range f.store.objects {
+		if strings.HasPrefix(at, place(namespace, key)+"\x01") {
+			size++
+			e.Ttl = cmp.Or(e.Ttl, o.ttl)
+		}
+	}
+	e.Typed = &atollv1.TypedValue{Value: &atollv1.TypedValue_Ormap{Ormap: &atollv1.ORMapValue{Size: size}}}
+	return e
 }
 
 func leafOf(o *object) *atollv1.ORMapLeaf {

@@ -248,6 +248,11 @@ func (f *fakeRegion) Delete(_ context.Context, r *atollv1.DeleteRequest) (*atoll
 func (f *fakeRegion) Update(_ context.Context, r *atollv1.UpdateRequest) (*atollv1.UpdateResponse, error) {
 	f.store.mu.Lock()
 	defer f.store.mu.Unlock()
+	return f.updateFor(r)
+}
+
+// updateFor does an update and sets its time to live, a leaf's beside the leaf.
+func (f *fakeRegion) updateFor(r *atollv1.UpdateRequest) (*atollv1.UpdateResponse, error) {
 	res, err := f.update(r)
 	if o := f.store.objects[place(r.GetNamespace(), r.GetKey())]; err == nil && o != nil && r.GetTtl().AsDuration() > 0 {
 		o.ttl = r.GetTtl()
@@ -257,12 +262,13 @@ func (f *fakeRegion) Update(_ context.Context, r *atollv1.UpdateRequest) (*atoll
 
 func (f *fakeRegion) update(r *atollv1.UpdateRequest) (*atollv1.UpdateResponse, error) {
 	at := place(r.GetNamespace(), r.GetKey())
+	if onORMap(r.GetOp()) {
+		return f.updateORMap(r)
+	}
 	if err := f.check(at, r.GetCondition()); err != nil {
 		return nil, err
 	}
 	switch op := r.GetOp(); {
-	case op.GetOrmapUpdate() != nil, op.GetOrmapRemove() != nil:
-		return f.updateORMap(r)
 	case op.GetRegisterPut() != nil:
 		put, err := f.put(&atollv1.PutRequest{
 			Key: r.GetKey(), Namespace: r.GetNamespace(), Value: op.GetRegisterPut().GetValue(), Condition: r.GetCondition(), Options: r.GetOptions(),
@@ -342,6 +348,9 @@ func (f *fakeRegion) Query(_ context.Context, r *atollv1.QueryRequest) (*atollv1
 	if get := r.GetQuery().GetOrmapGet(); get != nil {
 		return f.queryORMap(r.GetKey(), get), nil
 	}
+	if leaf := r.GetQuery().GetOrmapLeaf(); leaf != nil {
+		r = &atollv1.QueryRequest{Key: leafPlace(r.GetKey(), leaf.GetPath()), Namespace: r.GetNamespace(), Query: leaf.GetQuery()}
+	}
 	at := place(r.GetNamespace(), r.GetKey())
 	if res := f.queryCounted(at, r.GetQuery()); res != nil {
 		return &atollv1.QueryResponse{Found: true, Result: res, Info: f.info()}, nil
@@ -408,7 +417,7 @@ func (f *fakeRegion) BatchWrite(ctx context.Context, r *atollv1.BatchWriteReques
 			}
 		case *atollv1.Write_Update:
 			if !repeated {
-				_, err = f.update(w.Update)
+				_, err = f.updateFor(w.Update)
 			}
 		}
 		if err != nil {
@@ -422,13 +431,20 @@ func (f *fakeRegion) BatchWrite(ctx context.Context, r *atollv1.BatchWriteReques
 func (f *fakeRegion) Scan(_ context.Context, r *atollv1.ScanRequest, s atollv1connect.KVScanServerStream) error {
 	f.store.mu.Lock()
 	defer f.store.mu.Unlock()
-	n := uint64(0)
+	n, last := uint64(0), ""
 	for _, at := range slices.Sorted(maps.Keys(f.store.objects)) {
 		key, ok := strings.CutPrefix(at, place(r.GetNamespace(), ""))
 		if !ok || !strings.HasPrefix(key, r.GetPrefix()) || (len(r.GetCursor()) > 0 && key <= string(r.GetCursor())) {
 			continue
 		}
 		e := entryOf(key, f.store.objects[at], 3)
+		if whole, _, leaf := strings.Cut(key, "\x01"); leaf {
+			if whole == last {
+				continue
+			}
+			e = f.mapEntry(r.GetNamespace(), whole)
+		}
+		last = e.GetKey()
 		if r.GetKeysOnly() {
 			e = &atollv1.Entry{Key: key, Type: e.GetType(), Version: e.GetVersion()}
 		}

@@ -47,9 +47,9 @@ func newImport(a *app) *cobra.Command {
 		Short: "Load NDJSON, a JSON array or CSV",
 		Long: "Load a file, or stdin (-), record by record. --key makes each record's key from its fields; {#}\n" +
 			"numbers records that would otherwise have the same key. --count and --collect keep counters and\n" +
-			"sets beside them. --restore reads back what `atoll export` wrote: values in place of those that are there, elements,\n" +
-			"fields and members beside them; a maximum or minimum that is further stays, and a bounded counter that exists is\n" +
-			"refused, because it would grow.\n\n" +
+			"sets beside them. --restore reads back what `atoll export` wrote: values in place of those that are there,\n" +
+			"elements, fields, members and leaves beside them, to expire when they did; a maximum or minimum that is\n" +
+			"further stays, and a bounded counter that exists is refused, because it would grow.\n\n" +
 			"Bad records are reported by line, counted, and left out. An import that is interrupted goes on\n" +
 			"where it was when the same command is run again: FILE.atoll-import keeps track, and batches are\n" +
 			"recognised by the server for 15 minutes, so that counters count every record once.",
@@ -351,6 +351,14 @@ func (s *sink) Write(ctx context.Context, opID string, writes []ingest.Write) ([
 }
 
 func writeOf(w *ingest.Write) client.Write {
+	if len(w.Path) > 0 {
+		return client.NewLeafWrite(keyWriteOf(w), w.Path...)
+	}
+	return keyWriteOf(w)
+}
+
+// keyWriteOf returns what a write would do if it were of the key itself.
+func keyWriteOf(w *ingest.Write) client.Write {
 	var opts []client.WriteOption
 	if w.TTL > 0 {
 		opts = append(opts, client.WithTTL(w.TTL))

@@ -55,12 +55,14 @@ func newORMapUpdate(a *app) *cobra.Command {
 		Use:   "update KEY PATH TYPE OP [ARG...]",
 		Short: "Write a value in a map",
 		Long: "Do an operation on the value of a type at a path of a map, and print what it answers: a number, how\n" +
-			"many elements changed, or a version. Conditions are about that value. The operations are:\n\n" + leafUsage() + "\n\n" +
+			"many elements changed, or a version. Conditions are about that value, and --ttl is about the whole map.\n" +
+			"The operations are:\n\n" + leafUsage() + "\n\n" +
 			"VALUE may be - for stdin or @FILE. Write -- before arguments if one is negative.",
 		Example: `  atoll ormap update users 42/name register put Ann --if-absent
   atoll ormap update users 42/visits counter add 5
   atoll ormap update users 42/visits -- counter add -5
-  atoll ormap update users 42/fields map put city Oslo`,
+  atoll ormap update users 42/fields map put city Oslo
+  atoll ormap update cart:7 apples counter add 3 --ttl 24h`,
 		Args: wants(4, -1, "KEY, PATH, TYPE, OP and what it takes"),
 	}, func(kv *client.Client, cmd *cobra.Command, args []string, opts []client.WriteOption) ([]column, error) {
 		path, err := names.path(args[1])
@@ -79,6 +81,7 @@ func newORMapUpdate(a *app) *cobra.Command {
 			app: a, at: kv.ORMap(args[0]).At(path...), args: args[4:], opts: append(opts, more...),
 		})
 	})
+	c.Flags().Lookup("ttl").Usage = "let the whole map expire after this time; without it the map's time to live stays"
 	cond.flags(c)
 	c.Flags().BoolVar(&cond.absent, "if-absent", false, "only if there is no such value")
 	names.flag(c)

@@ -186,3 +186,21 @@ func TestAgreement(t *testing.T) {
 		t.Error("absent and present agree")
 	}
 }
+
+// TestLoserRows: a line of an explanation says where a value was that lost, and how it comes back.
+func TestLoserRows(t *testing.T) {
+	event := &atollv1.Event{Region: "eu", Seq: 4}
+	for want, l := range map[string]*atollv1.Loser{
+		"  lost: left (atoll conflicts restore eu/1.2)":               {Value: []byte("left")},
+		"  lost: f: left (atoll conflicts restore eu/1.2)":            {Value: []byte("left"), Field: []byte("f")},
+		"  lost: 42/name: left (atoll conflicts restore eu/1.2)":      {Value: []byte("left"), Path: []string{"42", "name"}},
+		"  lost: 42/fields f: left (atoll conflicts restore eu/1.2)":  {Value: []byte("left"), Path: []string{"42", "fields"}, Field: []byte("f")},
+		"  lost: 42/scores ann: 1.5 (atoll conflicts restore eu/1.2)": {Type: atollv1.Type_TYPE_ZSET, Score: 1.5, Path: []string{"42", "scores"}, Field: []byte("ann")},
+	} {
+		l.Partition, l.Id, l.Lost = 1, 2, event
+		rows := loserRows("eu", []*atollv1.Loser{l})
+		if len(rows) != 1 || rows[0][2] != want {
+			t.Errorf("%q, want %q", rows, want)
+		}
+	}
+}

@@ -18,8 +18,10 @@ had applied when it was made. Of a register, a field and a score the earlier wri
 can be restored. Two deletes agree, and are not counted. Where both writes simply take effect, as two additions do, nothing
 is: maxima, minima, bounded counters, HyperLogLogs and timelines have no conflicts, and neither have two enables or two adds.
 What a removal leaves standing counts once for each add, of a counter once for each region's last addition; a set that takes
-away only what its own region had added is an addition like any other. What a program told that is older than this is that
-its writes have seen nothing, so counts are too high while regions are upgraded.
+away only what its own region had added is an addition like any other. Of writes that wait to be sent together a region sends
+only what the later ones of them leave: one that a later write of the same region made superfluous is not merged elsewhere, and
+not counted there, nor kept where it lost. In an observed-remove map each leaf counts as a value of its type. What a program told
+that is older than this is that its writes have seen nothing, so counts are too high while regions are upgraded.
 
 | type | before | one region | the other, later | counted by the one | by the other | lost |
 |---|---|---|---|---|---|---|

@@ -44,8 +44,8 @@ func (h *holdings) object(namespace, key string, t crdt.Type, now hlc.Time) Obje
 func (r *Replica) judge(now hlc.Time) hlc.Time { return max(now, r.meta.last) }
 
 // Lookup returns the value of a key at an instant, and whether there is one. If the key holds
-// several types, which concurrent regions can bring about, it is the register, else the counter,
-// else the set.
+// several types, which concurrent regions can bring about, it is the first of them in the order of
+// [crdt.Type].
 func (r *Replica) Lookup(namespace, key string, now hlc.Time) (Object, bool, error) {
 	now = r.judge(now)
 	if hidden, err := r.hidden(namespace, key, now); err != nil || hidden {

@@ -151,7 +151,10 @@ func TestRefusedBatches(t *testing.T) {
 		"many":          {many, reasonBatchTooLarge, "items"},
 		"huge":          {huge, reasonBatchTooLarge, "items"},
 		"an item's key": {[]*atollv1.Write{putItem("k", ""), putItem("", "")}, reasonInvalidKey, "items[1].key"},
-		"no write":      {[]*atollv1.Write{{}}, reasonInvalidArgument, "items[0].write"},
+		"a type of 9 bits": {[]*atollv1.Write{{Write: &atollv1.Write_Delete{
+			Delete: &atollv1.DeleteRequest{Key: "k", Type: 256 + atollv1.Type_TYPE_COUNTER},
+		}}}, reasonInvalidArgument, "items[0].type"},
+		"no write": {[]*atollv1.Write{{}}, reasonInvalidArgument, "items[0].write"},
 		"item options": {[]*atollv1.Write{{Write: &atollv1.Write_Put{
 			Put: &atollv1.PutRequest{Key: "k", Options: &atollv1.WriteOptions{}},
 		}}}, reasonInvalidArgument, "items[0].put.options"},

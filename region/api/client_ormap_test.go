@@ -139,7 +139,15 @@ func clientRemovals(t *testing.T, c *client.Client, user *client.ORMapPath) {
 	_, err = m.At().Counter().Add(ctx, 1)
 	equal(t, "leaf at no path", errors.Is(err, client.ErrInvalidArgument), true)
 	_, err = user.At("ttl").Register().Put(ctx, []byte("v"), client.WithTTL(time.Minute))
-	equal(t, "leaf with a time to live", errors.Is(err, client.ErrInvalidArgument), true)
+	noError(t, err)
+	whole, err := c.Get(ctx, "m")
+	noError(t, err)
+	equal(t, "time to live of the map", whole.TTL, time.Minute)
+	_, err = c.Persist(ctx, "m", client.OfType(client.TypeORMap))
+	noError(t, err)
+	whole, err = c.Get(ctx, "m")
+	noError(t, err)
+	equal(t, "time to live of the map", whole.TTL, 0)
 
 	results, err := c.Batch(ctx, []client.Write{
 		client.NewLeafWrite(client.NewPut("m", []byte("v")), "43", "name"),
@@ -151,7 +159,7 @@ func clientRemovals(t *testing.T, c *client.Client, user *client.ORMapPath) {
 	for i, r := range results {
 		noError(t, r.Err)
 		equal(t, "version", r.Version != "", true)
-		equal(t, "removed", r.ORMap.Changed, uint64([]int{0, 0, 11, 0}[i]))
+		equal(t, "removed", r.ORMap.Changed, uint64([]int{0, 0, 12, 0}[i]))
 	}
 	removed, err := m.Remove(ctx)
 	noError(t, err)

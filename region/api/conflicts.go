@@ -160,6 +160,9 @@ func (p *conflictsPage) collect(ctx context.Context, from []topology.PartitionID
 		}
 		for _, l := range res.GetLosers() {
 			room -= len(l.GetKey()) + len(l.GetField()) + len(l.GetValue())
+			for _, name := range l.GetPath() {
+				room -= len(name)
+			}
 		}
 		p.res.Losers = append(p.res.Losers, res.GetLosers()...)
 		switch full := len(p.res.GetLosers()) >= p.limit || room <= 0; {
@@ -258,7 +261,7 @@ func (s *Server) losersOf(id topology.PartitionID, losers []replica.Loser) ([]*a
 
 func (s *Server) loser(id topology.PartitionID, l *replica.Loser) (*atollv1.Loser, error) {
 	out := &atollv1.Loser{
-		Partition: uint32(id), Id: l.ID, Namespace: l.Namespace, Key: l.Key, Type: atollv1.Type(l.Type), Field: l.Field,
+		Partition: uint32(id), Id: l.ID, Namespace: l.Namespace, Key: l.Key, Path: l.Path.Names(), Type: atollv1.Type(l.Type), Field: l.Field,
 		ExpiresHlc: uint64(l.Expires), Lost: s.event(l.Lost), Won: s.event(l.Won),
 	}
 	out.Lost.Hlc, out.Won.Hlc = uint64(l.LostAt), uint64(l.WonAt)

@@ -41,6 +41,49 @@ func (r *testRegion) conflicts(id topology.NodeID, req *atollv1.ConflictsRequest
 	return res
 }
 
+// TestRestoreLoserInMap: a losing leaf is listed and explained with its path, and restored there.
+func TestRestoreLoserInMap(t *testing.T) {
+	r := setup(t, 2, 2, 0)
+	kv, regions := r.kv("eu-0"), r.regions("eu-1")
+	mustUpdate(t, kv, "u", leaf(registerPut("ours"), "42", "name"))
+	mustUpdate(t, kv, "u", leaf(mapPut(map[string][]byte{"f": []byte("ours")}), "42"))
+	at := func(names ...string) crdt.Path {
+		p, err := crdt.NewPath(names...)
+		noError(t, err)
+		return p
+	}
+	r.mergeFromUS(testNow()+1<<20,
+		replica.Op{Kind: replica.OpPut, Namespace: "default", Key: "u", Path: at("42", "name"), Value: []byte("theirs")},
+		replica.Op{Kind: replica.OpMapPut, Namespace: "default", Key: "u", Path: at("42"), Elements: [][]byte{[]byte("f")}, Values: [][]byte{[]byte("theirs")}})
+	leaves := func() string {
+		name := mustQuery(t, kv, "u", askMap(&atollv1.ORMapGet{Path: []string{"42", "name"}})).GetResult().GetOrmap().GetLeaves()
+		fields := mustQuery(t, kv, "u", askMap(&atollv1.ORMapGet{Path: []string{"42"}})).GetResult().GetOrmap().GetLeaves()
+		if len(name) != 1 || len(fields) != 1 {
+			t.Fatalf("leaves %v, %v", name, fields)
+		}
+		return string(name[0].GetValue()) + " " + string(fields[0].GetTyped().GetMap().GetFields()["f"])
+	}
+	equal(t, "leaves", leaves(), "theirs theirs")
+	explained, err := regions.Explain(testContext(t), &atollv1.ExplainRequest{Key: "u"})
+	noError(t, err)
+	listed := r.conflicts("eu-1", &atollv1.ConflictsRequest{Key: "u"}).GetLosers()
+	if len(listed) != 2 || len(explained.GetLosers()) != 2 {
+		t.Fatalf("losers %v, explained %v", listed, explained.GetLosers())
+	}
+	for i, l := range listed {
+		want := map[bool][]string{false: {"42", "name"}, true: {"42"}}[len(l.GetField()) > 0]
+		if !slices.Equal(l.GetPath(), want) || !slices.Equal(explained.GetLosers()[i].GetPath(), want) {
+			t.Errorf("loser %v, explained %v", l, explained.GetLosers()[i])
+		}
+		res, err := regions.RestoreLoser(testContext(t), &atollv1.RestoreLoserRequest{Partition: l.GetPartition(), Id: l.GetId()})
+		noError(t, err)
+		if !slices.Equal(res.GetLoser().GetPath(), want) || res.GetVersion() == "" {
+			t.Errorf("restored %v", res)
+		}
+	}
+	equal(t, "leaves", leaves(), "ours ours")
+}
+
 // losersAre compares losers, written KEY or KEY/FIELD, in any order.
 func losersAre(t *testing.T, losers []*atollv1.Loser, want ...string) {
 	t.Helper()

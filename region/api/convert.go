@@ -86,7 +86,7 @@ func (s *Server) liveFor(op *replica.Op, ttl *durationpb.Duration) *failure {
 		return f
 	}
 	switch {
-	case op.Kind == replica.OpExpire || op.Kind == replica.OpPersist:
+	case op.Kind == replica.OpExpire || op.Kind == replica.OpPersist || op.Kind == replica.OpDelete:
 		return invalid("ttl", "is for operations that write; leave it out")
 	case op.Type == crdt.TypeBoundedCounter:
 		return invalid("ttl", "a bounded counter cannot expire: other regions may be using their rights to it")

@@ -292,6 +292,9 @@ func TestRefusedRequests(t *testing.T) {
 	update := func(u *atollv1.UpdateRequest) func() error {
 		return func() error { _, err := kv.Update(ctx, u); return err }
 	}
+	deleteOf := func(of atollv1.Type) func() error {
+		return func() error { _, err := kv.Delete(ctx, &atollv1.DeleteRequest{Key: "k", Type: of}); return err }
+	}
 	cases := []refusedCase{
 		{"key", reasonInvalidKey, put(&atollv1.PutRequest{})},
 		{"key", reasonInvalidKey, put(&atollv1.PutRequest{Key: long})},
@@ -319,7 +322,10 @@ func TestRefusedRequests(t *testing.T) {
 		{"op.set_add.elements", reasonValueTooLarge, update(&atollv1.UpdateRequest{Key: "k", Op: setAdd(long)})},
 		{"op.set_add.elements", reasonBatchTooLarge, update(&atollv1.UpdateRequest{Key: "k", Op: setAdd(make([]string, maxElements+1)...)})},
 		{"op.set_add.elements", reasonBatchTooLarge, update(&atollv1.UpdateRequest{Key: "k", Op: setAdd(strings.Split(strings.Repeat(strings.Repeat("e", maxElementBytes)+"\n", 4100), "\n")[:4100]...)})},
-		{"type", reasonInvalidArgument, func() error { _, err := kv.Delete(ctx, &atollv1.DeleteRequest{Key: "k", Type: 99}); return err }},
+		{"type", reasonInvalidArgument, deleteOf(99)},
+		{"type", reasonInvalidArgument, deleteOf(256 + atollv1.Type_TYPE_COUNTER)},
+		{"type", reasonInvalidArgument, deleteOf(atollv1.Type_TYPE_COUNTER - 256)},
+		{"type", reasonInvalidArgument, deleteOf(128 + atollv1.Type_TYPE_AW_SET)},
 		{"query", reasonInvalidArgument, func() error { _, err := kv.Query(ctx, &atollv1.QueryRequest{Key: "k"}); return err }},
 		{"query.set_members.limit", reasonInvalidArgument, func() error {
 			_, err := kv.Query(ctx, &atollv1.QueryRequest{Key: "k", Query: &atollv1.QueryOp{

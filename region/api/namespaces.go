@@ -12,6 +12,12 @@ func (s *Server) bind(op *replica.Op) *failure {
 	if fixed == 0 {
 		return nil
 	}
+	if !op.Path.IsRoot() { // on a map, whatever its leaf is
+		if fixed != crdt.TypeORMap {
+			return otherType(fixed)
+		}
+		return nil
+	}
 	switch op.Kind {
 	case replica.OpPut:
 		if fixed == crdt.TypeMVRegister {

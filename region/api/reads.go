@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 
+	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/replica"
 	"github.com/atolldb/atoll/hlc"
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
@@ -96,6 +97,9 @@ func (k *kvService) Query(ctx context.Context, r *atollv1.QueryRequest) (*atollv
 
 // answer fills in the answer to a query.
 func (s *Server) answer(r *replica.Replica, now hlc.Time, namespace string, req *atollv1.QueryRequest, res *atollv1.QueryResponse) error {
+	if req.GetQuery().GetOrmapLeaf() != nil {
+		return s.answerLeaf(r, now, namespace, req, res)
+	}
 	about, f := queried(req.GetQuery())
 	if f == nil {
 		about, f = s.about(namespace, about)
@@ -103,38 +107,47 @@ func (s *Server) answer(r *replica.Replica, now hlc.Time, namespace string, req 
 	if f != nil {
 		return f
 	}
-	query := req.GetQuery()
-	if leaf := query.GetOrmapLeaf(); leaf != nil {
-		view, err := leafView(r, now, namespace, req.GetKey(), leaf)
-		if err != nil {
-			return err
-		}
-		r, query = view, leaf.GetQuery()
-	}
+	q := question{QueryOp: req.GetQuery(), namespace: namespace, key: req.GetKey(), about: about, only: s.namespaces[namespace]}
+	object, err := s.answerOn(r, now, &q, res)
+	res.Ttl = timeLeft(&object, now)
+	return err
+}
+
+// question is a query of what is under a key, or of a leaf there.
+type question struct {
+	*atollv1.QueryOp
+	namespace, key string
+	// about are the types that it can be about, and only is the one that there can be, or 0.
+	about []*typeAPI
+	only  crdt.Type
+}
+
+// answerOn answers a question about what the replica reads, but for the time to live, and returns that.
+func (s *Server) answerOn(r *replica.Replica, now hlc.Time, q *question, res *atollv1.QueryResponse) (replica.Object, error) {
 	var object replica.Object
 	var found bool
 	var err error
-	t := about[0]
-	for i := 0; i < len(about) && !found; i++ {
-		if object, found, err = r.LookupType(namespace, req.GetKey(), about[i].of, now); err != nil {
-			return err
+	t := q.about[0]
+	for i := 0; i < len(q.about) && !found; i++ {
+		if object, found, err = r.LookupType(q.namespace, q.key, q.about[i].of, now); err != nil {
+			return object, err
 		}
 		if found {
-			t = about[i]
+			t = q.about[i]
 		}
 	}
 	if !found {
-		other, exists, err := r.Only(s.namespaces[namespace]).Lookup(namespace, req.GetKey(), now)
+		other, exists, err := r.Only(q.only).Lookup(q.namespace, q.key, now)
 		if err != nil {
-			return err
+			return other, err
 		}
 		if exists {
-			return wrongTypeFound(other.Type)
+			return other, wrongTypeFound(other.Type)
 		}
-		object = replica.Object{Namespace: namespace, Key: req.GetKey(), Type: t.of}
+		object = replica.Object{Namespace: q.namespace, Key: q.key, Type: t.of}
 		r = replica.Nothing() // what has expired may be stored yet
 	}
-	res.Found, res.Version, res.Ttl = found, object.Version, timeLeft(&object, now)
-	res.Result, err = t.answer(s, r, query, &object)
-	return err
+	res.Found, res.Version = found, object.Version
+	res.Result, err = t.answer(s, r, q.QueryOp, &object)
+	return object, err
 }

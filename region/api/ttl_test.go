@@ -124,12 +124,51 @@ func TestRefusedTimesToLive(t *testing.T) {
 		{"ttl", reasonInvalidArgument, update(expireIn(time.Minute), time.Minute)},
 		{"ttl", reasonInvalidArgument, update(&atollv1.Op{Op: &atollv1.Op_Persist{}}, time.Minute)},
 		{"ttl", reasonInvalidArgument, update(inc, time.Minute)},
+		{"ttl", reasonInvalidArgument, update(removePath(atollv1.Type_TYPE_COUNTER, "a"), time.Minute)},
+		{"op.ormap_update.op", reasonInvalidArgument, update(leaf(expireIn(time.Minute), "a"), 0)},
 		{"op.expire.type", reasonInvalidArgument, update(&atollv1.Op{Op: &atollv1.Op_Expire{Expire: &atollv1.Expire{Ttl: durationpb.New(time.Second), Type: 131}}}, 0)},
 		{"op.persist.type", reasonInvalidArgument, update(&atollv1.Op{Op: &atollv1.Op_Persist{Persist: &atollv1.Persist{Type: 257}}}, 0)},
 	})
 	mustUpdate(t, kv, "b", inc)
 	_, err := kv.Update(ctx, &atollv1.UpdateRequest{Key: "b", Op: expireIn(time.Minute)})
 	wantReason(t, err, reasonInvalidArgument)
+}
+
+// TestTimeToLiveOfMaps: that of a leaf's update is the map's, and queries of leaves answer it.
+func TestTimeToLiveOfMaps(t *testing.T) {
+	ctx := testContext(t)
+	r := setup(t, 1, 4, 0)
+	kv := r.kv("eu-0")
+	_, err := kv.Update(ctx, &atollv1.UpdateRequest{Key: "m", Op: leaf(registerPut("v"), "a", "b"), Ttl: durationpb.New(time.Minute)})
+	noError(t, err)
+	mustUpdate(t, kv, "m", leaf(counterAddOp(1), "c"))
+	mustUpdate(t, kv, "m", leaf(registerPut("w"), "a", "b"))
+	left := func() map[string]*durationpb.Duration {
+		t.Helper()
+		got, err := kv.Get(ctx, &atollv1.GetRequest{Key: "m"})
+		noError(t, err)
+		equal(t, "size", got.GetTyped().GetOrmap().GetSize(), 2)
+		return map[string]*durationpb.Duration{
+			"map": got.GetTtl(), "names": mustQuery(t, kv, "m", askMap(&atollv1.ORMapGet{})).GetTtl(),
+			"leaf": mustQuery(t, kv, "m", askLeaf(askForCounter, "c")).GetTtl(),
+		}
+	}
+	for of, ttl := range left() {
+		equal(t, "time to live: "+of, ttl.AsDuration(), time.Minute)
+	}
+	equal(t, "time to live of no leaf", mustQuery(t, kv, "m", askLeaf(askForCounter, "none")).GetTtl(), nil)
+	mustUpdate(t, kv, "m", &atollv1.Op{Op: &atollv1.Op_Persist{Persist: &atollv1.Persist{Type: atollv1.Type_TYPE_OR_MAP}}})
+	for of, ttl := range left() {
+		equal(t, "time to live: "+of, ttl, nil)
+	}
+
+	path, err := crdt.NewPath("c")
+	noError(t, err)
+	r.past(time.Hour, replica.Op{Kind: replica.OpCounterAdd, Key: "e", Path: path, Delta: 7, Expires: secondsAgo(60)})
+	gone := mustQuery(t, kv, "e", askLeaf(askForCounter, "c"))
+	equal(t, "expired leaf", gone.GetFound() || gone.GetResult().GetCounter().GetValue() != 0, false)
+	begun := mustUpdate(t, kv, "e", leaf(counterAddOp(1), "c"))
+	equal(t, "counter of a new map", begun.GetResult().GetCounter().GetValue(), 1)
 }
 
 // TestSeveralTypesUnderAKey: untyped reads answer the first type, untyped deletes and expiries are of all types
@@ -270,6 +309,39 @@ func TestGrowOnlyNamespaces(t *testing.T) {
 	got, err := kv.Get(ctx, &atollv1.GetRequest{Namespace: "clicks", Key: "k"})
 	noError(t, err)
 	equal(t, "count", got.GetTyped().GetCounter().GetValue(), int64(2))
+}
+
+// TestMapsInNamespacesOfOneType: what is on a leaf is on a map, whatever the leaf's type.
+func TestMapsInNamespacesOfOneType(t *testing.T) {
+	ctx := testContext(t)
+	kv := setup(t, 1, 4, 0, fixes, func(c *Config) {
+		c.Cluster.Namespaces = append(c.Cluster.Namespaces, topology.Namespace{Name: "maps", Type: crdt.TypeORMap})
+	}).kv("eu-0")
+	ask := func(namespace string, q *atollv1.QueryOp) (*atollv1.QueryResponse, error) {
+		return kv.Query(ctx, &atollv1.QueryRequest{Namespace: namespace, Key: "m", Query: q})
+	}
+	for _, op := range []*atollv1.Op{
+		leaf(setAddOp("x"), "a"), leaf(registerPut("v"), "a", "b"), removePath(atollv1.Type_TYPE_LWW_REGISTER, "a", "b"),
+	} {
+		_, err := kv.Update(ctx, &atollv1.UpdateRequest{Namespace: "maps", Key: "m", Op: op})
+		noError(t, err)
+		for _, namespace := range []string{"sets", "versions", "plain"} {
+			_, err := kv.Update(ctx, &atollv1.UpdateRequest{Namespace: namespace, Key: "m", Op: op})
+			wantReason(t, err, reasonWrongType)
+		}
+	}
+	res, err := ask("maps", askLeaf(askForSize, "a"))
+	noError(t, err)
+	equal(t, "size", res.GetResult().GetSetSize(), 1)
+	_, err = ask("maps", askLeaf(askForCounter, "a"))
+	wantReason(t, err, reasonWrongType)
+	_, err = ask("maps", askForSize)
+	wantReason(t, err, reasonWrongType)
+	_, err = ask("sets", askLeaf(askForSize, "a"))
+	wantReason(t, err, reasonWrongType)
+	removed, err := kv.Update(ctx, &atollv1.UpdateRequest{Namespace: "maps", Key: "m", Op: removePath(0, "a")})
+	noError(t, err)
+	equal(t, "removed", removed.GetResult().GetOrmap().GetChanged(), 1)
 }
 
 // TestPutInNamespacesOfSiblings: a put writes a multi-value register, and a get answers its latest value.

@@ -10,7 +10,7 @@ import (
 )
 
 // ormapAPI is about observed-remove maps. What is about a leaf of one is left to the API of the leaf's type:
-// leafOperation and leafView turn it into an operation, or a replica, that has the leaf in place of the key.
+// leafOperation turns it into an operation, and answerLeaf reads a replica, that has the leaf in place of the key.
 var ormapAPI = typeAPI{
 	of:        crdt.TypeORMap,
 	operation: ormapOperation,
@@ -80,7 +80,7 @@ func (s *Server) leafOperation(u *atollv1.ORMapUpdate) (replica.Op, *failure) {
 	case *atollv1.Op_OrmapUpdate, *atollv1.Op_OrmapRemove:
 		return replica.Op{}, invalid("op.ormap_update.op", "must be an operation of a leaf; the path says where it is")
 	case *atollv1.Op_Expire, *atollv1.Op_Persist:
-		return replica.Op{}, invalid("op.ormap_update.op", "leaves of a map do not expire")
+		return replica.Op{}, invalid("op.ormap_update.op", "a leaf does not expire by itself; expire the map, or give the update a ttl")
 	}
 	op, f := s.operationOf(inner)
 	if f == nil && op.Type == crdt.TypeBoundedCounter {
@@ -120,27 +120,38 @@ func queriedLeaf(q *atollv1.ORMapLeafQuery) ([]*typeAPI, *failure) {
 	return about, f
 }
 
-// leafView returns a replica that has the leaves at a path in place of what keys hold, unless the key holds
-// something else than a map.
-func leafView(r *replica.Replica, now hlc.Time, namespace, key string, q *atollv1.ORMapLeafQuery) (*replica.Replica, error) {
-	path, f := leafPathOf("query.ormap_leaf.path", q.GetPath())
-	if f != nil {
-		return nil, f
+// answerLeaf answers a query of a leaf. The time to live is the map's.
+func (s *Server) answerLeaf(r *replica.Replica, now hlc.Time, namespace string, req *atollv1.QueryRequest, res *atollv1.QueryResponse) error {
+	leaf := req.GetQuery().GetOrmapLeaf()
+	about, f := queriedLeaf(leaf)
+	if f == nil {
+		_, f = s.about(namespace, []*typeAPI{typeOf(crdt.TypeORMap)})
 	}
-	_, found, err := r.LookupType(namespace, key, crdt.TypeORMap, now)
+	if f != nil {
+		return f
+	}
+	path, f := leafPathOf("query.ormap_leaf.path", leaf.GetPath())
+	if f != nil {
+		return f
+	}
+	whole, found, err := r.LookupType(namespace, req.GetKey(), crdt.TypeORMap, now)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if !found {
-		other, exists, err := r.Lookup(namespace, key, now)
+		other, exists, err := r.Only(s.namespaces[namespace]).Lookup(namespace, req.GetKey(), now)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if exists {
-			return nil, wrongTypeFound(other.Type)
+			return wrongTypeFound(other.Type)
 		}
 	}
-	return r.Below(path), nil
+	_, err = s.answerOn(r.Below(path), now, &question{QueryOp: leaf.GetQuery(), namespace: namespace, key: req.GetKey(), about: about}, res)
+	if res.GetFound() {
+		res.Ttl = timeLeft(&whole, now)
+	}
+	return err
 }
 
 func answerORMap(s *Server, r *replica.Replica, q *atollv1.QueryOp, o *replica.Object) (*atollv1.QueryResult, error) {

@@ -1,5 +1,7 @@
 package ingest
 
+import "fmt"
+
 // A request holds at most 4 MiB and 10 000 writes; a batch stays below both, whatever the overhead
 // of the encoding.
 const (
@@ -83,15 +85,25 @@ func (b *Batch) merge(w Write) (int, bool) {
 		return 0, false
 	}
 	into := &b.Writes[at]
-	if w.Kind == KindCounterAdd {
+	switch {
+	case w.Kind == KindCounterAdd:
 		into.Delta += w.Delta
-		return at, true
-	}
-	if len(into.Elements)+len(w.Elements) > maxWriteElements {
+	case len(into.Elements)+len(w.Elements) > maxWriteElements:
 		return 0, false
+	default:
+		into.Elements = append(into.Elements, w.Elements...)
 	}
-	into.Elements = append(into.Elements, w.Elements...)
+	if w.TTL > 0 { // a later write without one leaves it
+		into.TTL = w.TTL
+	}
 	return at, true
 }
 
-func mergeKey(w Write) string { return string(rune(w.Kind)) + w.Key }
+// mergeKey names a kind of write of one value.
+func mergeKey(w Write) string {
+	name := string(rune(w.Kind)) + w.Key
+	if len(w.Path) > 0 {
+		name = fmt.Sprintf("\x00%d %q %q", w.Kind, w.Key, w.Path)
+	}
+	return name
+}

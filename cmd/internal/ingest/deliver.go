@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -98,6 +99,9 @@ func refusal(w *Write, err error) error {
 		what = "map"
 	case KindZSetAdd, KindCountedAdd:
 		what = "sorted set"
+	}
+	if len(w.Path) > 0 {
+		return fmt.Errorf("%s %q in map %q: %w", what, strings.Join(w.Path, "/"), w.Key, err)
 	}
 	return fmt.Errorf("%s %q: %w", what, w.Key, err)
 }

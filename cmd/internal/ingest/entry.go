@@ -12,10 +12,13 @@ import (
 )
 
 // Entry is a line of an export. Bytes that are UTF-8 are text; others go base64 into the second
-// field of their kind. A large collection takes several lines, each with a part of it.
+// field of their kind. A large collection takes several lines, each with a part of it, and an
+// observed-remove map takes lines for each of its leaves.
 type Entry struct {
-	Key  string `json:"key"`
-	Type string `json:"type"`
+	Key string `json:"key"`
+	// Path is where in the observed-remove map under the key the value is; empty if it is the key's own.
+	Path []string `json:"path,omitempty"`
+	Type string   `json:"type"`
 	// Value and ValueBase64 are the value of a register, multi-value or not; one of them is set.
 	Value       *string `json:"value,omitempty"`
 	ValueBase64 []byte  `json:"value_base64,omitempty"`
@@ -30,7 +33,7 @@ type Entry struct {
 	FieldsBase64 map[string][]byte `json:"fields_base64,omitempty"`
 	// Scores are the members of a sorted set, with counters as scores or without.
 	Scores []Scored `json:"scores,omitempty"`
-	// Expires is when the value ceases to exist.
+	// Expires is when the value ceases to exist; of a leaf, the whole map.
 	Expires *time.Time `json:"expires,omitempty"`
 	// Version is for information; a restored value gets its own.
 	Version string `json:"version,omitempty"`
@@ -62,6 +65,12 @@ func (e Entry) ExpiresAfter(ttl time.Duration, now time.Time) Entry {
 		at := now.Add(ttl).UTC().Round(time.Millisecond)
 		e.Expires = &at
 	}
+	return e
+}
+
+// At returns the entry as that of the leaf at a path in the observed-remove map under its key.
+func (e Entry) At(path []string) Entry {
+	e.Path = path
 	return e
 }
 
@@ -143,8 +152,8 @@ func NewCounterZSet(key string, scores []Scored) Entry {
 	return Entry{Key: key, Type: typeCounted, Scores: scores}
 }
 
-// NewRestorer returns a mapper of entries. Values are written as they were, and collections are added
-// to; what expired before now is left out.
+// NewRestorer returns a mapper of entries. Values are written as they were, and collections and
+// observed-remove maps are added to; what expired before now is left out.
 func NewRestorer(now func() time.Time) Mapper { return &restorer{now} }
 
 type restorer struct{ now func() time.Time }
@@ -164,6 +173,9 @@ func (m *restorer) Map(r Record) ([]Write, error) {
 	if err != nil {
 		return nil, err
 	}
+	if e.Path != nil && e.Type == typeBounded {
+		return nil, fmt.Errorf("a %s cannot be in a map", e.Type)
+	}
 	var ttl time.Duration
 	if e.Expires != nil {
 		if e.Type == typeBounded {
@@ -174,7 +186,7 @@ func (m *restorer) Map(r Record) ([]Write, error) {
 		}
 	}
 	for i := range writes {
-		writes[i].Key, writes[i].TTL = e.Key, ttl
+		writes[i].Key, writes[i].Path, writes[i].TTL = e.Key, e.Path, ttl
 		if err := writes[i].check(); err != nil {
 			return nil, err
 		}

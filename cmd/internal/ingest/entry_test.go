@@ -45,6 +45,11 @@ func TestEntriesComeBack(t *testing.T) {
 			{Kind: KindZSetAdd, Key: "z", Elements: [][]byte{[]byte("c")}, Score: math.Inf(-1)},
 		}},
 		{NewCounterZSet("y", []Scored{NewScored([]byte("a"), -1<<53)}), []Write{{Kind: KindCountedAdd, Key: "y", Elements: [][]byte{[]byte("a")}, Score: -1 << 53, Delta: -1 << 53}}},
+		{NewCounter("u", 5).At([]string{"42", "visits"}), []Write{{Kind: KindCounterSet, Key: "u", Path: []string{"42", "visits"}, Delta: 5}}},
+		{NewZSet("u", scores[:2]).At([]string{"é"}).ExpiresAfter(2*time.Minute, now), []Write{
+			{Kind: KindZSetAdd, Key: "u", Path: []string{"é"}, Elements: [][]byte{[]byte("a")}, Score: -1.5, TTL: time.Minute},
+			{Kind: KindZSetAdd, Key: "u", Path: []string{"é"}, Elements: [][]byte{{0xff}}, Score: math.Inf(1), TTL: time.Minute},
+		}},
 	} {
 		line, err := json.Marshal(c.entry)
 		if err != nil {
@@ -79,6 +84,9 @@ func TestEntriesRefused(t *testing.T) {
 		`{"key":"z","type":"zset","scores":[{"member":"` + strings.Repeat("x", 1025) + `","score":1}]}`,
 		`{"key":"y","type":"countzset","scores":[{"member":"a","score":1.5}]}`, `{"key":"y","type":"countzset","scores":[{"member":"a","score":1e16}]}`,
 		`{"key":"y","type":"countzset","scores":[{"member":"a","score":"+Inf"}]}`,
+		`{"key":"u","path":["a"],"type":"bcounter","number":1}`, `{"key":"u","path":["a"],"type":"ormap"}`, `{"key":"u","type":"ormap"}`,
+		`{"key":"u","path":["a",""],"type":"flag"}`, `{"key":"u","path":["a","b","c","d","e"],"type":"flag"}`,
+		`{"key":"u","path":["` + strings.Repeat("x", 256) + `"],"type":"flag"}`, `{"key":"u","path":"a","type":"flag"}`,
 	} {
 		if got, err := m.Map(Record{JSON: []byte(bad)}); err == nil {
 			t.Errorf("%.80s passed as %v", bad, got)

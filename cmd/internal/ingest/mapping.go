@@ -18,6 +18,8 @@ const (
 	maxKeyBytes     = 1 << 10
 	maxValueBytes   = 1 << 20
 	maxElementBytes = 1 << 10
+	maxPathNames    = 4
+	maxNameBytes    = 255
 )
 
 // Kind is the kind of a write.
@@ -41,8 +43,11 @@ const (
 
 // Write is one write that a record asks for.
 type Write struct {
-	Kind     Kind
-	Key      string
+	Kind Kind
+	Key  string
+	// Path is that of a leaf in the observed-remove map under the key; empty if the write is of what is
+	// under the key itself. TTL is the map's then.
+	Path     []string
 	Value    []byte
 	TTL      time.Duration // 0 is none
 	Delta    int64
@@ -53,6 +58,9 @@ type Write struct {
 
 func (w *Write) bytes() int {
 	n := len(w.Key) + len(w.Value) + 32
+	for _, name := range w.Path {
+		n += len(name) + 4
+	}
 	for _, e := range w.Elements {
 		n += len(e) + 4
 	}
@@ -82,7 +90,22 @@ func (w *Write) check() error {
 			return fmt.Errorf("an element for set %q has %d bytes: 1 to %d are allowed", w.Key, len(e), maxElementBytes)
 		}
 	}
+	if err := w.checkPath(); err != nil {
+		return err
+	}
 	return w.checkFields()
+}
+
+func (w *Write) checkPath() error {
+	if len(w.Path) > maxPathNames {
+		return fmt.Errorf("a path in %q has %d names: at most %d are allowed", w.Key, len(w.Path), maxPathNames)
+	}
+	for _, name := range w.Path {
+		if name == "" || len(name) > maxNameBytes {
+			return fmt.Errorf("a name in a path in %q has %d bytes: 1 to %d are allowed", w.Key, len(name), maxNameBytes)
+		}
+	}
+	return nil
 }
 
 func (w *Write) checkFields() error {

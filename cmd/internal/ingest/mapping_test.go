@@ -20,6 +20,9 @@ func template(t *testing.T, s string) *Template {
 func show(writes []Write) string {
 	var out []string
 	for _, w := range writes {
+		if len(w.Path) > 0 {
+			w.Key += fmt.Sprint(w.Path)
+		}
 		switch w.Kind {
 		case KindPut:
 			out = append(out, fmt.Sprintf("put %s=%s", w.Key, w.Value))

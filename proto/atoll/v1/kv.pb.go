@@ -2156,8 +2156,8 @@ func (*Op_OrmapRemove) isOp_Op() {}
 func (*Op_RegisterPut) isOp_Op() {}
 
 // ORMapUpdate does an operation on the leaf of an observed-remove map, of the type that the operation is
-// on. Leaves are of any type but bounded counters, and do not expire. The condition of the update, and the
-// version that it answers, are the leaf's.
+// on. Leaves are of any type but bounded counters, and do not expire by themselves: the time to live of the
+// update is the map's. The condition of the update, and the version that it answers, are the leaf's.
 type ORMapUpdate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 1 to 4 names of 1 to 255 bytes, the outermost first.
@@ -4282,7 +4282,7 @@ func (x *ORMapGet) GetLimit() uint32 {
 }
 
 // ORMapLeafQuery asks a question of a leaf of an observed-remove map; the result, the version and whether it
-// was found are the leaf's.
+// was found are the leaf's, and the time to live is the map's.
 type ORMapLeafQuery struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Path          []string               `protobuf:"bytes,1,rep,name=path,proto3" json:"path,omitempty"`

@@ -1900,9 +1900,12 @@ type Loser struct {
 	Value []byte  `protobuf:"bytes,7,opt,name=value,proto3" json:"value,omitempty"`
 	Score float64 `protobuf:"fixed64,8,opt,name=score,proto3" json:"score,omitempty"`
 	// Hybrid logical clock at which the value expires; 0 if it does not.
-	ExpiresHlc    uint64 `protobuf:"varint,9,opt,name=expires_hlc,json=expiresHlc,proto3" json:"expires_hlc,omitempty"`
-	Lost          *Event `protobuf:"bytes,10,opt,name=lost,proto3" json:"lost,omitempty"`
-	Won           *Event `protobuf:"bytes,11,opt,name=won,proto3" json:"won,omitempty"`
+	ExpiresHlc uint64 `protobuf:"varint,9,opt,name=expires_hlc,json=expiresHlc,proto3" json:"expires_hlc,omitempty"`
+	Lost       *Event `protobuf:"bytes,10,opt,name=lost,proto3" json:"lost,omitempty"`
+	Won        *Event `protobuf:"bytes,11,opt,name=won,proto3" json:"won,omitempty"`
+	// Where in the observed-remove map under the key the value was, the outermost name first; empty if it was
+	// the key's own.
+	Path          []string `protobuf:"bytes,12,rep,name=path,proto3" json:"path,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2010,6 +2013,13 @@ func (x *Loser) GetLost() *Event {
 func (x *Loser) GetWon() *Event {
 	if x != nil {
 		return x.Won
+	}
+	return nil
+}
+
+func (x *Loser) GetPath() []string {
+	if x != nil {
+		return x.Path
 	}
 	return nil
 }
@@ -2172,7 +2182,7 @@ type RestoreLoserRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Partition uint32                 `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
 	Id        uint64                 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`
-	// Unless empty, the version that the key must have; see Condition.
+	// Unless empty, the version that the key, or the leaf, must have; see Condition.
 	IfVersion string `protobuf:"bytes,3,opt,name=if_version,json=ifVersion,proto3" json:"if_version,omitempty"`
 	// op_id makes the request safe to repeat. Durability is always quorum.
 	Options       *WriteOptions `protobuf:"bytes,4,opt,name=options,proto3" json:"options,omitempty"`
@@ -2241,7 +2251,7 @@ func (x *RestoreLoserRequest) GetOptions() *WriteOptions {
 // RestoreLoserResponse says what was written.
 type RestoreLoserResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The key's new version.
+	// The new version of the key, or of the leaf.
 	Version string `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
 	// What was restored.
 	Loser         *Loser     `protobuf:"bytes,2,opt,name=loser,proto3" json:"loser,omitempty"`
@@ -2445,7 +2455,7 @@ const file_atoll_v1_regions_proto_rawDesc = "" +
 	"\aepoch_a\x18\x04 \x01(\rR\x06epochA\x12\x19\n" +
 	"\bregion_b\x18\x05 \x01(\tR\aregionB\x12\x17\n" +
 	"\aepoch_b\x18\x06 \x01(\rR\x06epochB\x12\x14\n" +
-	"\x05count\x18\a \x01(\x04R\x05count\"\xb4\x02\n" +
+	"\x05count\x18\a \x01(\x04R\x05count\"\xc8\x02\n" +
 	"\x05Loser\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\x04R\x02id\x12\x1c\n" +
@@ -2459,7 +2469,8 @@ const file_atoll_v1_regions_proto_rawDesc = "" +
 	"expiresHlc\x12#\n" +
 	"\x04lost\x18\n" +
 	" \x01(\v2\x0f.atoll.v1.EventR\x04lost\x12!\n" +
-	"\x03won\x18\v \x01(\v2\x0f.atoll.v1.EventR\x03won\"\xfe\x01\n" +
+	"\x03won\x18\v \x01(\v2\x0f.atoll.v1.EventR\x03won\x12\x12\n" +
+	"\x04path\x18\f \x03(\tR\x04path\"\xfe\x01\n" +
 	"\x11ConflictsResponse\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12/\n" +
 	"\x06counts\x18\x02 \x03(\v2\x17.atoll.v1.ConflictCountR\x06counts\x12'\n" +
