@@ -98,6 +98,8 @@ func (a *application) command(now hlc.Time, c *logv1.Command) (result, error) {
 		return a.queued(now, c.Queued)
 	case *logv1.Command_Expire:
 		return a.expire(now, c.Expire)
+	case *logv1.Command_Tick:
+		return a.tick(now)
 	default:
 		return result{err: ErrBadCommand}, nil
 	}

@@ -40,10 +40,11 @@ func (a *application) expire(now hlc.Time, c *logv1.ExpireCommand) (result, erro
 	return result{}, a.ship(found.Deltas)
 }
 
-// expireLoop proposes expiry while this node leads.
+// expireLoop proposes expiry, and ticks, while this node leads.
 func (p *Partition) expireLoop(ctx context.Context) error {
 	ticker := time.NewTicker(expireLook)
 	defer ticker.Stop()
+	var ticks tickTimer
 	for {
 		select {
 		case <-ctx.Done():
@@ -55,6 +56,9 @@ func (p *Partition) expireLoop(ctx context.Context) error {
 		}
 		if err := p.expireDue(ctx); err != nil && ctx.Err() == nil {
 			p.logger.Debug("not all was expired", "err", err)
+		}
+		if err := p.tickDue(ctx, &ticks); err != nil && ctx.Err() == nil {
+			p.logger.Debug("others were not told how far this region is", "err", err)
 		}
 	}
 }

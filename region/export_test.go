@@ -21,5 +21,11 @@ func (p *Partition) Waiting() (commands, readers int) {
 // ExpireDue expires what is due, as the leader does now and then.
 func (p *Partition) ExpireDue(ctx context.Context) error { return p.expireDue(ctx) }
 
+// TickTimer is when the leader has seen that a tick is needed.
+type TickTimer = tickTimer
+
+// TickDue tells other regions how far this one is if they wait for it, as the leader does now and then.
+func (p *Partition) TickDue(ctx context.Context, t *TickTimer) error { return p.tickDue(ctx, t) }
+
 // WriteCommand encodes a client's write.
 func WriteCommand(opID string, ops []replica.Op) *logv1.Command { return writeCommand(opID, ops) }

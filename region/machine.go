@@ -81,6 +81,8 @@ type MachineView struct {
 	HLC        hlc.Time
 	HLCs       map[crdt.Actor]hlc.Time
 	Watermarks []Watermark
+	// Owed is the instant at or after which other regions may wait for an event of this one; 0 if they do not.
+	Owed hlc.Time
 }
 
 // NewMachine returns the state machine of the partition in store. self is the actor of this region;
@@ -238,6 +240,7 @@ func viewOf(r *replica.Replica, s *machineState) *MachineView {
 		},
 		Vector: vector,
 		HLC:    r.LastHLC(),
+		Owed:   r.Owed(),
 		HLCs:   map[crdt.Actor]hlc.Time{},
 	}
 	for _, dot := range vector.Entries() {

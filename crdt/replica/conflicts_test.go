@@ -218,6 +218,30 @@ func TestMetaOfVersion1(t *testing.T) {
 	if told := m.riseOfOwn(); !slices.Equal(told, []crdt.Dot{{Actor: 2, Seq: 7}}) {
 		t.Errorf("it tells %v", told)
 	}
+	if m.owed != 0x10000000a {
+		t.Errorf("it owes an event at %v", m.owed)
+	}
+}
+
+// TestMetaOfVersion2 reads what was stored before replicas knew that others wait for them.
+func TestMetaOfVersion2(t *testing.T) {
+	data, err := hex.DecodeString("0201" + "0000000100000009" + "05" + "000000" + "040506" + "0309" + "6407" +
+		"02" + "0104" + "0000000100000009" + "0207" + "0000000100000008" + "01" + "01" + "0207" + "02" + "02" + "0103" + "4601")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := decodeMeta(data)
+	if err != nil || m.vector.Get(2) != 7 || m.times[2] != 0x100000008 || !m.seen[2].Covers(crdt.Dot{Actor: 70, Seq: 1}) || m.losers != (loserWindow{3, 9, 100, 7}) {
+		t.Fatalf("%+v, %v", m, err)
+	}
+	if m.owed != 0x10000000a {
+		t.Errorf("it owes an event at %v", m.owed)
+	}
+	alone := newMeta(1)
+	alone.advance(crdt.Dot{Actor: 1, Seq: 4}, 0x100000009)
+	if alone.oweAfterUpgrade(); alone.owed != 0 {
+		t.Errorf("where there is no other region, an event is owed at %v", alone.owed)
+	}
 }
 
 // TestMetaEncoding pins the present version.
@@ -229,16 +253,18 @@ func TestMetaEncoding(t *testing.T) {
 	m.riseOfOwn()
 	m.losers, m.ahead, m.unsettled, m.unsure = loserWindow{3, 9, 100, 7}, 4, 5, 6
 	m.raiseSeen(2, []crdt.Dot{{Actor: 1, Seq: 3}, {Actor: 70, Seq: 1}})
-	const want = "0201" + "0000000100000009" + "05" + "000000" + "040506" + "0309" + "6407" +
+	m.owe(0x100000009) // was told
+	m.owe(0x10000000a)
+	const want = "0301" + "0000000100000009" + "05" + "000000" + "040506" + "0309" + "6407" + "8a80808010" +
 		"02" + "0104" + "0000000100000009" + "0207" + "0000000100000008" + "01" + "01" + "0207" + "02" + "02" + "0103" + "4601"
 	if got := fmt.Sprintf("%x", m.append(nil)); got != want {
 		t.Errorf("encodes to\n%s, want\n%s", got, want)
 	}
 	back, err := decodeMeta(m.append(nil))
-	if err != nil || !bytes.Equal(back.append(nil), m.append(nil)) || back.losers != m.losers {
+	if err != nil || !bytes.Equal(back.append(nil), m.append(nil)) || back.losers != m.losers || back.owed != m.owed {
 		t.Errorf("%+v, %v", back, err)
 	}
-	const seenFrom, seenBetween = 42, 46 // it could end there
+	const seenFrom, seenBetween = 47, 51 // it could end there
 	for i := range m.append(nil) {
 		if _, err := decodeMeta(m.append(nil)[:i]); err == nil && i != seenFrom && i != seenBetween {
 			t.Errorf("cut off after %d bytes it is no error", i)

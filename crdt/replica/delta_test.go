@@ -73,6 +73,8 @@ func goldenDeltas(t testing.TB) (names []string, deltas []Delta) {
 	for i := range d {
 		d[i].Seen = nil
 	}
+	names, deltas = append(names, n...), append(deltas, d...)
+	n, d = goldenTicks(t)
 	return append(names, n...), append(deltas, d...)
 }
 

@@ -15,6 +15,8 @@
 //   - The version vector covers exactly what was applied. Replicas with equal vectors hold equal
 //     values, and have equal Digests.
 //   - An Execute or Merge that is refused has changed nothing.
+//   - After the last event with effects every replica makes at most one event more, without effects, and one for every
+//     instant at which something expires. Once these have arrived everywhere, nothing is stored of what was deleted.
 //
 // # Storage
 //
@@ -24,7 +26,7 @@
 // number as varints. Values begin with a version byte, which is 1, or 2 if a header has elements in it.
 //
 //	key                                        value
-//	M                                          what meta.append says; version 2
+//	M                                          what meta.append says; version 3
 //	K | ns, key | type 1                       type 1: crdt.LWWRegister
 //	                                           type 2: last dot | crdt.Counter
 //	                                           type 3: last dot | kid | number of elements
@@ -58,14 +60,15 @@
 //	G | kid 8                                  1 | the last key swept: no object has these elements any
 //	                                              more; sweep them
 //	X | instant 8 | key of table K             1: the register, or what the deadline is of, expires then, and nobody was
-//	                                              told yet; 2: part of it is deleted
+//	                                              told yet; 2: part of it is deleted. A register does
+//	                                              not before it was written
 //	V | instant 8 | key of table K             1: the deadline passed then; the region that set it has yet to delete
 //	Y | instant 8 | key of table K or N | rest 1: the register was deleted or expired then; remove it
 //	                                              once no event from before can arrive. Of types 7 and 8:
 //	                                              a delete, or a write that is not the value, is of then;
 //	                                              of types 9 and 11: the field that rest names was
 //	                                              removed, or all of them if there is no rest; of type 14:
-//	                                              the mark; of deadlines: one that says nothing is of then
+//	                                              before the mark; of deadlines: one that says nothing is of then
 //
 // The elements of a small collection (types 3, 9, 11, 12 and 14) are inside its header, at most 64 of them and
 // 2 KiB: in place of a kid come, at the end, (name bytes | value bytes)* with what table E has otherwise.
@@ -133,7 +136,7 @@
 //	128 more 0: the value stays; 1: it expires at the instant 8; 2: the deadline of time 8 | dot is ended
 //
 // A register's, a field's and an entry's time and dot, and the dot and time of what is added, are the
-// delta's. A path's bytes are its names, each as bytes. Effects ascend by namespace, key, path, name by name,
+// delta's. A delta without effects is a tick (tick.go). A path's bytes are its names, each as bytes. Effects ascend by namespace, key, path, name by name,
 // and type; elements, fields, members and dots ascend. What is added to types 4 and 6 takes the place of the
 // actor's earlier ones, which are not named.
 //
@@ -165,7 +168,7 @@
 // the last for bounded.go and extreme.go, whose values are kept whole; for maps and sorted sets map.go,
 // zset.go and fields*.go, and counterzset*.go; ormap*.go keep maps of leaves. descend.go reads backward. keys.go, meta.go and object.go are the storage;
 // causality.go knows who has seen what, conflicts.go and losers.go keep what merges decided, settle.go
-// drops what resets leave; expiry.go and overdue.go are about what has expired, deadline.go keeps when; check.go says what a delta may be; overlay.go makes batches all
+// drops what resets leave; tick.go tells other regions how far this one is; expiry.go and overdue.go are about what has expired, deadline.go keeps when; check.go says what a delta may be; overlay.go makes batches all
 // or none; headers.go remembers what keys hold; memory.go is a KV for tests. run*.go are runs, and fold*.go say
 // for each type what is superfluous in one.
 //

@@ -73,9 +73,8 @@ func (w *work) nextDot() crdt.Dot {
 	return crdt.Dot{Actor: w.meta.self, Seq: w.meta.vector.Get(w.meta.self) + 1}
 }
 
-// instant returns the instant that the next own event gets: after all that this replica has seen, and
-// not past what other replicas accept, however wrong the proposer's clock is.
-func (w *work) instant(now hlc.Time) hlc.Time { return max(min(now, maxTime), w.meta.last.Next()) }
+// instant returns the instant that the next own event gets.
+func (w *work) instant(now hlc.Time) hlc.Time { return w.meta.instant(now) }
 
 // operation is one operation under way.
 type operation struct {

@@ -29,7 +29,7 @@ func (w *work) putRegister(object []byte, old, reg *crdt.LWWRegister) error {
 	case reg.Deleted:
 		err = w.kv.Put(instantKey(tableSpent, reg.Time, object), marker[:])
 	case reg.Expires != 0:
-		err = w.kv.Put(instantKey(tableExpiry, reg.Expires, object), marker[:])
+		err = w.kv.Put(instantKey(tableExpiry, expiryOf(reg), object), marker[:])
 	}
 	if err != nil {
 		return err
@@ -47,13 +47,17 @@ func (w *work) forgetInstants(object []byte, reg *crdt.LWWRegister) error {
 	case reg.Deleted:
 		return w.kv.Delete(instantKey(tableSpent, reg.Time, object))
 	case reg.Expires != 0:
-		if err := w.kv.Delete(instantKey(tableExpiry, reg.Expires, object)); err != nil {
+		if err := w.kv.Delete(instantKey(tableExpiry, expiryOf(reg), object)); err != nil {
 			return err
 		}
-		return w.kv.Delete(instantKey(tableSpent, reg.Expires, object))
+		return w.kv.Delete(instantKey(tableSpent, expiryOf(reg), object))
 	}
 	return nil
 }
+
+// expiryOf returns when a register that expires has done so: not before it was written, because up to then an
+// earlier write may arrive, which it replaces.
+func expiryOf(reg *crdt.LWWRegister) hlc.Time { return max(reg.Expires, reg.Time) }
 
 // Due reports whether Expire would do something.
 func (r *Replica) Due(x Expiry) (bool, error) {
@@ -66,7 +70,10 @@ func (r *Replica) Due(x Expiry) (bool, error) {
 			return len(found) > 0, err
 		}
 	}
-	return false, nil
+	if r.meta.garbage > 0 {
+		return true, nil
+	}
+	return r.begin(false).unsettled()
 }
 
 // Expire finds what has expired, each value once; deletes what this region has to delete, in events of its own;
@@ -74,6 +81,8 @@ func (r *Replica) Due(x Expiry) (bool, error) {
 // delete or an event up to the cut. No event from before the cut may be still to come: it is at most the
 // instant of the last event applied from every other region. The result is a function of the replica's state
 // and the arguments.
+//
+// It also sweeps what cleared collections have left, and settles resets, as every event does: there may be none.
 //
 // A value that is no register is deleted by the region that set its deadline, and by the others only if they
 // are told to wait no longer: an event of one region is enough, and all that did the same lose nothing.
@@ -94,8 +103,11 @@ func (r *Replica) Expire(x Expiry) (Expired, error) {
 			return Expired{}, err
 		}
 	}
-	if len(e.found.Deltas) == 0 {
-		return e.found, nil
+	if err := e.w.settleAll(x.Limit); err != nil {
+		return Expired{}, fmt.Errorf("settle resets: %w", err)
+	}
+	if err := e.w.sweep(x.Limit); err != nil {
+		return Expired{}, fmt.Errorf("sweep cleared sets: %w", err)
 	}
 	return e.found, r.commit(e.w)
 }
@@ -141,6 +153,7 @@ func (e *expiry) expireRegister(i *instant, object []byte) error {
 	if err := e.w.kv.Delete(i.key); err != nil {
 		return err
 	}
+	e.w.meta.owe(i.at) // the others remove it once they know that it is past here, too
 	return e.w.kv.Put(instantKey(tableSpent, i.at, object), marker[:])
 }
 

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hlc"
 )
 
@@ -208,4 +209,34 @@ func TestExpireAndPersistAreRefused(t *testing.T) {
 		t.Fatalf("an expiry without an instant: %v", err)
 	}
 
+}
+
+// TestExpiredWhenWritten: a write that expired before it was made replaces what is earlier than it, also what
+// arrives after its expiry and is later than that.
+func TestExpiredWhenWritten(t *testing.T) {
+	a, b, c := open(t, NewMemory(), 1), open(t, NewMemory(), 2), open(t, NewMemory(), 3)
+	execute := func(r *Replica, ms int64, op Op) []Delta {
+		op.Key = "k"
+		_, deltas, err := r.Execute(at(ms), []Op{op})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return deltas
+	}
+	early := execute(a, 2000, Op{Kind: OpPut, Value: []byte("early")})
+	late := execute(b, 3000, until(Op{Kind: OpPut, Value: []byte("late")}, 1000))
+	merge(t, c, late...)
+	if _, err := c.Expire(Expiry{Now: at(3000), Cut: at(1500), Limit: 9}); err != nil {
+		t.Fatal(err)
+	}
+	merge(t, c, early...)
+	if _, found, err := c.Lookup("", "k", at(3000)); found || err != nil {
+		t.Errorf("an earlier write is there again, %v", err)
+	}
+	if _, err := c.Expire(Expiry{Now: at(3000), Cut: at(3000), Limit: 9}); err != nil {
+		t.Fatal(err)
+	}
+	if _, found, err := c.kv.Get(objectKey("", "k", crdt.TypeLWWRegister)); found || err != nil {
+		t.Errorf("a register is left, %v", err)
+	}
 }

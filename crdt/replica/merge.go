@@ -93,7 +93,7 @@ func (r *Replica) apply(actor crdt.Actor, deltas []Delta) error {
 	if err := w.forgetDeferred(); err != nil {
 		return fmt.Errorf("forget deferred clears: %w", err)
 	}
-	if err := w.settle(actor); err != nil {
+	if err := w.settle(actor, sweepBudget); err != nil {
 		return fmt.Errorf("settle resets: %w", err)
 	}
 	if err := w.forgetAhead(actor); err != nil {
@@ -196,6 +196,9 @@ func (w *work) merge(d *Delta) error {
 		}
 	}
 	w.meta.advance(d.Dot, d.Time)
+	if len(d.Effects) > 0 { // a tick needs no answer
+		w.meta.owe(w.meta.last.Next())
+	}
 	return nil
 }
 

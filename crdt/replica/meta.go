@@ -14,8 +14,8 @@ import (
 const storeVersion = 1
 
 // metaVersion is the first byte of the pair in table M. Version 1 ended after the vector, which had no
-// number before it.
-const metaVersion = 2
+// number before it, and version 2 did not say what is owed.
+const metaVersion = 3
 
 // meta is what a replica knows besides its objects: one pair, written once per Flush.
 type meta struct {
@@ -35,6 +35,9 @@ type meta struct {
 	// ahead and unsettled are the pairs in tables A and U, unsure what did not find room in A.
 	ahead, unsettled, unsure uint64
 	losers                   loserWindow
+	// owed is the instant at or after which others may wait for an own event, 0 if they do not: it is after that
+	// of the last own event.
+	owed hlc.Time
 }
 
 func newMeta(self crdt.Actor) *meta {
@@ -52,12 +55,19 @@ func (m *meta) advance(d crdt.Dot, at hlc.Time) {
 	m.vector.Set(d.Actor, d.Seq)
 	m.times[d.Actor] = at
 	m.last = max(m.last, at)
+	if d.Actor == m.self && at >= m.owed {
+		m.owed = 0
+	}
 }
+
+// instant returns the instant that the next own event gets: after all that this replica has seen, and
+// not past what other replicas accept, however wrong the proposer's clock is.
+func (m *meta) instant(now hlc.Time) hlc.Time { return max(min(now, maxTime), m.last.Next()) }
 
 // append appends the encoding:
 //
-//	version 2 | self | last 8 | next kid | pre-removals | deferred clears | garbage kids
-//	seen ahead | resets unsettled | unsure | first loser | next loser | bytes of losers | losers let go
+//	version 3 | self | last 8 | next kid | pre-removals | deferred clears | garbage kids
+//	seen ahead | resets unsettled | unsure | first loser | next loser | bytes of losers | losers let go | owed
 //	number of actors, and in ascending order of them: actor | seq | time 8
 //	then, to the end, in ascending order of actors: actor | number of dots it has seen | dots
 //
@@ -67,7 +77,7 @@ func (m *meta) append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint64(b, uint64(m.last))
 	for _, n := range []uint64{
 		m.nextKid, m.preremovals, m.deferred, m.garbage, m.ahead, m.unsettled, m.unsure,
-		m.losers.first, m.losers.next, m.losers.bytes, m.losers.letGo, uint64(m.vector.Len()),
+		m.losers.first, m.losers.next, m.losers.bytes, m.losers.letGo, uint64(m.owed), uint64(m.vector.Len()),
 	} {
 		b = binary.AppendUvarint(b, n)
 	}
@@ -95,12 +105,16 @@ func decodeMeta(data []byte) (*meta, error) {
 		for r.Len() > 0 {
 			m.readVectorEntry(r)
 		}
+		m.oweAfterUpgrade()
 		return m, r.Done()
 	}
 	m.ahead, m.unsettled, m.unsure = r.Uvarint(any), r.Uvarint(any), r.Uvarint(any)
 	m.losers = loserWindow{first: r.Uvarint(any), next: r.Uvarint(any), bytes: r.Uvarint(any), letGo: r.Uvarint(any)}
 	if m.losers.first > m.losers.next {
 		r.Fail("losers end before they begin")
+	}
+	if version > 2 {
+		m.owed = hlc.Time(r.Uvarint(any))
 	}
 	const entryBytes = 10 // two varints and a time
 	for range r.Count(entryBytes) {
@@ -109,7 +123,24 @@ func decodeMeta(data []byte) (*meta, error) {
 	for r.Len() > 0 {
 		m.readSeen(r)
 	}
+	switch {
+	case version == 2:
+		m.oweAfterUpgrade()
+	case m.owed != 0 && m.owed <= m.times[m.self]:
+		r.Fail("owes what the last own event has told")
+	}
 	return m, r.Done()
+}
+
+// oweAfterUpgrade has a replica of a program that made no ticks make one if there are other regions.
+func (m *meta) oweAfterUpgrade() {
+	others := m.vector.Len()
+	if m.vector.Get(m.self) > 0 {
+		others--
+	}
+	if others > 0 {
+		m.owe(m.last.Next())
+	}
 }
 
 func readActor(r *codec.Reader) crdt.Actor { return crdt.Actor(r.Uvarint(uint64(^crdt.Actor(0)))) }

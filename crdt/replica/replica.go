@@ -116,7 +116,7 @@ func (r *Replica) begin(staged bool) *work {
 
 // commit makes a work's changes the replica's.
 func (r *Replica) commit(w *work) error {
-	if err := w.sweep(); err != nil {
+	if err := w.sweep(sweepBudget); err != nil {
 		return fmt.Errorf("sweep cleared sets: %w", err)
 	}
 	if err := w.keepConflicts(); err != nil {
@@ -140,9 +140,9 @@ func (r *Replica) commit(w *work) error {
 // set of any size costs no single call much.
 const sweepBudget = 256
 
-// sweep deletes what is under the ids of cleared collections: elements, and the index of scores.
-func (w *work) sweep() error {
-	for budget := sweepBudget; w.meta.garbage > 0 && budget > 0; {
+// sweep deletes up to a budget of what is under the ids of cleared collections: elements, and the index of scores.
+func (w *work) sweep(budget int) error {
+	for w.meta.garbage > 0 && budget > 0 {
 		garbage, swept, err := w.firstGarbage()
 		if err != nil {
 			return err

@@ -41,24 +41,57 @@ func (w *work) awaitOwners(rows crdt.Counter, reset crdt.Dot, object, element []
 }
 
 // settle drops, up to a budget, what was kept until an actor had seen the resets of its additions.
-func (w *work) settle(owner crdt.Actor) error {
+func (w *work) settle(owner crdt.Actor, budget int) error {
+	keys, err := w.settled(owner, budget)
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		if err := w.settleOne(k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settled returns up to limit keys of table U of resets that their owner has seen.
+func (w *work) settled(owner crdt.Actor, limit int) (keys [][]byte, err error) {
 	if w.meta.unsettled == 0 {
-		return nil
+		return nil, nil
 	}
 	for _, seen := range w.meta.seen[owner].Entries() {
 		start := unsettledKey(owner, crdt.Dot{Actor: seen.Actor}, nil, nil)
 		end := unsettledKey(owner, crdt.Dot{Actor: seen.Actor, Seq: seen.Seq + 1}, nil, nil)
-		keys, err := collectRange(w.kv, start, end, sweepBudget)
+		some, err := collectRange(w.kv, start, end, limit-len(keys))
 		if err != nil {
-			return err
+			return nil, err
 		}
-		for _, k := range keys {
-			if err := w.settleOne(k); err != nil {
-				return err
-			}
+		if keys = append(keys, some...); len(keys) >= limit {
+			break
+		}
+	}
+	return keys, nil
+}
+
+// settleAll settles of every actor what its own events left over.
+func (w *work) settleAll(budget int) error {
+	for _, owner := range w.meta.vector.Entries() {
+		if err := w.settle(owner.Actor, budget); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// unsettled reports whether settleAll would do something.
+func (w *work) unsettled() (bool, error) {
+	for _, owner := range w.meta.vector.Entries() {
+		keys, err := w.settled(owner.Actor, 1)
+		if err != nil || len(keys) > 0 {
+			return len(keys) > 0, err
+		}
+	}
+	return false, nil
 }
 
 func (w *work) settleOne(key []byte) error {

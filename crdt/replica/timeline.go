@@ -216,15 +216,16 @@ func (t *timeline) trim(d crdt.Dot, before hlc.Time) (removed uint64, err error)
 	return removed, t.store()
 }
 
-// moveMark changes the mark, and what table Y says of it.
+// moveMark changes the mark, and what table Y says of it: that it is of no use once nothing can arrive from the
+// instant before it or earlier, which is at most that of the event.
 func (t *timeline) moveMark(to hlc.Time) error {
 	if t.mark != 0 {
-		if err := t.kv.Delete(instantKey(tableSpent, t.mark, t.object)); err != nil {
+		if err := t.kv.Delete(instantKey(tableSpent, t.mark-1, t.object)); err != nil {
 			return err
 		}
 	}
 	t.mark = to
-	return t.kv.Put(instantKey(tableSpent, to, t.object), marker[:])
+	return t.kv.Put(instantKey(tableSpent, to-1, t.object), marker[:])
 }
 
 // store writes the header, or deletes it if there is nothing to keep.
@@ -244,7 +245,7 @@ func (timelineKind) collect(w *work, object []byte, cut hlc.Time, _ []byte) erro
 		return err
 	}
 	h, err := decodeTimelineHeader(data)
-	if err != nil || h.mark > cut {
+	if err != nil || h.mark-1 > cut {
 		return err
 	}
 	h.mark = 0

@@ -35,7 +35,7 @@ func (a *auditor) timeline(k, v []byte) error {
 	}
 	if h.mark != 0 {
 		a.tables[tableSpent|0x80]++
-		key := string(instantKey(tableSpent, h.mark, k))
+		key := string(instantKey(tableSpent, h.mark-1, k))
 		a.spent[key] = a.spent[key] || false // table Y comes later
 	}
 	return nil
@@ -416,17 +416,17 @@ func TestTimelineTrims(t *testing.T) {
 		}
 	}
 	merge(t, b.r, late...)
-	if due, err := b.r.Due(Expiry{Cut: kept[0].Time - 1}); due || err != nil {
+	if due, err := b.r.Due(Expiry{Cut: kept[0].Time - 2}); due || err != nil {
 		t.Fatalf("due too early, %v", err)
 	}
 	wantTimeline(t, b, "[trimmed]")
 	merge(t, b.r, kept...)
 	wantTimeline(t, b, "[trimmed]", `"kept"`)
-	if err := (timelineKind{}).collect(b.r.begin(false), objectKey("", "t", crdt.TypeTimeline), kept[0].Time-1, nil); err != nil {
+	if err := (timelineKind{}).collect(b.r.begin(false), objectKey("", "t", crdt.TypeTimeline), kept[0].Time-2, nil); err != nil {
 		t.Fatal(err)
 	}
 	wantTimeline(t, b, "[trimmed]", `"kept"`)
-	if _, err := b.r.Expire(Expiry{Cut: kept[0].Time, Limit: 9}); err != nil {
+	if _, err := b.r.Expire(Expiry{Cut: kept[0].Time - 1, Limit: 9}); err != nil {
 		t.Fatal(err)
 	}
 	wantTimeline(t, b, `"kept"`)

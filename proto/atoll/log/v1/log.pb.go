@@ -114,6 +114,7 @@ type Command struct {
 	//	*Command_Acknowledge
 	//	*Command_Expire
 	//	*Command_Queued
+	//	*Command_Tick
 	Command       isCommand_Command `protobuf_oneof:"command"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -201,6 +202,15 @@ func (x *Command) GetQueued() *QueuedCommand {
 	return nil
 }
 
+func (x *Command) GetTick() *TickCommand {
+	if x != nil {
+		if x, ok := x.Command.(*Command_Tick); ok {
+			return x.Tick
+		}
+	}
+	return nil
+}
+
 type isCommand_Command interface {
 	isCommand_Command()
 }
@@ -225,6 +235,10 @@ type Command_Queued struct {
 	Queued *QueuedCommand `protobuf:"bytes,5,opt,name=queued,proto3,oneof"`
 }
 
+type Command_Tick struct {
+	Tick *TickCommand `protobuf:"bytes,6,opt,name=tick,proto3,oneof"`
+}
+
 func (*Command_Write) isCommand_Command() {}
 
 func (*Command_Merge) isCommand_Command() {}
@@ -234,6 +248,8 @@ func (*Command_Acknowledge) isCommand_Command() {}
 func (*Command_Expire) isCommand_Command() {}
 
 func (*Command_Queued) isCommand_Command() {}
+
+func (*Command_Tick) isCommand_Command() {}
 
 // WriteCommand runs operations of this region's clients, all or none.
 type WriteCommand struct {
@@ -466,6 +482,43 @@ func (x *ExpireCommand) GetOthersHlc() uint64 {
 	return 0
 }
 
+// TickCommand makes an event without effects, for the other regions, if they may be waiting for an event of this one.
+type TickCommand struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TickCommand) Reset() {
+	*x = TickCommand{}
+	mi := &file_atoll_log_v1_log_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TickCommand) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TickCommand) ProtoMessage() {}
+
+func (x *TickCommand) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_log_v1_log_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TickCommand.ProtoReflect.Descriptor instead.
+func (*TickCommand) Descriptor() ([]byte, []int) {
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{6}
+}
+
 // Operation is one operation on one key.
 type Operation struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -498,7 +551,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[6]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -510,7 +563,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[6]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -523,7 +576,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{6}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Operation) GetKind() uint32 {
@@ -658,7 +711,7 @@ type MergeCommand struct {
 
 func (x *MergeCommand) Reset() {
 	*x = MergeCommand{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[7]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -670,7 +723,7 @@ func (x *MergeCommand) String() string {
 func (*MergeCommand) ProtoMessage() {}
 
 func (x *MergeCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[7]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -683,7 +736,7 @@ func (x *MergeCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MergeCommand.ProtoReflect.Descriptor instead.
 func (*MergeCommand) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{7}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *MergeCommand) GetActor() uint32 {
@@ -712,7 +765,7 @@ type AcknowledgeCommand struct {
 
 func (x *AcknowledgeCommand) Reset() {
 	*x = AcknowledgeCommand{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[8]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -724,7 +777,7 @@ func (x *AcknowledgeCommand) String() string {
 func (*AcknowledgeCommand) ProtoMessage() {}
 
 func (x *AcknowledgeCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[8]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -737,7 +790,7 @@ func (x *AcknowledgeCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcknowledgeCommand.ProtoReflect.Descriptor instead.
 func (*AcknowledgeCommand) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{8}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *AcknowledgeCommand) GetWatermarks() []*Watermark {
@@ -766,7 +819,7 @@ type Watermark struct {
 
 func (x *Watermark) Reset() {
 	*x = Watermark{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[9]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -778,7 +831,7 @@ func (x *Watermark) String() string {
 func (*Watermark) ProtoMessage() {}
 
 func (x *Watermark) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[9]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -791,7 +844,7 @@ func (x *Watermark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Watermark.ProtoReflect.Descriptor instead.
 func (*Watermark) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{9}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Watermark) GetRegion() uint32 {
@@ -826,7 +879,7 @@ type RememberedEntry struct {
 
 func (x *RememberedEntry) Reset() {
 	*x = RememberedEntry{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[10]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -838,7 +891,7 @@ func (x *RememberedEntry) String() string {
 func (*RememberedEntry) ProtoMessage() {}
 
 func (x *RememberedEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[10]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -851,7 +904,7 @@ func (x *RememberedEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RememberedEntry.ProtoReflect.Descriptor instead.
 func (*RememberedEntry) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{10}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RememberedEntry) GetHlc() uint64 {
@@ -881,7 +934,7 @@ type RememberedWrite struct {
 
 func (x *RememberedWrite) Reset() {
 	*x = RememberedWrite{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[11]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -893,7 +946,7 @@ func (x *RememberedWrite) String() string {
 func (*RememberedWrite) ProtoMessage() {}
 
 func (x *RememberedWrite) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[11]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -906,7 +959,7 @@ func (x *RememberedWrite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RememberedWrite.ProtoReflect.Descriptor instead.
 func (*RememberedWrite) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{11}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RememberedWrite) GetOpId() string {
@@ -945,7 +998,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[12]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -957,7 +1010,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[12]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -970,7 +1023,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{12}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Outcome) GetVersion() string {
@@ -1039,7 +1092,7 @@ type MachineState struct {
 
 func (x *MachineState) Reset() {
 	*x = MachineState{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[13]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1051,7 +1104,7 @@ func (x *MachineState) String() string {
 func (*MachineState) ProtoMessage() {}
 
 func (x *MachineState) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[13]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1064,7 +1117,7 @@ func (x *MachineState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineState.ProtoReflect.Descriptor instead.
 func (*MachineState) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{13}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *MachineState) GetIndex() uint64 {
@@ -1147,13 +1200,14 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"\bproposal\x18\x02 \x01(\x04R\bproposal\x12\x10\n" +
 	"\x03hlc\x18\x03 \x01(\x04R\x03hlc\x121\n" +
 	"\bcommands\x18\x04 \x03(\v2\x15.atoll.log.v1.CommandR\bcommands\x12#\n" +
-	"\rships_nowhere\x18\x05 \x01(\bR\fshipsNowhere\"\xb0\x02\n" +
+	"\rships_nowhere\x18\x05 \x01(\bR\fshipsNowhere\"\xe1\x02\n" +
 	"\aCommand\x122\n" +
 	"\x05write\x18\x01 \x01(\v2\x1a.atoll.log.v1.WriteCommandH\x00R\x05write\x122\n" +
 	"\x05merge\x18\x02 \x01(\v2\x1a.atoll.log.v1.MergeCommandH\x00R\x05merge\x12D\n" +
 	"\vacknowledge\x18\x03 \x01(\v2 .atoll.log.v1.AcknowledgeCommandH\x00R\vacknowledge\x125\n" +
 	"\x06expire\x18\x04 \x01(\v2\x1b.atoll.log.v1.ExpireCommandH\x00R\x06expire\x125\n" +
-	"\x06queued\x18\x05 \x01(\v2\x1b.atoll.log.v1.QueuedCommandH\x00R\x06queuedB\t\n" +
+	"\x06queued\x18\x05 \x01(\v2\x1b.atoll.log.v1.QueuedCommandH\x00R\x06queued\x12/\n" +
+	"\x04tick\x18\x06 \x01(\v2\x19.atoll.log.v1.TickCommandH\x00R\x04tickB\t\n" +
 	"\acommand\"\x8f\x01\n" +
 	"\fWriteCommand\x12\x13\n" +
 	"\x05op_id\x18\x01 \x01(\tR\x04opId\x127\n" +
@@ -1170,7 +1224,8 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"\acut_hlc\x18\x01 \x01(\x04R\x06cutHlc\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\rR\x05limit\x12\x1d\n" +
 	"\n" +
-	"others_hlc\x18\x03 \x01(\x04R\tothersHlc\"\xd9\x03\n" +
+	"others_hlc\x18\x03 \x01(\x04R\tothersHlc\"\r\n" +
+	"\vTickCommand\"\xd9\x03\n" +
 	"\tOperation\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x10\n" +
@@ -1247,7 +1302,7 @@ func file_atoll_log_v1_log_proto_rawDescGZIP() []byte {
 	return file_atoll_log_v1_log_proto_rawDescData
 }
 
-var file_atoll_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_atoll_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_atoll_log_v1_log_proto_goTypes = []any{
 	(*LogEntry)(nil),           // 0: atoll.log.v1.LogEntry
 	(*Command)(nil),            // 1: atoll.log.v1.Command
@@ -1255,35 +1310,37 @@ var file_atoll_log_v1_log_proto_goTypes = []any{
 	(*QueuedCommand)(nil),      // 3: atoll.log.v1.QueuedCommand
 	(*QueuePosition)(nil),      // 4: atoll.log.v1.QueuePosition
 	(*ExpireCommand)(nil),      // 5: atoll.log.v1.ExpireCommand
-	(*Operation)(nil),          // 6: atoll.log.v1.Operation
-	(*MergeCommand)(nil),       // 7: atoll.log.v1.MergeCommand
-	(*AcknowledgeCommand)(nil), // 8: atoll.log.v1.AcknowledgeCommand
-	(*Watermark)(nil),          // 9: atoll.log.v1.Watermark
-	(*RememberedEntry)(nil),    // 10: atoll.log.v1.RememberedEntry
-	(*RememberedWrite)(nil),    // 11: atoll.log.v1.RememberedWrite
-	(*Outcome)(nil),            // 12: atoll.log.v1.Outcome
-	(*MachineState)(nil),       // 13: atoll.log.v1.MachineState
+	(*TickCommand)(nil),        // 6: atoll.log.v1.TickCommand
+	(*Operation)(nil),          // 7: atoll.log.v1.Operation
+	(*MergeCommand)(nil),       // 8: atoll.log.v1.MergeCommand
+	(*AcknowledgeCommand)(nil), // 9: atoll.log.v1.AcknowledgeCommand
+	(*Watermark)(nil),          // 10: atoll.log.v1.Watermark
+	(*RememberedEntry)(nil),    // 11: atoll.log.v1.RememberedEntry
+	(*RememberedWrite)(nil),    // 12: atoll.log.v1.RememberedWrite
+	(*Outcome)(nil),            // 13: atoll.log.v1.Outcome
+	(*MachineState)(nil),       // 14: atoll.log.v1.MachineState
 }
 var file_atoll_log_v1_log_proto_depIdxs = []int32{
 	1,  // 0: atoll.log.v1.LogEntry.commands:type_name -> atoll.log.v1.Command
 	2,  // 1: atoll.log.v1.Command.write:type_name -> atoll.log.v1.WriteCommand
-	7,  // 2: atoll.log.v1.Command.merge:type_name -> atoll.log.v1.MergeCommand
-	8,  // 3: atoll.log.v1.Command.acknowledge:type_name -> atoll.log.v1.AcknowledgeCommand
+	8,  // 2: atoll.log.v1.Command.merge:type_name -> atoll.log.v1.MergeCommand
+	9,  // 3: atoll.log.v1.Command.acknowledge:type_name -> atoll.log.v1.AcknowledgeCommand
 	5,  // 4: atoll.log.v1.Command.expire:type_name -> atoll.log.v1.ExpireCommand
 	3,  // 5: atoll.log.v1.Command.queued:type_name -> atoll.log.v1.QueuedCommand
-	6,  // 6: atoll.log.v1.WriteCommand.operations:type_name -> atoll.log.v1.Operation
-	4,  // 7: atoll.log.v1.WriteCommand.queue:type_name -> atoll.log.v1.QueuePosition
-	2,  // 8: atoll.log.v1.QueuedCommand.writes:type_name -> atoll.log.v1.WriteCommand
-	9,  // 9: atoll.log.v1.AcknowledgeCommand.watermarks:type_name -> atoll.log.v1.Watermark
-	11, // 10: atoll.log.v1.RememberedEntry.writes:type_name -> atoll.log.v1.RememberedWrite
-	12, // 11: atoll.log.v1.RememberedWrite.outcomes:type_name -> atoll.log.v1.Outcome
-	9,  // 12: atoll.log.v1.MachineState.watermarks:type_name -> atoll.log.v1.Watermark
-	4,  // 13: atoll.log.v1.MachineState.queues:type_name -> atoll.log.v1.QueuePosition
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	6,  // 6: atoll.log.v1.Command.tick:type_name -> atoll.log.v1.TickCommand
+	7,  // 7: atoll.log.v1.WriteCommand.operations:type_name -> atoll.log.v1.Operation
+	4,  // 8: atoll.log.v1.WriteCommand.queue:type_name -> atoll.log.v1.QueuePosition
+	2,  // 9: atoll.log.v1.QueuedCommand.writes:type_name -> atoll.log.v1.WriteCommand
+	10, // 10: atoll.log.v1.AcknowledgeCommand.watermarks:type_name -> atoll.log.v1.Watermark
+	12, // 11: atoll.log.v1.RememberedEntry.writes:type_name -> atoll.log.v1.RememberedWrite
+	13, // 12: atoll.log.v1.RememberedWrite.outcomes:type_name -> atoll.log.v1.Outcome
+	10, // 13: atoll.log.v1.MachineState.watermarks:type_name -> atoll.log.v1.Watermark
+	4,  // 14: atoll.log.v1.MachineState.queues:type_name -> atoll.log.v1.QueuePosition
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_atoll_log_v1_log_proto_init() }
@@ -1297,6 +1354,7 @@ func file_atoll_log_v1_log_proto_init() {
 		(*Command_Acknowledge)(nil),
 		(*Command_Expire)(nil),
 		(*Command_Queued)(nil),
+		(*Command_Tick)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1304,7 +1362,7 @@ func file_atoll_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_log_v1_log_proto_rawDesc), len(file_atoll_log_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
