@@ -186,7 +186,7 @@ func DecodeRun(data []byte) (Run, error) {
 		last = readRunDelta(r, &last)
 		run.Deltas = append(run.Deltas, last)
 	}
-	readRunEffects(r, run.Deltas)
+	hand(run.Deltas, readRunEffects(r, run.Deltas))
 	if err := r.Done(); err != nil {
 		return Run{}, err
 	}
@@ -219,8 +219,27 @@ func readRunDelta(r *codec.Reader, last *Delta) Delta {
 	return d
 }
 
-// readRunEffects reads effects into their deltas, where they come in order.
-func readRunEffects(r *codec.Reader, deltas []Delta) {
+// hand gives each delta its effects, in the order that they come in, out of one piece of memory.
+func hand(deltas []Delta, all []placedEffect) {
+	counts := make([]int, len(deltas))
+	for i := range all {
+		counts[all[i].delta]++
+	}
+	memory := make([]Effect, len(all))
+	for i, n := range counts {
+		if n > 0 {
+			deltas[i].Effects, memory = memory[:0:n], memory[n:]
+		}
+	}
+	for i := range all {
+		d := &deltas[all[i].delta]
+		d.Effects = append(d.Effects, all[i].object.effect(all[i].change))
+	}
+}
+
+// readRunEffects reads effects, those of each delta in its order. It knows of the deltas all but these.
+func readRunEffects(r *codec.Reader, deltas []Delta) []placedEffect {
+	all := make([]placedEffect, 0, len(deltas))
 	var last objectID
 	for i, namespaces := 0, r.Count(2); i < namespaces && r.OK(); i++ {
 		namespace := string(r.Bytes(MaxNamespaceBytes))
@@ -234,17 +253,19 @@ func readRunEffects(r *codec.Reader, deltas []Delta) {
 			if j > 0 && o.compare(last) <= 0 {
 				r.Fail("objects out of order")
 			}
-			readObjectEffects(r, deltas, o)
+			all = readObjectEffects(r, deltas, o, all)
 			last = o
 		}
 	}
+	return all
 }
 
-func readObjectEffects(r *codec.Reader, deltas []Delta, o objectID) {
+// readObjectEffects adds the effects on an object to all.
+func readObjectEffects(r *codec.Reader, deltas []Delta, o objectID, all []placedEffect) []placedEffect {
 	k := kindOf(o.of)
 	if k == nil {
 		r.Fail("unknown %v", o.of)
-		return
+		return all
 	}
 	n := r.Count(2)
 	if n == 0 {
@@ -255,11 +276,11 @@ func readObjectEffects(r *codec.Reader, deltas []Delta, o objectID) {
 		gap := r.Uvarint(uint64(len(deltas)))
 		if at += int(gap) + 1; at >= len(deltas) {
 			r.Fail("effect of no delta")
-			return
+			return all
 		}
-		d := &deltas[at]
-		d.Effects = append(d.Effects, o.effect(readRunChange(r, k, d)))
+		all = append(all, placedEffect{at, o, readRunChange(r, k, &deltas[at])})
 	}
+	return all
 }
 
 // ownEntry is written in place of a counter's change that is an entry of its author alone. It cannot be the

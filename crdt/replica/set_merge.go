@@ -1,7 +1,6 @@
 package replica
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
 
@@ -53,16 +52,15 @@ func (setKind) merge(w *work, d *Delta, e *Effect) error {
 // openSet returns the set that an effect is on. It stays open until closeSet: most effects of a run are on
 // the same set, whose header is then read and written once.
 func (w *work) openSet(d *Delta, e *Effect) (*setMerge, error) {
-	key := e.object()
-	if m := w.set; m != nil && bytes.Equal(m.key, key) {
+	if m := w.set; m != nil && m.effect.id() == e.id() {
 		m.delta, m.effect = d, e
 		return m, nil
 	}
 	if err := w.closeSet(); err != nil {
 		return nil, err
 	}
-	m := &setMerge{work: w, delta: d, effect: e, key: key}
-	data, existed, err := w.kv.Get(key)
+	m := &setMerge{work: w, delta: d, effect: e, key: e.object()}
+	data, existed, err := w.kv.Get(m.key)
 	if err != nil {
 		return nil, err
 	}
