@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crossregion/protocol"
 	"github.com/atolldb/atoll/topology"
 )
 
@@ -32,7 +33,7 @@ type Config struct {
 	Source  Source
 	Sink    Sink
 	// Fold makes what is sent smaller. Without it all deltas are sent as they are.
-	Fold   Folder
+	Fold   protocol.Folder
 	Link   Link
 	Clock  func() time.Time
 	Logger *slog.Logger

@@ -7,8 +7,7 @@
 // what is missing from the origin's outbox. Only the watermark it sends back, which says what its own
 // Raft has applied, trims the outbox.
 //
-// The mechanisms are step functions without goroutines, clock or chance: shipper.go (outbox to
-// stream), receiver.go (stream to Raft, gaps), watermark.go (both ends of the way back). session.go
-// and replicator.go are the thin loops around them. frame.go and envelope.go draw the wire format.
+// The mechanisms are step functions without goroutines, clock or chance, and with the wire format they are
+// package protocol. session.go, receiving.go, heartbeat.go and replicator.go are the thin loops around them.
 // The rules and what each failure leads to are in DESIGN.md.
 package crossregion

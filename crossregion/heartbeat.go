@@ -8,13 +8,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/atolldb/atoll/crossregion/protocol"
 	"github.com/atolldb/atoll/topology"
 )
 
 // beat broadcasts, in one message per interval, how far the outboxes of the led partitions reach. A
 // node that leads none still sends it, so that the link is known to work.
 func (r *Replicator) beat(ctx context.Context) {
-	ticker := time.NewTicker(r.tuning.heartbeat)
+	ticker := time.NewTicker(r.tuning.Heartbeat)
 	defer ticker.Stop()
 	for {
 		select {
@@ -23,13 +24,13 @@ func (r *Replicator) beat(ctx context.Context) {
 		case <-ticker.C:
 		}
 		now := r.cfg.Clock()
-		var heads []position
+		var heads []protocol.Position
 		for _, s := range r.sessions() {
 			state, _ := r.cfg.Source.Outbox(s.partition)
 			s.acking.headIs(state.Head, now)
-			heads = append(heads, position{s.partition, state.Actor, state.Head})
+			heads = append(heads, protocol.Position{Partition: s.partition, Actor: state.Actor, Seq: state.Head})
 		}
-		frame, err := encodeHeartbeat(sender{r.cfg.Cluster, r.cfg.Self}, r.cfg.Node, heads)
+		frame, err := protocol.EncodeHeartbeat(protocol.Sender{Cluster: r.cfg.Cluster, Region: r.cfg.Self}, r.cfg.Node, heads)
 		if err == nil {
 			err = r.cfg.Link.Outlet().Broadcast(frame)
 		}
@@ -42,7 +43,7 @@ func (r *Replicator) beat(ctx context.Context) {
 // checkStream tells the shippers now and then what the stream is: one that was made anew after all
 // was published gives no other sign.
 func (r *Replicator) checkStream(ctx context.Context) {
-	ticker := time.NewTicker(r.tuning.streamCheck)
+	ticker := time.NewTicker(r.tuning.StreamCheck)
 	defer ticker.Stop()
 	for {
 		select {
@@ -50,7 +51,7 @@ func (r *Replicator) checkStream(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		callCtx, cancel := context.WithTimeout(ctx, r.tuning.openTimeout)
+		callCtx, cancel := context.WithTimeout(ctx, r.tuning.OpenTimeout)
 		state, err := r.cfg.Link.Outlet().Stream(callCtx)
 		cancel()
 		if err != nil {
@@ -70,34 +71,34 @@ type reporting struct {
 	wake   signal
 	mu     struct {
 		sync.Mutex
-		core *reporter
+		core *protocol.Reporter
 	}
 }
 
 func newReporting(r *Replicator, region RemoteRegion) *reporting {
 	rep := &reporting{r: r, region: region, wake: newSignal()}
-	rep.mu.core = newReporter(r.tuning, r.cfg.Clock())
+	rep.mu.core = protocol.NewReporter(r.tuning, r.cfg.Clock())
 	return rep
 }
 
 func (rep *reporting) note(p topology.PartitionID, seq uint64) {
 	rep.mu.Lock()
 	defer rep.mu.Unlock()
-	rep.mu.core.note(p, seq, rep.r.cfg.Clock())
+	rep.mu.core.Note(p, seq, rep.r.cfg.Clock())
 	rep.wake.raise()
 }
 
 func (rep *reporting) forget(p topology.PartitionID) {
 	rep.mu.Lock()
 	defer rep.mu.Unlock()
-	rep.mu.core.forget(p)
+	rep.mu.core.Forget(p)
 }
 
 func (rep *reporting) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		now := rep.r.cfg.Clock()
 		rep.mu.Lock()
-		send, until := rep.mu.core.due(now)
+		send, until := rep.mu.core.Due(now)
 		rep.mu.Unlock()
 		if len(send) > 0 {
 			rep.send(send)
@@ -114,11 +115,11 @@ func (rep *reporting) run(ctx context.Context) {
 }
 
 func (rep *reporting) send(applied map[topology.PartitionID]uint64) {
-	watermarks := make([]position, 0, len(applied))
+	watermarks := make([]protocol.Position, 0, len(applied))
 	for _, p := range slices.Sorted(maps.Keys(applied)) {
-		watermarks = append(watermarks, position{p, rep.region.Actor, applied[p]})
+		watermarks = append(watermarks, protocol.Position{Partition: p, Actor: rep.region.Actor, Seq: applied[p]})
 	}
-	frame, err := encodeWatermarks(sender{rep.r.cfg.Cluster, rep.r.cfg.Self}, watermarks)
+	frame, err := protocol.EncodeWatermarks(protocol.Sender{Cluster: rep.r.cfg.Cluster, Region: rep.r.cfg.Self}, watermarks)
 	if err == nil {
 		err = rep.r.cfg.Link.Inlet(rep.region.ID).Report(frame)
 	}

@@ -3,6 +3,7 @@ package crossregion
 import (
 	"context"
 
+	"github.com/atolldb/atoll/crossregion/protocol"
 	"github.com/atolldb/atoll/topology"
 )
 
@@ -18,7 +19,7 @@ type Link interface {
 // Outlet is the origin's end of a Link. All methods are safe for concurrent use.
 type Outlet interface {
 	// Stream says which stream it is: another one once it was lost and made anew.
-	Stream(ctx context.Context) (StreamState, error)
+	Stream(ctx context.Context) (protocol.StreamState, error)
 	// LastFrame returns the frame stored last for a partition; nil if there is none.
 	LastFrame(ctx context.Context, p topology.PartitionID) ([]byte, error)
 	// Publish appends a frame for a partition. Frames of one partition are stored in the order of
@@ -30,13 +31,6 @@ type Outlet interface {
 	Broadcast(frame []byte) error
 	// Serve hands what other regions send to h, until ctx is done or the link breaks.
 	Serve(ctx context.Context, h Handler) error
-}
-
-// StreamState identifies a stream and says how far it goes.
-type StreamState struct {
-	// Incarnation differs between any two streams.
-	Incarnation string
-	LastSeq     uint64
 }
 
 // Handler takes what other regions send to this one. Its methods do not block for long.

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"sync"
 
+	"github.com/atolldb/atoll/crossregion/protocol"
 	"github.com/atolldb/atoll/topology"
 )
 
@@ -12,30 +13,30 @@ import (
 type receiving struct {
 	r      *Replicator
 	region RemoteRegion
-	stream stream
+	stream protocol.Stream
 	wake   signal
 	mu     struct {
 		sync.Mutex
-		core *receiver
+		core *protocol.Receiver
 	}
 }
 
 func newReceiving(r *Replicator, p topology.PartitionID, region RemoteRegion) *receiving {
 	rcv := &receiving{r: r, region: region, stream: r.stream(p, region.Actor), wake: newSignal()}
 	applied := r.cfg.Sink.Applied(p, region.Actor)
-	rcv.mu.core = newReceiver(r.tuning, applied, r.cfg.Clock())
+	rcv.mu.core = protocol.NewReceiver(r.tuning, applied, r.cfg.Clock())
 	return rcv
 }
 
 // onFrame takes an envelope from the stream.
 func (rcv *receiving) onFrame(frame []byte) {
-	records, err := rcv.r.packer.decodeEnvelope(rcv.stream, frame)
+	records, err := rcv.r.packer.DecodeEnvelope(rcv.stream, frame)
 	if err != nil {
-		rcv.r.refuse("envelope refused", rcv.region.ID, rcv.stream.partition, err)
+		rcv.r.refuse("envelope refused", rcv.region.ID, rcv.stream.Partition, err)
 		return
 	}
 	rcv.mu.Lock()
-	rcv.mu.core.offer(records, true, rcv.r.cfg.Clock())
+	rcv.mu.core.Offer(records, true, rcv.r.cfg.Clock())
 	rcv.mu.Unlock()
 	rcv.wake.raise()
 }
@@ -43,9 +44,9 @@ func (rcv *receiving) onFrame(frame []byte) {
 // onHead takes how far the origin's outbox reaches.
 func (rcv *receiving) onHead(head uint64) {
 	rcv.mu.Lock()
-	wasStuck := rcv.mu.core.stuck
-	rcv.mu.core.heartbeat(head, rcv.r.cfg.Clock())
-	stuck, behind := rcv.mu.core.stuck, head > rcv.mu.core.applied
+	wasStuck := rcv.mu.core.Stuck()
+	rcv.mu.core.Heartbeat(head, rcv.r.cfg.Clock())
+	stuck, behind := rcv.mu.core.Stuck(), head > rcv.mu.core.Applied()
 	rcv.mu.Unlock()
 	rcv.logStuck(wasStuck, stuck)
 	if behind {
@@ -56,22 +57,22 @@ func (rcv *receiving) onHead(head uint64) {
 func (rcv *receiving) run(ctx context.Context) {
 	reporting := rcv.r.reporters[rcv.region.ID]
 	rcv.mu.Lock()
-	applied := rcv.mu.core.applied
+	applied := rcv.mu.core.Applied()
 	rcv.mu.Unlock()
-	reporting.note(rcv.stream.partition, applied)
-	defer reporting.forget(rcv.stream.partition)
+	reporting.note(rcv.stream.Partition, applied)
+	defer reporting.forget(rcv.stream.Partition)
 	for ctx.Err() == nil {
 		now := rcv.r.cfg.Clock()
 		rcv.mu.Lock()
-		a := rcv.mu.core.action(now)
+		a := rcv.mu.core.Action(now)
 		rcv.mu.Unlock()
-		switch a.kind {
-		case receiveMerge:
-			reporting.note(rcv.stream.partition, rcv.merge(ctx, a.records))
-		case receiveFetch:
-			reporting.note(rcv.stream.partition, rcv.fetch(ctx, a))
-		case receiveWait:
-			timeout, stop := timer(a.until, now)
+		switch a.Kind {
+		case protocol.ReceiveMerge:
+			reporting.note(rcv.stream.Partition, rcv.merge(ctx, a.Records))
+		case protocol.ReceiveFetch:
+			reporting.note(rcv.stream.Partition, rcv.fetch(ctx, a))
+		case protocol.ReceiveWait:
+			timeout, stop := timer(a.Until, now)
 			select {
 			case <-ctx.Done():
 			case <-rcv.wake:
@@ -83,53 +84,53 @@ func (rcv *receiving) run(ctx context.Context) {
 }
 
 // merge hands records to Raft and returns what is applied then.
-func (rcv *receiving) merge(ctx context.Context, records []Record) uint64 {
-	ctx, cancel := context.WithTimeout(ctx, rcv.r.tuning.mergeTimeout)
+func (rcv *receiving) merge(ctx context.Context, records []protocol.Record) uint64 {
+	ctx, cancel := context.WithTimeout(ctx, rcv.r.tuning.MergeTimeout)
 	defer cancel()
-	p, actor := rcv.stream.partition, rcv.stream.actor
+	p, actor := rcv.stream.Partition, rcv.stream.Actor
 	applied, err := rcv.r.cfg.Sink.Merge(ctx, p, actor, records)
 	if err != nil {
 		rcv.r.log.Debug("merge not done", slog.Any("partition", p), slog.Any("region", rcv.region.Name), slog.Any("err", err))
 		applied = rcv.r.cfg.Sink.Applied(p, actor) // the outcome may be unknown
 	}
 	rcv.mu.Lock()
-	wasStuck := rcv.mu.core.stuck
-	rcv.mu.core.merged(records, applied, err, rcv.r.cfg.Clock())
-	applied, stuck := rcv.mu.core.applied, rcv.mu.core.stuck
+	wasStuck := rcv.mu.core.Stuck()
+	rcv.mu.core.Merged(records, applied, err, rcv.r.cfg.Clock())
+	applied, stuck := rcv.mu.core.Applied(), rcv.mu.core.Stuck()
 	rcv.mu.Unlock()
 	rcv.logStuck(wasStuck, stuck)
 	return applied
 }
 
 // fetch asks the origin for records as a says, and returns what is applied then.
-func (rcv *receiving) fetch(ctx context.Context, a receiveAction) uint64 {
-	ctx, cancel := context.WithTimeout(ctx, rcv.r.tuning.fetchTimeout)
+func (rcv *receiving) fetch(ctx context.Context, a protocol.ReceiveAction) uint64 {
+	ctx, cancel := context.WithTimeout(ctx, rcv.r.tuning.FetchTimeout)
 	defer cancel()
-	p := rcv.stream.partition
-	var res fetchResult
-	wanted := fetchRequest{from: a.from, maxBytes: rcv.r.tuning.fetchBytes, codec: codecNewest}
-	if a.plain {
-		wanted.codec = codecPlain
+	p := rcv.stream.Partition
+	var res protocol.FetchResult
+	wanted := protocol.FetchRequest{From: a.From, MaxBytes: rcv.r.tuning.FetchBytes, Codec: protocol.CodecNewest}
+	if a.Plain {
+		wanted.Codec = protocol.CodecPlain
 	}
-	request, err := encodeFetchRequest(rcv.stream, wanted)
+	request, err := protocol.EncodeFetchRequest(rcv.stream, wanted)
 	if err == nil {
 		var response []byte
 		response, err = rcv.r.cfg.Link.Inlet(rcv.region.ID).Fetch(ctx, p, request)
 		if err == nil {
-			res = rcv.r.packer.decodeFetchResponse(rcv.stream, response)
-			err = res.err
+			res = rcv.r.packer.DecodeFetchResponse(rcv.stream, response)
+			err = res.Err
 		}
 	}
-	res.err = err
+	res.Err = err
 	if err != nil {
 		rcv.r.log.Debug("fetch not answered", slog.Any("partition", p), slog.Any("region", rcv.region.Name), slog.Any("err", err))
 	}
-	now, applied := rcv.r.cfg.Clock(), rcv.r.cfg.Sink.Applied(p, rcv.stream.actor)
+	now, applied := rcv.r.cfg.Clock(), rcv.r.cfg.Sink.Applied(p, rcv.stream.Actor)
 	rcv.mu.Lock()
-	wasStuck := rcv.mu.core.stuck
-	rcv.mu.core.appliedIs(applied, now)
-	rcv.mu.core.fetched(res, now)
-	applied, stuck := rcv.mu.core.applied, rcv.mu.core.stuck
+	wasStuck := rcv.mu.core.Stuck()
+	rcv.mu.core.AppliedIs(applied, now)
+	rcv.mu.core.Fetched(res, now)
+	applied, stuck := rcv.mu.core.Applied(), rcv.mu.core.Stuck()
 	rcv.mu.Unlock()
 	rcv.logStuck(wasStuck, stuck)
 	return applied
@@ -139,7 +140,7 @@ func (rcv *receiving) logStuck(was, is string) {
 	if is == was {
 		return
 	}
-	attrs := []any{slog.Any("partition", rcv.stream.partition), slog.Any("region", rcv.region.Name)}
+	attrs := []any{slog.Any("partition", rcv.stream.Partition), slog.Any("region", rcv.region.Name)}
 	if is == "" {
 		rcv.r.log.Info("events from another region are applied again", attrs...)
 		return
@@ -147,21 +148,21 @@ func (rcv *receiving) logStuck(was, is string) {
 	rcv.r.log.Error("events from another region cannot be applied", append(attrs, slog.Any("err", is))...)
 }
 
-func (rcv *receiving) flow(f *Flow) {
+func (rcv *receiving) flow(f *protocol.Flow) {
 	rcv.mu.Lock()
 	defer rcv.mu.Unlock()
-	rcv.mu.core.flow(f, rcv.r.cfg.Clock())
+	rcv.mu.core.Flow(f, rcv.r.cfg.Clock())
 }
 
 // addCounts adds what the receiver counted.
 func (rcv *receiving) addCounts(to *Stats) {
 	rcv.mu.Lock()
 	defer rcv.mu.Unlock()
-	c := &rcv.mu.core.counts
-	to.Duplicates += c.duplicates
-	to.Gaps += c.gaps
-	to.Evicted += c.evicted
-	to.Fetches += c.fetches
-	to.BadBatches += c.refused
-	to.Trimmed += c.trimmed
+	c := &rcv.mu.core.Counts
+	to.Duplicates += c.Duplicates
+	to.Gaps += c.Gaps
+	to.Evicted += c.Evicted
+	to.Fetches += c.Fetches
+	to.BadBatches += c.Refused
+	to.Trimmed += c.Trimmed
 }

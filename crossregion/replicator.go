@@ -8,17 +8,18 @@ import (
 	"sync"
 
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crossregion/protocol"
 	"github.com/atolldb/atoll/topology"
 )
 
 // Replicator exchanges the deltas of the partitions this node leads with all other regions.
 type Replicator struct {
 	cfg       Config
-	tuning    tuning
+	tuning    protocol.Tuning
 	log       *slog.Logger
 	regions   map[topology.RegionID]RemoteRegion
 	reporters map[topology.RegionID]*reporting
-	packer    *packer
+	packer    *protocol.Packer
 	counts    counters
 	mu        struct {
 		sync.RWMutex
@@ -33,12 +34,12 @@ func New(cfg Config) (*Replicator, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("cross-region replication: %w", err)
 	}
-	packer, err := newPacker(cfg.Fold)
+	packer, err := protocol.NewPacker(cfg.Fold)
 	if err != nil {
 		return nil, fmt.Errorf("cross-region replication: %w", err)
 	}
 	r := &Replicator{
-		cfg: cfg, tuning: defaultTuning(), log: cfg.Logger, packer: packer,
+		cfg: cfg, tuning: protocol.DefaultTuning(), log: cfg.Logger, packer: packer,
 		regions:   make(map[topology.RegionID]RemoteRegion, len(cfg.Regions)),
 		reporters: make(map[topology.RegionID]*reporting, len(cfg.Regions)),
 	}
@@ -70,8 +71,8 @@ func (r *Replicator) Run(ctx context.Context) error {
 	return nil
 }
 
-func (r *Replicator) stream(p topology.PartitionID, actor crdt.Actor) stream {
-	return stream{cluster: r.cfg.Cluster, partition: p, actor: actor}
+func (r *Replicator) stream(p topology.PartitionID, actor crdt.Actor) protocol.Stream {
+	return protocol.Stream{Cluster: r.cfg.Cluster, Partition: p, Actor: actor}
 }
 
 // lead runs a session whenever this node leads the partition.
@@ -148,7 +149,7 @@ func (r *Replicator) serve(ctx context.Context) {
 
 // retry calls run until ctx is done, with a pause that grows while it ends at once.
 func (r *Replicator) retry(ctx context.Context, what, region string, run func() error) {
-	pause := backoff{least: r.tuning.retryLeast, most: r.tuning.retryMost}
+	pause := protocol.Backoff{Least: r.tuning.RetryLeast, Most: r.tuning.RetryMost}
 	for ctx.Err() == nil {
 		began := r.cfg.Clock()
 		err := run()
@@ -156,15 +157,15 @@ func (r *Replicator) retry(ctx context.Context, what, region string, run func() 
 			return
 		}
 		now := r.cfg.Clock()
-		if now.Sub(began) > r.tuning.retryMost {
-			pause.succeeded()
+		if now.Sub(began) > r.tuning.RetryMost {
+			pause.Succeeded()
 		}
-		pause.failed(now)
+		pause.Failed(now)
 		// The first failures are those of a start, where others are not ready yet.
-		if pause.failures >= 8 && isPowerOfTwo(uint64(pause.failures)) {
-			r.log.Warn(what, slog.String("region", region), slog.Int("failures", pause.failures), slog.Any("err", err))
+		if pause.Failures >= 8 && isPowerOfTwo(uint64(pause.Failures)) {
+			r.log.Warn(what, slog.String("region", region), slog.Int("failures", pause.Failures), slog.Any("err", err))
 		}
-		timeout, stop := timer(pause.until, now)
+		timeout, stop := timer(pause.Until, now)
 		select {
 		case <-ctx.Done():
 		case <-timeout:
@@ -189,21 +190,21 @@ func (s subscriber) OnFrame(p topology.PartitionID, frame []byte) {
 
 // OnHeartbeat tells receivers how far the origin's outboxes reach.
 func (s subscriber) OnHeartbeat(frame []byte) {
-	heads, err := decodeHeartbeat(sender{s.r.cfg.Cluster, s.region.ID}, frame)
+	heads, err := protocol.DecodeHeartbeat(protocol.Sender{Cluster: s.r.cfg.Cluster, Region: s.region.ID}, frame)
 	if err != nil {
 		s.r.refuse("heartbeat refused", s.region.ID, 0, err)
 		return
 	}
 	for _, h := range heads {
-		session := s.r.session(h.partition)
+		session := s.r.session(h.Partition)
 		if session == nil {
 			continue
 		}
-		if h.actor != s.region.Actor {
-			s.r.refuse("heartbeat refused", s.region.ID, h.partition, errOtherActor)
+		if h.Actor != s.region.Actor {
+			s.r.refuse("heartbeat refused", s.region.ID, h.Partition, protocol.ErrOtherActor)
 			continue
 		}
-		session.receivers[s.region.ID].onHead(h.seq)
+		session.receivers[s.region.ID].onHead(h.Seq)
 	}
 }
 
@@ -217,32 +218,32 @@ func (h handler) Fetch(p topology.PartitionID, request []byte) []byte {
 		return nil
 	}
 	s := r.stream(p, r.cfg.Actor)
-	wanted, err := decodeFetchRequest(s, request)
+	wanted, err := protocol.DecodeFetchRequest(s, request)
 	if err != nil {
 		r.refuse("fetch request refused", 0, p, err)
 		return nil
 	}
-	var res fetchResult
+	var res protocol.FetchResult
 	state, _ := r.cfg.Source.Outbox(p)
 	switch {
-	case wanted.from > state.Head:
-		res.nothing = true
+	case wanted.From > state.Head:
+		res.Nothing = true
 	default:
-		res.records, err = r.cfg.Source.ReadOutbox(p, wanted.from, wanted.maxBytes)
-		if n := len(res.records); n > maxEnvelopeRecords {
-			res.records = res.records[:maxEnvelopeRecords]
+		res.Records, err = r.cfg.Source.ReadOutbox(p, wanted.From, wanted.MaxBytes)
+		if n := len(res.Records); n > protocol.MaxEnvelopeRecords {
+			res.Records = res.Records[:protocol.MaxEnvelopeRecords]
 		}
-		if wanted.codec >= codecZipped { // else it wants them one by one, or knows no better
-			res.records = r.packer.pack(res.records)
+		if wanted.Codec >= protocol.CodecZipped { // else it wants them one by one, or knows no better
+			res.Records = r.packer.Pack(res.Records)
 		}
 	}
-	if errors.Is(err, ErrTrimmed) {
+	if errors.Is(err, protocol.ErrTrimmed) {
 		state, _ := r.cfg.Source.Outbox(p) // trimming may just have happened
-		res.trimmedTo, err = state.First, nil
+		res.TrimmedTo, err = state.First, nil
 	}
 	var response []byte
 	if err == nil {
-		response, err = r.packer.encodeFetchResponse(s, res)
+		response, err = r.packer.EncodeFetchResponse(s, res)
 	}
 	if err != nil {
 		r.log.Error("records cannot be sent to another region", slog.Any("partition", p), slog.Any("err", err))
@@ -254,25 +255,25 @@ func (h handler) Fetch(p topology.PartitionID, request []byte) []byte {
 
 // Report hands watermarks to the partitions they are about.
 func (h handler) Report(frame []byte) {
-	region, watermarks, err := decodeWatermarks(h.r.cfg.Cluster, frame)
+	region, watermarks, err := protocol.DecodeWatermarks(h.r.cfg.Cluster, frame)
 	if _, known := h.r.regions[region]; err == nil && !known {
-		err = errOtherActor
+		err = protocol.ErrOtherActor
 	}
 	if err != nil {
 		h.r.refuse("watermarks refused", region, 0, err)
 		return
 	}
 	for _, w := range watermarks {
-		session := h.r.session(w.partition)
+		session := h.r.session(w.Partition)
 		if session == nil {
 			continue
 		}
-		err := errOtherActor
-		if w.actor == h.r.cfg.Actor {
-			err = session.acking.report(region, w.seq)
+		err := protocol.ErrOtherActor
+		if w.Actor == h.r.cfg.Actor {
+			err = session.acking.report(region, w.Seq)
 		}
 		if err != nil {
-			h.r.refuse("watermark refused", region, w.partition, err)
+			h.r.refuse("watermark refused", region, w.Partition, err)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crossregion/protocol"
 	"github.com/atolldb/atoll/topology"
 )
 
@@ -17,14 +18,14 @@ type session struct {
 	r         *Replicator
 	partition topology.PartitionID
 	// observed passes on what the stream was last seen to be.
-	observed  chan StreamState
+	observed  chan protocol.StreamState
 	acking    *acking
 	receivers map[topology.RegionID]*receiving
 }
 
 func newSession(r *Replicator, p topology.PartitionID) *session {
 	s := &session{
-		r: r, partition: p, observed: make(chan StreamState, 1),
+		r: r, partition: p, observed: make(chan protocol.StreamState, 1),
 		acking:    newAcking(r, p),
 		receivers: make(map[topology.RegionID]*receiving, len(r.cfg.Regions)),
 	}
@@ -45,7 +46,7 @@ func (s *session) run(ctx context.Context) {
 	wg.Wait()
 }
 
-func (s *session) observe(state StreamState) {
+func (s *session) observe(state protocol.StreamState) {
 	select {
 	case <-s.observed: // an older one that no one has looked at
 	default:
@@ -64,30 +65,30 @@ type shipAnswer struct {
 // ship drives a shipper.
 func (s *session) ship(ctx context.Context) {
 	r := s.r
-	core := newShipper(r.tuning)
+	core := protocol.NewShipper(r.tuning)
 	// As many as can be in flight, so that answering never blocks, not even after ctx is done.
-	answers := make(chan shipAnswer, r.tuning.window)
+	answers := make(chan shipAnswer, r.tuning.Window)
 	for id := uint64(0); ctx.Err() == nil; {
 		state, changed := r.cfg.Source.Outbox(s.partition)
-		core.outboxIs(state)
+		core.OutboxIs(state)
 		now := r.cfg.Clock()
-		switch a := core.action(now); a.kind {
-		case shipOpen:
+		switch a := core.Action(now); a.Kind {
+		case protocol.ShipOpen:
 			s.open(ctx, core, state.Actor)
-		case shipRead:
+		case protocol.ShipRead:
 			id++
-			s.publish(core, id, a.from, answers)
-		case shipWait:
-			timeout, stop := timer(a.until, now)
+			s.publish(core, id, a.From, answers)
+		case protocol.ShipWait:
+			timeout, stop := timer(a.Until, now)
 			select {
 			case <-ctx.Done():
 			case <-changed:
 			case <-timeout:
 			case st := <-s.observed:
-				core.observe(st)
+				core.Observe(st)
 			case a := <-answers:
-				core.answered(a.id, a.streamSeq, a.err, r.cfg.Clock())
-				r.counts.rewinds.Add(core.takeRewinds())
+				core.Answered(a.id, a.streamSeq, a.err, r.cfg.Clock())
+				r.counts.rewinds.Add(core.TakeRewinds())
 			}
 			stop()
 		}
@@ -95,8 +96,8 @@ func (s *session) ship(ctx context.Context) {
 }
 
 // open finds out where to go on in the stream.
-func (s *session) open(ctx context.Context, core *shipper, actor crdt.Actor) {
-	ctx, cancel := context.WithTimeout(ctx, s.r.tuning.openTimeout)
+func (s *session) open(ctx context.Context, core *protocol.Shipper, actor crdt.Actor) {
+	ctx, cancel := context.WithTimeout(ctx, s.r.tuning.OpenTimeout)
 	defer cancel()
 	outlet := s.r.cfg.Link.Outlet()
 	state, err := outlet.Stream(ctx)
@@ -106,40 +107,40 @@ func (s *session) open(ctx context.Context, core *shipper, actor crdt.Actor) {
 	}
 	if err != nil {
 		s.r.log.Debug("stream not available", slog.Any("partition", s.partition), slog.Any("err", err))
-		core.failed(s.r.cfg.Clock())
+		core.Failed(s.r.cfg.Clock())
 		return
 	}
 	var last uint64
 	if frame != nil {
 		// A frame that is not ours or damaged tells nothing; then all of the outbox is published.
-		if records, err := s.r.packer.decodeEnvelope(s.r.stream(s.partition, actor), frame); err == nil {
+		if records, err := s.r.packer.DecodeEnvelope(s.r.stream(s.partition, actor), frame); err == nil {
 			last = records[len(records)-1].Seq
 		}
 	}
-	core.open(state, last)
-	s.r.counts.rewinds.Add(core.takeRewinds())
+	core.Open(state, last)
+	s.r.counts.rewinds.Add(core.TakeRewinds())
 }
 
 // publish hands one envelope to the stream.
-func (s *session) publish(core *shipper, id, from uint64, answers chan<- shipAnswer) {
+func (s *session) publish(core *protocol.Shipper, id, from uint64, answers chan<- shipAnswer) {
 	r := s.r
-	records, err := r.cfg.Source.ReadOutbox(s.partition, from, envelopeBytes)
+	records, err := r.cfg.Source.ReadOutbox(s.partition, from, protocol.EnvelopeBytes)
 	if err != nil || len(records) == 0 {
 		r.log.Debug("outbox not readable", slog.Any("partition", s.partition), slog.Any("err", err))
-		core.failed(r.cfg.Clock())
+		core.Failed(r.cfg.Clock())
 		return
 	}
-	records = records[:cut(records, math.MaxInt, maxEnvelopeRecords)]
-	records = r.packer.pack(records)
-	frame, err := r.packer.encodeEnvelope(r.stream(s.partition, r.cfg.Actor), records)
+	records = records[:protocol.Cut(records, math.MaxInt, protocol.MaxEnvelopeRecords)]
+	records = r.packer.Pack(records)
+	frame, err := r.packer.EncodeEnvelope(r.stream(s.partition, r.cfg.Actor), records)
 	if err != nil {
 		r.log.Error("delta cannot be sent to other regions", slog.Any("partition", s.partition), slog.Any("err", err))
-		core.failed(r.cfg.Clock())
+		core.Failed(r.cfg.Clock())
 		return
 	}
-	core.sent(id, records, r.cfg.Clock())
+	core.Sent(id, records, r.cfg.Clock())
 	r.counts.published.Add(1)
-	if records[0].several() {
+	if records[0].Several() {
 		r.counts.folded.Add(1)
 	}
 	r.cfg.Link.Outlet().Publish(s.partition, frame, func(streamSeq uint64, err error) {
@@ -175,19 +176,17 @@ type acking struct {
 	wake      signal
 	mu        struct {
 		sync.Mutex
-		core *acker
-		// lag is how long each destination has been behind this origin.
-		lag map[topology.RegionID]*marks
+		core *protocol.Acker
 	}
 }
 
 func newAcking(r *Replicator, p topology.PartitionID) *acking {
 	a := &acking{r: r, partition: p, wake: newSignal()}
-	a.mu.core = newAcker(r.tuning)
-	a.mu.lag = make(map[topology.RegionID]*marks, len(r.cfg.Regions))
-	for _, region := range r.cfg.Regions {
-		a.mu.lag[region.ID] = &marks{}
+	regions := make([]topology.RegionID, len(r.cfg.Regions))
+	for i, region := range r.cfg.Regions {
+		regions[i] = region.ID
 	}
+	a.mu.core = protocol.NewAcker(r.tuning, regions)
 	return a
 }
 
@@ -195,10 +194,9 @@ func (a *acking) report(region topology.RegionID, seq uint64) error {
 	state, _ := a.r.cfg.Source.Outbox(a.partition)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if err := a.mu.core.report(region, seq, state.Head, a.r.cfg.Clock()); err != nil {
+	if err := a.mu.core.Report(region, seq, state.Head, a.r.cfg.Clock()); err != nil {
 		return err
 	}
-	a.mu.lag[region].reached(seq)
 	a.wake.raise()
 	return nil
 }
@@ -207,18 +205,14 @@ func (a *acking) report(region topology.RegionID, seq uint64) error {
 func (a *acking) headIs(head uint64, now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for region, lag := range a.mu.lag {
-		if head > a.mu.core.reported[region] {
-			lag.add(head, now)
-		}
-	}
+	a.mu.core.HeadIs(head, now)
 }
 
 func (a *acking) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		now := a.r.cfg.Clock()
 		a.mu.Lock()
-		watermarks, until := a.mu.core.due(now)
+		watermarks, until := a.mu.core.Due(now)
 		a.mu.Unlock()
 		if len(watermarks) > 0 {
 			a.record(ctx, watermarks)
@@ -234,11 +228,11 @@ func (a *acking) run(ctx context.Context) {
 	}
 }
 
-func (a *acking) record(ctx context.Context, watermarks []Watermark) {
+func (a *acking) record(ctx context.Context, watermarks []protocol.Watermark) {
 	for i := range watermarks {
 		watermarks[i].Actor = a.r.cfg.Actor
 	}
-	ctx, cancel := context.WithTimeout(ctx, a.r.tuning.mergeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, a.r.tuning.MergeTimeout)
 	defer cancel()
 	err := a.r.cfg.Source.Acknowledge(ctx, a.partition, watermarks)
 	if err != nil {
@@ -246,14 +240,12 @@ func (a *acking) record(ctx context.Context, watermarks []Watermark) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.mu.core.done(watermarks, err, a.r.cfg.Clock())
+	a.mu.core.Done(watermarks, err, a.r.cfg.Clock())
 }
 
-func (a *acking) flow(f *Flow, now time.Time) {
+func (a *acking) flow(f *protocol.Flow, now time.Time) {
 	state, _ := a.r.cfg.Source.Outbox(a.partition)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	f.Head, f.Applied, f.Heard = state.Head, a.mu.core.reported[f.Destination], a.mu.core.heardAt[f.Destination]
-	f.Behind = a.mu.lag[f.Destination].behind(now)
-	f.Unknown = f.Heard.IsZero() || now.Sub(f.Heard) > 2*a.r.tuning.reportAll+unknownAfter*a.r.tuning.heartbeat
+	a.mu.core.Flow(f, state.Head, now)
 }

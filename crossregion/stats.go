@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"sync/atomic"
 
+	"github.com/atolldb/atoll/crossregion/protocol"
 	"github.com/atolldb/atoll/topology"
 )
 
@@ -56,14 +57,14 @@ func isPowerOfTwo(n uint64) bool { return n&(n-1) == 0 }
 
 // Flows returns the state of every flow this node takes part in: of every partition it leads, from
 // each other region to here and from here to each other region. Safe for concurrent use.
-func (r *Replicator) Flows() []Flow {
-	var flows []Flow
+func (r *Replicator) Flows() []protocol.Flow {
+	var flows []protocol.Flow
 	now := r.cfg.Clock()
 	for _, s := range r.sessions() {
 		for _, region := range r.cfg.Regions {
-			in := Flow{Source: region.ID, Destination: r.cfg.Self, Partition: s.partition}
+			in := protocol.Flow{Source: region.ID, Destination: r.cfg.Self, Partition: s.partition}
 			s.receivers[region.ID].flow(&in)
-			out := Flow{Source: r.cfg.Self, Destination: region.ID, Partition: s.partition}
+			out := protocol.Flow{Source: r.cfg.Self, Destination: region.ID, Partition: s.partition}
 			s.acking.flow(&out, now)
 			flows = append(flows, in, out)
 		}

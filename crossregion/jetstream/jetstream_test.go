@@ -16,6 +16,7 @@ import (
 
 	"github.com/atolldb/atoll/crossregion"
 	"github.com/atolldb/atoll/crossregion/linktest"
+	"github.com/atolldb/atoll/crossregion/protocol"
 	"github.com/atolldb/atoll/topology"
 )
 
@@ -249,7 +250,7 @@ func incarnationOf(t *testing.T, r *region) (string, error) {
 	t.Helper()
 	l, stop := runLink(t, Config{Region: r.ID, Node: "probe", Server: r.server})
 	defer stop()
-	var state crossregion.StreamState
+	var state protocol.StreamState
 	var err error
 	until(t, "stream", 20*time.Second, func() bool {
 		state, err = l.Outlet().Stream(t.Context())

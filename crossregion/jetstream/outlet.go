@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/atolldb/atoll/crossregion"
+	"github.com/atolldb/atoll/crossregion/protocol"
 	"github.com/atolldb/atoll/topology"
 )
 
@@ -47,17 +48,17 @@ func (o *outlet) end() {
 }
 
 // Stream implements crossregion.Outlet. It makes the stream if there is none: no one else would.
-func (o *outlet) Stream(ctx context.Context) (crossregion.StreamState, error) {
+func (o *outlet) Stream(ctx context.Context) (protocol.StreamState, error) {
 	_, js, err := o.conn.get()
 	if err != nil {
-		return crossregion.StreamState{}, err
+		return protocol.StreamState{}, err
 	}
 	s, err := ensureStream(ctx, js, o.config)
 	if err != nil {
-		return crossregion.StreamState{}, err
+		return protocol.StreamState{}, err
 	}
 	info := s.CachedInfo()
-	return crossregion.StreamState{Incarnation: incarnation(info), LastSeq: info.State.LastSeq}, nil
+	return protocol.StreamState{Incarnation: incarnation(info), LastSeq: info.State.LastSeq}, nil
 }
 
 // LastFrame implements crossregion.Outlet. What a replica that lags answers is older than the truth,

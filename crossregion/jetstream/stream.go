@@ -11,7 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
 
-	"github.com/atolldb/atoll/crossregion"
+	"github.com/atolldb/atoll/crossregion/protocol"
 	"github.com/atolldb/atoll/topology"
 )
 
@@ -73,7 +73,7 @@ func streamFaults(have, want jetstream.StreamConfig) []string {
 	fault(!unlimited(have.MaxBytes) && have.MaxBytes < want.MaxBytes, "max_bytes is %d: must be %d", have.MaxBytes, want.MaxBytes)
 	fault(!unlimited(have.MaxMsgs), "max_msgs is %d: must be unlimited", have.MaxMsgs)
 	fault(!unlimited(have.MaxMsgsPerSubject), "max_msgs_per_subject is %d: must be unlimited", have.MaxMsgsPerSubject)
-	fault(!unlimited(int64(have.MaxMsgSize)) && int(have.MaxMsgSize) < crossregion.MaxFrameBytes, "max_msg_size is %d: must be %d", have.MaxMsgSize, crossregion.MaxFrameBytes)
+	fault(!unlimited(int64(have.MaxMsgSize)) && int(have.MaxMsgSize) < protocol.MaxFrameBytes, "max_msg_size is %d: must be %d", have.MaxMsgSize, protocol.MaxFrameBytes)
 	fault(!unlimited(int64(have.MaxConsumers)), "max_consumers is %d: must be unlimited", have.MaxConsumers)
 	fault(!slicesEqual(have.Subjects, want.Subjects), "subjects are %v: must be %v", have.Subjects, want.Subjects)
 	fault(have.NoAck, "no_ack is set: publications must be acknowledged")

@@ -5,23 +5,23 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/atolldb/atoll/crossregion"
+	"github.com/atolldb/atoll/crossregion/protocol"
 )
 
 var errNotFolded = errors.New("not a folded record")
 
-// Fold is a crossregion.Folder, whose records Node.Merge takes apart again.
-func Fold(records []crossregion.Record) (crossregion.Record, error) {
+// Fold is a protocol.Folder, whose records Node.Merge takes apart again.
+func Fold(records []protocol.Record) (protocol.Record, error) {
 	var data []byte
 	for _, r := range records {
 		data = append(binary.AppendUvarint(data, uint64(len(r.Data))), r.Data...)
 	}
-	return crossregion.Record{First: records[0].Seq, Seq: records[len(records)-1].Seq, Data: data}, nil
+	return protocol.Record{First: records[0].Seq, Seq: records[len(records)-1].Seq, Data: data}, nil
 }
 
 // unfold returns the records that were folded, and those that were not as they are.
-func unfold(records []crossregion.Record) ([]crossregion.Record, error) {
-	var all []crossregion.Record
+func unfold(records []protocol.Record) ([]protocol.Record, error) {
+	var all []protocol.Record
 	for _, r := range records {
 		if r.First == 0 || r.First == r.Seq {
 			all = append(all, r)
@@ -33,7 +33,7 @@ func unfold(records []crossregion.Record) ([]crossregion.Record, error) {
 			if n <= 0 || length > uint64(len(data)-n) {
 				return nil, fmt.Errorf("%w: %d to %d", errNotFolded, r.First, r.Seq)
 			}
-			all = append(all, crossregion.Record{Seq: seq, Data: data[n : n+int(length)]})
+			all = append(all, protocol.Record{Seq: seq, Data: data[n : n+int(length)]})
 			data = data[n+int(length):]
 		}
 		if len(data) > 0 {

@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/atolldb/atoll/crossregion"
+	"github.com/atolldb/atoll/crossregion/protocol"
 	"github.com/atolldb/atoll/topology"
 )
 
@@ -99,11 +100,11 @@ type memoryOutlet struct {
 	self topology.RegionID
 }
 
-func (o memoryOutlet) Stream(context.Context) (crossregion.StreamState, error) {
+func (o memoryOutlet) Stream(context.Context) (protocol.StreamState, error) {
 	o.m.mu.Lock()
 	defer o.m.mu.Unlock()
 	r := o.m.regionLocked(o.self)
-	return crossregion.StreamState{Incarnation: fmt.Sprint(r.incarnation), LastSeq: uint64(len(r.frames))}, nil
+	return protocol.StreamState{Incarnation: fmt.Sprint(r.incarnation), LastSeq: uint64(len(r.frames))}, nil
 }
 
 func (o memoryOutlet) LastFrame(_ context.Context, p topology.PartitionID) ([]byte, error) {

@@ -9,7 +9,7 @@ import (
 	"sync"
 
 	"github.com/atolldb/atoll/crdt"
-	"github.com/atolldb/atoll/crossregion"
+	"github.com/atolldb/atoll/crossregion/protocol"
 	"github.com/atolldb/atoll/topology"
 )
 
@@ -141,11 +141,11 @@ func (n *Node) Leadership(p topology.PartitionID) (bool, <-chan struct{}) {
 }
 
 // Outbox implements crossregion.Source.
-func (n *Node) Outbox(p topology.PartitionID) (crossregion.OutboxState, <-chan struct{}) {
+func (n *Node) Outbox(p topology.PartitionID) (protocol.OutboxState, <-chan struct{}) {
 	part := n.region.partitions[p]
 	part.mu.Lock()
 	defer part.mu.Unlock()
-	state := crossregion.OutboxState{Actor: n.region.Actor, First: part.first, Head: uint64(len(part.written))}
+	state := protocol.OutboxState{Actor: n.region.Actor, First: part.first, Head: uint64(len(part.written))}
 	for _, data := range part.written[part.first-1:] {
 		state.Bytes += uint64(len(data))
 	}
@@ -153,26 +153,26 @@ func (n *Node) Outbox(p topology.PartitionID) (crossregion.OutboxState, <-chan s
 }
 
 // ReadOutbox implements crossregion.Source.
-func (n *Node) ReadOutbox(p topology.PartitionID, from uint64, maxBytes int) ([]crossregion.Record, error) {
+func (n *Node) ReadOutbox(p topology.PartitionID, from uint64, maxBytes int) ([]protocol.Record, error) {
 	part := n.region.partitions[p]
 	part.mu.Lock()
 	defer part.mu.Unlock()
 	if from < part.first {
-		return nil, crossregion.ErrTrimmed
+		return nil, protocol.ErrTrimmed
 	}
-	var records []crossregion.Record
+	var records []protocol.Record
 	for seq := from; seq <= uint64(len(part.written)); seq++ {
 		data := part.written[seq-1]
 		if maxBytes -= len(data); maxBytes < 0 && len(records) > 0 {
 			break
 		}
-		records = append(records, crossregion.Record{Seq: seq, Data: data})
+		records = append(records, protocol.Record{Seq: seq, Data: data})
 	}
 	return records, nil
 }
 
 // Acknowledge implements crossregion.Source.
-func (n *Node) Acknowledge(_ context.Context, p topology.PartitionID, watermarks []crossregion.Watermark) error {
+func (n *Node) Acknowledge(_ context.Context, p topology.PartitionID, watermarks []protocol.Watermark) error {
 	part := n.region.partitions[p]
 	part.mu.Lock()
 	defer part.mu.Unlock()
@@ -203,7 +203,7 @@ func (n *Node) Applied(p topology.PartitionID, actor crdt.Actor) uint64 {
 }
 
 // Merge implements crossregion.Sink.
-func (n *Node) Merge(_ context.Context, p topology.PartitionID, actor crdt.Actor, records []crossregion.Record) (uint64, error) {
+func (n *Node) Merge(_ context.Context, p topology.PartitionID, actor crdt.Actor, records []protocol.Record) (uint64, error) {
 	part := n.region.partitions[p]
 	part.mu.Lock()
 	defer part.mu.Unlock()
@@ -213,7 +213,7 @@ func (n *Node) Merge(_ context.Context, p topology.PartitionID, actor crdt.Actor
 	applied := uint64(len(part.merged[actor]))
 	all, err := unfold(records)
 	if err != nil {
-		return applied, &crossregion.BadBatchError{Err: err}
+		return applied, &protocol.BadBatchError{Err: err}
 	}
 	for _, r := range all {
 		switch {

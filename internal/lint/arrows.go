@@ -30,8 +30,9 @@ var arrows = []arrow{
 
 	// region and crossregion never import each other: crossregion declares the Source and Sink it
 	// needs, region satisfies them, and the program joins them.
-	{dir: "crossregion", imports: []string{"crdt", "hlc", "topology", "proto/atoll/crossregion/v1"}},
-	{dir: "crossregion/jetstream", imports: []string{"crossregion", "topology", "proto/atoll/crossregion/v1"}},
+	{dir: "crossregion", imports: []string{"crossregion/protocol", "crdt", "hlc", "topology", "proto/atoll/crossregion/v1"}},
+	{dir: "crossregion/protocol", imports: []string{"crdt", "hlc", "topology", "proto/atoll/crossregion/v1"}},
+	{dir: "crossregion/jetstream", imports: []string{"crossregion", "crossregion/protocol", "topology", "proto/atoll/crossregion/v1"}},
 
 	{dir: "proto"},
 	{dir: "client", imports: []string{"proto/atoll/v1"}},
@@ -56,7 +57,7 @@ var vendors = map[string][]string{
 	"go.etcd.io/bbolt":                {"region/store"},
 	"github.com/hashicorp/":           {"region/raftgroup"},
 	"github.com/nats-io/":             {"crossregion/jetstream"},
-	"github.com/klauspost/":           {"crossregion"},
+	"github.com/klauspost/":           {"crossregion/protocol"},
 	"connectrpc.com/":                 {"region/api", "client", "cmd", "sim", "proto"},
 	"google.golang.org/grpc":          {"region/api", "cmd"},
 	"buf.build/go/":                   {"cmd", "sim"},

@@ -32,7 +32,7 @@ var (
 	pure    = []string{"./crdt"}
 	storage = []string{"./crdt/replica"}
 	region  = []string{"./region"}
-	across  = []string{"./crossregion"}
+	across  = []string{"./crossregion/protocol"}
 )
 
 var mutants = []mutant{
@@ -98,7 +98,7 @@ var mutants = []mutant{
 		"	for _, d := range p.destinations {\n		command.TrimTo =", "	for _, d := range p.destinations[:1] {\n		command.TrimTo =", region},
 	{"watermark of an unknown future", acks, "what a region is wrong about leaves the outbox unshipped", "region/partition.go",
 		"		if w.Seq > view.Outbox.Head {", "		if w.Seq > view.Outbox.Head+1<<40 {", region},
-	{"receiver believes what it asked for", acks, "a merge that failed is taken for done", "crossregion/receiver.go",
+	{"receiver believes what it asked for", acks, "a merge that failed is taken for done", "crossregion/protocol/receiver.go",
 		"	r.applied = max(r.applied, applied)\n", "	if len(records) > 0 {\n		applied = records[len(records)-1].Seq\n	}\n	r.applied = max(r.applied, applied)\n", across},
 	{"whole value replaced", absolute, "a maximum, a bounded counter or an estimate forgets what it had", "crdt/replica/whole.go",
 		"	P(&s.value).Join(e.Change.(*wholeChange[V, P, T]).value)", "	s.value = e.Change.(*wholeChange[V, P, T]).value", storage},

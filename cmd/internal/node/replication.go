@@ -6,7 +6,7 @@ import (
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/replica"
-	"github.com/atolldb/atoll/crossregion"
+	"github.com/atolldb/atoll/crossregion/protocol"
 	"github.com/atolldb/atoll/region"
 	"github.com/atolldb/atoll/topology"
 )
@@ -32,17 +32,17 @@ func (r *replication) Leadership(p topology.PartitionID) (bool, <-chan struct{})
 }
 
 // Outbox implements crossregion.Source.
-func (r *replication) Outbox(p topology.PartitionID) (crossregion.OutboxState, <-chan struct{}) {
+func (r *replication) Outbox(p topology.PartitionID) (protocol.OutboxState, <-chan struct{}) {
 	partition, err := r.node.Partition(p)
 	if err != nil {
-		return crossregion.OutboxState{First: 1}, r.never
+		return protocol.OutboxState{First: 1}, r.never
 	}
 	state, changed := partition.Outbox()
-	return crossregion.OutboxState(state), changed
+	return protocol.OutboxState(state), changed
 }
 
 // ReadOutbox implements crossregion.Source.
-func (r *replication) ReadOutbox(p topology.PartitionID, from uint64, maxBytes int) ([]crossregion.Record, error) {
+func (r *replication) ReadOutbox(p topology.PartitionID, from uint64, maxBytes int) ([]protocol.Record, error) {
 	partition, err := r.node.Partition(p)
 	if err != nil {
 		return nil, err
@@ -52,17 +52,17 @@ func (r *replication) ReadOutbox(p topology.PartitionID, from uint64, maxBytes i
 		return nil, err
 	}
 	if state, _ := partition.Outbox(); from < state.First || (len(read) > 0 && read[0].Seq != from) {
-		return nil, crossregion.ErrTrimmed
+		return nil, protocol.ErrTrimmed
 	}
-	records := make([]crossregion.Record, len(read))
+	records := make([]protocol.Record, len(read))
 	for i, record := range read {
-		records[i] = crossregion.Record{Seq: record.Seq, Data: record.Data}
+		records[i] = protocol.Record{Seq: record.Seq, Data: record.Data}
 	}
 	return records, nil
 }
 
 // Acknowledge implements crossregion.Source.
-func (r *replication) Acknowledge(ctx context.Context, p topology.PartitionID, marks []crossregion.Watermark) error {
+func (r *replication) Acknowledge(ctx context.Context, p topology.PartitionID, marks []protocol.Watermark) error {
 	partition, err := r.node.Partition(p)
 	if err != nil {
 		return err
@@ -74,17 +74,17 @@ func (r *replication) Acknowledge(ctx context.Context, p topology.PartitionID, m
 	return partition.Acknowledge(ctx, converted)
 }
 
-// fold implements crossregion.Folder.
-func fold(records []crossregion.Record) (crossregion.Record, error) {
+// fold implements protocol.Folder.
+func fold(records []protocol.Record) (protocol.Record, error) {
 	deltas := make([]region.OutboxRecord, len(records))
 	for i, r := range records {
 		deltas[i] = region.OutboxRecord{Seq: r.Seq, Data: r.Data}
 	}
 	data, err := region.FoldOutbox(deltas)
 	if err != nil {
-		return crossregion.Record{}, err
+		return protocol.Record{}, err
 	}
-	return crossregion.Record{First: records[0].Seq, Seq: records[len(records)-1].Seq, Data: data}, nil
+	return protocol.Record{First: records[0].Seq, Seq: records[len(records)-1].Seq, Data: data}, nil
 }
 
 // Applied implements crossregion.Sink.
@@ -98,7 +98,7 @@ func (r *replication) Applied(p topology.PartitionID, actor crdt.Actor) uint64 {
 
 // Merge implements crossregion.Sink.
 func (r *replication) Merge(
-	ctx context.Context, p topology.PartitionID, actor crdt.Actor, records []crossregion.Record,
+	ctx context.Context, p topology.PartitionID, actor crdt.Actor, records []protocol.Record,
 ) (uint64, error) {
 	partition, err := r.node.Partition(p)
 	if err != nil {
@@ -112,7 +112,7 @@ func (r *replication) Merge(
 	var bad *replica.BadDeltaError
 	var damaged *crdt.DecodeError
 	if errors.As(err, &bad) || errors.As(err, &damaged) {
-		return applied, &crossregion.BadBatchError{Err: err}
+		return applied, &protocol.BadBatchError{Err: err}
 	}
 	return applied, err
 }

@@ -1,4 +1,4 @@
-package crossregion
+package protocol
 
 import (
 	"time"

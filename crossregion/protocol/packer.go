@@ -1,4 +1,4 @@
-package crossregion
+package protocol
 
 import (
 	"fmt"
@@ -13,16 +13,16 @@ const (
 	zipWindow = 256 << 10
 )
 
-// packer makes what is sent smaller, and reads that. It is safe for concurrent use. One that is nil neither
+// Packer makes what is sent smaller, and reads that. It is safe for concurrent use. One that is nil neither
 // folds nor compresses.
-type packer struct {
+type Packer struct {
 	fold    Folder
 	encoder *zstd.Encoder
 	decoder *zstd.Decoder
 }
 
-// newPacker returns a packer that folds with fold, if that is not nil.
-func newPacker(fold Folder) (*packer, error) {
+// NewPacker returns a packer that folds with fold, if that is not nil.
+func NewPacker(fold Folder) (*Packer, error) {
 	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
 		zstd.WithWindowSize(zipWindow), zstd.WithEncoderCRC(false)) // the frame has one
 	if err != nil {
@@ -34,11 +34,11 @@ func newPacker(fold Folder) (*packer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a decompressor: %w", err)
 	}
-	return &packer{fold, encoder, decoder}, nil
+	return &Packer{fold, encoder, decoder}, nil
 }
 
-// pack returns the records to send: one that stands for all, if that is smaller.
-func (p *packer) pack(records []Record) []Record {
+// Pack returns the records to send: one that stands for all, if that is smaller.
+func (p *Packer) Pack(records []Record) []Record {
 	if p == nil || p.fold == nil || len(records) < 2 {
 		return records
 	}
@@ -50,7 +50,7 @@ func (p *packer) pack(records []Record) []Record {
 }
 
 // zip compresses data, and reports whether that is worth it.
-func (p *packer) zip(data []byte) ([]byte, bool) {
+func (p *Packer) zip(data []byte) ([]byte, bool) {
 	if p == nil || len(data) < zipFrom {
 		return nil, false
 	}
@@ -58,9 +58,9 @@ func (p *packer) zip(data []byte) ([]byte, bool) {
 	return zipped, len(zipped) < len(data)
 }
 
-func (p *packer) unzip(data []byte) ([]byte, error) {
+func (p *Packer) unzip(data []byte) ([]byte, error) {
 	if p == nil {
-		return nil, fmt.Errorf("codec %d is not known here", codecZipped)
+		return nil, fmt.Errorf("codec %d is not known here", CodecZipped)
 	}
 	plain, err := p.decoder.DecodeAll(data, nil)
 	if err != nil {

@@ -1,8 +1,8 @@
-package crossregion
+package protocol
 
 import "time"
 
-// shipper moves one partition's outbox into the region's stream, in order. It is a step function: its
+// Shipper moves one partition's outbox into the region's stream, in order. It is a step function: its
 // owner reports what happened, asks for the next action, and does it.
 //
 // The cursor is only in memory. A new leader looks up what the stream holds last and goes on behind
@@ -10,8 +10,8 @@ import "time"
 // window is drained and everything from the lowest record without an answer is published again,
 // because a stream that refused one frame and took the next is out of order. The same happens, from
 // the outbox's beginning, when the stream turns out to be another one or to have lost its end.
-type shipper struct {
-	tuning tuning
+type Shipper struct {
+	tuning Tuning
 	outbox OutboxState
 	// opened says that next is known to be right for the stream as it is.
 	opened bool
@@ -25,40 +25,41 @@ type shipper struct {
 	// shrunk says that the stream was seen to end before streamSeq.
 	shrunk    bool
 	partialAt time.Time
-	retry     backoff
+	retry     Backoff
 	rewinds   uint64
 }
 
 // shipment is a publication without an answer, or behind one without.
 type shipment struct {
 	id        uint64
-	from, to  uint64
+	From, to  uint64
 	streamSeq uint64
 }
 
 type shipKind int
 
 const (
-	shipWait shipKind = iota // for an event, or until the given time if it is set
-	shipOpen                 // look up the stream and its last frame, then call open or failed
-	shipRead                 // read records from the given one, publish them, then call sent
+	ShipWait shipKind = iota // for an event, or until the given time if it is set
+	ShipOpen                 // look up the stream and its last frame, then call open or failed
+	ShipRead                 // read records from the given one, publish them, then call sent
 )
 
 type shipAction struct {
-	kind  shipKind
-	from  uint64
-	until time.Time
+	Kind  shipKind
+	From  uint64
+	Until time.Time
 }
 
-func newShipper(t tuning) *shipper {
-	return &shipper{tuning: t, retry: backoff{least: t.retryLeast, most: t.retryMost}}
+// NewShipper returns the shipper of a node that begins to lead.
+func NewShipper(t Tuning) *Shipper {
+	return &Shipper{tuning: t, retry: Backoff{Least: t.RetryLeast, Most: t.RetryMost}}
 }
 
-// outboxIs tells what the outbox holds now.
-func (s *shipper) outboxIs(state OutboxState) { s.outbox = state }
+// OutboxIs tells what the outbox holds now.
+func (s *Shipper) OutboxIs(state OutboxState) { s.outbox = state }
 
-// open tells which stream there is, and the last record of ours in it, 0 if there is none.
-func (s *shipper) open(stream StreamState, last uint64) {
+// Open tells which stream there is, and the last record of ours in it, 0 if there is none.
+func (s *Shipper) Open(stream StreamState, last uint64) {
 	first := s.outbox.First
 	switch {
 	case s.incarnation == "" && last+1 >= first && last <= s.outbox.Head:
@@ -74,37 +75,37 @@ func (s *shipper) open(stream StreamState, last uint64) {
 	s.incarnation, s.shrunk, s.opened = stream.Incarnation, false, true
 }
 
-// observe tells which stream there is, without anything having gone wrong.
-func (s *shipper) observe(stream StreamState) {
+// Observe tells which stream there is, without anything having gone wrong.
+func (s *Shipper) Observe(stream StreamState) {
 	if s.opened && (stream.Incarnation != s.incarnation || stream.LastSeq < s.streamSeq) {
 		s.opened = false
 	}
 }
 
-// failed tells that opening the stream or reading the outbox went wrong.
-func (s *shipper) failed(now time.Time) {
+// Failed tells that opening the stream or reading the outbox went wrong.
+func (s *Shipper) Failed(now time.Time) {
 	s.opened = false
-	s.retry.failed(now)
+	s.retry.Failed(now)
 }
 
-// sent tells that the records were handed to the stream under the given id.
-func (s *shipper) sent(id uint64, records []Record, now time.Time) {
+// Sent tells that the records were handed to the stream under the given id.
+func (s *Shipper) Sent(id uint64, records []Record, now time.Time) {
 	last := records[len(records)-1].Seq
-	s.flight = append(s.flight, shipment{id: id, from: s.next, to: last})
+	s.flight = append(s.flight, shipment{id: id, From: s.next, to: last})
 	s.next = last + 1
 	if s.next > s.outbox.Head {
 		s.partialAt = now
 	}
 }
 
-// answered tells how a publication ended.
-func (s *shipper) answered(id, streamSeq uint64, err error, now time.Time) {
+// Answered tells how a publication ended.
+func (s *Shipper) Answered(id, streamSeq uint64, err error, now time.Time) {
 	for i := range s.flight {
 		if s.flight[i].id != id {
 			continue
 		}
 		if err != nil {
-			s.fail(s.flight[i].from, now)
+			s.fail(s.flight[i].From, now)
 		}
 		s.flight[i].streamSeq = max(streamSeq, 1)
 		break
@@ -115,11 +116,11 @@ func (s *shipper) answered(id, streamSeq uint64, err error, now time.Time) {
 		switch {
 		case s.lost != 0:
 		case head.streamSeq <= s.streamSeq: // the stream ends before what we put there
-			s.fail(head.from, now)
+			s.fail(head.From, now)
 			s.shrunk = true
 		default:
 			s.streamSeq = head.streamSeq
-			s.retry.succeeded()
+			s.retry.Succeeded()
 		}
 	}
 	if len(s.flight) == 0 && s.lost != 0 {
@@ -128,49 +129,49 @@ func (s *shipper) answered(id, streamSeq uint64, err error, now time.Time) {
 	}
 }
 
-func (s *shipper) fail(from uint64, now time.Time) {
+func (s *Shipper) fail(from uint64, now time.Time) {
 	if s.lost == 0 {
-		s.retry.failed(now)
+		s.retry.Failed(now)
 	}
 	if s.lost == 0 || from < s.lost {
 		s.lost = from
 	}
 }
 
-// action returns what to do next.
-func (s *shipper) action(now time.Time) shipAction {
+// Action returns what to do next.
+func (s *Shipper) Action(now time.Time) shipAction {
 	switch {
 	case s.lost != 0: // until the window is empty
-		return shipAction{kind: shipWait}
+		return shipAction{Kind: ShipWait}
 	case s.retry.waiting(now):
-		return shipAction{kind: shipWait, until: s.retry.until}
+		return shipAction{Kind: ShipWait, Until: s.retry.Until}
 	case !s.opened && len(s.flight) > 0:
-		return shipAction{kind: shipWait}
+		return shipAction{Kind: ShipWait}
 	case !s.opened:
-		return shipAction{kind: shipOpen}
+		return shipAction{Kind: ShipOpen}
 	}
 	s.next = max(s.next, s.outbox.First) // every destination has what was trimmed
 	switch {
-	case s.next > s.outbox.Head || len(s.flight) >= s.tuning.window:
-		return shipAction{kind: shipWait}
+	case s.next > s.outbox.Head || len(s.flight) >= s.tuning.Window:
+		return shipAction{Kind: ShipWait}
 	case s.full():
 	case len(s.flight) > 0:
-		return shipAction{kind: shipWait}
-	case now.Before(s.partialAt.Add(s.tuning.linger)):
-		return shipAction{kind: shipWait, until: s.partialAt.Add(s.tuning.linger)}
+		return shipAction{Kind: ShipWait}
+	case now.Before(s.partialAt.Add(s.tuning.Linger)):
+		return shipAction{Kind: ShipWait, Until: s.partialAt.Add(s.tuning.Linger)}
 	}
-	return shipAction{kind: shipRead, from: s.next}
+	return shipAction{Kind: ShipRead, From: s.next}
 }
 
 // full guesses from the mean size of a record whether what waits fills an envelope.
-func (s *shipper) full() bool {
+func (s *Shipper) full() bool {
 	kept := s.outbox.Head - s.outbox.First + 1
 	waiting := s.outbox.Head - s.next + 1
-	return waiting >= maxEnvelopeRecords || s.outbox.Bytes/kept*waiting >= envelopeBytes
+	return waiting >= MaxEnvelopeRecords || s.outbox.Bytes/kept*waiting >= EnvelopeBytes
 }
 
-// takeRewinds returns how often publishing went back since the last call.
-func (s *shipper) takeRewinds() uint64 {
+// TakeRewinds returns how often publishing went back since the last call.
+func (s *Shipper) TakeRewinds() uint64 {
 	n := s.rewinds
 	s.rewinds = 0
 	return n

@@ -1,4 +1,4 @@
-package crossregion
+package protocol
 
 import (
 	"errors"
@@ -9,18 +9,18 @@ import (
 
 func (r *worldRegion) driveShipper() {
 	w := r.w
-	r.ship.outboxIs(r.outbox())
+	r.ship.OutboxIs(r.outbox())
 	for !r.opening {
-		a := r.ship.action(w.now)
-		switch a.kind {
-		case shipWait:
-			r.w.wake(a.until)
+		a := r.ship.Action(w.now)
+		switch a.Kind {
+		case ShipWait:
+			r.w.wake(a.Until)
 			return
-		case shipOpen:
+		case ShipOpen:
 			r.opening = true
 			r.later(r.open)
-		case shipRead:
-			r.publish(a.from)
+		case ShipRead:
+			r.publish(a.From)
 		}
 	}
 }
@@ -28,33 +28,33 @@ func (r *worldRegion) driveShipper() {
 func (r *worldRegion) open() {
 	r.opening = false
 	if r.w.chance(4) {
-		r.ship.failed(r.w.now)
+		r.ship.Failed(r.w.now)
 		return
 	}
 	var last uint64
 	if n := len(r.frames); n > 0 {
-		if records, err := plain.decodeEnvelope(r.streamName(), r.frames[n-1]); err == nil {
+		if records, err := Plain.DecodeEnvelope(r.streamName(), r.frames[n-1]); err == nil {
 			last = records[len(records)-1].Seq
 		}
 	}
-	r.ship.outboxIs(r.outbox())
-	r.ship.open(r.streamState(), last)
+	r.ship.OutboxIs(r.outbox())
+	r.ship.Open(r.streamState(), last)
 }
 
 func (r *worldRegion) publish(from uint64) {
 	w := r.w
-	records := r.records[from-1:]
-	records = records[:cut(records, envelopeBytes, maxEnvelopeRecords)]
+	records := r.Records[from-1:]
+	records = records[:Cut(records, EnvelopeBytes, MaxEnvelopeRecords)]
 	records = w.pack(records)
-	frame, err := plain.encodeEnvelope(r.streamName(), records)
+	frame, err := Plain.EncodeEnvelope(r.streamName(), records)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	r.nextID++
 	id := r.nextID
-	r.ship.sent(id, records, w.now)
+	r.ship.Sent(id, records, w.now)
 	if w.trimOnPublish {
-		r.first = records[len(records)-1].Seq + 1
+		r.First = records[len(records)-1].Seq + 1
 	}
 	r.storedAt = later(r.storedAt, w.now.Add(w.delay()))
 	lost, silent := w.chance(8), w.chance(8)
@@ -67,10 +67,10 @@ func (r *worldRegion) publish(from uint64) {
 		}
 		r.later(func() {
 			if lost || silent {
-				r.ship.answered(id, 0, errWorld, w.now)
+				r.ship.Answered(id, 0, errWorld, w.now)
 				return
 			}
-			r.ship.answered(id, seq, nil, w.now)
+			r.ship.Answered(id, seq, nil, w.now)
 		})
 	})
 }
@@ -96,26 +96,26 @@ func (r *worldRegion) deliver(frame []byte) {
 }
 
 func (r *worldRegion) receive(origin *worldRegion, frame []byte) {
-	records, err := plain.decodeEnvelope(origin.streamName(), frame)
+	records, err := Plain.DecodeEnvelope(origin.streamName(), frame)
 	if err != nil {
 		return
 	}
 	core := r.recv[origin.id]
-	core.offer(records, true, r.w.now)
+	core.Offer(records, true, r.w.now)
 	if r.w.skipGaps && len(core.waiting) > 0 {
-		core.applied = max(core.applied, core.waiting[0].first()-1)
+		core.applied = max(core.applied, core.waiting[0].Begin()-1)
 	}
 }
 
 func (r *worldRegion) driveReceiver(origin *worldRegion) {
 	core := r.recv[origin.id]
-	switch a := core.action(r.w.now); a.kind {
-	case receiveWait:
-		r.w.wake(a.until)
-	case receiveMerge:
+	switch a := core.Action(r.w.now); a.Kind {
+	case ReceiveWait:
+		r.w.wake(a.Until)
+	case ReceiveMerge:
 		r.busy[origin.id] = true
-		r.later(func() { r.merge(origin, a.records) })
-	case receiveFetch:
+		r.later(func() { r.merge(origin, a.Records) })
+	case ReceiveFetch:
 		r.busy[origin.id] = true
 		r.later(func() { r.fetch(origin, a) })
 	}
@@ -130,7 +130,7 @@ func (r *worldRegion) merge(origin *worldRegion, records []Record) {
 	} else {
 		for _, rec := range records {
 			// A sink that does not look for gaps: the receiver has to.
-			for seq := max(rec.first(), uint64(len(r.merged[origin.id]))+1); seq <= rec.Seq; seq++ {
+			for seq := max(rec.Begin(), uint64(len(r.merged[origin.id]))+1); seq <= rec.Seq; seq++ {
 				r.merged[origin.id] = append(r.merged[origin.id], seq)
 			}
 		}
@@ -139,33 +139,33 @@ func (r *worldRegion) merge(origin *worldRegion, records []Record) {
 		}
 	}
 	applied := uint64(len(r.merged[origin.id]))
-	r.recv[origin.id].merged(records, applied, err, w.now)
-	r.reporter[origin.id].note(0, applied, w.now)
+	r.recv[origin.id].Merged(records, applied, err, w.now)
+	r.reporter[origin.id].Note(0, applied, w.now)
 }
 
-func (r *worldRegion) fetch(origin *worldRegion, a receiveAction) {
-	from := a.from
+func (r *worldRegion) fetch(origin *worldRegion, a ReceiveAction) {
+	from := a.From
 	r.busy[origin.id] = false
-	var res fetchResult
+	var res FetchResult
 	switch {
 	case r.w.chance(4):
-		res.err = errWorld
-	case from > uint64(len(origin.records)):
-		res.nothing = true
-	case from < origin.first:
-		res.trimmedTo = origin.first
+		res.Err = errWorld
+	case from > uint64(len(origin.Records)):
+		res.Nothing = true
+	case from < origin.First:
+		res.TrimmedTo = origin.First
 	default:
-		records := origin.records[from-1:]
-		res.records = records[:cut(records, r.w.tuning.fetchBytes, maxEnvelopeRecords)]
-		if !a.plain {
-			res.records = r.w.pack(res.records)
+		records := origin.Records[from-1:]
+		res.Records = records[:Cut(records, r.w.tuning.FetchBytes, MaxEnvelopeRecords)]
+		if !a.Plain {
+			res.Records = r.w.pack(res.Records)
 		}
 	}
-	r.recv[origin.id].fetched(res, r.w.now)
+	r.recv[origin.id].Fetched(res, r.w.now)
 }
 
 func (r *worldRegion) report(dst *worldRegion, seq uint64) {
-	if err := r.ack.report(dst.id, seq, uint64(len(r.records)), r.w.now); err != nil {
+	if err := r.ack.Report(dst.id, seq, uint64(len(r.Records)), r.w.now); err != nil {
 		r.w.fault("an honest watermark is refused: %v", err)
 	}
 }
@@ -174,7 +174,7 @@ func (r *worldRegion) driveAcker() {
 	if r.acking {
 		return
 	}
-	watermarks, until := r.ack.due(r.w.now)
+	watermarks, until := r.ack.Due(r.w.now)
 	if len(watermarks) == 0 {
 		r.w.wake(until)
 		return
@@ -188,7 +188,7 @@ func (r *worldRegion) driveAcker() {
 		} else {
 			r.acknowledge(watermarks)
 		}
-		r.ack.done(watermarks, err, r.w.now)
+		r.ack.Done(watermarks, err, r.w.now)
 	})
 }
 
@@ -196,11 +196,11 @@ func (r *worldRegion) acknowledge(watermarks []Watermark) {
 	for _, m := range watermarks {
 		r.acks[m.Region] = max(r.acks[m.Region], m.Seq)
 	}
-	least := uint64(len(r.records))
+	least := uint64(len(r.Records))
 	for _, dst := range r.w.others(r) {
 		least = min(least, r.acks[dst.id])
 	}
-	r.first = max(r.first, least+1)
+	r.First = max(r.First, least+1)
 }
 
 // turmoil writes in all regions while everything goes wrong, then lets the world settle.
@@ -238,17 +238,17 @@ func TestEveryRegionMergesEverythingOnceInOrder(t *testing.T) {
 			t.Errorf("seed %d: %s", seed, f)
 		}
 		for _, r := range w.regions {
-			rewinds += r.ship.takeRewinds()
+			rewinds += r.ship.TakeRewinds()
 			for _, core := range r.recv {
-				total.duplicates += core.counts.duplicates
-				total.gaps += core.counts.gaps
-				total.evicted += core.counts.evicted
-				total.fetches += core.counts.fetches
+				total.Duplicates += core.Counts.Duplicates
+				total.Gaps += core.Counts.Gaps
+				total.Evicted += core.Counts.Evicted
+				total.Fetches += core.Counts.Fetches
 			}
 		}
 	}
 	t.Logf("rewinds %d, %+v", rewinds, total)
-	if rewinds == 0 || total.duplicates == 0 || total.gaps == 0 || total.evicted == 0 || total.fetches == 0 {
+	if rewinds == 0 || total.Duplicates == 0 || total.Gaps == 0 || total.Evicted == 0 || total.Fetches == 0 {
 		t.Error("a mechanism was never needed: the faults are too mild")
 	}
 }
@@ -292,50 +292,50 @@ func TestNothingMovesWithoutNeed(t *testing.T) {
 		t.Fatal(w.faults)
 	}
 	published := len(w.regions[0].frames)
-	fetches := w.regions[1].recv[1].counts.fetches
+	fetches := w.regions[1].recv[1].Counts.Fetches
 	w.run(10 * time.Minute)
 	if got := len(w.regions[0].frames); got != published || got > 3 {
 		t.Errorf("%d envelopes were published for one burst, %d more while idle", published, got-published)
 	}
-	if got := w.regions[1].recv[1].counts.fetches; got != fetches {
+	if got := w.regions[1].recv[1].Counts.Fetches; got != fetches {
 		t.Errorf("%d fetches while idle", got-fetches)
 	}
 }
 
 func TestBadEventStopsOnlyItsFlow(t *testing.T) {
 	now := time.Unix(0, 0)
-	core := newReceiver(defaultTuning(), 0, now)
+	core := NewReceiver(DefaultTuning(), 0, now)
 	records := []Record{{Seq: 1}, {Seq: 2}, {Seq: 3}, {Seq: 4}}
-	core.offer(records, true, now)
+	core.Offer(records, true, now)
 	applied := uint64(0)
 	for range 20 {
-		a := core.action(now)
-		if a.kind != receiveMerge {
+		a := core.Action(now)
+		if a.Kind != ReceiveMerge {
 			break
 		}
 		var err error
-		for _, rec := range a.records {
+		for _, rec := range a.Records {
 			if rec.Seq == 3 {
 				err = &BadBatchError{errors.New("poison")}
 			}
 		}
 		if err == nil {
-			applied = a.records[len(a.records)-1].Seq
+			applied = a.Records[len(a.Records)-1].Seq
 		}
-		core.merged(a.records, applied, err, now)
+		core.Merged(a.Records, applied, err, now)
 	}
-	if applied != 2 || core.stuck == "" || core.counts.refused != 1 {
-		t.Fatalf("applied %d, stuck %q, refused %d", applied, core.stuck, core.counts.refused)
+	if applied != 2 || core.stuck == "" || core.Counts.Refused != 1 {
+		t.Fatalf("applied %d, stuck %q, refused %d", applied, core.stuck, core.Counts.Refused)
 	}
-	if a := core.action(now); a.kind != receiveWait {
+	if a := core.Action(now); a.Kind != ReceiveWait {
 		t.Errorf("a bad event is tried again at once: %+v", a)
 	}
-	now = now.Add(core.tuning.stuckWait)
-	if a := core.action(now); a.kind != receiveFetch || a.from != 3 {
+	now = now.Add(core.tuning.StuckWait)
+	if a := core.Action(now); a.Kind != ReceiveFetch || a.From != 3 {
 		t.Errorf("the outbox's copy is not tried: %+v", a)
 	}
-	core.fetched(fetchResult{records: records[2:]}, now)
-	core.merged(core.action(now).records, 4, nil, now)
+	core.Fetched(FetchResult{Records: records[2:]}, now)
+	core.Merged(core.Action(now).Records, 4, nil, now)
 	if core.stuck != "" {
 		t.Errorf("still stuck: %s", core.stuck)
 	}

@@ -1,4 +1,4 @@
-package crossregion
+package protocol
 
 import (
 	"encoding/binary"
@@ -28,21 +28,24 @@ const (
 // 4 MiB, with all its metadata; links must carry it.
 const MaxFrameBytes = 8<<20 - 4<<10
 
-type frameKind byte
+// FrameKind says what a frame is.
+type FrameKind byte
 
+// The kinds of frames.
 const (
-	frameEnvelope frameKind = iota + 1
-	frameHeartbeat
-	frameFetchRequest
-	frameFetchResponse
-	frameWatermarks
+	FrameEnvelope FrameKind = iota + 1
+	FrameHeartbeat
+	FrameFetchRequest
+	FrameFetchResponse
+	FrameWatermarks
 )
 
 // maxFields is how many top-level fields a message may have. The decoder allocates a multiple of
 // what an empty field takes on the wire, so the number is checked first.
-const maxFields = maxEnvelopeRecords + 64
+const maxFields = MaxEnvelopeRecords + 64
 
-var errBadFrame = errors.New("not an intact frame")
+// ErrBadFrame means that a frame is damaged, or of a kind or version that is not known here.
+var ErrBadFrame = errors.New("not an intact frame")
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -50,8 +53,8 @@ func frameSum(frame []byte) uint32 {
 	return crc32.Update(crc32.Checksum(frame[2:4], castagnoli), castagnoli, frame[frameHeader:])
 }
 
-// encodeFrame cannot fail on the messages of this package: all their strings are valid UTF-8.
-func encodeFrame(kind frameKind, m proto.Message) ([]byte, error) {
+// EncodeFrame cannot fail on the messages of this package: all their strings are valid UTF-8.
+func EncodeFrame(kind FrameKind, m proto.Message) ([]byte, error) {
 	frame := make([]byte, frameHeader, frameHeader+proto.Size(m))
 	frame[0], frame[1], frame[2], frame[3] = 'A', 'T', frameVersion, byte(kind)
 	frame, err := proto.MarshalOptions{}.MarshalAppend(frame, m)
@@ -59,7 +62,7 @@ func encodeFrame(kind frameKind, m proto.Message) ([]byte, error) {
 		return nil, fmt.Errorf("encode frame: %w", err)
 	}
 	most := MaxFrameBytes
-	if kind == frameEnvelope {
+	if kind == FrameEnvelope {
 		most -= envelopeRoom
 	}
 	if len(frame) > most {
@@ -69,25 +72,25 @@ func encodeFrame(kind frameKind, m proto.Message) ([]byte, error) {
 	return frame, nil
 }
 
-// decodeFrame checks a frame and decodes it into m. The result shares no memory with the frame.
-func decodeFrame(kind frameKind, frame []byte, m proto.Message) error {
+// DecodeFrame checks a frame and decodes it into m. The result shares no memory with the frame.
+func DecodeFrame(kind FrameKind, frame []byte, m proto.Message) error {
 	switch {
 	case len(frame) < frameHeader || len(frame) > MaxFrameBytes:
-		return fmt.Errorf("%w: %d bytes", errBadFrame, len(frame))
+		return fmt.Errorf("%w: %d bytes", ErrBadFrame, len(frame))
 	case frame[0] != 'A' || frame[1] != 'T':
-		return fmt.Errorf("%w: wrong magic", errBadFrame)
+		return fmt.Errorf("%w: wrong magic", ErrBadFrame)
 	case frame[2] != frameVersion:
-		return fmt.Errorf("%w: version %d, this node knows %d", errBadFrame, frame[2], frameVersion)
+		return fmt.Errorf("%w: version %d, this node knows %d", ErrBadFrame, frame[2], frameVersion)
 	case frame[3] != byte(kind):
-		return fmt.Errorf("%w: kind %d where %d belongs", errBadFrame, frame[3], kind)
+		return fmt.Errorf("%w: kind %d where %d belongs", ErrBadFrame, frame[3], kind)
 	case binary.BigEndian.Uint32(frame[4:]) != frameSum(frame):
-		return fmt.Errorf("%w: wrong checksum", errBadFrame)
+		return fmt.Errorf("%w: wrong checksum", ErrBadFrame)
 	}
 	if err := boundFields(frame[frameHeader:]); err != nil {
 		return err
 	}
 	if err := proto.Unmarshal(frame[frameHeader:], m); err != nil {
-		return fmt.Errorf("%w: %w", errBadFrame, err)
+		return fmt.Errorf("%w: %w", ErrBadFrame, err)
 	}
 	return nil
 }
@@ -96,10 +99,10 @@ func boundFields(b []byte) error {
 	for n := 0; len(b) > 0; n++ {
 		_, _, size := protowire.ConsumeField(b)
 		if size < 0 {
-			return fmt.Errorf("%w: %w", errBadFrame, protowire.ParseError(size))
+			return fmt.Errorf("%w: %w", ErrBadFrame, protowire.ParseError(size))
 		}
 		if n == maxFields {
-			return fmt.Errorf("%w: more than %d fields", errBadFrame, maxFields)
+			return fmt.Errorf("%w: more than %d fields", ErrBadFrame, maxFields)
 		}
 		b = b[size:]
 	}

@@ -1,4 +1,4 @@
-package crossregion
+package protocol
 
 import (
 	"errors"
@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// receiver takes one origin's deltas of one partition into this region, each once and in order. It
+// Receiver takes one origin's deltas of one partition into this region, each once and in order. It
 // is a step function like shipper.
 //
 // Records come from the stream, in any order and more than once. What continues the applied ones is
@@ -15,8 +15,8 @@ import (
 // the origin's outbox when a gap does not close, when the origin is known to have more but nothing
 // comes, and when this node begins to lead, because what the stream held before is not known then.
 // Fetching goes on until the stream's records follow without a gap, or there is nothing more.
-type receiver struct {
-	tuning  tuning
+type Receiver struct {
+	tuning  Tuning
 	applied uint64
 	// waiting is sorted by first record; waitingBytes is its size.
 	waiting      []chunk
@@ -33,76 +33,77 @@ type receiver struct {
 	movedAt, gapAt time.Time
 	// repair says that records are being fetched.
 	repair       bool
-	merge, fetch backoff
+	merge, fetch Backoff
 	// Up to carefulTo, records are merged one by one, to find the one that cannot be.
 	carefulTo uint64
 	// Up to plainTo, records are fetched one by one, because one that stands for several cannot be merged.
 	plainTo uint64
 	// stuck says why only help from outside can make this flow go on.
 	stuck  string
-	counts receiverCounts
+	Counts receiverCounts
 }
 
 type receiverCounts struct {
-	duplicates, gaps, evicted, fetches, refused, trimmed uint64
+	Duplicates, Gaps, Evicted, Fetches, Refused, Trimmed uint64
 }
 
 // chunk is a run of contiguous records.
 type chunk struct {
-	records []Record
+	Records []Record
 	bytes   int
 	// live says that the stream brought it.
 	live bool
 }
 
-func (c *chunk) first() uint64 { return c.records[0].first() }
-func (c *chunk) last() uint64  { return c.records[len(c.records)-1].Seq }
+func (c *chunk) Begin() uint64 { return c.Records[0].Begin() }
+func (c *chunk) last() uint64  { return c.Records[len(c.Records)-1].Seq }
 
 type receiveKind int
 
 const (
-	receiveWait  receiveKind = iota // for an event, or until the given time if it is set
-	receiveMerge                    // merge the records, then call merged
-	receiveFetch                    // fetch from the given record on, then call fetched
+	ReceiveWait  receiveKind = iota // for an event, or until the given time if it is set
+	ReceiveMerge                    // merge the records, then call merged
+	ReceiveFetch                    // fetch from the given record on, then call fetched
 )
 
-type receiveAction struct {
-	kind    receiveKind
-	records []Record
-	from    uint64
-	plain   bool // fetch records that are one delta each
-	until   time.Time
+// ReceiveAction is what a Receiver wants done next.
+type ReceiveAction struct {
+	Kind    receiveKind
+	Records []Record
+	From    uint64
+	Plain   bool // fetch records that are one delta each
+	Until   time.Time
 }
 
-// newReceiver returns the receiver of a node that begins to lead at now, with applied applied.
-func newReceiver(t tuning, applied uint64, now time.Time) *receiver {
-	return &receiver{
+// NewReceiver returns the receiver of a node that begins to lead at now, with applied applied.
+func NewReceiver(t Tuning, applied uint64, now time.Time) *Receiver {
+	return &Receiver{
 		tuning: t, applied: applied, head: applied, movedAt: now, repair: true,
-		merge: backoff{least: t.retryLeast, most: t.retryMost},
-		fetch: backoff{least: t.retryLeast, most: t.retryMost},
+		merge: Backoff{Least: t.RetryLeast, Most: t.RetryMost},
+		fetch: Backoff{Least: t.RetryLeast, Most: t.RetryMost},
 	}
 }
 
-// offer takes records of an intact envelope.
-func (r *receiver) offer(records []Record, live bool, now time.Time) {
+// Offer takes records of an intact envelope.
+func (r *Receiver) Offer(records []Record, live bool, now time.Time) {
 	last := records[len(records)-1].Seq
 	if last <= r.applied {
-		r.counts.duplicates++
+		r.Counts.Duplicates++
 		return
 	}
 	r.headIs(last, now)
 	for records[0].Seq <= r.applied {
 		records = records[1:]
 	}
-	c := chunk{records: records, live: live}
-	at, _ := slices.BinarySearchFunc(r.waiting, c.first(), func(w chunk, first uint64) int {
-		if w.first() < first {
+	c := chunk{Records: records, live: live}
+	at, _ := slices.BinarySearchFunc(r.waiting, c.Begin(), func(w chunk, first uint64) int {
+		if w.Begin() < first {
 			return -1
 		}
 		return 1
 	})
 	if covered(r.waiting, at, &c) {
-		r.counts.duplicates++
+		r.Counts.Duplicates++
 		return
 	}
 	for _, rec := range records {
@@ -115,40 +116,40 @@ func (r *receiver) offer(records []Record, live bool, now time.Time) {
 		r.movedAt, r.gapAt = now, time.Time{}
 	} else if r.gapAt.IsZero() {
 		r.gapAt = now
-		r.counts.gaps++
+		r.Counts.Gaps++
 	}
 }
 
 // covered says whether a neighbour of position at holds all of c.
 func covered(waiting []chunk, at int, c *chunk) bool {
 	return at > 0 && waiting[at-1].last() >= c.last() ||
-		at < len(waiting) && waiting[at].first() == c.first() && waiting[at].last() >= c.last()
+		at < len(waiting) && waiting[at].Begin() == c.Begin() && waiting[at].last() >= c.last()
 }
 
 // evict drops the highest chunks of a full buffer: the lowest is what can be merged first.
-func (r *receiver) evict() {
-	for r.waitingBytes > r.tuning.bufferBytes && len(r.waiting) > 1 {
+func (r *Receiver) evict() {
+	for r.waitingBytes > r.tuning.BufferBytes && len(r.waiting) > 1 {
 		last := len(r.waiting) - 1
 		r.waitingBytes -= r.waiting[last].bytes
 		r.waiting[last] = chunk{}
 		r.waiting = r.waiting[:last]
-		r.counts.evicted++
+		r.Counts.Evicted++
 	}
 }
 
-func (r *receiver) contiguous() bool {
-	return len(r.waiting) > 0 && r.waiting[0].first() <= r.applied+1
+func (r *Receiver) contiguous() bool {
+	return len(r.waiting) > 0 && r.waiting[0].Begin() <= r.applied+1
 }
 
-func (r *receiver) headIs(head uint64, now time.Time) {
+func (r *Receiver) headIs(head uint64, now time.Time) {
 	r.head = max(r.head, head)
 	if r.head > r.applied {
 		r.lag.add(r.head, now)
 	}
 }
 
-// heartbeat tells how far the origin's outbox reaches.
-func (r *receiver) heartbeat(head uint64, now time.Time) {
+// Heartbeat tells how far the origin's outbox reaches.
+func (r *Receiver) Heartbeat(head uint64, now time.Time) {
 	r.heardAt = now
 	r.headIs(head, now)
 	switch {
@@ -158,48 +159,48 @@ func (r *receiver) heartbeat(head uint64, now time.Time) {
 		}
 	case r.regressedAt.IsZero():
 		r.regressedAt = now
-	case now.Sub(r.regressedAt) >= 3*r.tuning.stuckWait:
+	case now.Sub(r.regressedAt) >= 3*r.tuning.StuckWait:
 		r.stuck = fmt.Sprintf("the origin's outbox ends at %d but %d are applied: it lost events and needs a new epoch", head, r.applied)
 	}
 }
 
-// action returns what to do next.
-func (r *receiver) action(now time.Time) receiveAction {
+// Action returns what to do next.
+func (r *Receiver) Action(now time.Time) ReceiveAction {
 	if r.contiguous() {
 		if r.merge.waiting(now) {
-			return receiveAction{kind: receiveWait, until: r.merge.until}
+			return ReceiveAction{Kind: ReceiveWait, Until: r.merge.Until}
 		}
-		return receiveAction{kind: receiveMerge, records: r.take()}
+		return ReceiveAction{Kind: ReceiveMerge, Records: r.take()}
 	}
 	at := r.fetchAt(now)
 	if !at.IsZero() {
-		at = later(at, r.fetch.until)
+		at = later(at, r.fetch.Until)
 	}
 	if !at.IsZero() && !now.Before(at) {
 		r.repair = true
-		r.counts.fetches++
-		return receiveAction{kind: receiveFetch, from: r.applied + 1, plain: r.applied < r.plainTo}
+		r.Counts.Fetches++
+		return ReceiveAction{Kind: ReceiveFetch, From: r.applied + 1, Plain: r.applied < r.plainTo}
 	}
-	return receiveAction{kind: receiveWait, until: at}
+	return ReceiveAction{Kind: ReceiveWait, Until: at}
 }
 
 // fetchAt returns when to fetch if nothing happens before; zero for not at all.
-func (r *receiver) fetchAt(now time.Time) time.Time {
+func (r *Receiver) fetchAt(now time.Time) time.Time {
 	switch {
 	case r.repair:
 		return now
 	case !r.gapAt.IsZero():
-		return r.gapAt.Add(r.tuning.gapWait)
+		return r.gapAt.Add(r.tuning.GapWait)
 	case r.head > r.applied:
-		return r.movedAt.Add(r.tuning.stallWait)
+		return r.movedAt.Add(r.tuning.StallWait)
 	}
 	return time.Time{}
 }
 
 // take returns the records that continue the applied ones, within the bounds of one merge. They stay
 // in the buffer until they are known to be applied.
-func (r *receiver) take() []Record {
-	most := r.tuning.mergeRecords
+func (r *Receiver) take() []Record {
+	most := r.tuning.MergeRecords
 	if r.applied < r.carefulTo {
 		most = 1
 	}
@@ -207,27 +208,27 @@ func (r *receiver) take() []Record {
 	next := r.applied + 1
 	for i := range r.waiting {
 		c := &r.waiting[i]
-		if c.first() > next {
+		if c.Begin() > next {
 			break
 		}
 		if c.last() < next {
 			continue
 		}
-		for _, rec := range c.records {
+		for _, rec := range c.Records {
 			if rec.Seq >= next {
 				run = append(run, rec)
 			}
 		}
 		next = c.last() + 1
-		if cut(run, r.tuning.mergeBytes, most) < len(run) {
+		if Cut(run, r.tuning.MergeBytes, most) < len(run) {
 			break
 		}
 	}
-	return run[:cut(run, r.tuning.mergeBytes, most)]
+	return run[:Cut(run, r.tuning.MergeBytes, most)]
 }
 
-// merged tells how merging records ended. applied is what is applied now, also after an error.
-func (r *receiver) merged(records []Record, applied uint64, err error, now time.Time) {
+// Merged tells how merging records ended. applied is what is applied now, also after an error.
+func (r *Receiver) Merged(records []Record, applied uint64, err error, now time.Time) {
 	advanced := applied > r.applied
 	r.applied = max(r.applied, applied)
 	r.head = max(r.head, r.applied)
@@ -238,9 +239,9 @@ func (r *receiver) merged(records []Record, applied uint64, err error, now time.
 	case errors.As(err, &bad):
 		r.refuse(records, bad, now)
 	case err != nil || !advanced:
-		r.merge.failed(now)
+		r.merge.Failed(now)
 	default:
-		r.merge.succeeded()
+		r.merge.Succeeded()
 		r.movedAt, r.trimmedAt, r.stuck = now, time.Time{}, ""
 		if live {
 			r.repair = false // the stream goes on where the fetched records end
@@ -252,26 +253,26 @@ func (r *receiver) merged(records []Record, applied uint64, err error, now time.
 	}
 }
 
-func (r *receiver) refuse(records []Record, bad *BadBatchError, now time.Time) {
+func (r *Receiver) refuse(records []Record, bad *BadBatchError, now time.Time) {
 	if len(records) > 1 {
 		r.carefulTo = records[len(records)-1].Seq
 		return
 	}
 	r.waiting, r.waitingBytes, r.repair = nil, 0, true
-	if rec := &records[0]; rec.several() {
+	if rec := &records[0]; rec.Several() {
 		r.carefulTo, r.plainTo = rec.Seq, rec.Seq
 		return
 	}
 	// The stream's copy may be at fault: the outbox's is tried next, but not often.
-	r.counts.refused++
+	r.Counts.Refused++
 	r.stuck = fmt.Sprintf("event %d cannot be merged: %v", records[0].Seq, bad.Err)
-	r.fetch.hold(now, r.tuning.stuckWait)
+	r.fetch.hold(now, r.tuning.StuckWait)
 }
 
 // prune drops what is applied from the buffer, and says whether the last of it came by the stream.
-func (r *receiver) prune() (live bool) {
+func (r *Receiver) prune() (live bool) {
 	n := 0
-	for n < len(r.waiting) && r.waiting[n].first() <= r.applied {
+	for n < len(r.waiting) && r.waiting[n].Begin() <= r.applied {
 		c := &r.waiting[n]
 		live = live || c.live && c.last() >= r.applied
 		if c.last() > r.applied {
@@ -284,56 +285,56 @@ func (r *receiver) prune() (live bool) {
 	return live
 }
 
-// fetchResult is what came of a fetch: records, or one of the others, or an error.
-type fetchResult struct {
-	records []Record
-	// nothing says that the origin has nothing after what was asked for.
-	nothing bool
-	// trimmedTo is the outbox's first record if that comes after what was asked for.
-	trimmedTo uint64
-	err       error
+// FetchResult is what came of a fetch: records, or one of the others, or an error.
+type FetchResult struct {
+	Records []Record
+	// Nothing says that the origin has nothing after what was asked for.
+	Nothing bool
+	// TrimmedTo is the outbox's first record if that comes after what was asked for.
+	TrimmedTo uint64
+	Err       error
 }
 
-// fetched tells how a fetch ended.
-func (r *receiver) fetched(res fetchResult, now time.Time) {
-	n := len(res.records)
+// Fetched tells how a fetch ended.
+func (r *Receiver) Fetched(res FetchResult, now time.Time) {
+	n := len(res.Records)
 	switch {
-	case res.err != nil:
-		r.fetch.failed(now)
-	case res.trimmedTo > r.applied+1:
-		r.trimmed(res.trimmedTo, now)
-	case res.nothing:
+	case res.Err != nil:
+		r.fetch.Failed(now)
+	case res.TrimmedTo > r.applied+1:
+		r.trimmed(res.TrimmedTo, now)
+	case res.Nothing:
 		r.repair, r.movedAt, r.trimmedAt = false, now, time.Time{}
-		r.fetch.succeeded()
+		r.fetch.Succeeded()
 		if !r.gapAt.IsZero() { // its new leader does not know yet what the old one published
 			r.gapAt = now
 		}
-	case n == 0 || res.records[0].first() > r.applied+1 || res.records[n-1].Seq <= r.applied:
-		r.fetch.failed(now)
+	case n == 0 || res.Records[0].Begin() > r.applied+1 || res.Records[n-1].Seq <= r.applied:
+		r.fetch.Failed(now)
 	default:
-		r.fetch.succeeded()
-		r.offer(res.records, false, now)
+		r.fetch.Succeeded()
+		r.Offer(res.Records, false, now)
 	}
 }
 
 // trimmed takes that the origin's outbox begins behind what is missing. That is so for a moment when
 // a new leader has not caught up with what it applied under the last one; see appliedIs.
-func (r *receiver) trimmed(first uint64, now time.Time) {
+func (r *Receiver) trimmed(first uint64, now time.Time) {
 	if r.trimmedAt.IsZero() {
 		r.trimmedAt = now
 	}
-	if now.Sub(r.trimmedAt) < r.tuning.stuckWait {
-		r.fetch.failed(now)
+	if now.Sub(r.trimmedAt) < r.tuning.StuckWait {
+		r.fetch.Failed(now)
 		return
 	}
-	r.counts.trimmed++
+	r.Counts.Trimmed++
 	r.stuck = fmt.Sprintf("the origin's outbox begins at %d but only %d are applied: this partition needs a state transfer", first, r.applied)
-	r.fetch.hold(now, r.tuning.stuckWait)
+	r.fetch.hold(now, r.tuning.StuckWait)
 }
 
-// appliedIs tells what is applied here whether or not this receiver merged it: a node that begins to
+// AppliedIs tells what is applied here whether or not this receiver merged it: a node that begins to
 // lead still has to apply what was committed before.
-func (r *receiver) appliedIs(applied uint64, now time.Time) {
+func (r *Receiver) AppliedIs(applied uint64, now time.Time) {
 	if applied <= r.applied {
 		return
 	}
@@ -347,9 +348,15 @@ func (r *receiver) appliedIs(applied uint64, now time.Time) {
 	}
 }
 
-// flow fills in what the receiver knows.
-func (r *receiver) flow(f *Flow, now time.Time) {
+// Applied returns the last of the origin's events that is known to be applied here.
+func (r *Receiver) Applied() uint64 { return r.applied }
+
+// Stuck says why only help from outside can make this flow go on; empty if it can go on.
+func (r *Receiver) Stuck() string { return r.stuck }
+
+// Flow fills in what the receiver knows.
+func (r *Receiver) Flow(f *Flow, now time.Time) {
 	f.Applied, f.Head, f.Heard, f.Stuck = r.applied, r.head, r.heardAt, r.stuck
 	f.Behind = r.lag.behind(now)
-	f.Unknown = r.heardAt.IsZero() || now.Sub(r.heardAt) > unknownAfter*r.tuning.heartbeat
+	f.Unknown = r.heardAt.IsZero() || now.Sub(r.heardAt) > unknownAfter*r.tuning.Heartbeat
 }

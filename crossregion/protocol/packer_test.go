@@ -1,4 +1,4 @@
-package crossregion
+package protocol
 
 import (
 	"bytes"
@@ -19,9 +19,9 @@ func concatenated(records []Record) (Record, error) {
 	return Record{First: records[0].Seq, Seq: records[len(records)-1].Seq, Data: all}, nil
 }
 
-func testPacker(t testing.TB, fold Folder) *packer {
+func testPacker(t testing.TB, fold Folder) *Packer {
 	t.Helper()
-	p, err := newPacker(fold)
+	p, err := NewPacker(fold)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,13 +38,13 @@ func TestRunsTravelInOneRecord(t *testing.T) {
 		data  []byte
 		codec uint32
 	}{
-		"small": {[]byte("run"), codecFolded}, "large": {bytes.Repeat([]byte("run"), 20*zipFrom), codecZipped}, "not to be compressed": {noise, codecFolded},
+		"small": {[]byte("run"), CodecFolded}, "large": {bytes.Repeat([]byte("run"), 20*zipFrom), CodecZipped}, "not to be compressed": {noise, CodecFolded},
 	} {
 		frame, codec := packTwo(t, p, c.data)
-		if codec != c.codec || codec == codecZipped && len(frame) > len(c.data)/10 {
+		if codec != c.codec || codec == CodecZipped && len(frame) > len(c.data)/10 {
 			t.Errorf("%s: %d bytes became %d, codec %d", name, len(c.data), len(frame), codec)
 		}
-		back, err := p.decodeEnvelope(testStream, frame)
+		back, err := p.DecodeEnvelope(testStream, frame)
 		if err != nil || len(back) != 1 || back[0].First != 4 || back[0].Seq != 5 || !bytes.Equal(back[0].Data, c.data) {
 			t.Errorf("%s: came back as %d records, %v", name, len(back), err)
 		}
@@ -52,19 +52,19 @@ func TestRunsTravelInOneRecord(t *testing.T) {
 }
 
 // packTwo sends data as two records, 4 and 5, that are made one.
-func packTwo(t *testing.T, p *packer, data []byte) (frame []byte, codec uint32) {
+func packTwo(t *testing.T, p *Packer, data []byte) (frame []byte, codec uint32) {
 	t.Helper()
 	half := len(data) / 2
-	records := p.pack([]Record{{Seq: 4, Data: data[:half]}, {Seq: 5, Data: data[half:]}})
-	if len(records) != 1 || records[0].first() != 4 || records[0].Seq != 5 {
+	records := p.Pack([]Record{{Seq: 4, Data: data[:half]}, {Seq: 5, Data: data[half:]}})
+	if len(records) != 1 || records[0].Begin() != 4 || records[0].Seq != 5 {
 		t.Fatalf("packed as %d records", len(records))
 	}
-	frame, err := p.encodeEnvelope(testStream, records)
+	frame, err := p.EncodeEnvelope(testStream, records)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var m crossregionv1.Envelope
-	if err := decodeFrame(frameEnvelope, frame, &m); err != nil || m.From != 4 || m.To != 5 {
+	if err := DecodeFrame(FrameEnvelope, frame, &m); err != nil || m.From != 4 || m.To != 5 {
 		t.Errorf("%d to %d, %v", m.From, m.To, err)
 	}
 	return frame, m.Codec
@@ -75,11 +75,11 @@ func TestPackingThatDoesNotHelp(t *testing.T) {
 	larger := func(records []Record) (Record, error) { return Record{First: 4, Seq: 5, Data: make([]byte, 100)}, nil }
 	fails := func([]Record) (Record, error) { return Record{}, errors.New("not to be folded") }
 	for name, fold := range map[string]Folder{"none": nil, "larger": larger, "failing": fails} {
-		if got := testPacker(t, fold).pack(two); len(got) != 2 || got[0].several() {
+		if got := testPacker(t, fold).Pack(two); len(got) != 2 || got[0].Several() {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
-	if got := testPacker(t, concatenated).pack(two[:1]); len(got) != 1 || got[0].several() {
+	if got := testPacker(t, concatenated).Pack(two[:1]); len(got) != 1 || got[0].Several() {
 		t.Errorf("one: %+v", got)
 	}
 }
@@ -88,16 +88,16 @@ func TestPackingThatDoesNotHelp(t *testing.T) {
 func TestCompressedFramesAreBounded(t *testing.T) {
 	p := testPacker(t, nil)
 	bomb := p.encoder.EncodeAll(make([]byte, 2*MaxFrameBytes), nil)
-	frame := envelopeFrame(t, func(m *crossregionv1.Envelope) { m.Codec, m.Deltas = codecZipped, [][]byte{bomb} })
+	frame := envelopeFrame(t, func(m *crossregionv1.Envelope) { m.Codec, m.Deltas = CodecZipped, [][]byte{bomb} })
 	if len(frame) > 64<<10 {
 		t.Fatalf("the bomb has %d bytes", len(frame))
 	}
-	if _, err := p.decodeEnvelope(testStream, frame); !errors.Is(err, errBadFrame) {
+	if _, err := p.DecodeEnvelope(testStream, frame); !errors.Is(err, ErrBadFrame) {
 		t.Errorf("%v", err)
 	}
 	for n := range min(len(bomb), 200) {
-		cut := envelopeFrame(t, func(m *crossregionv1.Envelope) { m.Codec, m.Deltas = codecZipped, [][]byte{bomb[:n]} })
-		if _, err := p.decodeEnvelope(testStream, cut); n > 0 && !errors.Is(err, errBadFrame) {
+		cut := envelopeFrame(t, func(m *crossregionv1.Envelope) { m.Codec, m.Deltas = CodecZipped, [][]byte{bomb[:n]} })
+		if _, err := p.DecodeEnvelope(testStream, cut); n > 0 && !errors.Is(err, ErrBadFrame) {
 			t.Errorf("cut to %d bytes: %v", n, err)
 		}
 	}
@@ -106,52 +106,52 @@ func TestCompressedFramesAreBounded(t *testing.T) {
 // TestBadRunIsTakenApart: of a run that cannot be merged, all before the bad event is.
 func TestBadRunIsTakenApart(t *testing.T) {
 	now := time.Unix(0, 0)
-	core := newReceiver(defaultTuning(), 0, now)
-	core.offer([]Record{{First: 1, Seq: 4}}, true, now)
+	core := NewReceiver(DefaultTuning(), 0, now)
+	core.Offer([]Record{{First: 1, Seq: 4}}, true, now)
 	poison := &BadBatchError{errors.New("poison")}
-	a := core.action(now)
-	if a.kind != receiveMerge || len(a.records) != 1 {
+	a := core.Action(now)
+	if a.Kind != ReceiveMerge || len(a.Records) != 1 {
 		t.Fatalf("%+v", a)
 	}
-	core.merged(a.records, 0, poison, now)
+	core.Merged(a.Records, 0, poison, now)
 	if core.stuck != "" {
 		t.Errorf("stuck before it was taken apart: %s", core.stuck)
 	}
-	if a = core.action(now); a.kind != receiveFetch || a.from != 1 || !a.plain {
+	if a = core.Action(now); a.Kind != ReceiveFetch || a.From != 1 || !a.Plain {
 		t.Fatalf("%+v", a)
 	}
-	core.fetched(fetchResult{records: []Record{{Seq: 1}, {Seq: 2}, {Seq: 3}, {Seq: 4}}}, now)
+	core.Fetched(FetchResult{Records: []Record{{Seq: 1}, {Seq: 2}, {Seq: 3}, {Seq: 4}}}, now)
 	for applied := uint64(0); ; applied++ {
-		a := core.action(now)
-		if a.kind != receiveMerge || len(a.records) != 1 || a.records[0].Seq != applied+1 {
+		a := core.Action(now)
+		if a.Kind != ReceiveMerge || len(a.Records) != 1 || a.Records[0].Seq != applied+1 {
 			t.Fatalf("after %d: %+v", applied, a)
 		}
 		if applied == 2 {
-			core.merged(a.records, applied, poison, now)
+			core.Merged(a.Records, applied, poison, now)
 			break
 		}
-		core.merged(a.records, applied+1, nil, now)
+		core.Merged(a.Records, applied+1, nil, now)
 	}
-	if core.applied != 2 || core.stuck == "" || core.counts.refused != 1 {
-		t.Errorf("applied %d, stuck %q, refused %d", core.applied, core.stuck, core.counts.refused)
+	if core.applied != 2 || core.stuck == "" || core.Counts.Refused != 1 {
+		t.Errorf("applied %d, stuck %q, refused %d", core.applied, core.stuck, core.Counts.Refused)
 	}
 }
 
 // TestOverlappingRuns: what begins before what is applied is merged if it ends after it.
 func TestOverlappingRuns(t *testing.T) {
 	now := time.Unix(0, 0)
-	core := newReceiver(defaultTuning(), 5, now)
-	core.offer([]Record{{First: 2, Seq: 5}}, true, now)
-	core.offer([]Record{{First: 7, Seq: 9}}, true, now)
-	core.offer([]Record{{First: 3, Seq: 8}}, true, now)
-	a := core.action(now)
-	if a.kind != receiveMerge || len(a.records) != 2 || a.records[0].Seq != 8 || a.records[1].Seq != 9 {
+	core := NewReceiver(DefaultTuning(), 5, now)
+	core.Offer([]Record{{First: 2, Seq: 5}}, true, now)
+	core.Offer([]Record{{First: 7, Seq: 9}}, true, now)
+	core.Offer([]Record{{First: 3, Seq: 8}}, true, now)
+	a := core.Action(now)
+	if a.Kind != ReceiveMerge || len(a.Records) != 2 || a.Records[0].Seq != 8 || a.Records[1].Seq != 9 {
 		t.Fatalf("%+v", a)
 	}
-	if core.merged(a.records, 9, nil, now); len(core.waiting) != 0 || core.applied != 9 {
+	if core.Merged(a.Records, 9, nil, now); len(core.waiting) != 0 || core.applied != 9 {
 		t.Errorf("applied %d, %d waiting", core.applied, len(core.waiting))
 	}
-	if core.counts.duplicates != 1 {
-		t.Errorf("%d duplicates", core.counts.duplicates)
+	if core.Counts.Duplicates != 1 {
+		t.Errorf("%d duplicates", core.Counts.Duplicates)
 	}
 }

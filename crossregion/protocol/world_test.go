@@ -1,4 +1,4 @@
-package crossregion
+package protocol
 
 import (
 	"container/heap"
@@ -21,7 +21,7 @@ type world struct {
 	now     time.Time
 	queue   events
 	serial  int
-	tuning  tuning
+	tuning  Tuning
 	wakes   map[time.Time]bool
 	regions []*worldRegion
 	// folds says that what is sent is folded, half of it.
@@ -58,9 +58,9 @@ func (e *events) Pop() any {
 type worldRegion struct {
 	w       *world
 	id      topology.RegionID
-	actor   crdt.Actor
-	records []Record
-	first   uint64
+	Actor   crdt.Actor
+	Records []Record
+	First   uint64
 	acks    map[topology.RegionID]uint64
 	merged  map[topology.RegionID][]uint64
 
@@ -70,33 +70,33 @@ type worldRegion struct {
 
 	term     int
 	nextID   uint64
-	ship     *shipper
+	ship     *Shipper
 	opening  bool
-	ack      *acker
+	ack      *Acker
 	acking   bool
-	recv     map[topology.RegionID]*receiver
+	recv     map[topology.RegionID]*Receiver
 	busy     map[topology.RegionID]bool
-	reporter map[topology.RegionID]*reporter
+	reporter map[topology.RegionID]*Reporter
 }
 
 func newWorld(t *testing.T, seed uint64, regions int) *world {
 	w := &world{
-		t: t, rng: rand.New(rand.NewPCG(seed, 7)), tuning: defaultTuning(),
+		t: t, rng: rand.New(rand.NewPCG(seed, 7)), tuning: DefaultTuning(),
 		wakes: map[time.Time]bool{},
 		now:   time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC),
 	}
-	w.tuning.bufferBytes = 600 << 10 // so that it fills
+	w.tuning.BufferBytes = 600 << 10 // so that it fills
 	for i := range regions {
 		id := topology.RegionID(i + 1)
 		w.regions = append(w.regions, &worldRegion{
-			w: w, id: id, actor: topology.Actor(id, 1), first: 1,
+			w: w, id: id, Actor: topology.Actor(id, 1), First: 1,
 			acks: map[topology.RegionID]uint64{}, merged: map[topology.RegionID][]uint64{},
 		})
 	}
 	for _, r := range w.regions {
 		r.lead()
-		w.every(w.tuning.heartbeat, r.beat)
-		w.every(w.tuning.streamCheck, func() { r.ship.observe(r.streamState()) })
+		w.every(w.tuning.Heartbeat, r.beat)
+		w.every(w.tuning.StreamCheck, func() { r.ship.Observe(r.streamState()) })
 	}
 	return w
 }
@@ -157,6 +157,14 @@ func (w *world) others(r *worldRegion) []*worldRegion {
 	return others
 }
 
+func (w *world) destinations(r *worldRegion) []topology.RegionID {
+	var ids []topology.RegionID
+	for _, o := range w.others(r) {
+		ids = append(ids, o.id)
+	}
+	return ids
+}
+
 // check holds after every step.
 func (w *world) check() {
 	for _, origin := range w.regions {
@@ -165,8 +173,8 @@ func (w *world) check() {
 			if origin.acks[dst.id] > applied {
 				w.fault("region %d acknowledges %d of region %d, of which %d are applied", dst.id, origin.acks[dst.id], origin.id, applied)
 			}
-			if origin.first > applied+1 {
-				w.fault("region %d trimmed up to %d but region %d applied %d", origin.id, origin.first, dst.id, applied)
+			if origin.First > applied+1 {
+				w.fault("region %d trimmed up to %d but region %d applied %d", origin.id, origin.First, dst.id, applied)
 			}
 			w.trace = w.trace*31 + applied
 		}
@@ -183,12 +191,12 @@ func (w *world) settled() {
 					break
 				}
 			}
-			if n := len(dst.merged[origin.id]); n != len(origin.records) {
-				w.fault("region %d merged %d of %d records of region %d (%s)", dst.id, n, len(origin.records), origin.id, dst.recv[origin.id].stuck)
+			if n := len(dst.merged[origin.id]); n != len(origin.Records) {
+				w.fault("region %d merged %d of %d records of region %d (%s)", dst.id, n, len(origin.Records), origin.id, dst.recv[origin.id].stuck)
 			}
 		}
-		if origin.first != uint64(len(origin.records))+1 {
-			w.fault("region %d still keeps records from %d of %d", origin.id, origin.first, len(origin.records))
+		if origin.First != uint64(len(origin.Records))+1 {
+			w.fault("region %d still keeps records from %d of %d", origin.id, origin.First, len(origin.Records))
 		}
 	}
 }
@@ -197,14 +205,14 @@ func (w *world) settled() {
 func (r *worldRegion) lead() {
 	t := r.w.tuning
 	r.term++
-	r.ship, r.ack, r.opening, r.acking = newShipper(t), newAcker(t), false, false
-	r.recv, r.busy = map[topology.RegionID]*receiver{}, map[topology.RegionID]bool{}
-	r.reporter = map[topology.RegionID]*reporter{}
+	r.ship, r.ack, r.opening, r.acking = NewShipper(t), NewAcker(t, r.w.destinations(r)), false, false
+	r.recv, r.busy = map[topology.RegionID]*Receiver{}, map[topology.RegionID]bool{}
+	r.reporter = map[topology.RegionID]*Reporter{}
 	for _, o := range r.w.others(r) {
 		applied := uint64(len(r.merged[o.id]))
-		r.recv[o.id] = newReceiver(t, applied, r.w.now)
-		r.reporter[o.id] = newReporter(t, r.w.now)
-		r.reporter[o.id].note(0, applied, r.w.now)
+		r.recv[o.id] = NewReceiver(t, applied, r.w.now)
+		r.reporter[o.id] = NewReporter(t, r.w.now)
+		r.reporter[o.id].Note(0, applied, r.w.now)
 	}
 }
 
@@ -228,8 +236,8 @@ func (w *world) wake(at time.Time) {
 }
 
 func (r *worldRegion) outbox() OutboxState {
-	s := OutboxState{Actor: r.actor, First: r.first, Head: uint64(len(r.records))}
-	for _, rec := range r.records[r.first-1:] {
+	s := OutboxState{Actor: r.Actor, First: r.First, Head: uint64(len(r.Records))}
+	for _, rec := range r.Records[r.First-1:] {
 		s.Bytes += uint64(len(rec.Data))
 	}
 	return s
@@ -237,21 +245,21 @@ func (r *worldRegion) outbox() OutboxState {
 
 func (r *worldRegion) write(n, size int) {
 	for range n {
-		r.records = append(r.records, Record{Seq: uint64(len(r.records) + 1), Data: make([]byte, size)})
+		r.Records = append(r.Records, Record{Seq: uint64(len(r.Records) + 1), Data: make([]byte, size)})
 	}
 }
 
-func (r *worldRegion) streamName() stream { return stream{"world", 0, r.actor} }
+func (r *worldRegion) streamName() Stream { return Stream{"world", 0, r.Actor} }
 
 func (r *worldRegion) streamState() StreamState {
 	return StreamState{Incarnation: fmt.Sprint(r.incarnation), LastSeq: uint64(len(r.frames))}
 }
 
 func (r *worldRegion) beat() {
-	head := uint64(len(r.records))
+	head := uint64(len(r.Records))
 	for _, dst := range r.w.others(r) {
 		if !r.w.chance(5) {
-			dst.later(func() { dst.recv[r.id].heartbeat(head, r.w.now) })
+			dst.later(func() { dst.recv[r.id].Heartbeat(head, r.w.now) })
 		}
 	}
 }
@@ -266,7 +274,7 @@ func (r *worldRegion) drive() {
 		if !r.busy[o.id] {
 			r.driveReceiver(o)
 		}
-		send, until := r.reporter[o.id].due(r.w.now)
+		send, until := r.reporter[o.id].Due(r.w.now)
 		r.w.wake(until)
 		for _, seq := range send {
 			if !r.w.chance(4) {

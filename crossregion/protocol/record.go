@@ -1,0 +1,72 @@
+package protocol
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/topology"
+)
+
+// Record is one encoded delta of an outbox, or stands for several that follow each other.
+type Record struct {
+	// Seq is the delta's number: contiguous per actor and partition, from 1. Of several it is the last one's.
+	Seq uint64
+	// Data is opaque here. Whoever returns or receives a Record may keep but not change it.
+	Data []byte
+	// First is the first number that the record stands for; 0 if that is Seq.
+	First uint64
+}
+
+// first returns the first number that the record stands for.
+func (r *Record) Begin() uint64 {
+	if r.First == 0 {
+		return r.Seq
+	}
+	return r.First
+}
+
+// Several reports whether the record stands for more than one delta.
+func (r *Record) Several() bool { return r.Begin() < r.Seq }
+
+// Folder makes one record that stands for contiguous ones, each one delta. An error means that they can only
+// be sent as they are.
+type Folder func(records []Record) (Record, error)
+
+// OutboxState is what a partition's outbox holds: the entries First to Head, none if First is Head+1.
+type OutboxState struct {
+	// Actor issued the entries.
+	Actor       crdt.Actor
+	First, Head uint64
+	// Bytes is the size of the entries kept.
+	Bytes uint64
+}
+
+// Watermark says that a region has durably applied an actor's events up to Seq.
+type Watermark struct {
+	Region topology.RegionID
+	Actor  crdt.Actor
+	Seq    uint64
+}
+
+// ErrTrimmed means that records were asked for that the outbox no longer holds.
+var ErrTrimmed = errors.New("the outbox begins after the wanted record")
+
+// BadBatchError is Sink.Merge's answer to records that can never be merged. Any other error of Merge
+// is temporary.
+type BadBatchError struct {
+	Err error
+}
+
+// Error says what is wrong with the batch.
+func (e *BadBatchError) Error() string { return fmt.Sprintf("bad batch of deltas: %v", e.Err) }
+
+// Unwrap returns what is wrong with the batch.
+func (e *BadBatchError) Unwrap() error { return e.Err }
+
+// StreamState identifies a stream and says how far it goes.
+type StreamState struct {
+	// Incarnation differs between any two streams.
+	Incarnation string
+	LastSeq     uint64
+}

@@ -1,0 +1,52 @@
+package protocol
+
+import "time"
+
+// Tuning holds the bounds and intervals of the step functions and their loops.
+type Tuning struct {
+	// Window is how many publications of a partition are in flight at once.
+	Window int
+	// Linger is the least time between two envelopes that are not full: small ones cost the stream
+	// as much as large ones.
+	Linger time.Duration
+	// A failed call is repeated after RetryLeast, doubling up to RetryMost.
+	RetryLeast, RetryMost time.Duration
+	// BufferBytes bounds what a receiver holds that is not merged; the lowest records are kept.
+	BufferBytes int
+	// One call of Sink.Merge gets at most this much.
+	MergeBytes, MergeRecords int
+	// FetchBytes is how much of an outbox is asked for at once.
+	FetchBytes int
+	// GapWait is how long a missing record may still come out of order before it is fetched.
+	GapWait time.Duration
+	// StallWait is how long a receiver that knows of more may get nothing before it fetches.
+	StallWait time.Duration
+	// StuckWait is the time between two tries of what will hardly ever succeed.
+	StuckWait time.Duration
+	// Heartbeat is the interval of heartbeats; StreamCheck that of looking whether the stream is
+	// still the same one.
+	Heartbeat, StreamCheck time.Duration
+	// Watermarks are sent ReportWait after the first change, and all of them every ReportAll.
+	ReportWait, ReportAll time.Duration
+	// AckWait is the least time between two Raft entries with watermarks of one partition.
+	AckWait time.Duration
+	// MergeTimeout, FetchTimeout and OpenTimeout bound one call each.
+	MergeTimeout, FetchTimeout, OpenTimeout time.Duration
+}
+
+// DefaultTuning returns what real regions use.
+func DefaultTuning() Tuning {
+	return Tuning{
+		Window: 6, Linger: 25 * time.Millisecond,
+		RetryLeast: 100 * time.Millisecond, RetryMost: 5 * time.Second,
+		BufferBytes: 2 << 20, MergeBytes: 512 << 10, MergeRecords: 4096, FetchBytes: 512 << 10,
+		GapWait: 500 * time.Millisecond, StallWait: 2 * time.Second, StuckWait: 10 * time.Second,
+		Heartbeat: time.Second, StreamCheck: 15 * time.Second,
+		ReportWait: 200 * time.Millisecond, ReportAll: 10 * time.Second,
+		AckWait:      500 * time.Millisecond,
+		MergeTimeout: 30 * time.Second, FetchTimeout: 3 * time.Second, OpenTimeout: 5 * time.Second,
+	}
+}
+
+// A flow is unknown when its other end was not heard for this many of its intervals.
+const unknownAfter = 5

@@ -1,0 +1,165 @@
+package protocol
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/atolldb/atoll/topology"
+)
+
+// Reporter collects, at the destination, the watermarks to send to one origin. It is a step function.
+// A change is sent soon, together with those that follow at once; everything is sent again now and
+// then, because a report that is lost leaves no trace.
+type Reporter struct {
+	tuning  Tuning
+	applied map[topology.PartitionID]uint64
+	dirty   map[topology.PartitionID]bool
+	// dueAt is when to send what is dirty; allAt when to send everything.
+	dueAt, allAt time.Time
+}
+
+// NewReporter returns a reporter with nothing to report, at now.
+func NewReporter(t Tuning, now time.Time) *Reporter {
+	return &Reporter{
+		tuning: t, applied: map[topology.PartitionID]uint64{}, dirty: map[topology.PartitionID]bool{},
+		allAt: now.Add(t.ReportAll),
+	}
+}
+
+// Note tells that a led partition's events are applied up to seq.
+func (r *Reporter) Note(p topology.PartitionID, seq uint64, now time.Time) {
+	if known, ok := r.applied[p]; ok && known == seq {
+		return
+	}
+	if len(r.dirty) == 0 {
+		r.dueAt = now.Add(r.tuning.ReportWait)
+	}
+	r.applied[p] = seq
+	r.dirty[p] = true
+}
+
+// Forget tells that a partition is not led any more.
+func (r *Reporter) Forget(p topology.PartitionID) {
+	delete(r.applied, p)
+	delete(r.dirty, p)
+}
+
+// Due returns the watermarks to send now, or when to ask again.
+func (r *Reporter) Due(now time.Time) (send map[topology.PartitionID]uint64, until time.Time) {
+	switch {
+	case !now.Before(r.allAt):
+		send = maps.Clone(r.applied)
+		r.allAt = now.Add(r.tuning.ReportAll)
+	case len(r.dirty) > 0 && !now.Before(r.dueAt):
+		send = make(map[topology.PartitionID]uint64, len(r.dirty))
+		for p := range r.dirty {
+			send[p] = r.applied[p]
+		}
+	case len(r.dirty) > 0 && r.dueAt.Before(r.allAt):
+		return nil, r.dueAt
+	default:
+		return nil, r.allAt
+	}
+	clear(r.dirty)
+	return send, r.allAt
+}
+
+// ErrBeyondHead means that a watermark is of events that were never issued.
+var ErrBeyondHead = errors.New("watermark beyond the outbox's head")
+
+// Acker collects, at the origin, the watermarks of one led partition that other regions report, until
+// they are in Raft. It is a step function.
+type Acker struct {
+	tuning Tuning
+	// reported is the highest watermark heard per region, recorded the highest one in Raft.
+	reported, recorded map[topology.RegionID]uint64
+	heardAt            map[topology.RegionID]time.Time
+	// lag is how long each destination has been behind this origin.
+	lag map[topology.RegionID]*marks
+	// nextAt is when the next entry may be proposed.
+	nextAt time.Time
+	retry  Backoff
+}
+
+// NewAcker returns the acker of a node that begins to lead, for the given destinations.
+func NewAcker(t Tuning, regions []topology.RegionID) *Acker {
+	a := &Acker{
+		tuning: t, retry: Backoff{Least: t.RetryLeast, Most: t.RetryMost},
+		reported: map[topology.RegionID]uint64{}, recorded: map[topology.RegionID]uint64{},
+		heardAt: map[topology.RegionID]time.Time{}, lag: make(map[topology.RegionID]*marks, len(regions)),
+	}
+	for _, region := range regions {
+		a.lag[region] = &marks{}
+	}
+	return a
+}
+
+// HeadIs tells how far the outbox reaches.
+func (a *Acker) HeadIs(head uint64, now time.Time) {
+	for region, lag := range a.lag {
+		if head > a.reported[region] {
+			lag.add(head, now)
+		}
+	}
+}
+
+// Report takes a region's watermark. One beyond what the outbox ever held is refused: it would trim
+// what no one has.
+func (a *Acker) Report(region topology.RegionID, seq, head uint64, now time.Time) error {
+	if seq > head {
+		return fmt.Errorf("%w: %d of %d", ErrBeyondHead, seq, head)
+	}
+	a.heardAt[region] = now
+	a.reported[region] = max(a.reported[region], seq)
+	if lag := a.lag[region]; lag != nil {
+		lag.reached(seq)
+	}
+	return nil
+}
+
+// Due returns what to record now, or when to ask again; zero if not before the next report.
+func (a *Acker) Due(now time.Time) (watermarks []Watermark, until time.Time) {
+	for _, region := range slices.Sorted(maps.Keys(a.reported)) {
+		if seq := a.reported[region]; seq > a.recorded[region] {
+			watermarks = append(watermarks, Watermark{Region: region, Seq: seq})
+		}
+	}
+	if len(watermarks) == 0 {
+		return nil, time.Time{}
+	}
+	if at := later(a.nextAt, a.retry.Until); now.Before(at) {
+		return nil, at
+	}
+	return watermarks, time.Time{}
+}
+
+// Done tells how recording went.
+func (a *Acker) Done(watermarks []Watermark, err error, now time.Time) {
+	a.nextAt = now.Add(a.tuning.AckWait)
+	if err != nil {
+		a.retry.Failed(now)
+		return
+	}
+	a.retry.Succeeded()
+	for _, w := range watermarks {
+		a.recorded[w.Region] = w.Seq
+	}
+}
+
+// Flow fills in what the acker knows of f's destination, given the outbox's head.
+func (a *Acker) Flow(f *Flow, head uint64, now time.Time) {
+	to := f.Destination
+	f.Head, f.Applied, f.Heard = head, a.reported[to], a.heardAt[to]
+	f.Behind = a.lag[to].behind(now)
+	f.Unknown = f.Heard.IsZero() || now.Sub(f.Heard) > 2*a.tuning.ReportAll+unknownAfter*a.tuning.Heartbeat
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
