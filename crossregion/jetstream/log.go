@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 )
 
@@ -53,8 +54,12 @@ func (l *serverLog) Errorf(format string, v ...any) {
 func (l *serverLog) Fatalf(format string, v ...any) {
 	text := fmt.Sprintf(format, v...)
 	l.log.Error(serverSays, slog.String("text", text))
+	reason := errors.New(text)
+	if strings.HasPrefix(format, "Can't start JetStream") {
+		reason = fmt.Errorf("%w: %w", errNoJetStream, reason)
+	}
 	select {
-	case l.fatal <- errors.New(text):
+	case l.fatal <- reason:
 	default:
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -119,13 +120,31 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 const startPatience = time.Minute
 
 // Start returns when the server listens and its store is open, or says why it cannot. A JetStream
-// cluster may still have no leader then.
+// cluster may still have no leader then. A store that it cannot open is dropped: it has only copies.
 func (s *Server) Start(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.mu.server != nil {
 		return errors.New("embedded NATS runs already")
 	}
+	if err := dropDamaged(s.cfg.StoreDir, s.cfg.Logger); err != nil {
+		return err
+	}
+	err := s.start(ctx)
+	if !errors.Is(err, errNoJetStream) {
+		return err
+	}
+	s.cfg.Logger.Error("JetStream does not open what it has stored, which is dropped; nothing is lost, other regions fetch what they lack", slog.Any("err", err))
+	if err := os.RemoveAll(s.cfg.StoreDir); err != nil {
+		return fmt.Errorf("drop a store that does not open: %w", err)
+	}
+	return s.start(ctx)
+}
+
+// errNoJetStream means that the server runs but for its JetStream.
+var errNoJetStream = errors.New("no JetStream")
+
+func (s *Server) start(ctx context.Context) error {
 	opts, err := s.options()
 	if err != nil {
 		return err
@@ -160,7 +179,7 @@ func awaitReady(ctx context.Context, srv *server.Server, log *serverLog) error {
 		default:
 		}
 		if ready && !srv.JetStreamEnabled() {
-			return fmt.Errorf("no JetStream: %s", log.lastError())
+			return fmt.Errorf("%w: %s", errNoJetStream, log.lastError())
 		}
 		if ready {
 			return nil
