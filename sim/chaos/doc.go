@@ -6,6 +6,8 @@
 //   - import: a public dataset is imported into one region while kill -9 hits one node per region in
 //     turn, leaders first, and one region is stopped, its JetStream deleted, and started again.
 //   - netsplit: one region is cut off for a while, and all regions go on writing.
+//   - jetstream: the JetStream of one region after the other is wiped, deleted while it runs, rolled back to
+//     what it was before, or has bits turned over on all its nodes.
 //
 // Afterwards all regions must have equal digests, and every acknowledged write must be in all of
 // them.
@@ -18,19 +20,17 @@
 //     if such a read is found.
 //   - kill: kill -9 of leaders and others under 1 000 writes a second and more; no acknowledged write
 //     may be lost, none may appear that nobody made, and how long writes pause is measured.
-//
-// //   - linearizable: 48 clients put, get, delete, and write under conditions, while nodes are killed,
-//
-//		stopped and cut off from each other, wholly or one way; the histories of all keys must be
-//		linearizable. If one is not, a page in the run's directory shows why.
-//	  - large: 1 000 clients write values of 1 MiB, the most there may be, and read, scan and batch them;
-//	    a node is killed until its peers have cut what it lacks from their logs. The nodes' memory must
-//	    stay under --memory-bound.
-//	  - diskfull: the nodes' disks are filled, first one, then all, then one to the last byte. Writes must
-//	    be refused with DISK_FULL, reads go on, and writes resume by themselves. It mounts file systems
-//	    in memory and so needs root.
-//	  - corrupt: files of a stopped node are damaged. The node must get what it lost from its peers, if
-//	    need be at a second start after it has named the damage; nothing wrong may be read.
+//   - linearizable: 48 clients put, get, delete, and write under conditions, while nodes are killed,
+//     stopped and cut off from each other, wholly or one way; the histories of all keys must be
+//     linearizable. If one is not, a page in the run's directory shows why.
+//   - large: 1 000 clients write values of 1 MiB, the most there may be, and read, scan and batch them;
+//     a node is killed until its peers have cut what it lacks from their logs. The nodes' memory must
+//     stay under --memory-bound.
+//   - diskfull: the nodes' disks are filled, first one, then all, then one to the last byte. Writes must
+//     be refused with DISK_FULL, reads go on, and writes resume by themselves. It mounts file systems
+//     in memory and so needs root.
+//   - corrupt: files of a stopped node are damaged. The node must get what it lost from its peers, if
+//     need be at a second start after it has named the damage; nothing wrong may be read.
 //
 // What must be there is worked out here and in package check, from the dataset and from what was
 // acknowledged, by code that shares nothing with the servers. What a scenario chooses at random it
@@ -43,7 +43,7 @@
 //   - faults.go: harm to one node of a region, and its undoing
 //   - acks.go, memory.go, hotkeys.go: what is measured, and what is written to
 //   - writers.go, lag.go: the load on several regions and its ledger
-//   - import.go, netsplit.go, stale.go, kill.go, linearizable.go, large.go,
+//   - import.go, netsplit.go, jetstream.go, stale.go, kill.go, linearizable.go, large.go,
 //     diskfull.go, corrupt.go: the scenarios
 //   - expect.go, verify.go, equal.go: what must be there, and whether it is
 //   - report.go: figures and checks

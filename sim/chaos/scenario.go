@@ -38,6 +38,7 @@ func scenarios() []scenario {
 	return []scenario{
 		{name: "import", play: (*stage).imports},
 		{name: "netsplit", play: (*stage).netsplit, prepare: (*deployment).addLinks},
+		{name: "jetstream", play: (*stage).jetStream, full: size{cycles: 20}, quick: size{cycles: 4}},
 		{
 			name: "stale", play: (*stage).stale, inside: true, prepare: (*deployment).addLinksInside, canFail: true,
 			full: size{partitions: 16, cycles: 60, clients: 48, replyDelay: answersLate}, quick: size{partitions: 16, cycles: 4, clients: 48, replyDelay: answersLate},

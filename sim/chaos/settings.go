@@ -66,7 +66,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	flags.DurationVar(&s.maxUnavailable, "max-unavailable", 3*time.Second, "import, netsplit: how long writes may fail after a kill")
 
 	flags.UintVar(&s.partitions, "partitions", 0, "scenarios in one region: partitions; 0 means what the scenario says, as below")
-	flags.IntVar(&s.cycles, "cycles", 0, "scenarios in one region: how often the harm is done; large: values per partition while a node is down")
+	flags.IntVar(&s.cycles, "cycles", 0, "jetstream, and scenarios in one region: how often the harm is done; large: values per partition while a node is down")
 	flags.IntVar(&s.clients, "clients", 0, "scenarios in one region: how many clients there are")
 	flags.IntVar(&s.operations, "operations", 0, "linearizable: how many operations to record")
 	flags.StringVar(&s.strategies, "strategies", "auto,leader,follower,majority", "linearizable: how reads are confirmed")
