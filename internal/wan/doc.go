@@ -7,6 +7,10 @@
 // lets everything that waited go on in order. Either way can be cut alone. What one direction of one
 // connection may hold is bounded; past it the sender feels back pressure, as from a full TCP window.
 //
+// A Net does the same for packets: network namespaces joined so that each packet is late and some get
+// lost, and the kernel's TCP has to cope.
+//
 //   - link.go: listening, cutting and healing
 //   - pipe.go: one connection
+//   - net.go: namespaces
 package wan

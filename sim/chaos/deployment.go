@@ -24,9 +24,11 @@ type member struct {
 	name, region, api string
 	config            *configv1.Server
 	configFile        string
-	log               string
-	process           *process
-	used              usage // of its ended processes
+	// namespace is the network namespace to run in; empty for the one of this program.
+	namespace string
+	log       string
+	process   *process
+	used      usage // of its ended processes
 }
 
 // deployment is the nodes, and the links between them or their regions if these can be cut.
@@ -38,6 +40,7 @@ type deployment struct {
 	members    []*member
 	clients    map[string]*client.Client // by region
 	links      []link
+	net        *wan.Net // nil but for what needs one
 	// cleanups undo what the scenario did to the machine.
 	cleanups []func() error
 }
@@ -212,6 +215,9 @@ func (d *deployment) run(ctx context.Context, fn func(context.Context) error) er
 	for _, l := range d.links {
 		group.Go(func() error { return l.Run(ctx) })
 	}
+	if d.net != nil {
+		group.Go(func() error { return d.net.Run(ctx) })
+	}
 	group.Go(func() error {
 		defer cancel()
 		return fn(ctx)
@@ -261,7 +267,11 @@ func (d *deployment) startAll(ctx context.Context, members []*member) error {
 }
 
 func (d *deployment) start(m *member) error {
-	p, err := start(m.log, d.settings.atoll, "server", "--config", m.configFile)
+	command := []string{d.settings.atoll, "server", "--config", m.configFile}
+	if m.namespace != "" {
+		command = append([]string{"ip", "netns", "exec", m.namespace}, command...)
+	}
+	p, err := start(m.log, command[0], command[1:]...)
 	m.process = p
 	return err
 }

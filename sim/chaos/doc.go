@@ -6,6 +6,9 @@
 //   - import: a public dataset is imported into one region while kill -9 hits one node per region in
 //     turn, leaders first, and one region is stopped, its JetStream deleted, and started again.
 //   - netsplit: one region is cut off for a while, and all regions go on writing.
+//   - distance: the regions are in network namespaces of their own, joined by a network that delivers
+//     packets late and loses some. How long writes take to be seen elsewhere is measured under a steady
+//     load, and whether the other regions keep up with as many writes as one takes. It needs root.
 //   - jetstream: the JetStream of one region after the other is wiped, deleted while it runs, rolled back to
 //     what it was before, or has bits turned over on all its nodes.
 //
@@ -43,7 +46,7 @@
 //   - faults.go: harm to one node of a region, and its undoing
 //   - acks.go, memory.go, hotkeys.go: what is measured, and what is written to
 //   - writers.go, lag.go: the load on several regions and its ledger
-//   - import.go, netsplit.go, jetstream.go, stale.go, kill.go, linearizable.go, large.go,
+//   - import.go, netsplit.go, distance.go, jetstream.go, stale.go, kill.go, linearizable.go, large.go,
 //     diskfull.go, corrupt.go: the scenarios
 //   - expect.go, verify.go, equal.go: what must be there, and whether it is
 //   - report.go: figures and checks

@@ -48,7 +48,7 @@ func (s *stage) imports(ctx context.Context) error {
 	if err := s.begin(ctx); err != nil {
 		return err
 	}
-	lag := startLagWatch(ctx, s.deployment)
+	lag := startLagWatch(ctx, s.deployment, s.deployment.regions[0])
 	imported, err := s.startImport(records)
 	if err != nil {
 		return err

@@ -38,6 +38,10 @@ func scenarios() []scenario {
 	return []scenario{
 		{name: "import", play: (*stage).imports},
 		{name: "netsplit", play: (*stage).netsplit, prepare: (*deployment).addLinks},
+		{
+			name: "distance", play: (*stage).distance, prepare: (*deployment).addNet,
+			full: size{clients: 64, duration: time.Minute}, quick: size{clients: 64, duration: 10 * time.Second},
+		},
 		{name: "jetstream", play: (*stage).jetStream, full: size{cycles: 20}, quick: size{cycles: 4}},
 		{
 			name: "stale", play: (*stage).stale, inside: true, prepare: (*deployment).addLinksInside, canFail: true,

@@ -29,7 +29,7 @@ type settings struct {
 	seed                   uint64
 	mustFail               bool
 
-	records        int
+	records, loss  int
 	cut, delay     time.Duration
 	maxUnavailable time.Duration
 
@@ -62,15 +62,16 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	flags.StringVar(&s.cities, "cities", "data/cities.json", "import: the dataset, a JSON array")
 	flags.IntVar(&s.records, "records", 0, "import: only so many records; 0 means all")
 	flags.DurationVar(&s.cut, "cut", 2*time.Minute, "netsplit: how long it lasts")
-	flags.DurationVar(&s.delay, "delay", 40*time.Millisecond, "netsplit: one-way delay between regions")
+	flags.DurationVar(&s.delay, "delay", 40*time.Millisecond, "netsplit, distance: one-way delay between regions")
+	flags.IntVar(&s.loss, "loss", 10, "distance: how many packets of a thousand get lost between regions")
 	flags.DurationVar(&s.maxUnavailable, "max-unavailable", 3*time.Second, "import, netsplit: how long writes may fail after a kill")
 
 	flags.UintVar(&s.partitions, "partitions", 0, "scenarios in one region: partitions; 0 means what the scenario says, as below")
 	flags.IntVar(&s.cycles, "cycles", 0, "jetstream, and scenarios in one region: how often the harm is done; large: values per partition while a node is down")
-	flags.IntVar(&s.clients, "clients", 0, "scenarios in one region: how many clients there are")
+	flags.IntVar(&s.clients, "clients", 0, "distance, and scenarios in one region: how many clients there are")
 	flags.IntVar(&s.operations, "operations", 0, "linearizable: how many operations to record")
 	flags.StringVar(&s.strategies, "strategies", "auto,leader,follower,majority", "linearizable: how reads are confirmed")
-	flags.DurationVar(&s.duration, "duration", 0, "large: how long all nodes are written to before one is killed; diskfull: how long a disk stays full")
+	flags.DurationVar(&s.duration, "duration", 0, "distance: how long the lag is measured; large: how long all nodes are written to before one is killed; diskfull: how long a disk stays full")
 	flags.IntVar(&s.memoryBound, "memory-bound", 3072, "large: how much memory a node may have, in MiB")
 	flags.DurationVar(&s.replyDelay, "reply-delay", 0, "stale, linearizable: how much longer answers between nodes take; 0 means 40 ms, or nothing for linearizable")
 	if err := flags.Parse(args); err != nil {
