@@ -33,7 +33,9 @@ type Config struct {
 	Source  Source
 	Sink    Sink
 	// Fold makes what is sent smaller. Without it all deltas are sent as they are.
-	Fold   protocol.Folder
+	Fold protocol.Folder
+	// Derive gives the keys that authenticate what regions say to each other: the same in all of them.
+	Derive protocol.Derive
 	Link   Link
 	Clock  func() time.Time
 	Logger *slog.Logger
@@ -59,8 +61,12 @@ func (c *Config) Validate() error {
 		}
 		regions[r.ID], actors[r.Actor] = true, true
 	}
-	if c.Source == nil || c.Sink == nil || c.Link == nil || c.Clock == nil || c.Logger == nil {
-		fault("source, sink, link, clock and logger are required")
+	if !c.complete() {
+		fault("source, sink, keys, link, clock and logger are required")
 	}
 	return errors.Join(faults...)
+}
+
+func (c *Config) complete() bool {
+	return c.Source != nil && c.Sink != nil && c.Derive != nil && c.Link != nil && c.Clock != nil && c.Logger != nil
 }

@@ -21,9 +21,13 @@ func Hasten(r *Replicator) {
 	}
 }
 
-// FetchFrame returns a request for the first records of an outbox.
-func FetchFrame(cluster string, p topology.PartitionID, actor crdt.Actor, codec uint32) []byte {
-	frame, err := protocol.EncodeFetchRequest(protocol.Stream{Cluster: cluster, Partition: p, Actor: actor}, protocol.FetchRequest{From: 1, MaxBytes: 1 << 20, Codec: codec})
+// Keys returns a replicator's.
+func Keys(r *Replicator) *protocol.Keys { return r.keys }
+
+// FetchFrame returns a request for the first records of another region's outbox.
+func FetchFrame(r *Replicator, p topology.PartitionID, actor crdt.Actor, codec uint32) []byte {
+	region, _ := topology.ActorRegion(actor)
+	frame, err := r.keys.EncodeFetchRequest(r.stream(p, actor), region, protocol.FetchRequest{From: 1, MaxBytes: 1 << 20, Codec: codec})
 	if err != nil {
 		panic(err)
 	}
@@ -31,10 +35,13 @@ func FetchFrame(cluster string, p topology.PartitionID, actor crdt.Actor, codec 
 }
 
 // FetchedCodec returns the codec of a response's envelope, and how many records it has.
-func FetchedCodec(response []byte) (codec uint32, records int) {
+func FetchedCodec(r *Replicator, response []byte) (codec uint32, records int) {
 	var m crossregionv1.FetchResponse
 	var e crossregionv1.Envelope
-	if protocol.DecodeFrame(protocol.FrameFetchResponse, response, &m) != nil || protocol.DecodeFrame(protocol.FrameEnvelope, m.Envelope, &e) != nil {
+	if _, err := r.keys.Open(protocol.FrameFetchResponse, 0, protocol.Scope{To: r.cfg.Self}, response, &m); err != nil {
+		return 0, 0
+	}
+	if _, err := r.keys.Open(protocol.FrameEnvelope, 0, protocol.Scope{}, m.Envelope, &e); err != nil {
 		return 0, 0
 	}
 	return e.Codec, len(e.Deltas)

@@ -30,7 +30,7 @@ func (r *Replicator) beat(ctx context.Context) {
 			s.acking.headIs(state.Head, now)
 			heads = append(heads, protocol.Position{Partition: s.partition, Actor: state.Actor, Seq: state.Head})
 		}
-		frame, err := protocol.EncodeHeartbeat(protocol.Sender{Cluster: r.cfg.Cluster, Region: r.cfg.Self}, r.cfg.Node, heads)
+		frame, err := r.keys.EncodeHeartbeat(r.cfg.Node, heads)
 		if err == nil {
 			err = r.cfg.Link.Outlet().Broadcast(frame)
 		}
@@ -119,7 +119,7 @@ func (rep *reporting) send(applied map[topology.PartitionID]uint64) {
 	for _, p := range slices.Sorted(maps.Keys(applied)) {
 		watermarks = append(watermarks, protocol.Position{Partition: p, Actor: rep.region.Actor, Seq: applied[p]})
 	}
-	frame, err := protocol.EncodeWatermarks(protocol.Sender{Cluster: rep.r.cfg.Cluster, Region: rep.r.cfg.Self}, watermarks)
+	frame, err := rep.r.keys.EncodeWatermarks(rep.region.ID, watermarks)
 	if err == nil {
 		err = rep.r.cfg.Link.Inlet(rep.region.ID).Report(frame)
 	}

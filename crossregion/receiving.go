@@ -3,6 +3,7 @@ package crossregion
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 
 	"github.com/atolldb/atoll/crossregion/protocol"
@@ -36,8 +37,12 @@ func (rcv *receiving) onFrame(frame []byte) {
 		return
 	}
 	rcv.mu.Lock()
-	rcv.mu.core.Offer(records, true, rcv.r.cfg.Clock())
+	err = rcv.mu.core.Offer(records, true, rcv.r.cfg.Clock())
 	rcv.mu.Unlock()
+	if err != nil {
+		rcv.r.refuse("envelope refused", rcv.region.ID, rcv.stream.Partition, err)
+		return
+	}
 	rcv.wake.raise()
 }
 
@@ -45,11 +50,13 @@ func (rcv *receiving) onFrame(frame []byte) {
 func (rcv *receiving) onHead(head uint64) {
 	rcv.mu.Lock()
 	wasStuck := rcv.mu.core.Stuck()
-	rcv.mu.core.Heartbeat(head, rcv.r.cfg.Clock())
+	err := rcv.mu.core.Heartbeat(head, rcv.r.cfg.Clock())
 	stuck, behind := rcv.mu.core.Stuck(), head > rcv.mu.core.Applied()
 	rcv.mu.Unlock()
 	rcv.logStuck(wasStuck, stuck)
-	if behind {
+	if err != nil {
+		rcv.r.refuse("heartbeat refused", rcv.region.ID, rcv.stream.Partition, err)
+	} else if behind {
 		rcv.wake.raise()
 	}
 }
@@ -92,6 +99,9 @@ func (rcv *receiving) merge(ctx context.Context, records []protocol.Record) uint
 	if err != nil {
 		rcv.r.log.Debug("merge not done", slog.Any("partition", p), slog.Any("region", rcv.region.Name), slog.Any("err", err))
 		applied = rcv.r.cfg.Sink.Applied(p, actor) // the outcome may be unknown
+		if reason := protocol.ReasonOf(err); reason != protocol.ReasonOther {
+			rcv.r.refuse("deltas refused", rcv.region.ID, p, err)
+		}
 	}
 	rcv.mu.Lock()
 	wasStuck := rcv.mu.core.Stuck()
@@ -108,17 +118,19 @@ func (rcv *receiving) fetch(ctx context.Context, a protocol.ReceiveAction) uint6
 	defer cancel()
 	p := rcv.stream.Partition
 	var res protocol.FetchResult
-	wanted := protocol.FetchRequest{From: a.From, MaxBytes: rcv.r.tuning.FetchBytes, Codec: protocol.CodecNewest}
+	wanted := protocol.FetchRequest{From: a.From, MaxBytes: rcv.r.tuning.FetchBytes, Codec: protocol.CodecNewest, Nonce: rand.Uint64()}
 	if a.Plain {
 		wanted.Codec = protocol.CodecPlain
 	}
-	request, err := protocol.EncodeFetchRequest(rcv.stream, wanted)
+	request, err := rcv.r.keys.EncodeFetchRequest(rcv.stream, rcv.region.ID, wanted)
 	if err == nil {
 		var response []byte
 		response, err = rcv.r.cfg.Link.Inlet(rcv.region.ID).Fetch(ctx, p, request)
 		if err == nil {
-			res = rcv.r.packer.DecodeFetchResponse(rcv.stream, response)
-			err = res.Err
+			res = rcv.r.packer.DecodeFetchResponse(rcv.stream, rcv.region.ID, wanted.Nonce, response)
+			if err = res.Err; err != nil {
+				rcv.r.refuse("fetch response refused", rcv.region.ID, p, err)
+			}
 		}
 	}
 	res.Err = err

@@ -19,6 +19,7 @@ type Replicator struct {
 	log       *slog.Logger
 	regions   map[topology.RegionID]RemoteRegion
 	reporters map[topology.RegionID]*reporting
+	keys      *protocol.Keys
 	packer    *protocol.Packer
 	counts    counters
 	mu        struct {
@@ -34,12 +35,17 @@ func New(cfg Config) (*Replicator, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("cross-region replication: %w", err)
 	}
-	packer, err := protocol.NewPacker(cfg.Fold)
+	actors := make([]crdt.Actor, len(cfg.Regions))
+	for i, region := range cfg.Regions {
+		actors[i] = region.Actor
+	}
+	keys := protocol.NewKeys(cfg.Cluster, cfg.Actor, actors, cfg.Derive)
+	packer, err := protocol.NewPacker(cfg.Fold, keys)
 	if err != nil {
 		return nil, fmt.Errorf("cross-region replication: %w", err)
 	}
 	r := &Replicator{
-		cfg: cfg, tuning: protocol.DefaultTuning(), log: cfg.Logger, packer: packer,
+		cfg: cfg, tuning: protocol.DefaultTuning(), log: cfg.Logger, keys: keys, packer: packer,
 		regions:   make(map[topology.RegionID]RemoteRegion, len(cfg.Regions)),
 		reporters: make(map[topology.RegionID]*reporting, len(cfg.Regions)),
 	}
@@ -190,9 +196,9 @@ func (s subscriber) OnFrame(p topology.PartitionID, frame []byte) {
 
 // OnHeartbeat tells receivers how far the origin's outboxes reach.
 func (s subscriber) OnHeartbeat(frame []byte) {
-	heads, err := protocol.DecodeHeartbeat(protocol.Sender{Cluster: s.r.cfg.Cluster, Region: s.region.ID}, frame)
+	heads, err := s.r.keys.DecodeHeartbeat(s.region.ID, frame)
 	if err != nil {
-		s.r.refuse("heartbeat refused", s.region.ID, 0, err)
+		s.r.refuse("heartbeat refused", s.region.ID, allPartitions, err)
 		return
 	}
 	for _, h := range heads {
@@ -218,9 +224,12 @@ func (h handler) Fetch(p topology.PartitionID, request []byte) []byte {
 		return nil
 	}
 	s := r.stream(p, r.cfg.Actor)
-	wanted, err := protocol.DecodeFetchRequest(s, request)
+	wanted, err := r.keys.DecodeFetchRequest(p, request)
+	if err == nil && wanted.Actor != r.cfg.Actor {
+		err = protocol.ErrOtherActor
+	}
 	if err != nil {
-		r.refuse("fetch request refused", 0, p, err)
+		r.refuse("fetch request refused", r.claimed(request), p, err)
 		return nil
 	}
 	var res protocol.FetchResult
@@ -243,7 +252,7 @@ func (h handler) Fetch(p topology.PartitionID, request []byte) []byte {
 	}
 	var response []byte
 	if err == nil {
-		response, err = r.packer.EncodeFetchResponse(s, res)
+		response, err = r.packer.EncodeFetchResponse(s, wanted, res)
 	}
 	if err != nil {
 		r.log.Error("records cannot be sent to another region", slog.Any("partition", p), slog.Any("err", err))
@@ -255,12 +264,12 @@ func (h handler) Fetch(p topology.PartitionID, request []byte) []byte {
 
 // Report hands watermarks to the partitions they are about.
 func (h handler) Report(frame []byte) {
-	region, watermarks, err := protocol.DecodeWatermarks(h.r.cfg.Cluster, frame)
+	region, watermarks, err := h.r.keys.DecodeWatermarks(frame)
 	if _, known := h.r.regions[region]; err == nil && !known {
-		err = protocol.ErrOtherActor
+		err = protocol.ErrOtherActor // our own, which somebody sends back
 	}
 	if err != nil {
-		h.r.refuse("watermarks refused", region, 0, err)
+		h.r.refuse("watermarks refused", h.r.claimed(frame), allPartitions, err)
 		return
 	}
 	for _, w := range watermarks {

@@ -2,6 +2,7 @@ package crossregion_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -67,11 +68,14 @@ func deploy(t *testing.T, regions int) *deployment {
 	return d
 }
 
+// derive makes keys that are no secret.
+func derive(purpose string) [32]byte { return sha256.Sum256([]byte(purpose)) }
+
 func (d *deployment) config(region *linktest.Region, node int) crossregion.Config {
 	c := crossregion.Config{
 		Cluster: "test", Self: region.ID, Node: topology.NodeID(fmt.Sprintf("n%d-%d", region.ID, node)),
 		Actor: region.Actor, Partitions: testPartitions, Source: region.Node(node), Sink: region.Node(node),
-		Link: d.memory.Link(region.ID), Clock: time.Now, Logger: slog.New(slog.DiscardHandler),
+		Derive: derive, Link: d.memory.Link(region.ID), Clock: time.Now, Logger: slog.New(slog.DiscardHandler),
 	}
 	if node == 0 { // as while programs are being replaced
 		c.Fold = linktest.Fold
@@ -176,7 +180,7 @@ func TestFetchAnswersAsAsked(t *testing.T) {
 	}
 	link := d.memory.Link(2)
 	for codec, want := range []uint32{0, 0, 1} {
-		request := crossregion.FetchFrame("test", 3, d.regions[0].Actor, uint32(codec))
+		request := crossregion.FetchFrame(d.replicators[2], 3, d.regions[0].Actor, uint32(codec))
 		var response []byte
 		d.until("somebody leads there", func() bool {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -185,7 +189,7 @@ func TestFetchAnswersAsAsked(t *testing.T) {
 			response, err = link.Inlet(1).Fetch(ctx, 3, request)
 			return err == nil
 		})
-		if got, records := crossregion.FetchedCodec(response); got != want || records == 0 {
+		if got, records := crossregion.FetchedCodec(d.replicators[2], response); got != want || records == 0 {
 			t.Errorf("asked for codec %d, got %d with %d records", codec, got, records)
 		}
 	}

@@ -1,7 +1,10 @@
 package crossregion
 
 import (
+	"cmp"
 	"log/slog"
+	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/atolldb/atoll/crossregion/protocol"
@@ -20,14 +23,42 @@ type Stats struct {
 	Duplicates, Gaps, Evicted uint64
 	// Fetches are requests to an origin's outbox, Served those answered here.
 	Fetches, Served uint64
-	// Refused are frames that are damaged or not for us, BadBatches events the sink will not take,
+	// Refused are frames and batches that were not taken, BadBatches events the sink will not take,
 	// Trimmed answers that the outbox does not go back far enough.
 	Refused, BadBatches, Trimmed uint64
+	// Refusals are those of Refused by who they say they are of, partition and reason, in this order.
+	Refusals []Refusal
+}
+
+// Refusal counts what was refused for one reason.
+type Refusal struct {
+	// Source is the region that it came from or says it is of; 0 if that is none that is known.
+	Source topology.RegionID
+	// Partition is what it was about, unless AllPartitions.
+	Partition     topology.PartitionID
+	AllPartitions bool
+	Reason        protocol.Reason
+	Count         uint64
 }
 
 type counters struct {
-	published, folded, rewinds, received, served, refused atomic.Uint64
+	published, folded, rewinds, received, served atomic.Uint64
+	// refused has one entry per known region, partition and reason at most.
+	refused struct {
+		sync.Mutex
+		total uint64
+		by    map[refusal]uint64
+	}
 }
+
+type refusal struct {
+	source    topology.RegionID
+	partition topology.PartitionID
+	reason    protocol.Reason
+}
+
+// allPartitions is where refusals are counted that are about no partition in particular.
+const allPartitions topology.PartitionID = topology.MaxPartitions
 
 // Stats returns the counts. Safe for concurrent use.
 func (r *Replicator) Stats() Stats {
@@ -42,14 +73,47 @@ func (r *Replicator) Stats() Stats {
 	s.Folded = r.counts.folded.Load()
 	s.Published, s.Rewinds = r.counts.published.Load(), r.counts.rewinds.Load()
 	s.Received, s.Served = r.counts.received.Load(), r.counts.served.Load()
-	s.Refused = r.counts.refused.Load()
+	s.Refused, s.Refusals = r.counts.refusals()
 	return s
 }
 
-// refuse counts a frame that cannot be used, and logs ever fewer of them.
+func (c *counters) refusals() (total uint64, by []Refusal) {
+	c.refused.Lock()
+	defer c.refused.Unlock()
+	for k, n := range c.refused.by {
+		by = append(by, Refusal{k.source, k.partition, k.partition == allPartitions, k.reason, n})
+	}
+	slices.SortFunc(by, func(a, b Refusal) int {
+		return cmp.Or(cmp.Compare(a.Source, b.Source), cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Reason, b.Reason))
+	})
+	return c.refused.total, by
+}
+
+// claimed returns the region that a frame says it is of; 0 if that is none we know.
+func (r *Replicator) claimed(frame []byte) topology.RegionID {
+	region, _ := topology.ActorRegion(protocol.ClaimedActor(frame))
+	if r.keys.Actor(region) == 0 {
+		return 0
+	}
+	return region
+}
+
+// refuse counts what cannot be taken, by who it says it is of and why, and logs ever fewer of each.
 func (r *Replicator) refuse(what string, region topology.RegionID, p topology.PartitionID, err error) {
-	if n := r.counts.refused.Add(1); isPowerOfTwo(n) {
-		r.log.Warn(what, slog.Any("region", region), slog.Any("partition", p), slog.Uint64("refused", n), slog.Any("err", err))
+	reason := protocol.ReasonOf(err)
+	c := &r.counts.refused
+	c.Lock()
+	if c.by == nil {
+		c.by = map[refusal]uint64{}
+	}
+	c.total++
+	k := refusal{region, min(p, allPartitions), reason}
+	c.by[k]++
+	n := c.by[k]
+	c.Unlock()
+	if isPowerOfTwo(n) {
+		r.log.Warn(what, slog.Any("region", region), slog.Any("partition", p), slog.String("reason", string(reason)),
+			slog.Uint64("refused", n), slog.Any("err", err))
 	}
 }
 

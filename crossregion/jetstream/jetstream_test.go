@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"log/slog"
 	"net"
@@ -152,7 +153,7 @@ func (r *region) start(t *testing.T, at map[topology.RegionID]string, others ...
 	repl := crossregion.Config{
 		Cluster: "test", Self: r.ID, Node: link.Node, Actor: r.Actor, Partitions: testPartitions,
 		Source: r.Node(0), Sink: r.Node(0), Clock: time.Now, Logger: testLog(t),
-		Fold: linktest.Fold,
+		Fold: linktest.Fold, Derive: func(purpose string) [32]byte { return sha256.Sum256([]byte(purpose)) },
 	}
 	for _, o := range others {
 		address := o.listen

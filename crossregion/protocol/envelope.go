@@ -1,7 +1,6 @@
 package protocol
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/atolldb/atoll/crdt"
@@ -15,14 +14,6 @@ const (
 	MaxEnvelopeRecords = 16 << 10
 	// recordOverhead is what a record costs beside its data, at most.
 	recordOverhead = 8
-)
-
-// Why an intact frame is refused.
-var (
-	ErrOtherCluster   = errors.New("from another cluster")
-	ErrOtherPartition = errors.New("of another partition than its subject")
-	ErrOtherActor     = errors.New("of an actor that is not its origin's")
-	ErrBadCounts      = errors.New("counts and numbers do not agree")
 )
 
 // Stream names one actor's deltas of one partition, of one deployment.
@@ -40,7 +31,7 @@ const (
 	CodecNewest = CodecZipped
 )
 
-// EncodeEnvelope encodes records that follow each other: plain ones, or one that stands for several.
+// EncodeEnvelope encodes records of this region that follow each other: plain ones, or one that stands for several.
 func (p *Packer) EncodeEnvelope(s Stream, records []Record) ([]byte, error) {
 	_, epoch := topology.ActorRegion(s.Actor)
 	m := &crossregionv1.Envelope{
@@ -61,13 +52,13 @@ func (p *Packer) EncodeEnvelope(s Stream, records []Record) ([]byte, error) {
 			m.Codec, m.Deltas[0] = CodecZipped, zipped
 		}
 	}
-	return EncodeFrame(FrameEnvelope, m)
+	return p.keys.Seal(FrameEnvelope, Scope{}, m)
 }
 
 // DecodeEnvelope returns the records of an envelope that belongs to s, at least one.
 func (p *Packer) DecodeEnvelope(s Stream, frame []byte) ([]Record, error) {
 	var m crossregionv1.Envelope
-	if err := DecodeFrame(FrameEnvelope, frame, &m); err != nil {
+	if _, err := p.keys.Open(FrameEnvelope, s.Actor, Scope{}, frame, &m); err != nil {
 		return nil, err
 	}
 	switch {

@@ -15,41 +15,37 @@ type Position struct {
 	Seq       uint64
 }
 
-// Sender says who speaks, in messages about many partitions.
-type Sender struct {
-	Cluster string
-	Region  topology.RegionID
-}
-
-func (s Sender) check(cluster string, region uint32) error {
-	if cluster != s.Cluster {
+// check returns what is wrong with who a message says it is of, given who proved to have made it.
+func (k *Keys) check(cluster string, region uint32, speaker crdt.Actor) error {
+	if cluster != k.cluster {
 		return fmt.Errorf("message %w: %q", ErrOtherCluster, cluster)
 	}
-	if region != uint32(s.Region) {
+	if proved, _ := topology.ActorRegion(speaker); region != uint32(proved) {
 		return fmt.Errorf("message %w: region %d", ErrOtherActor, region)
 	}
 	return nil
 }
 
 // EncodeHeartbeat returns a frame that says how far the outboxes reach that a node leads.
-func EncodeHeartbeat(s Sender, node topology.NodeID, heads []Position) ([]byte, error) {
-	m := &crossregionv1.Heartbeat{Cluster: s.Cluster, Region: uint32(s.Region), Node: string(node)}
+func (k *Keys) EncodeHeartbeat(node topology.NodeID, heads []Position) ([]byte, error) {
+	m := &crossregionv1.Heartbeat{Cluster: k.cluster, Region: uint32(k.region()), Node: string(node)}
 	for _, h := range heads {
 		_, epoch := topology.ActorRegion(h.Actor)
 		m.Heads = append(m.Heads, &crossregionv1.Head{
 			Partition: uint32(h.Partition), Actor: uint32(h.Actor), OutboxEpoch: uint64(epoch), Seq: h.Seq,
 		})
 	}
-	return EncodeFrame(FrameHeartbeat, m)
+	return k.Seal(FrameHeartbeat, Scope{}, m)
 }
 
-// DecodeHeartbeat reads what EncodeHeartbeat returned, and refuses what is not of the sender.
-func DecodeHeartbeat(from Sender, frame []byte) ([]Position, error) {
+// DecodeHeartbeat reads what EncodeHeartbeat returned, and refuses what is not of the region.
+func (k *Keys) DecodeHeartbeat(from topology.RegionID, frame []byte) ([]Position, error) {
 	var m crossregionv1.Heartbeat
-	if err := DecodeFrame(FrameHeartbeat, frame, &m); err != nil {
-		return nil, err
+	speaker, err := k.openFrom(from, FrameHeartbeat, Scope{}, frame, &m)
+	if err == nil {
+		err = k.check(m.Cluster, m.Region, speaker)
 	}
-	if err := from.check(m.Cluster, m.Region); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	heads := make([]Position, len(m.Heads))
@@ -59,33 +55,33 @@ func DecodeHeartbeat(from Sender, frame []byte) ([]Position, error) {
 	return heads, nil
 }
 
-// EncodeWatermarks returns a frame that says how far a region has applied another's events.
-func EncodeWatermarks(s Sender, watermarks []Position) ([]byte, error) {
-	m := &crossregionv1.WatermarkReport{Cluster: s.Cluster, Region: uint32(s.Region)}
+// EncodeWatermarks returns a frame that tells another region how far this one has applied its events.
+func (k *Keys) EncodeWatermarks(to topology.RegionID, watermarks []Position) ([]byte, error) {
+	m := &crossregionv1.WatermarkReport{Cluster: k.cluster, Region: uint32(k.region())}
 	for _, w := range watermarks {
 		m.Watermarks = append(m.Watermarks, &crossregionv1.PartitionWatermark{
 			Partition: uint32(w.Partition), Actor: uint32(w.Actor), Seq: w.Seq,
 		})
 	}
-	return EncodeFrame(FrameWatermarks, m)
+	return k.Seal(FrameWatermarks, Scope{To: to}, m)
 }
 
-// DecodeWatermarks reads what EncodeWatermarks returned, and returns also which region says so. It refuses what
-// is of another cluster.
-func DecodeWatermarks(cluster string, frame []byte) (topology.RegionID, []Position, error) {
+// DecodeWatermarks reads what EncodeWatermarks returned for this region, and returns also which region says so.
+func (k *Keys) DecodeWatermarks(frame []byte) (topology.RegionID, []Position, error) {
 	var m crossregionv1.WatermarkReport
-	if err := DecodeFrame(FrameWatermarks, frame, &m); err != nil {
-		return 0, nil, err
+	speaker, err := k.Open(FrameWatermarks, 0, Scope{To: k.region()}, frame, &m)
+	if err == nil {
+		err = k.check(m.Cluster, m.Region, speaker)
 	}
-	from := Sender{cluster, topology.RegionID(m.Region & topology.MaxRegionID)}
-	if err := from.check(m.Cluster, m.Region); err != nil {
+	if err != nil {
 		return 0, nil, err
 	}
 	watermarks := make([]Position, len(m.Watermarks))
 	for i, w := range m.Watermarks {
 		watermarks[i] = Position{topology.PartitionID(w.Partition), crdt.Actor(w.Actor), w.Seq}
 	}
-	return from.Region, watermarks, nil
+	region, _ := topology.ActorRegion(speaker)
+	return region, watermarks, nil
 }
 
 // FetchRequest asks for records from one on. The answer may have a codec up to the given one.
@@ -93,38 +89,51 @@ type FetchRequest struct {
 	From     uint64
 	MaxBytes int
 	Codec    uint32
+	// Nonce is drawn at random for every request.
+	Nonce uint64
 }
 
-// EncodeFetchRequest returns a frame that asks for records of s.
-func EncodeFetchRequest(s Stream, r FetchRequest) ([]byte, error) {
-	return EncodeFrame(FrameFetchRequest, &crossregionv1.FetchRequest{
+// Asked is a request with who asks, and for whose records.
+type Asked struct {
+	FetchRequest
+	By    topology.RegionID
+	Actor crdt.Actor
+}
+
+// EncodeFetchRequest returns a frame that asks a region for records of s.
+func (k *Keys) EncodeFetchRequest(s Stream, to topology.RegionID, r FetchRequest) ([]byte, error) {
+	return k.Seal(FrameFetchRequest, Scope{To: to}, &crossregionv1.FetchRequest{
 		Cluster: s.Cluster, Partition: uint32(s.Partition), Actor: uint32(s.Actor),
-		From: r.From, MaxBytes: uint32(r.MaxBytes), Codec: r.Codec,
+		From: r.From, MaxBytes: uint32(r.MaxBytes), Codec: r.Codec, Nonce: r.Nonce,
 	})
 }
 
-// DecodeFetchRequest reads what EncodeFetchRequest returned, and refuses what is not about s.
-func DecodeFetchRequest(s Stream, frame []byte) (FetchRequest, error) {
+// DecodeFetchRequest reads what EncodeFetchRequest returned for this region, and refuses what is not about the
+// partition, or not about a region that is known.
+func (k *Keys) DecodeFetchRequest(p topology.PartitionID, frame []byte) (Asked, error) {
 	var m crossregionv1.FetchRequest
-	var none FetchRequest
-	if err := DecodeFrame(FrameFetchRequest, frame, &m); err != nil {
-		return none, err
+	speaker, err := k.Open(FrameFetchRequest, 0, Scope{To: k.region()}, frame, &m)
+	if err != nil {
+		return Asked{}, err
 	}
+	about, _ := topology.ActorRegion(crdt.Actor(m.Actor))
 	switch {
-	case m.Cluster != s.Cluster:
-		return none, fmt.Errorf("request %w: %q", ErrOtherCluster, m.Cluster)
-	case m.Partition != uint32(s.Partition):
-		return none, fmt.Errorf("request %w: %d", ErrOtherPartition, m.Partition)
-	case m.Actor != uint32(s.Actor):
-		return none, fmt.Errorf("request %w: %d", ErrOtherActor, m.Actor)
+	case m.Cluster != k.cluster:
+		return Asked{}, fmt.Errorf("request %w: %q", ErrOtherCluster, m.Cluster)
+	case m.Partition != uint32(p):
+		return Asked{}, fmt.Errorf("request %w: %d", ErrOtherPartition, m.Partition)
+	case m.Actor == 0 || k.Actor(about) != crdt.Actor(m.Actor):
+		return Asked{}, fmt.Errorf("request %w: %d", ErrOtherActor, m.Actor)
 	case m.From == 0:
-		return none, fmt.Errorf("request: %w: records begin at 1", ErrBadCounts)
+		return Asked{}, fmt.Errorf("request: %w: records begin at 1", ErrBadCounts)
 	}
-	return FetchRequest{m.From, int(min(m.MaxBytes, 1<<20)), m.Codec}, nil
+	by, _ := topology.ActorRegion(speaker)
+	return Asked{FetchRequest{m.From, int(min(m.MaxBytes, 1<<20)), m.Codec, m.Nonce}, by, crdt.Actor(m.Actor)}, nil
 }
 
-// EncodeFetchResponse returns the answer to a FetchRequest for s. What res has as an error is not in it.
-func (p *Packer) EncodeFetchResponse(s Stream, res FetchResult) ([]byte, error) {
+// EncodeFetchResponse returns this region's answer to a request for records of s. What res has as an error is not
+// in it.
+func (p *Packer) EncodeFetchResponse(s Stream, asked Asked, res FetchResult) ([]byte, error) {
 	m := &crossregionv1.FetchResponse{NothingYet: res.Nothing, TrimmedTo: res.TrimmedTo}
 	if len(res.Records) > 0 {
 		envelope, err := p.EncodeEnvelope(s, res.Records)
@@ -133,13 +142,15 @@ func (p *Packer) EncodeFetchResponse(s Stream, res FetchResult) ([]byte, error) 
 		}
 		m.Envelope = envelope
 	}
-	return EncodeFrame(FrameFetchResponse, m)
+	return p.keys.Seal(FrameFetchResponse, Scope{To: asked.By, Nonce: asked.Nonce}, m)
 }
 
-// DecodeFetchResponse reads what EncodeFetchResponse returned. What is wrong with it is in the result.
-func (p *Packer) DecodeFetchResponse(s Stream, frame []byte) FetchResult {
+// DecodeFetchResponse reads what EncodeFetchResponse returned in the region from, for a request of this one with
+// the nonce. What is wrong with it is in the result.
+func (p *Packer) DecodeFetchResponse(s Stream, from topology.RegionID, nonce uint64, frame []byte) FetchResult {
 	var m crossregionv1.FetchResponse
-	if err := DecodeFrame(FrameFetchResponse, frame, &m); err != nil {
+	scope := Scope{To: p.keys.region(), Nonce: nonce}
+	if _, err := p.keys.openFrom(from, FrameFetchResponse, scope, frame, &m); err != nil {
 		return FetchResult{Err: err}
 	}
 	if len(m.Envelope) == 0 {

@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/klauspost/compress/zstd"
@@ -13,16 +14,16 @@ const (
 	zipWindow = 256 << 10
 )
 
-// Packer makes what is sent smaller, and reads that. It is safe for concurrent use. One that is nil neither
-// folds nor compresses.
+// Packer makes envelopes, smaller if that is possible, and reads them. It is safe for concurrent use.
 type Packer struct {
+	keys    *Keys
 	fold    Folder
 	encoder *zstd.Encoder
 	decoder *zstd.Decoder
 }
 
-// NewPacker returns a packer that folds with fold, if that is not nil.
-func NewPacker(fold Folder) (*Packer, error) {
+// NewPacker returns a packer for a region with these keys, that folds with fold, if that is not nil.
+func NewPacker(fold Folder, keys *Keys) (*Packer, error) {
 	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
 		zstd.WithWindowSize(zipWindow), zstd.WithEncoderCRC(false)) // the frame has one
 	if err != nil {
@@ -34,12 +35,12 @@ func NewPacker(fold Folder) (*Packer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a decompressor: %w", err)
 	}
-	return &Packer{fold, encoder, decoder}, nil
+	return &Packer{keys, fold, encoder, decoder}, nil
 }
 
 // Pack returns the records to send: one that stands for all, if that is smaller.
 func (p *Packer) Pack(records []Record) []Record {
-	if p == nil || p.fold == nil || len(records) < 2 {
+	if p.fold == nil || len(records) < 2 {
 		return records
 	}
 	folded, err := p.fold(records)
@@ -51,7 +52,7 @@ func (p *Packer) Pack(records []Record) []Record {
 
 // zip compresses data, and reports whether that is worth it.
 func (p *Packer) zip(data []byte) ([]byte, bool) {
-	if p == nil || len(data) < zipFrom {
+	if p.encoder == nil || len(data) < zipFrom {
 		return nil, false
 	}
 	zipped := p.encoder.EncodeAll(data, nil)
@@ -59,10 +60,13 @@ func (p *Packer) zip(data []byte) ([]byte, bool) {
 }
 
 func (p *Packer) unzip(data []byte) ([]byte, error) {
-	if p == nil {
+	if p.decoder == nil {
 		return nil, fmt.Errorf("codec %d is not known here", CodecZipped)
 	}
 	plain, err := p.decoder.DecodeAll(data, nil)
+	if errors.Is(err, zstd.ErrDecoderSizeExceeded) || errors.Is(err, zstd.ErrWindowSizeExceeded) {
+		return nil, fmt.Errorf("%w: %w", ErrBomb, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("decompress: %w", err)
 	}

@@ -21,7 +21,7 @@ func concatenated(records []Record) (Record, error) {
 
 func testPacker(t testing.TB, fold Folder) *Packer {
 	t.Helper()
-	p, err := NewPacker(fold)
+	p, err := NewPacker(fold, testKeys)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func packTwo(t *testing.T, p *Packer, data []byte) (frame []byte, codec uint32) 
 		t.Fatal(err)
 	}
 	var m crossregionv1.Envelope
-	if err := DecodeFrame(FrameEnvelope, frame, &m); err != nil || m.From != 4 || m.To != 5 {
+	if _, err := testKeys.Open(FrameEnvelope, 0, Scope{}, frame, &m); err != nil || m.From != 4 || m.To != 5 {
 		t.Errorf("%d to %d, %v", m.From, m.To, err)
 	}
 	return frame, m.Codec
@@ -84,6 +84,11 @@ func TestPackingThatDoesNotHelp(t *testing.T) {
 	}
 }
 
+func zippedFrame(t *testing.T, data []byte) []byte {
+	t.Helper()
+	return envelopeFrame(t, func(m *crossregionv1.Envelope) { m.Codec, m.Deltas = CodecZipped, [][]byte{data} })
+}
+
 // TestCompressedFramesAreBounded: a few bytes can say that they are gigabytes.
 func TestCompressedFramesAreBounded(t *testing.T) {
 	p := testPacker(t, nil)
@@ -92,7 +97,7 @@ func TestCompressedFramesAreBounded(t *testing.T) {
 	if len(frame) > 64<<10 {
 		t.Fatalf("the bomb has %d bytes", len(frame))
 	}
-	if _, err := p.DecodeEnvelope(testStream, frame); !errors.Is(err, ErrBadFrame) {
+	if _, err := p.DecodeEnvelope(testStream, frame); !errors.Is(err, ErrBadFrame) || ReasonOf(err) != ReasonBomb {
 		t.Errorf("%v", err)
 	}
 	for n := range min(len(bomb), 200) {

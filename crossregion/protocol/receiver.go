@@ -84,14 +84,34 @@ func NewReceiver(t Tuning, applied uint64, now time.Time) *Receiver {
 	}
 }
 
-// Offer takes records of an intact envelope.
-func (r *Receiver) Offer(records []Record, live bool, now time.Time) {
+// maxJump is how far ahead of what is applied an origin can be: in a year at a million events a second, it is less.
+const maxJump = 1 << 45
+
+// checkJump refuses numbers that no origin has reached: believed, one would be waited for for ever.
+func (r *Receiver) checkJump(seq uint64) error {
+	if seq > r.applied && seq-r.applied > maxJump {
+		return fmt.Errorf("%w: %d follows %d", ErrSequenceJump, seq, r.applied)
+	}
+	return nil
+}
+
+// Offer takes records of an intact envelope. It refuses those with ErrSequenceJump.
+func (r *Receiver) Offer(records []Record, live bool, now time.Time) error {
 	last := records[len(records)-1].Seq
 	if last <= r.applied {
 		r.Counts.Duplicates++
-		return
+		return nil
 	}
-	r.headIs(last, now)
+	if err := r.checkJump(last); err != nil {
+		return err
+	}
+	r.insert(records, live, now)
+	return nil
+}
+
+// insert puts records into the buffer unless they are in it.
+func (r *Receiver) insert(records []Record, live bool, now time.Time) {
+	r.headIs(records[len(records)-1].Seq, now)
 	for records[0].Seq <= r.applied {
 		records = records[1:]
 	}
@@ -148,8 +168,11 @@ func (r *Receiver) headIs(head uint64, now time.Time) {
 	}
 }
 
-// Heartbeat tells how far the origin's outbox reaches.
-func (r *Receiver) Heartbeat(head uint64, now time.Time) {
+// Heartbeat tells how far the origin's outbox reaches. It refuses impossible numbers with ErrSequenceJump.
+func (r *Receiver) Heartbeat(head uint64, now time.Time) error {
+	if err := r.checkJump(head); err != nil {
+		return err
+	}
 	r.heardAt = now
 	r.headIs(head, now)
 	switch {
@@ -162,6 +185,7 @@ func (r *Receiver) Heartbeat(head uint64, now time.Time) {
 	case now.Sub(r.regressedAt) >= 3*r.tuning.StuckWait:
 		r.stuck = fmt.Sprintf("the origin's outbox ends at %d but %d are applied: it lost events and needs a new epoch", head, r.applied)
 	}
+	return nil
 }
 
 // Action returns what to do next.
@@ -313,7 +337,9 @@ func (r *Receiver) Fetched(res FetchResult, now time.Time) {
 		r.fetch.Failed(now)
 	default:
 		r.fetch.Succeeded()
-		r.Offer(res.Records, false, now)
+		if r.Offer(res.Records, false, now) != nil {
+			r.fetch.Failed(now)
+		}
 	}
 }
 

@@ -59,6 +59,7 @@ type worldRegion struct {
 	w       *world
 	id      topology.RegionID
 	Actor   crdt.Actor
+	packer  *Packer
 	Records []Record
 	First   uint64
 	acks    map[topology.RegionID]uint64
@@ -89,7 +90,7 @@ func newWorld(t *testing.T, seed uint64, regions int) *world {
 	for i := range regions {
 		id := topology.RegionID(i + 1)
 		w.regions = append(w.regions, &worldRegion{
-			w: w, id: id, Actor: topology.Actor(id, 1), First: 1,
+			w: w, id: id, Actor: topology.Actor(id, 1), First: 1, packer: &Packer{keys: keysOf("world", id)},
 			acks: map[topology.RegionID]uint64{}, merged: map[topology.RegionID][]uint64{},
 		})
 	}

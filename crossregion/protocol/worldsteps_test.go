@@ -33,7 +33,7 @@ func (r *worldRegion) open() {
 	}
 	var last uint64
 	if n := len(r.frames); n > 0 {
-		if records, err := Plain.DecodeEnvelope(r.streamName(), r.frames[n-1]); err == nil {
+		if records, err := r.packer.DecodeEnvelope(r.streamName(), r.frames[n-1]); err == nil {
 			last = records[len(records)-1].Seq
 		}
 	}
@@ -46,7 +46,7 @@ func (r *worldRegion) publish(from uint64) {
 	records := r.Records[from-1:]
 	records = records[:Cut(records, EnvelopeBytes, MaxEnvelopeRecords)]
 	records = w.pack(records)
-	frame, err := Plain.EncodeEnvelope(r.streamName(), records)
+	frame, err := r.packer.EncodeEnvelope(r.streamName(), records)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -96,7 +96,7 @@ func (r *worldRegion) deliver(frame []byte) {
 }
 
 func (r *worldRegion) receive(origin *worldRegion, frame []byte) {
-	records, err := Plain.DecodeEnvelope(origin.streamName(), frame)
+	records, err := r.packer.DecodeEnvelope(origin.streamName(), frame)
 	if err != nil {
 		return
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/atolldb/atoll/crossregion"
 	"github.com/atolldb/atoll/crossregion/jetstream"
+	"github.com/atolldb/atoll/internal/keyring"
 	"github.com/atolldb/atoll/topology"
 )
 
@@ -42,11 +43,20 @@ func (n *Node) openReplication(ctx context.Context) error {
 	if n.link, err = jetstream.NewLink(link); err != nil {
 		return err
 	}
+	keys := n.cfg.Keys
+	if keys == nil {
+		if keys, err = keyring.Public(n.cfg.Cluster.Name); err != nil {
+			return err
+		}
+	}
+	if !keys.Authenticates() {
+		n.cfg.Logger.Warn("what regions say to each other is not authenticated: the deployment has no secret")
+	}
 	ends := newReplication(n.data)
 	n.replicator, err = crossregion.New(crossregion.Config{
 		Cluster: n.cfg.Cluster.Name, Self: n.region.ID, Node: n.cfg.Node, Actor: n.region.Actor(),
 		Partitions: n.cfg.Cluster.Partitions, Regions: remotes,
-		Source: ends, Sink: ends, Fold: fold, Link: n.link, Clock: n.cfg.Clock, Logger: n.cfg.Logger,
+		Source: ends, Sink: ends, Fold: fold, Derive: keys.Key, Link: n.link, Clock: n.cfg.Clock, Logger: n.cfg.Logger,
 	})
 	return err
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/atolldb/atoll/crossregion"
 	"github.com/atolldb/atoll/crossregion/jetstream"
 	"github.com/atolldb/atoll/hlc"
+	"github.com/atolldb/atoll/internal/keyring"
 	"github.com/atolldb/atoll/region"
 	"github.com/atolldb/atoll/region/api"
 	"github.com/atolldb/atoll/region/localqueue"
@@ -38,7 +39,7 @@ const (
 // errLogMissing means that a part of the data directory was deleted under the rest.
 var errLogMissing = errors.New("the Raft log and the partition's state do not fit together; part of the data directory is missing")
 
-// Config is what one node needs. All fields but NATS, RemoteURLs are required.
+// Config is what one node needs. All fields but NATS, RemoteURLs, Keys are required.
 type Config struct {
 	Cluster *topology.Cluster
 	Node    topology.NodeID
@@ -53,8 +54,11 @@ type Config struct {
 	WriteBufferBytes int64
 	// RemoteURLs overrides how this node reaches the NATS of other regions.
 	RemoteURLs map[topology.RegionID][]string
-	Clock      func() time.Time
-	Logger     *slog.Logger
+	// Keys authenticate what regions say to each other, the same in all of them; nil means keys of the cluster's
+	// name, which stop nobody.
+	Keys   *keyring.Ring
+	Clock  func() time.Time
+	Logger *slog.Logger
 }
 
 // NATS says where this region's JetStream runs.

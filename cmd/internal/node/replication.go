@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/replica"
@@ -113,6 +114,9 @@ func (r *replication) Merge(
 	var damaged *crdt.DecodeError
 	if errors.As(err, &bad) || errors.As(err, &damaged) {
 		return applied, &protocol.BadBatchError{Err: err}
+	}
+	if errors.Is(err, region.ErrClockAhead) {
+		return applied, fmt.Errorf("%w: %w", protocol.ErrFutureClock, err)
 	}
 	return applied, err
 }

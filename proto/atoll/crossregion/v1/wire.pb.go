@@ -336,7 +336,7 @@ func (x *Head) GetSeq() uint64 {
 	return 0
 }
 
-// FetchRequest asks an origin for a range of a partition's outbox.
+// FetchRequest asks for a range of an actor's deltas of a partition.
 type FetchRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Cluster   string                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
@@ -345,7 +345,9 @@ type FetchRequest struct {
 	From      uint64                 `protobuf:"varint,4,opt,name=from,proto3" json:"from,omitempty"`
 	MaxBytes  uint32                 `protobuf:"varint,5,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
 	// The highest codec that the answer may have.
-	Codec         uint32 `protobuf:"varint,6,opt,name=codec,proto3" json:"codec,omitempty"`
+	Codec uint32 `protobuf:"varint,6,opt,name=codec,proto3" json:"codec,omitempty"`
+	// Drawn at random; the answer is authenticated together with it, so that an earlier one is not taken for it.
+	Nonce         uint64 `protobuf:"varint,7,opt,name=nonce,proto3" json:"nonce,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -418,6 +420,13 @@ func (x *FetchRequest) GetMaxBytes() uint32 {
 func (x *FetchRequest) GetCodec() uint32 {
 	if x != nil {
 		return x.Codec
+	}
+	return 0
+}
+
+func (x *FetchRequest) GetNonce() uint64 {
+	if x != nil {
+		return x.Nonce
 	}
 	return 0
 }
@@ -636,14 +645,15 @@ const file_atoll_crossregion_v1_wire_proto_rawDesc = "" +
 	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x14\n" +
 	"\x05actor\x18\x02 \x01(\rR\x05actor\x12!\n" +
 	"\foutbox_epoch\x18\x03 \x01(\x04R\voutboxEpoch\x12\x10\n" +
-	"\x03seq\x18\x04 \x01(\x04R\x03seq\"\xa3\x01\n" +
+	"\x03seq\x18\x04 \x01(\x04R\x03seq\"\xb9\x01\n" +
 	"\fFetchRequest\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x14\n" +
 	"\x05actor\x18\x03 \x01(\rR\x05actor\x12\x12\n" +
 	"\x04from\x18\x04 \x01(\x04R\x04from\x12\x1b\n" +
 	"\tmax_bytes\x18\x05 \x01(\rR\bmaxBytes\x12\x14\n" +
-	"\x05codec\x18\x06 \x01(\rR\x05codec\"k\n" +
+	"\x05codec\x18\x06 \x01(\rR\x05codec\x12\x14\n" +
+	"\x05nonce\x18\a \x01(\x04R\x05nonce\"k\n" +
 	"\rFetchResponse\x12\x1a\n" +
 	"\benvelope\x18\x01 \x01(\fR\benvelope\x12\x1f\n" +
 	"\vnothing_yet\x18\x02 \x01(\bR\n" +
