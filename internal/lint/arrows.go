@@ -32,6 +32,7 @@ var arrows = []arrow{
 	// needs, region satisfies them, and the program joins them.
 	{dir: "crossregion", imports: []string{"crossregion/protocol", "crdt", "hlc", "topology", "proto/atoll/crossregion/v1"}},
 	{dir: "crossregion/protocol", imports: []string{"crdt", "hlc", "topology", "proto/atoll/crossregion/v1"}},
+	{dir: "crossregion/membership", imports: []string{"crdt", "topology"}},
 	{dir: "crossregion/jetstream", imports: []string{"crossregion", "crossregion/protocol", "topology", "proto/atoll/crossregion/v1"}},
 
 	{dir: "proto"},

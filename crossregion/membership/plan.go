@@ -1,0 +1,175 @@
+package membership
+
+import (
+	"fmt"
+
+	"github.com/atolldb/atoll/topology"
+)
+
+// Step is one thing that will happen, in order.
+type Step struct {
+	// Who has to do it; empty means the majority that decides.
+	Who  RegionSet
+	What string
+}
+
+// Loss says how many acknowledged writes can be missing for good afterwards.
+type Loss struct {
+	// Known means that at most AtMost operations are lost. If it is not known, nobody can tell.
+	Known  bool
+	AtMost uint64
+	// Why explains the figure.
+	Why string
+}
+
+// Plan is what a command would lead to.
+type Plan struct {
+	Command Command
+	// Epoch is the membership that the plan was made for. Another one may give another plan.
+	Epoch uint64
+	// Refusal is why the command would do nothing, a *RefusedError; nil if it would be taken.
+	Refusal error
+	// Done means that the command has been carried out already, or is being.
+	Done     bool
+	Steps    []Step
+	Loss     Loss
+	Warnings []string
+}
+
+// Knowledge is what whoever plans knows beside the state.
+type Knowledge struct {
+	// Unshipped says, of regions of which that is known, how many operations they have acknowledged
+	// that some other living member may lack.
+	Unshipped map[topology.RegionID]uint64
+	// Reachable are the regions that answer now, if Asked; Witness means that the witness does.
+	Asked, Witness bool
+	Reachable      RegionSet
+}
+
+// Plan returns what a command would lead to in this state. It changes nothing.
+func (s *State) Plan(c Command, k Knowledge) Plan {
+	p := Plan{Command: c, Epoch: s.Epoch, Loss: Loss{Known: true, Why: "nothing is given up"}}
+	next, err := s.Apply(c)
+	if err != nil {
+		p.Refusal = err
+		return p
+	}
+	p.Done = next == s
+	s.warnOfMajority(&p, k)
+	switch c.Kind {
+	case Add, Rejoin:
+		s.planJoin(&p, next)
+	case Drain:
+		s.planDrain(&p, next)
+	case Fence, SelfFence:
+		s.planFence(&p, next, k)
+	case Remove:
+		p.step(0, "region %d is struck off, and its voter with it; its id and its name stay taken", c.Region)
+	case Declare:
+		s.planDeclare(&p, next, k)
+	case Found, AckMember, Join, ReportVector, Close, Drained:
+		p.step(0, "the command is recorded")
+	}
+	return p
+}
+
+func (p *Plan) step(who RegionSet, format string, args ...any) {
+	p.Steps = append(p.Steps, Step{who, fmt.Sprintf(format, args...)})
+}
+
+func (p *Plan) warn(format string, args ...any) {
+	p.Warnings = append(p.Warnings, fmt.Sprintf(format, args...))
+}
+
+// warnOfMajority says if too few voters answer for anything to be decided.
+func (s *State) warnOfMajority(p *Plan, k Knowledge) {
+	if !k.Asked || p.Command.Kind == Declare {
+		return
+	}
+	voters, answer := s.Voters().Len(), (s.Voters() & k.Reachable).Len()
+	if s.Witness.Name != "" {
+		voters++
+		if k.Witness {
+			answer++
+		}
+	}
+	if 2*answer > voters {
+		return
+	}
+	p.warn("only %d of %d voters answer: nothing is decided before a majority does", answer, voters)
+	if voters <= 2 {
+		p.warn("with two regions neither is a majority: let a witness vote, or, if the other region is dead for good, override by hand")
+	}
+}
+
+func (s *State) planJoin(p *Plan, next *State) {
+	id := p.Command.Region
+	p.step(0, "region %d joins under epoch %d; it takes no writes yet", id, p.Command.Epoch)
+	p.step(next.Region(id).Awaiting, "wait for it: their garbage collection stands still and their outboxes keep what it may need, and each confirms that")
+	p.step(SetOf(id), "copies a donor's state, taken after the last of them has confirmed")
+	p.step(SetOf(id), "catches up, has what it wrote under earlier epochs, and takes writes")
+	if missing := next.Region(id).Awaiting; missing.Len() > 0 {
+		p.warn("it cannot finish while one of regions %v is away", missing)
+	}
+}
+
+func (s *State) planDrain(p *Plan, next *State) {
+	id := p.Command.Region
+	p.step(0, "region %d stops writing; it still serves reads", id)
+	p.step(next.Living(), "report how far they have what the region wrote; its own last events are the cut")
+	p.step(next.Living().Minus(SetOf(id)), "fetch what they lack up to the cut, and confirm that")
+	p.step(0, "region %d is closed; nothing waits for it", id)
+	p.Loss.Why = "the region tells itself how far it wrote, and stays until everybody has all of it"
+}
+
+func (s *State) planFence(p *Plan, next *State, k Knowledge) {
+	id := p.Command.Region
+	p.planClosing(next, SetOf(id))
+	if p.Done {
+		return
+	}
+	p.Loss = s.lossOf(SetOf(id), k)
+	if k.Asked && k.Reachable.Has(id) {
+		p.warn("region %d answers: drain it instead, and nothing is lost", id)
+	}
+}
+
+func (p *Plan) planClosing(next *State, ids RegionSet) {
+	p.step(0, "regions %v are fenced: from each partition's next entry on, none of their events are merged", ids)
+	p.step(next.Living(), "report how far they have what the fenced regions wrote")
+	p.step(0, "the most that anybody has is the cut; what lies beyond it is refused for ever")
+	p.step(next.Living(), "fetch what they lack up to the cut, and confirm that")
+	p.step(0, "nothing waits for the fenced regions any more; they can come back under higher epochs")
+	for i := range next.Regions {
+		r := &next.Regions[i]
+		for j := range r.Actors {
+			if a := &r.Actors[j]; a.closing() && a.Round == next.Epoch && !ids.Has(r.ID) {
+				p.warn("the closing of region %d, epoch %d, begins again: one of its members is given up", r.ID, a.Epoch)
+			}
+		}
+	}
+}
+
+func (s *State) planDeclare(p *Plan, next *State, k Knowledge) {
+	dead := p.Command.Dead
+	p.step(0, "the voters of regions %v are struck off without a majority, and that is recorded for good", dead)
+	p.planClosing(next, dead)
+	p.Loss = s.lossOf(dead&s.Living(), k)
+	p.warn("if one of these regions lives and does the same, there are two deployments that must never meet: nothing detects that while they are apart")
+	if answering := dead & k.Reachable; answering != 0 {
+		p.warn("regions %v answer: they are not dead", answering)
+	}
+}
+
+// lossOf returns what is lost at most when regions are given up.
+func (s *State) lossOf(ids RegionSet, k Knowledge) Loss {
+	l := Loss{Known: true, Why: "what the regions have acknowledged and nobody else has"}
+	for id := range ids.All() {
+		n, known := k.Unshipped[id]
+		if !known {
+			return Loss{Why: fmt.Sprintf("nobody here knows how far region %d wrote; at most everything that it acknowledged since it was last heard of", id)}
+		}
+		l.AtMost += n
+	}
+	return l
+}
