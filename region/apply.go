@@ -45,6 +45,9 @@ func (a *application) entry(e *Entry, answers map[proposalID][]result) error {
 		return nil
 	}
 	a.index, a.remembered, a.shipsNowhere = e.Index, &logv1.RememberedEntry{}, entry.GetShipsNowhere()
+	if a.shipsNowhere { // who proposed it may not have known yet of a region that joins
+		a.shipsNowhere = len(a.state.facts.destinations(a.replica.Self())) == 0
+	}
 	now := hlc.Time(entry.GetHlc())
 	results, err := a.commands(now, entry.GetCommands())
 	if err != nil {
@@ -65,6 +68,12 @@ func (a *application) commands(now hlc.Time, commands []*logv1.Command) ([]resul
 		if members := together[i]; members != nil {
 			if members[0] != i {
 				continue // ran with the first of them
+			}
+			if a.muted(c) {
+				for _, j := range members {
+					results[j] = result{err: ErrFenced}
+				}
+				continue
 			}
 			done, err := a.addAll(now, commands, members, results)
 			if err != nil {
@@ -87,6 +96,9 @@ func (a *application) commands(now hlc.Time, commands []*logv1.Command) ([]resul
 
 // command runs one command. Its error is the storage's; a refusal is in the result.
 func (a *application) command(now hlc.Time, c *logv1.Command) (result, error) {
+	if a.muted(c) {
+		return result{err: ErrFenced}, nil
+	}
 	switch c := c.GetCommand().(type) {
 	case *logv1.Command_Write:
 		return a.write(now, c.Write)
@@ -100,9 +112,16 @@ func (a *application) command(now hlc.Time, c *logv1.Command) (result, error) {
 		return a.expire(now, c.Expire)
 	case *logv1.Command_Tick:
 		return a.tick(now)
+	case *logv1.Command_Membership:
+		return a.membership(c.Membership)
 	default:
 		return result{err: ErrBadCommand}, nil
 	}
+}
+
+// muted reports whether a command is refused because this region writes no more.
+func (a *application) muted(c *logv1.Command) bool {
+	return writes(c) && a.state.facts.mute(a.replica.Self())
 }
 
 func (a *application) write(now hlc.Time, w *logv1.WriteCommand) (result, error) {
@@ -192,6 +211,10 @@ func (a *application) merge(c *logv1.MergeCommand) (result, error) {
 		}
 	}
 	have := a.replica.Vector().Get(actor)
+	runs, err := a.admit(actor, have, runs)
+	if err != nil {
+		return result{err: err}, nil
+	}
 	if _, err := a.replica.MergeRuns(runs...); err != nil {
 		return refusal(err)
 	}
@@ -201,6 +224,21 @@ func (a *application) merge(c *logv1.MergeCommand) (result, error) {
 		last = max(last, runs[i].To())
 	}
 	return result{applied: a.replica.Vector().Get(actor)}, nil
+}
+
+// admit returns the runs whose events count, all but those beyond the cut of a closed actor. A run across
+// the cut is refused as a whole: its deltas have to come one by one.
+func (a *application) admit(actor crdt.Actor, have uint64, runs []replica.Run) ([]replica.Run, error) {
+	last := a.state.facts.last(actor, have)
+	for i := range runs {
+		if to := runs[i].To(); to > last {
+			if i > 0 && runs[i-1].To() > have {
+				return runs[:i], nil // some progress; what follows is refused when it comes again
+			}
+			return nil, a.state.facts.Admits(crdt.Dot{Actor: actor, Seq: to}, have)
+		}
+	}
+	return runs, nil
 }
 
 // note tells watchers which keys events touched. That of a value and of its deadline are one to them.

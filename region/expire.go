@@ -54,6 +54,9 @@ func (p *Partition) expireLoop(ctx context.Context) error {
 		if leading, _ := p.group.Leadership(); !leading {
 			continue
 		}
+		if p.muted() != nil {
+			continue
+		}
 		if err := p.expireDue(ctx); err != nil && ctx.Err() == nil {
 			p.logger.Debug("not all was expired", "err", err)
 		}
@@ -94,6 +97,9 @@ func (p *Partition) expireSome(ctx context.Context) (bool, error) {
 func (p *Partition) cut() hlc.Time {
 	view := p.machine.View()
 	cut := max(p.clock.Now(), view.HLC)
+	if view.Facts.Epoch > 0 {
+		return view.Facts.cut(cut, view)
+	}
 	for _, d := range p.destinations {
 		last := hlc.Time(0)
 		for actor, at := range view.HLCs {

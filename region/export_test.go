@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/atolldb/atoll/crdt/replica"
+	"github.com/atolldb/atoll/hlc"
 	logv1 "github.com/atolldb/atoll/proto/atoll/log/v1"
 )
 
@@ -20,6 +21,9 @@ func (p *Partition) Waiting() (commands, readers int) {
 
 // ExpireDue expires what is due, as the leader does now and then.
 func (p *Partition) ExpireDue(ctx context.Context) error { return p.expireDue(ctx) }
+
+// Cut is the instant from before which no event can still arrive.
+func (p *Partition) Cut() hlc.Time { return p.cut() }
 
 // TickTimer is when the leader has seen that a tick is needed.
 type TickTimer = tickTimer

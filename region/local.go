@@ -2,6 +2,7 @@ package region
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"google.golang.org/protobuf/proto"
@@ -38,6 +39,8 @@ func (p *Partition) WriteLocal(ctx context.Context, opID string, ops []replica.O
 		return fmt.Errorf("%w: this node keeps no queue of local writes", ErrNotMergeable)
 	case p.diskFull():
 		return ErrDiskFull
+	case p.muted() != nil:
+		return ErrFenced
 	}
 	data, err := proto.Marshal(writeCommand(opID, ops).GetWrite())
 	if err != nil {
@@ -67,7 +70,7 @@ func needsQuorum(op *replica.Op) string {
 // SubmitQueued has writes of a node's queue applied, in order. A nil error says that each has been
 // judged: applied now or before, or refused for good. Only the leader can.
 //
-// Errors: *NotLeaderError, ErrOverloaded, ErrShuttingDown, ErrOutcomeUnknown, ErrBadCommand, ctx's own.
+// Errors: *NotLeaderError, ErrOverloaded, ErrShuttingDown, ErrOutcomeUnknown, ErrBadCommand, ErrFenced, ctx's own.
 // After any of them, submit the same writes again.
 func (p *Partition) SubmitQueued(ctx context.Context, writes [][]byte) error {
 	if err := p.leading(); err != nil {
@@ -82,7 +85,7 @@ func (p *Partition) SubmitQueued(ctx context.Context, writes [][]byte) error {
 		command.Writes = append(command.Writes, w)
 	}
 	r, err := p.batcher.do(ctx, &logv1.Command{Command: &logv1.Command_Queued{Queued: command}})
-	if err != nil && r.err != nil { // the state machine's own answer
+	if err != nil && r.err != nil && !errors.Is(err, ErrFenced) { // the state machine's own answer
 		p.logger.Warn("a local write that was acknowledged could not be applied", "err", err)
 		return nil
 	}

@@ -81,6 +81,8 @@ type MachineView struct {
 	HLC        hlc.Time
 	HLCs       map[crdt.Actor]hlc.Time
 	Watermarks []Watermark
+	// Facts are what is known of the membership of regions.
+	Facts Facts
 	// Owed is the instant at or after which other regions may wait for an event of this one; 0 if they do not.
 	Owed hlc.Time
 }
@@ -116,11 +118,13 @@ func (m *Machine) Flush() error {
 
 // Read calls fn with a consistent, read-only view of the replica.
 func (m *Machine) Read(fn func(r *replica.Replica) error) error {
+	released := m.View().Facts.released()
 	return m.store.View(func(kv replica.KV) error {
 		r, err := replica.Open(kv, m.self)
 		if err != nil {
 			return err
 		}
+		r.UseReleased(released)
 		return fn(r)
 	})
 }
@@ -154,6 +158,7 @@ func (m *Machine) Apply(entries []Entry) error {
 		if err != nil {
 			return err
 		}
+		r.UseReleased(s.facts.released())
 		a := application{kv: kv, replica: r, state: &s, memory: m.memory}
 		for i := range entries {
 			if err := a.entry(&entries[i], answers); err != nil {
@@ -241,6 +246,7 @@ func viewOf(r *replica.Replica, s *machineState) *MachineView {
 		Vector: vector,
 		HLC:    r.LastHLC(),
 		Owed:   r.Owed(),
+		Facts:  s.facts,
 		HLCs:   map[crdt.Actor]hlc.Time{},
 	}
 	for _, dot := range vector.Entries() {

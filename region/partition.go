@@ -138,7 +138,7 @@ type WriteResult struct {
 // majority of the partition's replicas in this region, and visible to every linearizable read in the
 // region from now on.
 //
-// Errors after which nothing was done: *NotLeaderError, ErrOverloaded, ErrDiskFull, ErrShuttingDown,
+// Errors after which nothing was done: *NotLeaderError, ErrOverloaded, ErrDiskFull, ErrFenced, ErrShuttingDown,
 // ctx's own, ErrOpIDReused, and *replica.OpError, which names the operation that was refused.
 // ErrOutcomeUnknown means that the write may or may not take effect; only a retry with the same opID is
 // safe then.
@@ -180,6 +180,14 @@ func (p *Partition) writable() error {
 	if p.diskFull() {
 		return ErrDiskFull
 	}
+	return p.muted()
+}
+
+// muted returns ErrFenced if this region writes no more.
+func (p *Partition) muted() error {
+	if view := p.machine.View(); view.Facts.mute(view.Outbox.Actor) {
+		return ErrFenced
+	}
 	return nil
 }
 
@@ -198,7 +206,7 @@ func (p *Partition) leading() error {
 // then. What was applied before is skipped.
 //
 // Errors after which nothing was done: *NotLeaderError, ErrOverloaded, ErrDiskFull,
-// ErrShuttingDown, ErrClockAhead, ctx's own, *replica.GapError, *replica.BadDeltaError. After ErrOutcomeUnknown, ask
+// ErrShuttingDown, ErrClockAhead, ErrClosing, *ClosedError, ctx's own, *replica.GapError, *replica.BadDeltaError. After ErrOutcomeUnknown, ask
 // View and go on from there.
 func (p *Partition) Merge(ctx context.Context, actor crdt.Actor, deltas [][]byte) (uint64, error) {
 	if err := p.leading(); err != nil {
@@ -238,6 +246,7 @@ func (p *Partition) Acknowledge(ctx context.Context, marks []Watermark) error {
 		return err
 	}
 	view := p.machine.View()
+	destinations := p.waitsFor(view)
 	known := map[Watermark]uint64{}
 	for _, w := range view.Watermarks {
 		known[Watermark{Region: w.Region, Actor: w.Actor}] = w.Seq
@@ -250,7 +259,7 @@ func (p *Partition) Acknowledge(ctx context.Context, marks []Watermark) error {
 				"region", w.Region, "applied", w.Seq, "head", view.Outbox.Head)
 			continue
 		}
-		if !slices.Contains(p.destinations, w.Region) || w.Seq <= known[k] {
+		if !slices.Contains(destinations, w.Region) || w.Seq <= known[k] {
 			continue
 		}
 		known[k] = w.Seq
@@ -262,7 +271,7 @@ func (p *Partition) Acknowledge(ctx context.Context, marks []Watermark) error {
 		return nil
 	}
 	command.TrimTo = view.Outbox.Head
-	for _, d := range p.destinations {
+	for _, d := range destinations {
 		command.TrimTo = min(command.TrimTo, known[Watermark{Region: d, Actor: view.Outbox.Actor}])
 	}
 	return p.acknowledge(ctx, command)

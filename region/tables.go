@@ -44,6 +44,7 @@ type machineState struct {
 	remembered uint64 // op_ids kept
 	// queues says how far each node's queue of local writes is applied.
 	queues map[uint64]uint64
+	facts  Facts
 }
 
 type watermarkKey struct {
@@ -73,6 +74,9 @@ func loadMachineState(kv replica.KV) (machineState, error) {
 	for _, q := range record.GetQueues() {
 		s.queues[q.GetQueue()] = q.GetSeq()
 	}
+	if s.facts, err = decodeFacts(record.GetMembershipEpoch(), record.GetFacts()); err != nil {
+		return s, fmt.Errorf("%w: %w", errState, err)
+	}
 	return s, nil
 }
 
@@ -82,6 +86,7 @@ func (s *machineState) save(kv replica.KV) error {
 		Configuration: s.position.Configuration, ConfigurationIndex: s.position.ConfigurationIndex,
 		OutboxTrimmed: s.outbox.trimmed, OutboxHead: s.outbox.head, OutboxBytes: s.outbox.bytes,
 		Watermarks: s.sortedWatermarks(), Remembered: s.remembered, Queues: s.sortedQueues(),
+		MembershipEpoch: s.facts.Epoch, Facts: encodeFacts(s.facts),
 	}
 	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(record)
 	if err != nil {

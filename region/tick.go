@@ -50,7 +50,7 @@ func (t *tickTimer) due(view *MachineView, now time.Time) bool {
 // tickDue proposes a tick if other regions wait for an event of this one, and have for long enough.
 func (p *Partition) tickDue(ctx context.Context, t *tickTimer) error {
 	view := p.machine.View()
-	if len(p.destinations) == 0 || !t.due(view, p.wall()) || view.Owed > p.clock.Now() {
+	if len(p.waitsFor(view)) == 0 || !t.due(view, p.wall()) || view.Owed > p.clock.Now() {
 		return nil
 	}
 	_, err := p.batcher.do(ctx, &logv1.Command{Command: &logv1.Command_Tick{Tick: &logv1.TickCommand{}}})

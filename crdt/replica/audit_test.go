@@ -162,7 +162,7 @@ func (a *auditor) causality(k, v []byte) error {
 		}
 	case tableUnsettled:
 		owner, reset := crdt.Actor(binary.BigEndian.Uint32(k[1:])), crdt.Dot{Actor: crdt.Actor(binary.BigEndian.Uint32(k[5:])), Seq: binary.BigEndian.Uint64(k[9:])}
-		if a.meta.knows(owner, reset) {
+		if (&work{meta: a.meta}).knows(owner, reset) {
 			return fmt.Errorf("reset %v, which actor %d has seen, is not settled", reset, owner)
 		}
 	}

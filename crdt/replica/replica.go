@@ -20,6 +20,8 @@ type Replica struct {
 	only crdt.Type
 	// path is where in observed-remove maps readers read; the root unless this is a view by Below.
 	path crdt.Path
+	// released are the cuts of actors of which nothing will come.
+	released map[crdt.Actor]uint64
 }
 
 // Only returns a view of r in which Lookup and Walk see values of one type only; 0 means all types. It is for
@@ -87,6 +89,11 @@ func (r *Replica) Vector() crdt.VersionVector { return r.meta.vector.Clone() }
 // HLCOf returns the instant of the last event applied from an actor, 0 if there is none.
 func (r *Replica) HLCOf(a crdt.Actor) hlc.Time { return r.meta.times[a] }
 
+// UseReleased tells the replica which actors are gone for good, and how far each one's events count: no
+// region has any others, nor will. Traces that only they could have settled go. It is part of the state that
+// the replica's results are a function of, so every replica must be told the same at the same place.
+func (r *Replica) UseReleased(cuts map[crdt.Actor]uint64) { r.released = cuts }
+
 // work is one Execute or Merge under way: where it writes, and the meta as it will be.
 type work struct {
 	kv   KV
@@ -96,6 +103,8 @@ type work struct {
 	headers *Headers
 	touched [][]byte
 	inside  insideLimits
+	// released is the replica's.
+	released map[crdt.Actor]uint64
 	// conflicts are what was decided so far.
 	conflicts decisions
 	// set is the set that effects were merged into last, if its header is not written yet.
@@ -108,10 +117,10 @@ type work struct {
 // once, and so must find all reasons to refuse before its first write.
 func (r *Replica) begin(staged bool) *work {
 	if !staged {
-		return &work{kv: r.kv, meta: r.meta, headers: r.headers, inside: r.inside}
+		return &work{kv: r.kv, meta: r.meta, headers: r.headers, inside: r.inside, released: r.released}
 	}
 	over := &overlay{base: r.kv}
-	return &work{kv: over, meta: r.meta.clone(), over: over, headers: r.headers, inside: r.inside}
+	return &work{kv: over, meta: r.meta.clone(), over: over, headers: r.headers, inside: r.inside, released: r.released}
 }
 
 // commit makes a work's changes the replica's.

@@ -15,15 +15,21 @@ type settler interface {
 }
 
 // knows reports whether an actor had seen a reset as of its last event here. What it adds later does not
-// go on from what was reset.
-func (m *meta) knows(owner crdt.Actor, reset crdt.Dot) bool {
-	return owner == reset.Actor || m.seen[owner].Covers(reset)
+// go on from what was reset. One that is gone adds nothing.
+func (w *work) knows(owner crdt.Actor, reset crdt.Dot) bool {
+	return owner == reset.Actor || w.meta.seen[owner].Covers(reset) || w.gone(owner)
+}
+
+// gone reports whether all that will ever come of an actor is applied.
+func (w *work) gone(a crdt.Actor) bool {
+	cut, released := w.released[a]
+	return released && w.meta.vector.Get(a) >= cut
 }
 
 // compact drops the rows of a counter that nobody needs any more.
 func (w *work) compact(rows *crdt.Counter) {
 	rows.Compact(w.meta.self, w.meta.vector)
-	rows.Settle(w.meta.vector, w.meta.knows)
+	rows.Settle(w.meta.vector, w.knows)
 }
 
 // awaitOwners enters in table U the rows that a reset left, which go once their owners have seen it.
@@ -54,10 +60,14 @@ func (w *work) settle(owner crdt.Actor, budget int) error {
 	return nil
 }
 
-// settled returns up to limit keys of table U of resets that their owner has seen.
+// settled returns up to limit keys of table U of resets that their owner has seen, or will never see.
 func (w *work) settled(owner crdt.Actor, limit int) (keys [][]byte, err error) {
 	if w.meta.unsettled == 0 {
 		return nil, nil
+	}
+	if w.gone(owner) {
+		all := binary.BigEndian.AppendUint32([]byte{tableUnsettled}, uint32(owner))
+		return collectRange(w.kv, all, prefixEnd(all), limit)
 	}
 	for _, seen := range w.meta.seen[owner].Entries() {
 		start := unsettledKey(owner, crdt.Dot{Actor: seen.Actor}, nil, nil)

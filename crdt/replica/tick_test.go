@@ -212,3 +212,33 @@ func TestExpireSettlesAndSweeps(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestReleasedActorsSettle: a reset of what an actor added that will never be heard of again leaves nothing.
+func TestReleasedActorsSettle(t *testing.T) {
+	a, b := newNode(1), newNode(2)
+	_, added := do(t, a.r, Op{Kind: OpCounterAdd, Key: "n", Delta: 1})
+	_, more := do(t, a.r, Op{Kind: OpCounterAdd, Key: "other", Delta: 1})
+	merge(t, b.r, append(added, more...)...)
+	do(t, b.r, Op{Kind: OpCounterReset, Key: "n"})
+	due := func(want bool) {
+		t.Helper()
+		if got, err := b.r.Due(Expiry{}); err != nil || got != want {
+			t.Fatalf("something is due: %v, %v", got, err)
+		}
+	}
+	due(false)
+	b.r.UseReleased(map[crdt.Actor]uint64{1: 9}) // there are events of it that are not here
+	due(false)
+	b.r.UseReleased(map[crdt.Actor]uint64{1: 2})
+	due(true)
+	if _, err := b.r.Expire(Expiry{Limit: 10}); err != nil {
+		t.Fatal(err)
+	}
+	due(false)
+	if b.r.meta.unsettled != 0 {
+		t.Errorf("%d resets are not settled", b.r.meta.unsettled)
+	}
+	if _, ok, err := b.r.Lookup("", "n", noon); ok || err != nil {
+		t.Errorf("the counter is there: %v", err)
+	}
+}

@@ -15,6 +15,8 @@ type Fact struct {
 	Released bool
 	// Destination says that outboxes wait for the region, under this epoch.
 	Destination bool
+	// Joining says that the region has not joined yet: it issues no events.
+	Joining bool
 }
 
 // Facts are what one partition must know as of one membership epoch. They replace all facts of earlier
@@ -38,6 +40,7 @@ func (s *State) FactsOf(p topology.PartitionID) Facts {
 			if a.State == ActorClosed {
 				fact.Cut = a.Cut[p]
 			}
+			fact.Joining = r.State == Joining && a.State == ActorOpen
 			fact.Destination = j == len(r.Actors)-1 && (r.living() || r.State == Fenced)
 			f.Facts = append(f.Facts, fact)
 		}

@@ -14,7 +14,7 @@ func (w *world) write(m *member, p int) {
 	if !m.up || m.ahead || !m.copied || m.state.MayWrite(m.id, m.epoch) != nil {
 		return
 	}
-	if f, known := q.facts.fact(m.actor()); known && f.State != ActorOpen {
+	if f, known := q.facts.fact(m.actor()); known && (f.State != ActorOpen || f.Joining) {
 		return // the partition has taken over that its region writes no more
 	}
 	q.last += 1 + w.rng.Uint64N(3)

@@ -37,6 +37,7 @@ var causes = [...]cause{
 	{is(region.ErrTooManyWatchers), always(reasonTooManyWatchers, "the node has as many watchers as it may; watch at another node, or watch fewer and wider prefixes")},
 	{is(region.ErrFeedBehind), always(reasonOverloaded, "changes come faster than the watch reads them; go on from the last cursor")},
 	{is(region.ErrBadCursor), always(reasonInvalidArgument, "the cursor is not one of this service; leave it out to begin from now", "field", "cursor")},
+	{is(region.ErrFenced), always(reasonFenced, "this region writes no more: it drains, or the others have given it up; write in another region")},
 	{is(region.ErrClockAhead), always(reasonClockUnsafe, "a clock is too far ahead of this node's; check the time synchronisation of all nodes")},
 
 	{as[*replica.WrongTypeError], wrongType},
@@ -66,6 +67,8 @@ var causes = [...]cause{
 	{is(context.Canceled), always(reasonDeadline, "the request was cancelled before it was executed; nothing was done")},
 
 	// Faults of this program if they get here: a client's request cannot lead to them.
+	{is(region.ErrClosing), internalFault},
+	{as[*region.ClosedError], internalFault},
 	{as[*replica.OpError], internalFault},
 	{as[*replica.GapError], internalFault},
 	{as[*replica.BadDeltaError], internalFault},
@@ -105,7 +108,7 @@ func failureOf(err error) *failure {
 // refusals are errors of a proposed write that mean that nothing was done.
 var refusals = [...]error{
 	region.ErrNotLeader, region.ErrNotHosted, region.ErrShuttingDown, region.ErrOverloaded, region.ErrOpIDReused,
-	region.ErrBadCommand, region.ErrNotMergeable, region.ErrDiskFull, localqueue.ErrQueueFull, localqueue.ErrTooLarge,
+	region.ErrBadCommand, region.ErrNotMergeable, region.ErrDiskFull, region.ErrFenced, localqueue.ErrQueueFull, localqueue.ErrTooLarge,
 }
 
 // failureOfWrite returns the failure that an error of a proposed write is. What is not known to mean

@@ -44,6 +44,7 @@ const (
 	reasonDiskFull           reason = "DISK_FULL"
 	reasonTooManyWatchers    reason = "TOO_MANY_WATCHERS"
 	reasonClockUnsafe        reason = "CLOCK_UNSAFE"
+	reasonFenced             reason = "FENCED"
 	reasonCorrupt            reason = "CORRUPT"
 	reasonInternal           reason = "INTERNAL"
 )
@@ -89,6 +90,7 @@ var table = [...]row{
 	{reasonQuotaExceeded, connect.CodeResourceExhausted, notDone, 0},
 	{reasonDiskFull, connect.CodeResourceExhausted, notDone, time.Second},
 	{reasonTooManyWatchers, connect.CodeResourceExhausted, notDone, time.Second},
+	{reasonFenced, connect.CodeFailedPrecondition, notDone, 0},
 	{reasonClockUnsafe, connect.CodeFailedPrecondition, notDone, time.Second},
 	{reasonCorrupt, connect.CodeDataLoss, notDone, 0},
 	{reasonInternal, connect.CodeInternal, unknown, 0},

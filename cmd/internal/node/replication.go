@@ -112,7 +112,8 @@ func (r *replication) Merge(
 	applied, err := partition.Merge(ctx, actor, deltas)
 	var bad *replica.BadDeltaError
 	var damaged *crdt.DecodeError
-	if errors.As(err, &bad) || errors.As(err, &damaged) {
+	var closed *region.ClosedError
+	if errors.As(err, &bad) || errors.As(err, &damaged) || errors.As(err, &closed) {
 		return applied, &protocol.BadBatchError{Err: err}
 	}
 	if errors.Is(err, region.ErrClockAhead) {

@@ -115,6 +115,7 @@ type Command struct {
 	//	*Command_Expire
 	//	*Command_Queued
 	//	*Command_Tick
+	//	*Command_Membership
 	Command       isCommand_Command `protobuf_oneof:"command"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -211,6 +212,15 @@ func (x *Command) GetTick() *TickCommand {
 	return nil
 }
 
+func (x *Command) GetMembership() *MembershipCommand {
+	if x != nil {
+		if x, ok := x.Command.(*Command_Membership); ok {
+			return x.Membership
+		}
+	}
+	return nil
+}
+
 type isCommand_Command interface {
 	isCommand_Command()
 }
@@ -239,6 +249,10 @@ type Command_Tick struct {
 	Tick *TickCommand `protobuf:"bytes,6,opt,name=tick,proto3,oneof"`
 }
 
+type Command_Membership struct {
+	Membership *MembershipCommand `protobuf:"bytes,10,opt,name=membership,proto3,oneof"`
+}
+
 func (*Command_Write) isCommand_Command() {}
 
 func (*Command_Merge) isCommand_Command() {}
@@ -250,6 +264,8 @@ func (*Command_Expire) isCommand_Command() {}
 func (*Command_Queued) isCommand_Command() {}
 
 func (*Command_Tick) isCommand_Command() {}
+
+func (*Command_Membership) isCommand_Command() {}
 
 // WriteCommand runs operations of this region's clients, all or none.
 type WriteCommand struct {
@@ -482,6 +498,158 @@ func (x *ExpireCommand) GetOthersHlc() uint64 {
 	return 0
 }
 
+// MembershipCommand takes in what this partition must know of the membership of regions. It does nothing if
+// facts of the same epoch, or of a later one, are known.
+type MembershipCommand struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Epoch uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// All facts, in ascending order of regions and then of actors: they replace those of earlier epochs.
+	Facts         []*MemberFact `protobuf:"bytes,2,rep,name=facts,proto3" json:"facts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MembershipCommand) Reset() {
+	*x = MembershipCommand{}
+	mi := &file_atoll_log_v1_log_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MembershipCommand) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MembershipCommand) ProtoMessage() {}
+
+func (x *MembershipCommand) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_log_v1_log_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MembershipCommand.ProtoReflect.Descriptor instead.
+func (*MembershipCommand) Descriptor() ([]byte, []int) {
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *MembershipCommand) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *MembershipCommand) GetFacts() []*MemberFact {
+	if x != nil {
+		return x.Facts
+	}
+	return nil
+}
+
+// MemberFact is what a partition knows of one actor.
+type MemberFact struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Region uint32                 `protobuf:"varint,1,opt,name=region,proto3" json:"region,omitempty"`
+	Actor  uint32                 `protobuf:"varint,2,opt,name=actor,proto3" json:"actor,omitempty"`
+	// 1 open, 2 fenced: none of its events are merged, 3 closed: those up to cut are.
+	State uint32 `protobuf:"varint,3,opt,name=state,proto3" json:"state,omitempty"`
+	Cut   uint64 `protobuf:"varint,4,opt,name=cut,proto3" json:"cut,omitempty"`
+	// Every region that takes part is at the cut.
+	Released bool `protobuf:"varint,5,opt,name=released,proto3" json:"released,omitempty"`
+	// Outboxes wait for the region, under this actor.
+	Destination bool `protobuf:"varint,6,opt,name=destination,proto3" json:"destination,omitempty"`
+	// The region has not joined yet: it issues no events.
+	Joining       bool `protobuf:"varint,7,opt,name=joining,proto3" json:"joining,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MemberFact) Reset() {
+	*x = MemberFact{}
+	mi := &file_atoll_log_v1_log_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MemberFact) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MemberFact) ProtoMessage() {}
+
+func (x *MemberFact) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_log_v1_log_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MemberFact.ProtoReflect.Descriptor instead.
+func (*MemberFact) Descriptor() ([]byte, []int) {
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *MemberFact) GetRegion() uint32 {
+	if x != nil {
+		return x.Region
+	}
+	return 0
+}
+
+func (x *MemberFact) GetActor() uint32 {
+	if x != nil {
+		return x.Actor
+	}
+	return 0
+}
+
+func (x *MemberFact) GetState() uint32 {
+	if x != nil {
+		return x.State
+	}
+	return 0
+}
+
+func (x *MemberFact) GetCut() uint64 {
+	if x != nil {
+		return x.Cut
+	}
+	return 0
+}
+
+func (x *MemberFact) GetReleased() bool {
+	if x != nil {
+		return x.Released
+	}
+	return false
+}
+
+func (x *MemberFact) GetDestination() bool {
+	if x != nil {
+		return x.Destination
+	}
+	return false
+}
+
+func (x *MemberFact) GetJoining() bool {
+	if x != nil {
+		return x.Joining
+	}
+	return false
+}
+
 // TickCommand makes an event without effects, for the other regions, if they may be waiting for an event of this one.
 type TickCommand struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -491,7 +659,7 @@ type TickCommand struct {
 
 func (x *TickCommand) Reset() {
 	*x = TickCommand{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[6]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -503,7 +671,7 @@ func (x *TickCommand) String() string {
 func (*TickCommand) ProtoMessage() {}
 
 func (x *TickCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[6]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -516,7 +684,7 @@ func (x *TickCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TickCommand.ProtoReflect.Descriptor instead.
 func (*TickCommand) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{6}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{8}
 }
 
 // Operation is one operation on one key.
@@ -551,7 +719,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[7]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -563,7 +731,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[7]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -576,7 +744,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{7}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Operation) GetKind() uint32 {
@@ -711,7 +879,7 @@ type MergeCommand struct {
 
 func (x *MergeCommand) Reset() {
 	*x = MergeCommand{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[8]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -723,7 +891,7 @@ func (x *MergeCommand) String() string {
 func (*MergeCommand) ProtoMessage() {}
 
 func (x *MergeCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[8]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -736,7 +904,7 @@ func (x *MergeCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MergeCommand.ProtoReflect.Descriptor instead.
 func (*MergeCommand) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{8}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *MergeCommand) GetActor() uint32 {
@@ -765,7 +933,7 @@ type AcknowledgeCommand struct {
 
 func (x *AcknowledgeCommand) Reset() {
 	*x = AcknowledgeCommand{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[9]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -777,7 +945,7 @@ func (x *AcknowledgeCommand) String() string {
 func (*AcknowledgeCommand) ProtoMessage() {}
 
 func (x *AcknowledgeCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[9]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -790,7 +958,7 @@ func (x *AcknowledgeCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcknowledgeCommand.ProtoReflect.Descriptor instead.
 func (*AcknowledgeCommand) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{9}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *AcknowledgeCommand) GetWatermarks() []*Watermark {
@@ -819,7 +987,7 @@ type Watermark struct {
 
 func (x *Watermark) Reset() {
 	*x = Watermark{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[10]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -831,7 +999,7 @@ func (x *Watermark) String() string {
 func (*Watermark) ProtoMessage() {}
 
 func (x *Watermark) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[10]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -844,7 +1012,7 @@ func (x *Watermark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Watermark.ProtoReflect.Descriptor instead.
 func (*Watermark) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{10}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Watermark) GetRegion() uint32 {
@@ -879,7 +1047,7 @@ type RememberedEntry struct {
 
 func (x *RememberedEntry) Reset() {
 	*x = RememberedEntry{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[11]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -891,7 +1059,7 @@ func (x *RememberedEntry) String() string {
 func (*RememberedEntry) ProtoMessage() {}
 
 func (x *RememberedEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[11]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -904,7 +1072,7 @@ func (x *RememberedEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RememberedEntry.ProtoReflect.Descriptor instead.
 func (*RememberedEntry) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{11}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RememberedEntry) GetHlc() uint64 {
@@ -934,7 +1102,7 @@ type RememberedWrite struct {
 
 func (x *RememberedWrite) Reset() {
 	*x = RememberedWrite{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[12]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -946,7 +1114,7 @@ func (x *RememberedWrite) String() string {
 func (*RememberedWrite) ProtoMessage() {}
 
 func (x *RememberedWrite) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[12]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -959,7 +1127,7 @@ func (x *RememberedWrite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RememberedWrite.ProtoReflect.Descriptor instead.
 func (*RememberedWrite) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{12}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RememberedWrite) GetOpId() string {
@@ -998,7 +1166,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[13]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1010,7 +1178,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[13]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1023,7 +1191,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{13}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Outcome) GetVersion() string {
@@ -1085,14 +1253,17 @@ type MachineState struct {
 	// How many op_ids are remembered.
 	Remembered uint64 `protobuf:"varint,9,opt,name=remembered,proto3" json:"remembered,omitempty"`
 	// How far each node's queue of local writes is applied.
-	Queues        []*QueuePosition `protobuf:"bytes,10,rep,name=queues,proto3" json:"queues,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Queues []*QueuePosition `protobuf:"bytes,10,rep,name=queues,proto3" json:"queues,omitempty"`
+	// What is known of the membership of regions; 0 and none before anything was told.
+	MembershipEpoch uint64        `protobuf:"varint,17,opt,name=membership_epoch,json=membershipEpoch,proto3" json:"membership_epoch,omitempty"`
+	Facts           []*MemberFact `protobuf:"bytes,18,rep,name=facts,proto3" json:"facts,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *MachineState) Reset() {
 	*x = MachineState{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[14]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1104,7 +1275,7 @@ func (x *MachineState) String() string {
 func (*MachineState) ProtoMessage() {}
 
 func (x *MachineState) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[14]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1117,7 +1288,7 @@ func (x *MachineState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineState.ProtoReflect.Descriptor instead.
 func (*MachineState) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{14}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *MachineState) GetIndex() uint64 {
@@ -1190,6 +1361,20 @@ func (x *MachineState) GetQueues() []*QueuePosition {
 	return nil
 }
 
+func (x *MachineState) GetMembershipEpoch() uint64 {
+	if x != nil {
+		return x.MembershipEpoch
+	}
+	return 0
+}
+
+func (x *MachineState) GetFacts() []*MemberFact {
+	if x != nil {
+		return x.Facts
+	}
+	return nil
+}
+
 var File_atoll_log_v1_log_proto protoreflect.FileDescriptor
 
 const file_atoll_log_v1_log_proto_rawDesc = "" +
@@ -1200,14 +1385,18 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"\bproposal\x18\x02 \x01(\x04R\bproposal\x12\x10\n" +
 	"\x03hlc\x18\x03 \x01(\x04R\x03hlc\x121\n" +
 	"\bcommands\x18\x04 \x03(\v2\x15.atoll.log.v1.CommandR\bcommands\x12#\n" +
-	"\rships_nowhere\x18\x05 \x01(\bR\fshipsNowhere\"\xe1\x02\n" +
+	"\rships_nowhere\x18\x05 \x01(\bR\fshipsNowhere\"\xa4\x03\n" +
 	"\aCommand\x122\n" +
 	"\x05write\x18\x01 \x01(\v2\x1a.atoll.log.v1.WriteCommandH\x00R\x05write\x122\n" +
 	"\x05merge\x18\x02 \x01(\v2\x1a.atoll.log.v1.MergeCommandH\x00R\x05merge\x12D\n" +
 	"\vacknowledge\x18\x03 \x01(\v2 .atoll.log.v1.AcknowledgeCommandH\x00R\vacknowledge\x125\n" +
 	"\x06expire\x18\x04 \x01(\v2\x1b.atoll.log.v1.ExpireCommandH\x00R\x06expire\x125\n" +
 	"\x06queued\x18\x05 \x01(\v2\x1b.atoll.log.v1.QueuedCommandH\x00R\x06queued\x12/\n" +
-	"\x04tick\x18\x06 \x01(\v2\x19.atoll.log.v1.TickCommandH\x00R\x04tickB\t\n" +
+	"\x04tick\x18\x06 \x01(\v2\x19.atoll.log.v1.TickCommandH\x00R\x04tick\x12A\n" +
+	"\n" +
+	"membership\x18\n" +
+	" \x01(\v2\x1f.atoll.log.v1.MembershipCommandH\x00R\n" +
+	"membershipB\t\n" +
 	"\acommand\"\x8f\x01\n" +
 	"\fWriteCommand\x12\x13\n" +
 	"\x05op_id\x18\x01 \x01(\tR\x04opId\x127\n" +
@@ -1224,7 +1413,19 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"\acut_hlc\x18\x01 \x01(\x04R\x06cutHlc\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\rR\x05limit\x12\x1d\n" +
 	"\n" +
-	"others_hlc\x18\x03 \x01(\x04R\tothersHlc\"\r\n" +
+	"others_hlc\x18\x03 \x01(\x04R\tothersHlc\"Y\n" +
+	"\x11MembershipCommand\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12.\n" +
+	"\x05facts\x18\x02 \x03(\v2\x18.atoll.log.v1.MemberFactR\x05facts\"\xba\x01\n" +
+	"\n" +
+	"MemberFact\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\rR\x06region\x12\x14\n" +
+	"\x05actor\x18\x02 \x01(\rR\x05actor\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\rR\x05state\x12\x10\n" +
+	"\x03cut\x18\x04 \x01(\x04R\x03cut\x12\x1a\n" +
+	"\breleased\x18\x05 \x01(\bR\breleased\x12 \n" +
+	"\vdestination\x18\x06 \x01(\bR\vdestination\x12\x18\n" +
+	"\ajoining\x18\a \x01(\bR\ajoining\"\r\n" +
 	"\vTickCommand\"\xd9\x03\n" +
 	"\tOperation\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x1c\n" +
@@ -1271,7 +1472,7 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"\acounter\x18\x03 \x01(\x12R\acounter\x12\x12\n" +
 	"\x04size\x18\x04 \x01(\x04R\x04size\x12\x18\n" +
 	"\achanged\x18\x05 \x01(\x04R\achanged\x12\x14\n" +
-	"\x05score\x18\x06 \x01(\x01R\x05score\"\x88\x03\n" +
+	"\x05score\x18\x06 \x01(\x01R\x05score\"\xe3\x03\n" +
 	"\fMachineState\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12$\n" +
@@ -1288,7 +1489,9 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"remembered\x18\t \x01(\x04R\n" +
 	"remembered\x123\n" +
 	"\x06queues\x18\n" +
-	" \x03(\v2\x1b.atoll.log.v1.QueuePositionR\x06queuesB3Z1github.com/atolldb/atoll/proto/atoll/log/v1;logv1b\x06proto3"
+	" \x03(\v2\x1b.atoll.log.v1.QueuePositionR\x06queues\x12)\n" +
+	"\x10membership_epoch\x18\x11 \x01(\x04R\x0fmembershipEpoch\x12.\n" +
+	"\x05facts\x18\x12 \x03(\v2\x18.atoll.log.v1.MemberFactR\x05factsB3Z1github.com/atolldb/atoll/proto/atoll/log/v1;logv1b\x06proto3"
 
 var (
 	file_atoll_log_v1_log_proto_rawDescOnce sync.Once
@@ -1302,7 +1505,7 @@ func file_atoll_log_v1_log_proto_rawDescGZIP() []byte {
 	return file_atoll_log_v1_log_proto_rawDescData
 }
 
-var file_atoll_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_atoll_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_atoll_log_v1_log_proto_goTypes = []any{
 	(*LogEntry)(nil),           // 0: atoll.log.v1.LogEntry
 	(*Command)(nil),            // 1: atoll.log.v1.Command
@@ -1310,37 +1513,42 @@ var file_atoll_log_v1_log_proto_goTypes = []any{
 	(*QueuedCommand)(nil),      // 3: atoll.log.v1.QueuedCommand
 	(*QueuePosition)(nil),      // 4: atoll.log.v1.QueuePosition
 	(*ExpireCommand)(nil),      // 5: atoll.log.v1.ExpireCommand
-	(*TickCommand)(nil),        // 6: atoll.log.v1.TickCommand
-	(*Operation)(nil),          // 7: atoll.log.v1.Operation
-	(*MergeCommand)(nil),       // 8: atoll.log.v1.MergeCommand
-	(*AcknowledgeCommand)(nil), // 9: atoll.log.v1.AcknowledgeCommand
-	(*Watermark)(nil),          // 10: atoll.log.v1.Watermark
-	(*RememberedEntry)(nil),    // 11: atoll.log.v1.RememberedEntry
-	(*RememberedWrite)(nil),    // 12: atoll.log.v1.RememberedWrite
-	(*Outcome)(nil),            // 13: atoll.log.v1.Outcome
-	(*MachineState)(nil),       // 14: atoll.log.v1.MachineState
+	(*MembershipCommand)(nil),  // 6: atoll.log.v1.MembershipCommand
+	(*MemberFact)(nil),         // 7: atoll.log.v1.MemberFact
+	(*TickCommand)(nil),        // 8: atoll.log.v1.TickCommand
+	(*Operation)(nil),          // 9: atoll.log.v1.Operation
+	(*MergeCommand)(nil),       // 10: atoll.log.v1.MergeCommand
+	(*AcknowledgeCommand)(nil), // 11: atoll.log.v1.AcknowledgeCommand
+	(*Watermark)(nil),          // 12: atoll.log.v1.Watermark
+	(*RememberedEntry)(nil),    // 13: atoll.log.v1.RememberedEntry
+	(*RememberedWrite)(nil),    // 14: atoll.log.v1.RememberedWrite
+	(*Outcome)(nil),            // 15: atoll.log.v1.Outcome
+	(*MachineState)(nil),       // 16: atoll.log.v1.MachineState
 }
 var file_atoll_log_v1_log_proto_depIdxs = []int32{
 	1,  // 0: atoll.log.v1.LogEntry.commands:type_name -> atoll.log.v1.Command
 	2,  // 1: atoll.log.v1.Command.write:type_name -> atoll.log.v1.WriteCommand
-	8,  // 2: atoll.log.v1.Command.merge:type_name -> atoll.log.v1.MergeCommand
-	9,  // 3: atoll.log.v1.Command.acknowledge:type_name -> atoll.log.v1.AcknowledgeCommand
+	10, // 2: atoll.log.v1.Command.merge:type_name -> atoll.log.v1.MergeCommand
+	11, // 3: atoll.log.v1.Command.acknowledge:type_name -> atoll.log.v1.AcknowledgeCommand
 	5,  // 4: atoll.log.v1.Command.expire:type_name -> atoll.log.v1.ExpireCommand
 	3,  // 5: atoll.log.v1.Command.queued:type_name -> atoll.log.v1.QueuedCommand
-	6,  // 6: atoll.log.v1.Command.tick:type_name -> atoll.log.v1.TickCommand
-	7,  // 7: atoll.log.v1.WriteCommand.operations:type_name -> atoll.log.v1.Operation
-	4,  // 8: atoll.log.v1.WriteCommand.queue:type_name -> atoll.log.v1.QueuePosition
-	2,  // 9: atoll.log.v1.QueuedCommand.writes:type_name -> atoll.log.v1.WriteCommand
-	10, // 10: atoll.log.v1.AcknowledgeCommand.watermarks:type_name -> atoll.log.v1.Watermark
-	12, // 11: atoll.log.v1.RememberedEntry.writes:type_name -> atoll.log.v1.RememberedWrite
-	13, // 12: atoll.log.v1.RememberedWrite.outcomes:type_name -> atoll.log.v1.Outcome
-	10, // 13: atoll.log.v1.MachineState.watermarks:type_name -> atoll.log.v1.Watermark
-	4,  // 14: atoll.log.v1.MachineState.queues:type_name -> atoll.log.v1.QueuePosition
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	8,  // 6: atoll.log.v1.Command.tick:type_name -> atoll.log.v1.TickCommand
+	6,  // 7: atoll.log.v1.Command.membership:type_name -> atoll.log.v1.MembershipCommand
+	9,  // 8: atoll.log.v1.WriteCommand.operations:type_name -> atoll.log.v1.Operation
+	4,  // 9: atoll.log.v1.WriteCommand.queue:type_name -> atoll.log.v1.QueuePosition
+	2,  // 10: atoll.log.v1.QueuedCommand.writes:type_name -> atoll.log.v1.WriteCommand
+	7,  // 11: atoll.log.v1.MembershipCommand.facts:type_name -> atoll.log.v1.MemberFact
+	12, // 12: atoll.log.v1.AcknowledgeCommand.watermarks:type_name -> atoll.log.v1.Watermark
+	14, // 13: atoll.log.v1.RememberedEntry.writes:type_name -> atoll.log.v1.RememberedWrite
+	15, // 14: atoll.log.v1.RememberedWrite.outcomes:type_name -> atoll.log.v1.Outcome
+	12, // 15: atoll.log.v1.MachineState.watermarks:type_name -> atoll.log.v1.Watermark
+	4,  // 16: atoll.log.v1.MachineState.queues:type_name -> atoll.log.v1.QueuePosition
+	7,  // 17: atoll.log.v1.MachineState.facts:type_name -> atoll.log.v1.MemberFact
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_atoll_log_v1_log_proto_init() }
@@ -1355,6 +1563,7 @@ func file_atoll_log_v1_log_proto_init() {
 		(*Command_Expire)(nil),
 		(*Command_Queued)(nil),
 		(*Command_Tick)(nil),
+		(*Command_Membership)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1362,7 +1571,7 @@ func file_atoll_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_log_v1_log_proto_rawDesc), len(file_atoll_log_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
