@@ -12,6 +12,7 @@ import (
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/hlc"
+	"github.com/atolldb/atoll/internal/spec"
 )
 
 // TestLeavesMeetTheSpecification runs random schedules of operations on leaves of all types, removals of
@@ -118,7 +119,7 @@ func (w *leafWorld) op(s *site) (Op, leafEvent) {
 		}
 		return op, leafEvent{}
 	}
-	e := leafEvent{of: t, leaf: leafName(op.Path, t)}
+	e := leafEvent{Event: spec.Event{Of: t}, leaf: leafName(op.Path, t)}
 	switch t {
 	case crdt.TypeAWSet, crdt.TypeLWWMap, crdt.TypeZSet, crdt.TypeCounterZSet, crdt.TypeHLL:
 		w.collectionOp(&op, &e)
@@ -132,20 +133,20 @@ func (w *leafWorld) op(s *site) (Op, leafEvent) {
 func (w *leafWorld) plainOp(s *site, op *Op, e *leafEvent) {
 	n := w.rng.Int64N(21) - 10
 	op.Delta, op.Value = n, fmt.Appendf(nil, "v%d", n)
-	e.names, e.values, e.n = []string{""}, []string{string(op.Value)}, n
+	e.Names, e.Values, e.N = []string{""}, []string{string(op.Value)}, n
 	again := w.rng.IntN(3) == 0
-	switch e.of {
+	switch e.Of {
 	case crdt.TypeLWWRegister:
 		op.Kind = OpPut
 	case crdt.TypeCounter:
 		op.Kind = OpCounterAdd
 		if again {
-			op.Kind, e.replaces = OpCounterSet, true
+			op.Kind, e.Replaces = OpCounterSet, true
 		}
 	case crdt.TypeMVRegister:
-		op.Kind, e.replaces = OpMVPut, true
+		op.Kind, e.Replaces = OpMVPut, true
 	case crdt.TypeEWFlag:
-		op.Kind, e.replaces = OpFlagEnable, true
+		op.Kind, e.Replaces = OpFlagEnable, true
 	case crdt.TypeMaxRegister:
 		op.Kind = OpMax
 	case crdt.TypeMinRegister:
@@ -154,7 +155,7 @@ func (w *leafWorld) plainOp(s *site, op *Op, e *leafEvent) {
 		op.Kind = OpTimelineAdd
 		if again {
 			op.Kind, op.At = OpTimelineTrim, hlc.At(s.clock-200+w.rng.Int64N(150), 0)
-			*e = leafEvent{of: e.of, leaf: e.leaf, before: uint64(op.At)}
+			*e = leafEvent{Event: spec.Event{Of: e.Of, Before: uint64(op.At)}, leaf: e.leaf}
 		}
 	}
 }
@@ -163,13 +164,13 @@ func (w *leafWorld) plainOp(s *site, op *Op, e *leafEvent) {
 func (w *leafWorld) collectionOp(op *Op, e *leafEvent) {
 	name := string(rune('p' + w.rng.IntN(3)))
 	value := fmt.Sprint("v", w.rng.IntN(5))
-	op.Elements, op.Type = [][]byte{[]byte(name)}, e.of
+	op.Elements, op.Type = [][]byte{[]byte(name)}, e.Of
 	removes := w.rng.IntN(3) == 0
-	e.n = w.rng.Int64N(9) - 4
-	op.Score = float64(e.n)
-	switch e.of {
+	e.N = w.rng.Int64N(9) - 4
+	op.Score = float64(e.N)
+	switch e.Of {
 	case crdt.TypeAWSet:
-		op.Kind, e.replaces = OpSetAdd, true
+		op.Kind, e.Replaces = OpSetAdd, true
 		if removes {
 			op.Kind = OpSetRemove
 		}
@@ -181,18 +182,18 @@ func (w *leafWorld) collectionOp(op *Op, e *leafEvent) {
 	case crdt.TypeHLL:
 		op.Kind, removes = OpHLLAdd, false
 	default:
-		op.Kind, e.replaces = OpZSetAdd, true
+		op.Kind, e.Replaces = OpZSetAdd, true
 		if w.rng.IntN(2) == 0 {
-			op.Kind, e.replaces = OpZSetIncr, false
+			op.Kind, e.Replaces = OpZSetIncr, false
 		}
 		if removes {
 			op.Kind = OpZSetRemove
 		}
 	}
 	if removes {
-		e.resets = []string{name}
+		e.Resets = []string{name}
 	} else {
-		e.names, e.values = []string{name}, []string{value}
+		e.Names, e.Values = []string{name}, []string{value}
 	}
 }
 
@@ -255,12 +256,12 @@ func compareRefusal(op *Op, leaves map[string]string, err error) error {
 
 // record appends what an operation did to the history and to the region's log.
 func (w *leafWorld) record(s *site, op *Op, e leafEvent, d Delta, out Outcome, applied map[uint32]uint64, leaves map[string]string) error {
-	e.actor, e.seq, e.time, e.seen = uint32(d.Dot.Actor), d.Dot.Seq, uint64(d.Time), applied
+	e.Actor, e.Seq, e.Time, e.Seen = uint32(d.Dot.Actor), d.Dot.Seq, uint64(d.Time), applied
 	w.seen[d.Dot] = applied
 	s.log = append(s.log, EncodeDelta(d))
 	if e.leaf != "" {
-		if e.of == crdt.TypeZSet && len(e.names) > 0 {
-			e.values = []string{fmt.Sprint(out.Score)} // an increment writes the sum
+		if e.Of == crdt.TypeZSet && len(e.Names) > 0 {
+			e.Values = []string{fmt.Sprint(out.Score)} // an increment writes the sum
 		}
 		w.events = append(w.events, &e)
 		return nil
@@ -268,8 +269,8 @@ func (w *leafWorld) record(s *site, op *Op, e leafEvent, d Delta, out Outcome, a
 	var removed []string
 	for i := range d.Effects {
 		part := e
-		part.clears, part.of = true, d.Effects[i].Type
-		part.leaf = leafName(d.Effects[i].Path, part.of)
+		part.Clears, part.Of = true, d.Effects[i].Type
+		part.leaf = leafName(d.Effects[i].Path, part.Of)
 		removed = append(removed, part.leaf)
 		w.events = append(w.events, &part)
 	}

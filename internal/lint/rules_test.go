@@ -49,6 +49,8 @@ func TestArrowsFire(t *testing.T) {
 		{"pure code imports generated code", "crdt/a.go", `import "github.com/atolldb/atoll/proto/atoll/v1"`, Arrows, "must not import proto/atoll/v1"},
 		{"the client imports internals", "client/a.go", `import "github.com/atolldb/atoll/region"`, Arrows, "must not import region"},
 		{"the program imports the simulation", "cmd/atoll/a.go", `import "github.com/atolldb/atoll/sim/chaos"`, Arrows, "must not import sim/chaos"},
+		{"the program runs the world", "cmd/atoll/a.go", `import "github.com/atolldb/atoll/sim/world"`, Arrows, ""},
+		{"a region imports the world", "region/a.go", `import "github.com/atolldb/atoll/sim/world"`, Arrows, "must not import sim/world"},
 		{"the simulation imports all", "sim/a.go", `import "github.com/atolldb/atoll/region/store"`, Arrows, ""},
 		{"code imports testkit", "hlc/a.go", `import "github.com/atolldb/atoll/internal/testkit"`, Arrows, "must not import internal/testkit"},
 		{"a test imports testkit", "hlc/a_test.go", `import "github.com/atolldb/atoll/internal/testkit"`, Arrows, ""},
