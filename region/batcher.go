@@ -227,16 +227,11 @@ func (b *batcher) close() {
 // propose has one batch committed and applied. The answers come from the state machine, which has them
 // sooner than Raft tells that the entry is applied.
 func (b *batcher) propose(batch []*request) {
-	b.proposal++
-	id := proposalID{b.proposer, b.proposal}
-	entry := &logv1.LogEntry{
-		Proposer: id.proposer, Proposal: id.proposal, Hlc: uint64(b.clock.Now()), ShipsNowhere: b.shipsNowhere,
-		Commands: make([]*logv1.Command, len(batch)),
-	}
+	commands := make([]*logv1.Command, len(batch))
 	for i, r := range batch {
-		entry.Commands[i] = r.command
+		commands[i] = r.command
 	}
-	data, err := proto.Marshal(entry)
+	id, data, err := b.entry(commands)
 	b.mu.Lock()
 	b.mu.flying[id] = batch
 	b.mu.Unlock()
@@ -246,6 +241,17 @@ func (b *batcher) propose(batch []*request) {
 		return
 	}
 	b.group.ProposeAsync(data, func(err error) { b.fail(id, b.outcome(err)) })
+}
+
+// entry makes the next proposal, of commands.
+func (b *batcher) entry(commands []*logv1.Command) (proposalID, []byte, error) {
+	b.proposal++
+	id := proposalID{b.proposer, b.proposal}
+	data, err := proto.Marshal(&logv1.LogEntry{
+		Proposer: id.proposer, Proposal: id.proposal, Hlc: uint64(b.clock.Now()), ShipsNowhere: b.shipsNowhere,
+		Commands: commands,
+	})
+	return id, data, err
 }
 
 // fail answers a proposal that the state machine has not answered, and will not.

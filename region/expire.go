@@ -77,6 +77,16 @@ func (p *Partition) expireDue(ctx context.Context) error {
 
 // expireSome proposes expiry once if something is due, and reports whether nothing was.
 func (p *Partition) expireSome(ctx context.Context) (bool, error) {
+	command, err := p.expireCommand()
+	if command == nil || err != nil {
+		return true, err
+	}
+	_, err = p.batcher.do(ctx, command)
+	return false, err
+}
+
+// expireCommand returns what expireSome proposes: nil if nothing is due.
+func (p *Partition) expireCommand() (*logv1.Command, error) {
 	now := p.clock.Now()
 	x := replica.Expiry{Now: now, Cut: p.cut(), Others: hlc.At(max(0, now.Wall().Add(-expireGrace).UnixMilli()), 0)}
 	due := false
@@ -85,11 +95,10 @@ func (p *Partition) expireSome(ctx context.Context) (bool, error) {
 		return err
 	})
 	if err != nil || !due {
-		return true, err
+		return nil, err
 	}
 	command := &logv1.ExpireCommand{CutHlc: uint64(x.Cut), OthersHlc: uint64(x.Others), Limit: expireAtOnce}
-	_, err = p.batcher.do(ctx, &logv1.Command{Command: &logv1.Command_Expire{Expire: command}})
-	return false, err
+	return &logv1.Command{Command: &logv1.Command_Expire{Expire: command}}, nil
 }
 
 // cut returns an instant from before which no event can still arrive: every other region's last

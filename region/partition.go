@@ -209,18 +209,27 @@ func (p *Partition) leading() error {
 // ErrShuttingDown, ErrClockAhead, ErrClosing, *ClosedError, ctx's own, *replica.GapError, *replica.BadDeltaError. After ErrOutcomeUnknown, ask
 // View and go on from there.
 func (p *Partition) Merge(ctx context.Context, actor crdt.Actor, deltas [][]byte) (uint64, error) {
-	if err := p.leading(); err != nil {
+	command, err := p.mergeCommand(actor, deltas)
+	if err != nil {
 		return 0, err
+	}
+	r, err := p.batcher.do(ctx, command)
+	return r.applied, err
+}
+
+// mergeCommand returns what Merge proposes, or why it does not.
+func (p *Partition) mergeCommand(actor crdt.Actor, deltas [][]byte) (*logv1.Command, error) {
+	if err := p.leading(); err != nil {
+		return nil, err
 	}
 	if p.diskFull() {
-		return 0, ErrDiskFull
+		return nil, ErrDiskFull
 	}
 	if err := p.checkClock(deltas); err != nil {
-		return 0, err
+		return nil, err
 	}
 	command := &logv1.MergeCommand{Actor: uint32(actor), Deltas: deltas}
-	r, err := p.batcher.do(ctx, &logv1.Command{Command: &logv1.Command_Merge{Merge: command}})
-	return r.applied, err
+	return &logv1.Command{Command: &logv1.Command_Merge{Merge: command}}, nil
 }
 
 // checkClock refuses deltas from too far in the future. Their clocks rise, so the last one's is the
@@ -242,8 +251,17 @@ func (p *Partition) checkClock(deltas [][]byte) error {
 // Acknowledge records how far other regions have applied this region's deltas, and lets those that
 // every destination has applied leave the outbox. It proposes nothing if nothing would change.
 func (p *Partition) Acknowledge(ctx context.Context, marks []Watermark) error {
+	command, err := p.acknowledgeCommand(marks)
+	if err == nil && command != nil {
+		_, err = p.batcher.do(ctx, command)
+	}
+	return err
+}
+
+// acknowledgeCommand returns what Acknowledge proposes: nil if nothing would change.
+func (p *Partition) acknowledgeCommand(marks []Watermark) (*logv1.Command, error) {
 	if err := p.leading(); err != nil {
-		return err
+		return nil, err
 	}
 	view := p.machine.View()
 	destinations := p.waitsFor(view)
@@ -268,18 +286,13 @@ func (p *Partition) Acknowledge(ctx context.Context, marks []Watermark) error {
 		})
 	}
 	if len(command.Watermarks) == 0 {
-		return nil
+		return nil, nil
 	}
 	command.TrimTo = view.Outbox.Head
 	for _, d := range destinations {
 		command.TrimTo = min(command.TrimTo, known[Watermark{Region: d, Actor: view.Outbox.Actor}])
 	}
-	return p.acknowledge(ctx, command)
-}
-
-func (p *Partition) acknowledge(ctx context.Context, c *logv1.AcknowledgeCommand) error {
-	_, err := p.batcher.do(ctx, &logv1.Command{Command: &logv1.Command_Acknowledge{Acknowledge: c}})
-	return err
+	return &logv1.Command{Command: &logv1.Command_Acknowledge{Acknowledge: command}}, nil
 }
 
 // Outbox returns which deltas wait for other regions, and a channel that is closed at the next

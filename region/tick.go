@@ -49,10 +49,19 @@ func (t *tickTimer) due(view *MachineView, now time.Time) bool {
 
 // tickDue proposes a tick if other regions wait for an event of this one, and have for long enough.
 func (p *Partition) tickDue(ctx context.Context, t *tickTimer) error {
+	command := p.tickCommand(t)
+	if command == nil {
+		return nil
+	}
+	_, err := p.batcher.do(ctx, command)
+	return err
+}
+
+// tickCommand returns what tickDue proposes, if anything.
+func (p *Partition) tickCommand(t *tickTimer) *logv1.Command {
 	view := p.machine.View()
 	if len(p.waitsFor(view)) == 0 || !t.due(view, p.wall()) || view.Owed > p.clock.Now() {
 		return nil
 	}
-	_, err := p.batcher.do(ctx, &logv1.Command{Command: &logv1.Command_Tick{Tick: &logv1.TickCommand{}}})
-	return err
+	return &logv1.Command{Command: &logv1.Command_Tick{Tick: &logv1.TickCommand{}}}
 }

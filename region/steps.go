@@ -1,0 +1,81 @@
+package region
+
+import (
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/replica"
+	logv1 "github.com/atolldb/atoll/proto/atoll/log/v1"
+)
+
+// Steps is a partition without its goroutines: it makes the commands that the partition's leader would
+// propose, and the log entries that hold them, and leaves to its owner when, whether and in which order
+// they are committed. It is for simulations, which must not depend on a scheduler: Partition.Run must not
+// be called. It belongs to one goroutine.
+//
+// Where a method returns no command, and no error, there is nothing to propose.
+type Steps struct {
+	p     *Partition
+	ticks tickTimer
+}
+
+// NewSteps returns the steps of a partition that does not run, of which its owner says by its Group
+// whether this node leads.
+func NewSteps(p *Partition) *Steps { return &Steps{p: p} }
+
+// Write is Partition.Write up to its proposal.
+func (s *Steps) Write(opID string, ops []replica.Op) (*logv1.Command, error) {
+	if err := s.p.writable(); err != nil {
+		return nil, err
+	}
+	return writeCommand(opID, ops), nil
+}
+
+// Merge is Partition.Merge up to its proposal.
+func (s *Steps) Merge(actor crdt.Actor, deltas [][]byte) (*logv1.Command, error) {
+	return s.p.mergeCommand(actor, deltas)
+}
+
+// Acknowledge is Partition.Acknowledge up to its proposal.
+func (s *Steps) Acknowledge(marks []Watermark) (*logv1.Command, error) {
+	return s.p.acknowledgeCommand(marks)
+}
+
+// Expire returns what a leader proposes once a second, if something has expired.
+func (s *Steps) Expire() (*logv1.Command, error) { return s.p.expireCommand() }
+
+// Tick returns what a leader proposes once a second, if other regions have waited for it long enough.
+func (s *Steps) Tick() *logv1.Command { return s.p.tickCommand(&s.ticks) }
+
+// Proposal names one entry that some node has proposed.
+type Proposal struct{ id proposalID }
+
+// Entry returns the payload of a log entry of commands, stamped with this node's clock.
+func (s *Steps) Entry(commands []*logv1.Command) (Proposal, []byte, error) {
+	id, data, err := s.p.batcher.entry(commands)
+	return Proposal{id}, data, err
+}
+
+// StepResult is what one command of an entry answered.
+type StepResult struct {
+	// Outcomes has one entry per operation of a write; Repeated says that they were remembered.
+	Outcomes []replica.Outcome
+	Repeated bool
+	// Applied is the actor's sequence number that a merge reached.
+	Applied uint64
+	// Err says why nothing was done.
+	Err error
+}
+
+// Expect has reply called with the results of an entry's commands when this node's machine applies it,
+// whoever proposed it.
+func (s *Steps) Expect(proposal Proposal, reply func([]StepResult)) {
+	s.p.machine.expect(proposal.id, func(results []result) {
+		steps := make([]StepResult, len(results))
+		for i, r := range results {
+			steps[i] = StepResult{Outcomes: r.outcomes, Repeated: r.repeated, Applied: r.applied, Err: r.err}
+		}
+		reply(steps)
+	})
+}
+
+// Forget takes back Expect.
+func (s *Steps) Forget(proposal Proposal) { s.p.machine.claim(proposal.id) }
