@@ -97,6 +97,7 @@ func goldenValues() (names []string, values map[string]encoder) {
 	addMaxRegisterGolden(&names, values)
 	addBoundedCounterGolden(&names, values)
 	fieldsGolden(&names, values)
+	voidsGolden(&names, values)
 	return names, values
 }
 

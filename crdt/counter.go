@@ -72,15 +72,19 @@ func (r Row) Value() int64 {
 // because a concurrent reset of the old one would then be ignored.
 //
 // Join, row by row: the larger Entry.Seq; the larger Base.Seq, and of two resets that observed the
-// same entry the one with the larger dot; a base of an older generation than the entry is dropped.
+// same entry the one with the larger dot; a base of an older generation than the entry is dropped. Of voids
+// about the same event the later; those of what was reset, or of an older generation, are dropped.
 //
 // Laws: Join is commutative, associative and idempotent over states of one history; the zero
 // Counter is neutral. Size: at most one row per actor that ever added, about 20 bytes, twice that
-// with a base; Compact says what may go.
+// with a base; Compact says what may go. Voids are about 12 bytes each, MaxVoids of an actor at most, until
+// a reset.
 //
 // A copy by assignment shares memory with the original: Clone before changing either.
 type Counter struct {
-	rows    []Row
+	rows []Row
+	// voids ascend by actor and event.
+	voids   []Void
 	unknown Fields
 }
 
@@ -140,6 +144,7 @@ func (c *Counter) Join(o Counter) {
 		}
 		c.rows[i] = joinRows(c.rows[i], r)
 	}
+	c.joinVoids(o.voids)
 	c.unknown = c.unknown.Join(o.unknown)
 }
 
@@ -198,16 +203,18 @@ func (c Counter) Rows() []Row { return slices.Clone(c.rows) }
 // All visits the rows in ascending order of actors. The counter must not change meanwhile.
 func (c Counter) All() iter.Seq[Row] { return slices.Values(c.rows) }
 
-// Len returns the number of rows, live or not.
-func (c Counter) Len() int { return len(c.rows) }
+// Len returns the number of rows, live or not, and of voids.
+func (c Counter) Len() int { return len(c.rows) + len(c.voids) }
 
-// Equal reports whether two counters have the same rows.
+// Equal reports whether two counters have the same rows and voids.
 func (c Counter) Equal(o Counter) bool {
-	return c.unknown == o.unknown && slices.Equal(c.rows, o.rows)
+	return c.unknown == o.unknown && slices.Equal(c.rows, o.rows) && slices.Equal(c.voids, o.voids)
 }
 
 // Clone returns a copy that shares no memory.
-func (c Counter) Clone() Counter { return Counter{slices.Clone(c.rows), c.unknown} }
+func (c Counter) Clone() Counter {
+	return Counter{slices.Clone(c.rows), slices.Clone(c.voids), c.unknown}
+}
 
 // NewCounter returns a counter of the given rows, which it keeps. They are in ascending order of
 // actors; each has an entry or a base.
@@ -231,6 +238,7 @@ func (c Counter) total() int128 {
 		t.add(plus)
 		t.sub(minus)
 	}
+	c.subtractVoids(&t)
 	return t
 }
 
@@ -268,12 +276,17 @@ const (
 	rowBase
 )
 
-// Append appends the counter's encoding: the version, then the rows in ascending order of actors, to
-// the end. All numbers are varints; the sums are zigzag.
+// Append appends the counter's encoding: the version, which is 2 if there are voids, then the voids in that
+// case, and the rows in ascending order of actors, to the end. All numbers are varints; the sums are zigzag.
 //
+//	number of voids | (actor | seq | at-seq | sum)*
 //	actor | parts | entry, if parts&1: gen, seq-gen, sum | base, if parts&2: gen, seq-gen, sum, reset
 func (c Counter) Append(b []byte) []byte {
-	b = appendVersion(b, c.unknown)
+	if len(c.voids) == 0 {
+		b = appendVersion(b, c.unknown)
+	} else {
+		b = appendVoids(appendVersionOf(b, codecVersion2, c.unknown), c.voids)
+	}
 	for _, r := range c.rows {
 		b = appendRow(b, r)
 	}
@@ -304,11 +317,19 @@ func appendSum(b []byte, gen, seq uint64, sum int64) []byte {
 
 // DecodeCounter reads what Append wrote.
 func DecodeCounter(data []byte) (Counter, error) {
-	r, unknown := newReader("counter", data)
+	version := byte(codecVersion)
+	if len(data) > 0 && data[0]&^codec.WithFields == codecVersion2 {
+		version = codecVersion2
+	}
+	r, unknown := newReaderOf("counter", data, version)
 	c := Counter{unknown: unknown}
+	if version == codecVersion2 {
+		c.voids = readVoids(r)
+	}
 	for r.Len() > 0 {
 		c.rows = readNextRow(r, c.rows)
 	}
+	c.checkVoids(r)
 	if err := r.Done(); err != nil {
 		return Counter{}, err
 	}

@@ -121,16 +121,22 @@ func HasFields(encoding []byte) bool { return len(encoding) > 0 && encoding[0]&c
 
 // appendVersion appends what every encoding that may have fields begins with: the version and, with
 // flag 0x80 in it, fields as bytes.
-func appendVersion(b []byte, unknown Fields) []byte {
+func appendVersion(b []byte, unknown Fields) []byte { return appendVersionOf(b, codecVersion, unknown) }
+
+func appendVersionOf(b []byte, version byte, unknown Fields) []byte {
 	if unknown == "" {
-		return append(b, codecVersion)
+		return append(b, version)
 	}
-	return codec.AppendBytes(append(b, codecVersion|codec.WithFields), unknown)
+	return codec.AppendBytes(append(b, version|codec.WithFields), unknown)
 }
 
 // newReader reads what appendVersion wrote, and returns a reader of the rest.
 func newReader(what string, data []byte) (*codec.Reader, Fields) {
-	r, encoded := codec.NewReaderWithFields(what, data, codecVersion, MaxFieldsBytes)
+	return newReaderOf(what, data, codecVersion)
+}
+
+func newReaderOf(what string, data []byte, version byte) (*codec.Reader, Fields) {
+	r, encoded := codec.NewReaderWithFields(what, data, version, MaxFieldsBytes)
 	if len(encoded) == 0 {
 		return r, ""
 	}

@@ -160,9 +160,9 @@ func TestFieldsRefused(t *testing.T) {
 		}
 	}
 	for kind, decode := range decoders {
-		_, err := decode([]byte("\x82\x02\x01\x00"))
-		if version, ok := errors.AsType[*UnknownVersionError](err); !ok || version.Version&0x7f != 2 {
-			t.Errorf("%s of version 2 with fields: %v", kind, err)
+		_, err := decode([]byte("\x83\x02\x01\x00"))
+		if version, ok := errors.AsType[*UnknownVersionError](err); !ok || version.Version&0x7f != 3 {
+			t.Errorf("%s of version 3 with fields: %v", kind, err)
 		}
 	}
 	// Causal contexts have no fields.

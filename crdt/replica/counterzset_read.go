@@ -142,7 +142,7 @@ func explainCounted(member []byte, c crdt.Counter) ExplainedPart {
 			p.Dots = append(p.Dots, crdt.Dot{Actor: row.Actor, Seq: max(row.Entry.Seq, row.Base.Seq)})
 		} else if row.Live() {
 			p.Dots = append(p.Dots, crdt.Dot{Actor: row.Actor, Seq: row.Entry.Seq})
-			terms = append(terms, strconv.FormatInt(row.Value(), 10))
+			terms = append(terms, strconv.FormatInt(c.Effective(row), 10))
 		}
 	}
 	switch {

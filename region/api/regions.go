@@ -165,7 +165,7 @@ func (s *Server) explainedObject(e *replica.Explained) *atollv1.ExplainedObject 
 				Last:      s.event(crdt.Dot{Actor: row.Actor, Seq: max(row.Entry.Seq, row.Base.Seq)}),
 				Sum:       row.Entry.Sum,
 				Reset_:    row.Base.Sum,
-				Effective: row.Value(),
+				Effective: e.Counter.Effective(row),
 			})
 		}
 		o.Detail = &atollv1.ExplainedObject_Counter{Counter: counter}
