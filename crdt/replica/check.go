@@ -25,6 +25,9 @@ func (d *Delta) fault() string {
 			return "what its author has seen is out of order"
 		}
 	}
+	if reason := d.writesFault(); reason != "" {
+		return reason
+	}
 	for i := range d.Effects {
 		e := &d.Effects[i]
 		if i > 0 && compareEffects(&d.Effects[i-1], e) >= 0 {

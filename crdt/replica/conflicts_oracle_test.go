@@ -143,7 +143,7 @@ func (w *conflictWorld) noTraces() error {
 			}
 			switch o := h.get(of).(type) {
 			case *counterState:
-				if len(liveRows(o.rows)) != o.rows.Len() {
+				if o.rows.LiveRows().Len() != o.rows.Len() {
 					return fmt.Errorf("region %d keeps rows %v", s.actor, o.rows.Rows())
 				}
 			case *counterZSetHeader:

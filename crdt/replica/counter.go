@@ -1,8 +1,6 @@
 package replica
 
 import (
-	"slices"
-
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/internal/codec"
 	"github.com/atolldb/atoll/hlc"
@@ -132,15 +130,10 @@ func (w *work) putCounter(objectKey []byte, c *counterState) error {
 
 // digest hashes the live rows: when a wholly reset row is dropped is each replica's own affair.
 func (counterKind) digest(sum *digestSum, key []byte, s stored, _ hlc.Time) uint64 {
-	if rows := liveRows(s.(*counterState).rows); len(rows) > 0 {
-		sum.item(key, nil, crdt.NewCounter(rows).Append(nil))
+	if live := s.(*counterState).rows.LiveRows(); live.Len() > 0 {
+		sum.item(key, nil, live.Append(nil))
 	}
 	return 0
-}
-
-// liveRows returns the rows with additions that no reset observed.
-func liveRows(c crdt.Counter) []crdt.Row {
-	return slices.DeleteFunc(c.Rows(), func(r crdt.Row) bool { return !r.Live() })
 }
 
 func (counterKind) explain(_ KV, s stored, e *Explained) error {
@@ -179,6 +172,14 @@ func (c *CounterChange) fault(d *Delta) string { return rowsFault(c.Counter, d) 
 func rowsFault(rows crdt.Counter, d *Delta) string {
 	if rows.Len() == 0 {
 		return "counter without rows"
+	}
+	for _, v := range rows.Voids() {
+		if v.Actor != d.Dot.Actor || v.At > d.Dot.Seq || v.Seq >= v.At {
+			return "void of another event"
+		}
+	}
+	if len(rows.Voids()) > crdt.MaxVoids {
+		return "too many voids"
 	}
 	var last crdt.Actor
 	first := true

@@ -393,8 +393,8 @@ func (counterZSetKind) digest(_ *digestSum, _ []byte, s stored, _ hlc.Time) uint
 // digestElement leaves out rows that are wholly reset, as a counter's digest does.
 func (counterZSetKind) digestElement(data []byte) ([]byte, error) {
 	c, err := crdt.DecodeCounter(data)
-	if rows := liveRows(c); err == nil && len(rows) > 0 {
-		return crdt.NewCounter(rows).Append(nil), nil
+	if live := c.LiveRows(); err == nil && live.Len() > 0 {
+		return live.Append(nil), nil
 	}
 	return nil, err
 }

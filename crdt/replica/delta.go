@@ -18,6 +18,9 @@ type Delta struct {
 	Seen []crdt.Dot
 	// Effects are in ascending order of namespace, key, path and type, each at most once.
 	Effects []Effect
+	// Writes are the clients' writes, in the order of their last events, that whoever has applied this delta,
+	// and those before it, has.
+	Writes []Write
 	// Unknown are fields of a newer program, encoded. They are kept and sent on.
 	Unknown []byte
 }

@@ -8,28 +8,33 @@ import (
 	"github.com/atolldb/atoll/hlc"
 )
 
-// The first byte of a delta's encoding. What version 1 can say is never said in version 2.
+// The first byte of a delta's encoding. What one version can say is never said in a later one.
 const (
 	deltaVersion  = 1
 	deltaVersion2 = 2 // with Seen and Unknown
+	deltaVersion3 = 3 // with Writes, too
 )
 
 // EncodeDelta returns a delta's encoding, which the package comment draws.
 func EncodeDelta(d Delta) []byte {
 	b := make([]byte, 0, 64)
-	extended := len(d.Seen) > 0 || len(d.Unknown) > 0
-	if extended {
-		b = append(b, deltaVersion2)
-	} else {
-		b = append(b, deltaVersion)
+	version := byte(deltaVersion)
+	switch {
+	case len(d.Writes) > 0:
+		version = deltaVersion3
+	case len(d.Seen) > 0 || len(d.Unknown) > 0:
+		version = deltaVersion2
 	}
-	b = appendDot(b, d.Dot)
+	b = appendDot(append(b, version), d.Dot)
 	b = binary.BigEndian.AppendUint64(b, uint64(d.Time))
-	if extended {
+	if version >= deltaVersion2 {
 		b = binary.AppendUvarint(b, uint64(len(d.Seen)))
 		for _, seen := range d.Seen {
 			b = appendDot(b, seen)
 		}
+	}
+	if version >= deltaVersion3 {
+		b = appendWrites(b, &d)
 	}
 	b = binary.AppendUvarint(b, uint64(len(d.Effects)))
 	for i := range d.Effects {
@@ -71,11 +76,16 @@ func appendDot(b []byte, d crdt.Dot) []byte {
 // DecodeDelta reads what EncodeDelta returned, and checks it as Merge does. The delta shares data's
 // memory.
 func DecodeDelta(data []byte) (Delta, error) {
-	r, version := codec.NewReaderOf("delta", data, deltaVersion2)
+	r, version := codec.NewReaderOf("delta", data, deltaVersion3)
 	d := Delta{Dot: readDot(r), Time: hlc.Time(r.Uint64())}
-	if version == deltaVersion2 {
+	if version >= deltaVersion2 {
 		for range r.Count(2) {
 			d.Seen = append(d.Seen, readDot(r))
+		}
+	}
+	if version >= deltaVersion3 {
+		if d.Writes = readWrites(r, &d); len(d.Writes) == 0 {
+			r.Fail("version 3 says nothing that version 2 cannot")
 		}
 	}
 	for range r.Count(4) { // an effect has at least its two lengths, its type and one byte
@@ -84,9 +94,9 @@ func DecodeDelta(data []byte) (Delta, error) {
 			break
 		}
 	}
-	if version == deltaVersion2 {
+	if version >= deltaVersion2 {
 		d.Unknown = r.Fields()
-		if len(d.Seen) == 0 && len(d.Unknown) == 0 {
+		if version == deltaVersion2 && len(d.Seen) == 0 && len(d.Unknown) == 0 {
 			r.Fail("version 2 says nothing that version 1 cannot")
 		}
 	}

@@ -75,6 +75,8 @@ func goldenDeltas(t testing.TB) (names []string, deltas []Delta) {
 	}
 	names, deltas = append(names, n...), append(deltas, d...)
 	n, d = goldenTicks(t)
+	names, deltas = append(names, n...), append(deltas, d...)
+	n, d = goldenWrites(t)
 	return append(names, n...), append(deltas, d...)
 }
 
@@ -129,7 +131,7 @@ func TestDecodeDeltaRefuses(t *testing.T) {
 	const head = "01" + "0105" + "0000000100000000" // version, dot 1.5, time
 	for _, c := range []struct{ name, hex, reason string }{
 		{"nothing", "", "ends early"},
-		{"newer version", "03", "unknown version"},
+		{"newer version", "04", "unknown version"},
 		{"no sequence number", "01" + "0100" + "0000000100000000" + "00", "sequence number 0"},
 		{"late time", "01" + "0105" + "ff00000100000000" + "00", "time out of range"},
 		{"many effects", head + "ff01", "cannot be in"},
@@ -168,7 +170,11 @@ func TestDecodeDeltaRefuses(t *testing.T) {
 		{"leaves out of order", head + "02" + "00016b" + "0a" + "020162" + "01" + "0000" + "00016b" + "0a" + "020161" + "01" + "0000", "effects out of order"},
 		{"leaf before its key", head + "02" + "00016b" + "0a" + "020161" + "01" + "0000" + "00016b" + "01" + "0000", "effects out of order"},
 		{"no siblings", head + "01" + "00016b" + "06" + "00", "without effect"},
-		{"timeline change", head + "01" + "00016b" + "0e" + "0200", "unknown change"},
+		{"timeline change", head + "01" + "00016b" + "0e" + "0300", "unknown change"},
+		{"timeline void of event 0", head + "01" + "00016b" + "0e" + "02" + "0000000000000001" + "00", "void of event 0"},
+		{"timeline void of itself", head + "01" + "00016b" + "0e" + "02" + "0000000000000001" + "05", "still to come"},
+		{"void of another's", head + "01" + "00016b" + "02" + "06" + "02" + "01" + "0201" + "04" + "02", "void of another event"},
+		{"void of a later event", head + "01" + "00016b" + "02" + "06" + "02" + "01" + "0104" + "02" + "02", "void of another event"},
 		{"timeline trim to 0", head + "01" + "00016b" + "0e" + "01" + "0000000000000000", "instant 0"},
 		{"timeline trim ahead", head + "01" + "00016b" + "0e" + "01" + "0000000100000002", "still to come"},
 		{"large timeline entry", head + "01" + "00016b" + "0e" + "00" + "81808001", "over the limit"},

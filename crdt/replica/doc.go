@@ -20,7 +20,7 @@
 //
 // # Storage
 //
-// The first byte of a key is its table; L, O, P and Q are left to others. "ns, key" stands for two
+// The first byte of a key is its table; I, L, O, P and Q are left to others. "ns, key" stands for two
 // names, each with 0x00 written as 0x00 0xFF and ended by 0x00 0x01, so that a scan meets keys in
 // byte order whatever their type. Fixed-width integers are big-endian; dot is actor and sequence
 // number as varints. Values begin with a version byte, which is 1, or 2 if a header has elements in it.
@@ -116,6 +116,10 @@
 //
 //	delta    version 1 | dot | time 8 | number of effects | effects
 //	         version 2 | dot | time 8 | number of dots seen | dots | number of effects | effects | (number | bytes)*
+//	         version 3 | dot | time 8 | number of dots seen | dots | number of writes | writes | and so on as in 2
+//	write    operation id 16 | fingerprint 8 | sequence number less than the delta's by | time less by, unless it is
+//	         the delta's | number of versions | (0: none, or 1 + (events before the write's last, with flag 1 if
+//	         the version is a register's))*
 //	effect   namespace bytes | key bytes | type 1 | by type; 10 | path bytes | type 1 | by type for a leaf:
 //	 1       flags 1 (1 deleted, 2 expires, 4 fields) | crdt.Fields as bytes, if flagged | expires 8, if flagged | value bytes
 //	 2       crdt.Counter as bytes: the changed rows
@@ -140,6 +144,15 @@
 // and type; elements, fields, members and dots ascend. What is added to types 4 and 6 takes the place of the
 // actor's earlier ones, which are not named.
 //
+// # Writes
+//
+// A client that did not hear of its write may repeat it in another region. So a delta names the writes that it
+// completes (writes.go), by a hash of their operation ids, and who remembers those answers a retry as done. If both
+// regions executed it before they heard of each other, it matters for what adds up only, and there one of them takes
+// its own addition back (undo.go): from a counter by a crdt.Void, which a reset of the addition covers, too; from a
+// bounded counter by its own totals; from a timeline by removing the entry, of which nothing is left. Who remembers,
+// and which region takes back, is up to the caller.
+//
 // # Runs
 //
 // A run stands for the deltas of one actor from one event to another, without those of their effects that
@@ -147,9 +160,10 @@
 // merging them, also where some were applied before: nothing moves from a later to an earlier event, and
 // what is repeated is only what was removed.
 //
-//	run     64 | actor | from | number of deltas | deltas | number of namespaces | namespaces
+//	run     64, or 65 with writes | actor | from | number of deltas | deltas | number of namespaces | namespaces
 //	delta   sequence number less the one before and 1, at first less from, with flag 1 if extended | time |
-//	        if extended: number of dots seen | dots | fields of newer programs bytes
+//	        if extended: number of dots seen | dots | in a run with writes, number of writes | writes |
+//	        fields of newer programs bytes
 //	time    milliseconds since the one before, at first since 0 | logical part, less that of the one before
 //	        and 1 if the milliseconds are the same
 //	namespace  bytes | number of objects | objects

@@ -25,36 +25,45 @@ import (
 // Errors: *OpError means refused, and nothing was changed. Any other error means that the storage
 // failed or is corrupt, and the replica must not be used any more.
 func (r *Replica) Execute(now hlc.Time, ops []Op) ([]Outcome, []Delta, error) {
-	outcomes, deltas, err := r.execute(r.begin(len(ops) > 1), now, ops)
+	done, err := r.executeAll(now, ops)
+	return done.outcomes, done.deltas, err
+}
+
+func (r *Replica) executeAll(now hlc.Time, ops []Op) (executed, error) {
+	done, err := r.execute(r.begin(len(ops) > 1), now, ops)
 	if errors.Is(err, errStage) {
 		return r.execute(r.begin(true), now, ops)
 	}
-	return outcomes, deltas, err
+	return done, err
 }
 
 // errStage means that a work has to be staged, and has changed nothing.
 var errStage = errors.New("operation of two events")
 
-func (r *Replica) execute(w *work, now hlc.Time, ops []Op) ([]Outcome, []Delta, error) {
-	outcomes := make([]Outcome, 0, len(ops))
-	deltas := make([]Delta, 0, len(ops))
+func (r *Replica) execute(w *work, now hlc.Time, ops []Op) (executed, error) {
+	done := executed{outcomes: make([]Outcome, 0, len(ops)), deltas: make([]Delta, 0, len(ops)), events: make([]int, 0, len(ops))}
 	for i := range ops {
-		outcome, made, err := w.execute(now, &ops[i])
+		outcome, made, effective, err := w.execute(now, &ops[i])
 		if err != nil {
 			var refused *OpError
 			if errors.As(err, &refused) {
 				refused.Index = i
-				return nil, nil, refused
+				return executed{}, refused
 			}
-			return nil, nil, fmt.Errorf("execute operation %d: %w", i, err)
+			return executed{}, fmt.Errorf("execute operation %d: %w", i, err)
 		}
-		outcomes = append(outcomes, outcome)
-		deltas = append(deltas, made...)
+		done.outcomes = append(done.outcomes, outcome)
+		done.deltas = append(done.deltas, made...)
+		if !effective {
+			done.events = append(done.events, -1)
+			continue
+		}
+		done.events = append(done.events, len(done.deltas)-1)
 	}
 	if err := r.commit(w); err != nil {
-		return nil, nil, err
+		return executed{}, err
 	}
-	return outcomes, deltas, nil
+	return done, nil
 }
 
 // event makes the next own event of effects.
@@ -91,25 +100,24 @@ type operation struct {
 	until hlc.Time
 }
 
-// execute runs one operation. It returns an *OpError only before it has written anything, unless the work is
-// staged.
-func (w *work) execute(now hlc.Time, op *Op) (Outcome, []Delta, error) {
+// execute runs one operation, whose own delta, if it was effective, is the last. It returns an *OpError only
+// before it has written anything, unless the work is staged.
+func (w *work) execute(now hlc.Time, op *Op) (outcome Outcome, deltas []Delta, effective bool, err error) {
 	t, err := op.check()
 	if err != nil {
-		return Outcome{}, nil, refuse(fmt.Errorf("%w: %w", ErrInvalidOperation, err))
+		return Outcome{}, nil, false, refuse(fmt.Errorf("%w: %w", ErrInvalidOperation, err))
 	}
 	needsValue := op.Condition.Kind == CondValue || op.Kind == OpExpire || op.Kind == OpPersist
 	held, err := w.hold(op.Namespace, op.Key, needsValue)
 	if err != nil {
-		return Outcome{}, nil, err
+		return Outcome{}, nil, false, err
 	}
-	var deltas []Delta
 	if under := op.under(t); op.writesTo(under) && held.hidden(under, w.instant(now)) {
 		if deltas, err = w.purge(op, under, w.instant(now)); err != nil {
-			return Outcome{}, nil, err
+			return Outcome{}, nil, false, err
 		}
 		if held, err = w.hold(op.Namespace, op.Key, needsValue); err != nil {
-			return Outcome{}, nil, err
+			return Outcome{}, nil, false, err
 		}
 	}
 	o := &operation{Op: op, work: w, dot: w.nextDot(), at: w.instant(now), held: held}
@@ -119,12 +127,12 @@ func (w *work) execute(now hlc.Time, op *Op) (Outcome, []Delta, error) {
 	}
 	outcome, effects, err := judge(t)
 	if err != nil {
-		return Outcome{}, nil, err
+		return Outcome{}, nil, false, err
 	}
-	if len(effects) > 0 {
+	if effective = len(effects) > 0; effective {
 		deltas = append(deltas, w.event(o.at, effects))
 	}
-	return outcome, deltas, nil
+	return outcome, deltas, effective, nil
 }
 
 // judgeAndRun runs an operation on a type, 0 for all, if what the key holds permits it.

@@ -25,7 +25,7 @@ type folding interface {
 // and leaves them as they are.
 //
 // A write that the same actor wrote over is left out. What a later event observed of other actors' is added
-// up in it. So a run is never more than its deltas, and often much less; and whoever merges it then has the
+// up in it. Of clients' writes it tells in the next delta that is left, of the last MaxWrites. So a run is never more than its deltas, and often much less; and whoever merges it then has the
 // values, the vector and the digest of one who merged each delta.
 //
 // Errors: *BadDeltaError for deltas that do not follow each other, or that cannot be.
@@ -62,9 +62,9 @@ func FoldRuns(runs ...Run) (Run, error) {
 
 // foldRun folds what may be folded in part already.
 func foldRun(r Run) (Run, error) {
-	// The deltas are judged before they are used. How many they may be is judged by what is left.
+	// The deltas are judged before they are used. How many they, and their writes, may be is judged by what is left.
 	for rest := r.Deltas; len(rest) > 0; rest = rest[min(len(rest), MaxRunDeltas):] {
-		if err := (&Run{From: r.From, Deltas: rest[:min(len(rest), MaxRunDeltas)]}).check(); err != nil {
+		if err := (&Run{From: r.From, Deltas: rest[:min(len(rest), MaxRunDeltas)]}).checkDeltas(); err != nil {
 			return Run{}, err
 		}
 	}
@@ -82,14 +82,22 @@ func foldRun(r Run) (Run, error) {
 	}
 	folded := Run{From: r.From}
 	var seen []crdt.Dot
+	var writes []Write
 	for i, d := range r.Deltas {
 		seen = joinSeen(seen, d.Seen)
+		if len(writes) == 0 {
+			writes = d.Writes
+		} else if len(d.Writes) > 0 {
+			writes = slices.Concat(writes, d.Writes)
+		}
 		if len(left[i]) == 0 && len(d.Unknown) == 0 && i < len(r.Deltas)-1 {
 			continue
 		}
 		d.Seen, d.Effects, seen = seen, left[i], nil
+		d.Writes, writes = writes, nil
 		folded.Deltas = append(folded.Deltas, d)
 	}
+	lastWrites(folded.Deltas)
 	return folded, folded.check()
 }
 

@@ -113,23 +113,52 @@ func (f *foldSiblings) fold(d *Delta, c Change) Change {
 
 // foldRows keeps of each row of a counter the last that was written: the author's entry is a running sum,
 // or was reset, and a later reset observed what the earlier one did.
-type foldRows struct{ rows crdt.Counter }
+type foldRows struct {
+	rows crdt.Counter
+	// entry is the next change with an entry of the author, where voids belong.
+	entry *crdt.Counter
+}
 
-// fold returns the rows that are left: all of them, if a newer program says something about them.
-func (f *foldRows) fold(c crdt.Counter) crdt.Counter {
-	if crdt.HasFields(c.Append(nil)) {
-		f.rows.Join(crdt.NewCounter(c.Rows()))
-		return c
+// fold leaves in left, which is a copy, the rows that are left: all of them, if a newer program says something about
+// them.
+func (f *foldRows) fold(author crdt.Actor, left *crdt.Counter) {
+	if crdt.HasFields(left.Append(nil)) {
+		f.rows.Join(left.Known())
+	} else {
+		voids := f.foldVoids(left.Voids())
+		var rows []crdt.Row
+		for _, row := range left.Rows() {
+			before := f.rows.Clone()
+			f.rows.Join(crdt.NewCounter([]crdt.Row{row}))
+			if !f.rows.Equal(before) && !f.void(row) {
+				rows = append(rows, row)
+			}
+		}
+		*left = crdt.NewCounter(rows)
+		left.Join(voids)
 	}
-	var left []crdt.Row
-	for _, row := range c.Rows() {
-		before := f.rows.Clone()
-		f.rows.Join(crdt.NewCounter([]crdt.Row{row}))
-		if !f.rows.Equal(before) && !f.void(row) {
-			left = append(left, row)
+	for row := range left.All() {
+		if row.Actor == author && row.Entry.Seq != 0 {
+			f.entry = left
 		}
 	}
-	return crdt.NewCounter(left)
+}
+
+// foldVoids returns the voids that are left: not those of what is reset later, and of those about one event the
+// last. Where a later entry is left, they go there: the one that they are about may be left out in its favour, and
+// then they would come before it.
+func (f *foldRows) foldVoids(voids []crdt.Void) crdt.Counter {
+	if len(voids) == 0 {
+		return crdt.Counter{}
+	}
+	f.rows.Join(crdt.NewVoids(voids))
+	known := f.rows.Voids()
+	left := crdt.NewVoids(slices.DeleteFunc(voids, func(v crdt.Void) bool { return !slices.Contains(known, v) }))
+	if f.entry != nil {
+		f.entry.Join(left)
+		return crdt.Counter{}
+	}
+	return left
 }
 
 // void reports that a later reset has observed the row's entry, which so adds nothing to a counter.
@@ -150,12 +179,12 @@ type foldCounter struct{ foldRows }
 
 func (counterKind) folding() folding { return &foldCounter{} }
 
-func (f *foldCounter) fold(_ *Delta, c Change) Change {
-	left := f.foldRows.fold(c.(*CounterChange).Counter)
-	if left.Len() == 0 {
+func (f *foldCounter) fold(d *Delta, c Change) Change {
+	left := &CounterChange{c.(*CounterChange).Clone()}
+	if f.foldRows.fold(d.Dot.Actor, &left.Counter); left.Len() == 0 {
 		return nil
 	}
-	return &CounterChange{left}
+	return left
 }
 
 // foldCounterZSet folds each member as a counter.
@@ -165,7 +194,7 @@ func (counterZSetKind) folding() folding {
 	return &foldCounterZSet{members: map[string]*foldRows{}}
 }
 
-func (f *foldCounterZSet) fold(_ *Delta, c Change) Change {
+func (f *foldCounterZSet) fold(d *Delta, c Change) Change {
 	change := c.(*CounterZSetChange)
 	left := &CounterZSetChange{Members: make([]MemberChange, 0, len(change.Members))}
 	for _, m := range change.Members {
@@ -174,8 +203,11 @@ func (f *foldCounterZSet) fold(_ *Delta, c Change) Change {
 			rows = &foldRows{}
 			f.members[string(m.Member)] = rows
 		}
-		if m.Rows = rows.fold(m.Rows); m.Rows.Len() > 0 {
-			left.Members = append(left.Members, m)
+		// There is room: what is left of a member stays where it is.
+		left.Members = append(left.Members, MemberChange{Member: m.Member, Rows: m.Rows.Clone()})
+		last := len(left.Members) - 1
+		if rows.fold(d.Dot.Actor, &left.Members[last].Rows); left.Members[last].Rows.Len() == 0 {
+			left.Members = left.Members[:last]
 		}
 	}
 	if len(left.Members) == 0 {

@@ -73,6 +73,12 @@ func (timelineKind) folding() folding { return &foldTimeline{} }
 
 func (f *foldTimeline) fold(d *Delta, c Change) Change {
 	change := c.(*TimelineChange)
+	if change.VoidSeq != 0 {
+		if change.VoidTime < f.before {
+			return nil
+		}
+		return c
+	}
 	switch {
 	case change.Before == 0 && d.Time < f.before, change.Before != 0 && change.Before <= f.before:
 		return nil

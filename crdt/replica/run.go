@@ -74,6 +74,21 @@ func (r *Run) fault() (crdt.Dot, string) {
 
 // check returns the first fault of the run or of a delta of it, as a *BadDeltaError.
 func (r *Run) check() error {
+	if err := r.checkDeltas(); err != nil {
+		return err
+	}
+	writes := 0
+	for i := range r.Deltas {
+		if writes += len(r.Deltas[i].Writes); writes > MaxWrites {
+			return &BadDeltaError{r.Deltas[i].Dot, "too many writes in its run"}
+		}
+	}
+	r.checked = true
+	return nil
+}
+
+// checkDeltas is check, but for how many writes there are.
+func (r *Run) checkDeltas() error {
 	dot, reason := r.fault()
 	for i := 0; i < len(r.Deltas) && reason == ""; i++ {
 		dot, reason = r.Deltas[i].Dot, r.Deltas[i].fault()
@@ -81,7 +96,6 @@ func (r *Run) check() error {
 	if reason != "" {
 		return &BadDeltaError{dot, reason}
 	}
-	r.checked = true
 	return nil
 }
 

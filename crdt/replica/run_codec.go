@@ -9,29 +9,41 @@ import (
 	"github.com/atolldb/atoll/hlc"
 )
 
-// runVersion is the first byte of a run's encoding. No delta begins with it.
-const runVersion = 0x40
+// The first byte of a run's encoding, with which no delta begins. What one version can say is never said in a
+// later one.
+const (
+	runVersion  = 0x40
+	runVersion2 = 0x41 // with Writes
+)
 
 // IsRun reports whether an encoding is that of a run, of any version, rather than of a delta.
 func IsRun(data []byte) bool { return len(data) > 0 && data[0]&runVersion != 0 }
 
 // EncodeRun returns a run's encoding, which the package comment draws.
 func EncodeRun(r Run) []byte {
-	b := binary.AppendUvarint(append(make([]byte, 0, 256), runVersion), uint64(r.Actor()))
+	version := byte(runVersion)
+	if r.tellsOfWrites() {
+		version = runVersion2
+	}
+	b := binary.AppendUvarint(append(make([]byte, 0, 256), version), uint64(r.Actor()))
 	b = binary.AppendUvarint(b, r.From)
 	b = binary.AppendUvarint(b, uint64(len(r.Deltas)))
 	last := Delta{Dot: crdt.Dot{Seq: r.From - 1}}
 	for i := range r.Deltas {
-		b = appendRunDelta(b, &last, &r.Deltas[i])
+		b = appendRunDelta(b, version, &last, &r.Deltas[i])
 		last = r.Deltas[i]
 	}
 	return appendRunEffects(b, r.placed())
 }
 
+func (r *Run) tellsOfWrites() bool {
+	return slices.ContainsFunc(r.Deltas, func(d Delta) bool { return len(d.Writes) > 0 })
+}
+
 // appendRunDelta appends what a delta is beside its effects.
-func appendRunDelta(b []byte, last, d *Delta) []byte {
+func appendRunDelta(b []byte, version byte, last, d *Delta) []byte {
 	gap := (d.Dot.Seq - last.Dot.Seq - 1) << 1
-	extended := len(d.Seen) > 0 || len(d.Unknown) > 0
+	extended := len(d.Seen) > 0 || len(d.Unknown) > 0 || len(d.Writes) > 0
 	if extended {
 		gap |= 1
 	}
@@ -43,6 +55,9 @@ func appendRunDelta(b []byte, last, d *Delta) []byte {
 	b = binary.AppendUvarint(b, uint64(len(d.Seen)))
 	for _, seen := range d.Seen {
 		b = appendDot(b, seen)
+	}
+	if version >= runVersion2 {
+		b = appendWrites(b, d)
 	}
 	return codec.AppendBytes(b, d.Unknown)
 }
@@ -174,7 +189,11 @@ func sharedPrefix(a, b string) int {
 
 // DecodeRun reads what EncodeRun returned, and checks it as MergeRun does. The run shares data's memory.
 func DecodeRun(data []byte) (Run, error) {
-	r := codec.NewReader("run", data, runVersion)
+	version := byte(runVersion)
+	if len(data) > 0 && data[0] == runVersion2 {
+		version = runVersion2
+	}
+	r := codec.NewReader("run", data, version)
 	actor := crdt.Actor(r.Uvarint(uint64(^crdt.Actor(0))))
 	run := Run{From: r.Uvarint(^uint64(0))}
 	n := r.Count(3) // a delta has at least three numbers
@@ -183,8 +202,11 @@ func DecodeRun(data []byte) (Run, error) {
 	}
 	last := Delta{Dot: crdt.Dot{Actor: actor, Seq: run.From - 1}}
 	for i := 0; i < n && r.OK(); i++ {
-		last = readRunDelta(r, &last)
+		last = readRunDelta(r, version, &last)
 		run.Deltas = append(run.Deltas, last)
+	}
+	if version >= runVersion2 && !run.tellsOfWrites() {
+		r.Fail("version 2 says nothing that version 1 cannot")
 	}
 	hand(run.Deltas, readRunEffects(r, run.Deltas))
 	if err := r.Done(); err != nil {
@@ -199,7 +221,7 @@ func DecodeRun(data []byte) (Run, error) {
 	return run, nil
 }
 
-func readRunDelta(r *codec.Reader, last *Delta) Delta {
+func readRunDelta(r *codec.Reader, version byte, last *Delta) Delta {
 	gap := r.Uvarint(^uint64(0))
 	d := Delta{Dot: last.Dot, Time: readTimeAfter(r, last.Time)}
 	if gap>>1 >= ^uint64(0)-last.Dot.Seq {
@@ -212,8 +234,11 @@ func readRunDelta(r *codec.Reader, last *Delta) Delta {
 	for range r.Count(2) {
 		d.Seen = append(d.Seen, readDot(r))
 	}
+	if version >= runVersion2 {
+		d.Writes = readWrites(r, &d)
+	}
 	d.Unknown = r.FieldsIn(r.Bytes(r.Len()))
-	if len(d.Seen) == 0 && len(d.Unknown) == 0 {
+	if len(d.Seen) == 0 && len(d.Unknown) == 0 && len(d.Writes) == 0 {
 		r.Fail("flagged delta with nothing more")
 	}
 	return d

@@ -248,7 +248,7 @@ func TestDecodeRunRefuses(t *testing.T) {
 	for _, c := range []struct{ name, hex, reason string }{
 		{"nothing", "", "ends early"},
 		{"a delta", "01", "unknown version 1"},
-		{"newer version", "41", "unknown version 65"},
+		{"newer version", "42", "unknown version 66"},
 		{"no deltas", "40" + "01" + "05" + "00" + "00", "run of 0 deltas"},
 		{"many deltas", "40" + "01" + "05" + "ff01", "cannot be in"},
 		{"from 0", "40" + "01" + "00" + "01" + "00" + "01" + "00" + "00", "from 0"},

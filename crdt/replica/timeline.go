@@ -142,7 +142,7 @@ func (o *operation) timelineOutcome(h *timelineHeader, changed uint64, c *Timeli
 	return Outcome{Version: h.version(), Size: h.count, Changed: changed}, o.effects(crdt.TypeTimeline, c), nil
 }
 
-// merge applies an entry or a trim of another actor. An entry from before the mark was trimmed ahead
+// merge applies an entry, its removal, or a trim of another actor. An entry from before the mark was trimmed ahead
 // of its arrival, and a trim to before the mark changes nothing.
 func (timelineKind) merge(w *work, d *Delta, e *Effect) error {
 	t := timeline{work: w, object: e.object(), timelineHeader: &timelineHeader{}}
@@ -157,6 +157,8 @@ func (timelineKind) merge(w *work, d *Delta, e *Effect) error {
 	}
 	change := e.Change.(*TimelineChange)
 	switch {
+	case change.VoidSeq != 0:
+		return t.remove(d.Dot, TimelineID(crdt.TimelineEntry{Time: change.VoidTime, Actor: d.Dot.Actor, Seq: change.VoidSeq}))
 	case change.Before == 0 && d.Time >= t.mark:
 		return t.add(d.Dot, d.Time, change.Value)
 	case change.Before > t.mark:
@@ -177,6 +179,26 @@ func (t *timeline) add(d crdt.Dot, at hlc.Time, value []byte) error {
 	t.last = d
 	id := TimelineID(crdt.TimelineEntry{Time: at, Actor: d.Actor, Seq: d.Seq})
 	if err := t.elements.put(t.work, id, append([]byte{storeVersion}, value...), nil); err != nil {
+		return err
+	}
+	return t.store()
+}
+
+// remove takes away an entry that the author of the event d added before it. It leaves no trace: the entry came
+// before d, as all events of one author do.
+func (t *timeline) remove(d crdt.Dot, id []byte) error {
+	_, ok, err := t.elements.get(t.kv, id)
+	if err != nil || !ok {
+		return err // trimmed
+	}
+	t.last = d
+	if t.count--; t.count == 0 {
+		if err := t.elements.discard(t.work); err != nil {
+			return err
+		}
+		return t.store()
+	}
+	if err := t.elements.delete(t.work, id); err != nil {
 		return err
 	}
 	return t.store()
