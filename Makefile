@@ -34,6 +34,7 @@ test: $(BUF) ## Run the tests under the race detector
 .PHONY: test-slow
 test-slow: ## Run the randomised tests again with SCHEDULES histories and CHECKS samples each (up to an hour)
 	go test -race -timeout 90m ./crdt/replica -run TestReplicaMeetsTheSpecification -schedules=$(SCHEDULES)
+	go test -timeout 90m ./region -run TestRetriesInOtherRegionsCountOnce -retries=$(SCHEDULES)
 	go test -timeout 90m ./crdt -run 'TestExhaustive$$' -v -exhaustive
 	go test -race -timeout 90m $$(git grep -l pgregory.net/rapid -- '*_test.go' | xargs dirname | sort -u | sed 's|^|./|') -rapid.checks=$(CHECKS)
 

@@ -13,15 +13,17 @@ import (
 
 // application is the state of one Apply.
 type application struct {
-	kv      replica.KV
-	replica *replica.Replica
-	state   *machineState
-	memory  *memory
-	changed []change
+	kv        replica.KV
+	replica   *replica.Replica
+	state     *machineState
+	memory    *memory
+	elsewhere *elsewhere
+	changed   []change
 
 	// Of the entry that is being applied:
 	index        uint64
 	remembered   *logv1.RememberedEntry
+	merges       uint32 // that told of writes
 	shipsNowhere bool
 }
 
@@ -48,12 +50,16 @@ func (a *application) entry(e *Entry, answers map[proposalID][]result) error {
 	if a.shipsNowhere { // who proposed it may not have known yet of a region that joins
 		a.shipsNowhere = len(a.state.facts.destinations(a.replica.Self())) == 0
 	}
-	now := hlc.Time(entry.GetHlc())
+	a.merges = 0
+	now, from := hlc.Time(entry.GetHlc()), len(a.changed)
 	results, err := a.commands(now, entry.GetCommands())
 	if err != nil {
 		return err
 	}
-	if err := a.memory.keep(a.kv, a.state, a.index, a.remembered, max(now, a.replica.LastHLC())); err != nil {
+	if err := a.settleOwed(now, a.changed[from:]); err != nil {
+		return err
+	}
+	if err := a.keepRemembered(max(now, a.replica.LastHLC())); err != nil {
 		return err
 	}
 	answers[proposalID{entry.GetProposer(), entry.GetProposal()}] = results
@@ -103,7 +109,7 @@ func (a *application) command(now hlc.Time, c *logv1.Command) (result, error) {
 	case *logv1.Command_Write:
 		return a.write(now, c.Write)
 	case *logv1.Command_Merge:
-		return a.merge(c.Merge)
+		return a.merge(now, c.Merge)
 	case *logv1.Command_Acknowledge:
 		return result{}, acknowledge(a.kv, a.state, a.replica.Self(), c.Acknowledge)
 	case *logv1.Command_Queued:
@@ -126,12 +132,9 @@ func (a *application) muted(c *logv1.Command) bool {
 
 func (a *application) write(now hlc.Time, w *logv1.WriteCommand) (result, error) {
 	if w.GetOpId() != "" {
-		outcomes, ok, err := a.recall(w)
-		if errors.Is(err, ErrOpIDReused) {
-			return result{err: err}, nil
-		}
-		if ok || err != nil {
-			return result{outcomes: outcomes, repeated: ok}, err
+		known, err := a.recall(w)
+		if known.repeated || known.err != nil || err != nil {
+			return known, err
 		}
 	}
 	ops, err := decodeOperations(w.GetOperations())
@@ -141,12 +144,16 @@ func (a *application) write(now hlc.Time, w *logv1.WriteCommand) (result, error)
 	for i := range ops {
 		ops[i].AnyType = w.GetQueue() != nil // acknowledged: what the key holds is no reason to refuse it
 	}
-	outcomes, err := a.execute(now, ops)
+	var names []replica.WriteID
+	if w.GetOpId() != "" {
+		names = append(names, writeIDOf(w))
+	}
+	outcomes, additions, err := a.execute(now, ops, names...)
 	if err != nil {
 		return refusal(err)
 	}
 	if w.GetOpId() != "" {
-		remember(a.remembered, w, outcomes)
+		a.remember(w, names[0], outcomes, additions)
 	}
 	return result{outcomes: outcomes}, nil
 }
@@ -172,22 +179,39 @@ func (a *application) queued(now hlc.Time, c *logv1.QueuedCommand) (result, erro
 	return last, nil
 }
 
-func (a *application) recall(w *logv1.WriteCommand) ([]replica.Outcome, bool, error) {
-	return a.memory.recall(a.kv, a.remembered, w)
+// recall returns the answer to a write whose op_id is known, here or of another region. Its error is the storage's.
+func (a *application) recall(w *logv1.WriteCommand) (result, error) {
+	outcomes, here, err := a.memory.recall(a.kv, a.remembered, w)
+	if here || err != nil {
+		return recalled(result{outcomes: outcomes, repeated: here}, err)
+	}
+	outcomes, there, err := a.elsewhere.recall(a.kv, w)
+	return recalled(result{outcomes: outcomes, repeated: there, elsewhere: there}, err)
 }
 
-// execute runs operations, and keeps their deltas for the other regions.
-func (a *application) execute(now hlc.Time, ops []replica.Op) ([]replica.Outcome, error) {
-	outcomes, deltas, err := a.replica.Execute(now, ops)
+func recalled(r result, err error) (result, error) {
+	if errors.Is(err, ErrOpIDReused) {
+		return result{err: err}, nil
+	}
+	return r, err
+}
+
+// execute runs operations, which are those of the writes with the given names, and keeps their deltas for the other
+// regions. It returns what would have to be taken back if another region executed the same writes.
+func (a *application) execute(now hlc.Time, ops []replica.Op, writes ...replica.WriteID) ([]replica.Outcome, []replica.Addition, error) {
+	if a.shipsNowhere {
+		writes = nil
+	}
+	outcomes, deltas, additions, err := a.replica.ExecuteWrite(now, ops, writes...)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	cause := CauseLocal
 	if len(ops) == 1 && ops[0].Restores {
 		cause = CauseRestored
 	}
 	a.note(cause, deltas)
-	return outcomes, a.ship(deltas)
+	return outcomes, additions, a.ship(deltas)
 }
 
 // ship keeps own deltas for the other regions.
@@ -198,7 +222,7 @@ func (a *application) ship(deltas []replica.Delta) error {
 	return appendOutbox(a.kv, &a.state.outbox, deltas)
 }
 
-func (a *application) merge(c *logv1.MergeCommand) (result, error) {
+func (a *application) merge(now hlc.Time, c *logv1.MergeCommand) (result, error) {
 	runs := make([]replica.Run, len(c.GetDeltas()))
 	actor := crdt.Actor(c.GetActor())
 	for i, data := range c.GetDeltas() {
@@ -218,10 +242,15 @@ func (a *application) merge(c *logv1.MergeCommand) (result, error) {
 	if _, err := a.replica.MergeRuns(runs...); err != nil {
 		return refusal(err)
 	}
+	var fresh []replica.Delta
 	last := have
 	for i := range runs {
-		a.note(CauseRemote, runs[i].After(last))
+		fresh = append(fresh, runs[i].After(last)...)
 		last = max(last, runs[i].To())
+	}
+	a.note(CauseRemote, fresh)
+	if err := a.meet(now, have, fresh); err != nil {
+		return result{}, err
 	}
 	return result{applied: a.replica.Vector().Get(actor)}, nil
 }

@@ -85,7 +85,8 @@ func (a *application) addAll(now hlc.Time, commands []*logv1.Command, members []
 		return false, nil // one by one, each has its own reason
 	}
 	op[0].Delta = end - start
-	outcomes, err := a.execute(now, op)
+	names := names(commands, fresh)
+	outcomes, additions, err := a.execute(now, op, names...)
 	if refused, other := refusal(err); other != nil {
 		return false, other
 	} else if refused.err != nil {
@@ -99,11 +100,29 @@ func (a *application) addAll(now hlc.Time, commands []*logv1.Command, members []
 		each.Counter = value
 		each.Existed = each.Existed || n > 0
 		results[i] = result{outcomes: []replica.Outcome{each}}
-		if w.GetOpId() != "" {
-			remember(a.remembered, w, results[i].outcomes)
+		if w.GetOpId() == "" {
+			continue
 		}
+		var own []replica.Addition
+		if len(additions) > 0 {
+			own = append(own, additions[0])
+			own[0].Amount = w.GetOperations()[0].GetDelta()
+		}
+		a.remember(w, names[0], results[i].outcomes, own)
+		names = names[1:]
 	}
 	return true, nil
+}
+
+// names returns what those of the commands that have an op_id are called.
+func names(commands []*logv1.Command, of []int) []replica.WriteID {
+	var names []replica.WriteID
+	for _, i := range of {
+		if w := commands[i].GetWrite(); w.GetOpId() != "" {
+			names = append(names, writeIDOf(w))
+		}
+	}
+	return names
 }
 
 // unknown returns the commands whose op_id is not remembered, and answers the others.
@@ -115,13 +134,12 @@ func (a *application) unknown(commands []*logv1.Command, members []int, results 
 			fresh = append(fresh, i)
 			continue
 		}
-		outcomes, ok, err := a.recall(w)
-		refused, other := refusal(err)
+		known, err := a.recall(w)
 		switch {
-		case other != nil:
-			return nil, other
-		case refused.err != nil || ok:
-			results[i] = result{outcomes: outcomes, repeated: ok, err: refused.err}
+		case err != nil:
+			return nil, err
+		case known.err != nil || known.repeated:
+			results[i] = known
 		default:
 			fresh = append(fresh, i)
 		}

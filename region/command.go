@@ -160,3 +160,33 @@ func decodeOutcomes(encoded []*logv1.Outcome) []replica.Outcome {
 	}
 	return outcomes
 }
+
+func encodeAdditions(additions []replica.Addition) []*logv1.Addition {
+	if len(additions) == 0 {
+		return nil
+	}
+	encoded := make([]*logv1.Addition, len(additions))
+	for i, a := range additions {
+		encoded[i] = &logv1.Addition{
+			Kind: uint32(a.Kind), Namespace: a.Namespace, Key: a.Key, Path: []byte(a.Path.Encoded()), Member: a.Member,
+			Amount: a.Amount, Seq: a.Seq, Hlc: uint64(a.Time),
+		}
+	}
+	return encoded
+}
+
+// decodeAdditions is the reverse of encodeAdditions.
+func decodeAdditions(encoded []*logv1.Addition) []replica.Addition {
+	additions := make([]replica.Addition, 0, len(encoded))
+	for _, a := range encoded {
+		path, err := crdt.ParsePath(a.GetPath())
+		if err != nil {
+			continue // none was written like that
+		}
+		additions = append(additions, replica.Addition{
+			Kind: replica.OpKind(a.GetKind()), Namespace: a.GetNamespace(), Key: a.GetKey(), Path: path, Member: a.GetMember(),
+			Amount: a.GetAmount(), Seq: a.GetSeq(), Time: hlc.Time(a.GetHlc()),
+		})
+	}
+	return additions
+}

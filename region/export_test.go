@@ -33,3 +33,27 @@ func (p *Partition) TickDue(ctx context.Context, t *TickTimer) error { return p.
 
 // WriteCommand encodes a client's write.
 func WriteCommand(opID string, ops []replica.Op) *logv1.Command { return writeCommand(opID, ops) }
+
+// ApplyForResults applies one entry, which proposes nothing, and returns what each of its commands answered.
+func (m *Machine) ApplyForResults(e Entry, proposer, proposal uint64) (results []WriteResult, errs []error, err error) {
+	m.expect(proposalID{proposer, proposal}, func(all []result) {
+		for _, r := range all {
+			results = append(results, WriteResult{Outcomes: r.outcomes, Repeated: r.repeated, Elsewhere: r.elsewhere})
+			errs = append(errs, r.err)
+		}
+	})
+	err = m.Apply([]Entry{e})
+	return results, errs, err
+}
+
+// Owed returns how much is still to be taken back from bounded counters.
+func (m *Machine) Owed() (sum int64, err error) {
+	err = m.store.View(func(kv replica.KV) error {
+		s, err := loadMachineState(kv)
+		for _, o := range s.owed {
+			sum += o.Amount
+		}
+		return err
+	})
+	return sum, err
+}

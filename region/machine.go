@@ -46,10 +46,12 @@ type Machine struct {
 	clock   *hlc.Clock
 	view    atomic.Pointer[MachineView]
 	durable atomic.Pointer[Position]
-	flush   sync.Mutex       // held by Flush, over its write
-	memory  *memory          // the applying goroutine's
-	headers *replica.Headers // the same
-	feed    *changes
+	flush   sync.Mutex // held by Flush, over its write
+	// memory, elsewhere and headers are the applying goroutine's.
+	memory    *memory
+	elsewhere *elsewhere
+	headers   *replica.Headers
+	feed      *changes
 
 	// waiting holds this node's own proposals that are not yet applied.
 	waiting struct {
@@ -67,9 +69,11 @@ type proposalID struct{ proposer, proposal uint64 }
 // result is what one command answered.
 type result struct {
 	outcomes []replica.Outcome
-	repeated bool   // the outcomes were remembered, nothing was done now
-	applied  uint64 // of a merge: the actor's sequence number reached
-	err      error  // refused: nothing was done
+	repeated bool // the outcomes were remembered, nothing was done now
+	// elsewhere says of such that another region executed the write: of the outcomes only versions are known.
+	elsewhere bool
+	applied   uint64 // of a merge: the actor's sequence number reached
+	err       error  // refused: nothing was done
 }
 
 // MachineView is a summary of a partition's state as of one applied entry.
@@ -159,7 +163,7 @@ func (m *Machine) Apply(entries []Entry) error {
 			return err
 		}
 		r.UseReleased(s.facts.released())
-		a := application{kv: kv, replica: r, state: &s, memory: m.memory}
+		a := application{kv: kv, replica: r, state: &s, memory: m.memory, elsewhere: m.elsewhere}
 		for i := range entries {
 			if err := a.entry(&entries[i], answers); err != nil {
 				return fmt.Errorf("apply entry %d: %w", entries[i].Index, err)
@@ -225,6 +229,9 @@ func (m *Machine) refresh() error {
 			return err
 		}
 		if m.memory, err = loadMemory(kv); err != nil {
+			return err
+		}
+		if m.elsewhere, err = loadElsewhere(kv); err != nil {
 			return err
 		}
 		m.headers = replica.NewHeaders(headersKept)

@@ -132,6 +132,9 @@ type WriteResult struct {
 	// Repeated says that the op_id was known: these are the first answer's outcomes, and nothing was
 	// done now.
 	Repeated bool
+	// Elsewhere says of a repeated write that another region executed it, and this one has applied what it did: of
+	// the outcomes no more is known than versions, and not those of a write of many operations.
+	Elsewhere bool
 }
 
 // Write runs operations in order, all or none. A nil error promises that they are durable on a
@@ -150,7 +153,7 @@ func (p *Partition) Write(ctx context.Context, opID string, ops []replica.Op) (W
 	if err != nil {
 		return WriteResult{}, err
 	}
-	return WriteResult{Outcomes: r.outcomes, Repeated: r.repeated}, nil
+	return WriteResult{Outcomes: r.outcomes, Repeated: r.repeated, Elsewhere: r.elsewhere}, nil
 }
 
 // WriteAsync is Write, whose answer goes to done: once, perhaps before WriteAsync returns, and from a
@@ -164,7 +167,7 @@ func (p *Partition) WriteAsync(ctx context.Context, opID string, ops []replica.O
 				done(WriteResult{}, a.err)
 				return
 			}
-			done(WriteResult{Outcomes: a.result.outcomes, Repeated: a.result.repeated}, nil)
+			done(WriteResult{Outcomes: a.result.outcomes, Repeated: a.result.repeated, Elsewhere: a.result.elsewhere}, nil)
 		}})
 	}
 	if err != nil {

@@ -16,10 +16,35 @@ import (
 // How long, and how many, writes with an op_id are remembered per partition, so that a retry answers
 // like the first attempt and changes nothing. The window is judged by the partition's hybrid logical
 // clock, so that every replica forgets the same op_ids at the same entry.
+//
+// While another region has not been heard of for as long, they are kept longer: a duplicate may be on its way.
 const (
-	rememberFor    = 15 * time.Minute
-	rememberAtMost = 1 << 17
+	rememberFor     = 15 * time.Minute
+	rememberAtMost  = 1 << 17
+	rememberLongest = 24 * time.Hour
 )
+
+// windowBefore returns the instant before which nothing is remembered at another one.
+func windowBefore(now hlc.Time) hlc.Time { return earlier(now, rememberFor) }
+
+func earlier(t hlc.Time, by time.Duration) hlc.Time {
+	if ms := by.Milliseconds(); t.Millis() > ms {
+		return hlc.At(t.Millis()-ms, 0)
+	}
+	return 0
+}
+
+// horizon returns the instant up to which all regions that this one ever heard of were heard of, but for those that
+// were silent for too long.
+func (a *application) horizon(now hlc.Time) hlc.Time {
+	horizon := now
+	for _, d := range a.replica.Vector().Entries() {
+		if d.Actor != a.replica.Self() {
+			horizon = min(horizon, a.replica.HLCOf(d.Actor))
+		}
+	}
+	return max(horizon, earlier(now, rememberLongest))
+}
 
 // memory knows the writes that are remembered. The storage has one record per log entry; which record
 // has an op_id is found in memory, where it is named by its hash of 128 bits.
@@ -66,17 +91,9 @@ func (m *memory) add(index uint64, record *logv1.RememberedEntry) {
 func (m *memory) recall(
 	kv replica.KV, now *logv1.RememberedEntry, w *logv1.WriteCommand,
 ) (outcomes []replica.Outcome, ok bool, err error) {
-	record := now
-	index, known := m.entryOf[xxh3.HashString128(w.GetOpId())]
-	if known {
-		data, ok, err := kv.Get(rememberedKey(index))
-		if err != nil {
-			return nil, false, err
-		}
-		record = &logv1.RememberedEntry{}
-		if err := proto.Unmarshal(data, record); err != nil || !ok {
-			return nil, false, fmt.Errorf("%w: remembered entry %d: %v", errState, index, err)
-		}
+	record, _, err := m.record(kv, now, xxh3.HashString128(w.GetOpId()))
+	if err != nil {
+		return nil, false, err
 	}
 	for _, r := range record.GetWrites() {
 		if r.GetOpId() != w.GetOpId() {
@@ -90,36 +107,89 @@ func (m *memory) recall(
 	return nil, false, nil
 }
 
-// remember adds what a write answered to the entry's record.
-func remember(now *logv1.RememberedEntry, w *logv1.WriteCommand, outcomes []replica.Outcome) {
-	now.Writes = append(now.Writes, &logv1.RememberedWrite{
-		OpId: w.GetOpId(), Fingerprint: fingerprint(w.GetOperations()), Outcomes: encodeOutcomes(outcomes),
+// record returns the record that has an op_id, and its place in the storage: now and 0 if none has.
+func (m *memory) record(kv replica.KV, now *logv1.RememberedEntry, id xxh3.Uint128) (*logv1.RememberedEntry, uint64, error) {
+	index, known := m.entryOf[id]
+	if !known {
+		return now, 0, nil
+	}
+	data, ok, err := kv.Get(rememberedKey(index))
+	if err != nil {
+		return nil, 0, err
+	}
+	record := &logv1.RememberedEntry{}
+	if err := proto.Unmarshal(data, record); err != nil || !ok {
+		return nil, 0, fmt.Errorf("%w: remembered entry %d: %v", errState, index, err)
+	}
+	return record, index, nil
+}
+
+// release returns what a write of this region added, if it is remembered, and forgets that: it is taken back once.
+func (m *memory) release(kv replica.KV, now *logv1.RememberedEntry, id replica.WriteID) ([]replica.Addition, error) {
+	record, index, err := m.record(kv, now, hashOf(id.ID))
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range record.GetWrites() {
+		if len(r.GetAdditions()) == 0 || r.GetFingerprint() != id.Fingerprint || opIDOf(r.GetOpId()) != id.ID {
+			continue
+		}
+		additions := decodeAdditions(r.GetAdditions())
+		r.Additions = nil
+		if index == 0 {
+			return additions, nil
+		}
+		return additions, m.store(kv, index, record)
+	}
+	return nil, nil
+}
+
+// opIDOf returns what an op_id is called between regions.
+func opIDOf(opID string) replica.OpID { return xxh3.HashString128(opID).Bytes() }
+
+// hashOf is the reverse, as far as that can be.
+func hashOf(id replica.OpID) xxh3.Uint128 {
+	return xxh3.Uint128{Hi: binary.BigEndian.Uint64(id[:8]), Lo: binary.BigEndian.Uint64(id[8:])}
+}
+
+// writeIDOf names a write, and tells it from another one under its op_id.
+func writeIDOf(w *logv1.WriteCommand) replica.WriteID {
+	return replica.WriteID{ID: opIDOf(w.GetOpId()), Fingerprint: fingerprint(w.GetOperations())}
+}
+
+// remember adds a write to its entry's record: what it answered, and what it added, should that have to be taken back.
+func (a *application) remember(w *logv1.WriteCommand, id replica.WriteID, outcomes []replica.Outcome, added []replica.Addition) {
+	a.remembered.Writes = append(a.remembered.Writes, &logv1.RememberedWrite{
+		OpId: w.GetOpId(), Fingerprint: id.Fingerprint, Outcomes: encodeOutcomes(outcomes), Additions: encodeAdditions(added),
 	})
 }
 
-// keep stores an entry's record, and forgets those that are too old or too many.
-func (m *memory) keep(kv replica.KV, s *machineState, index uint64, record *logv1.RememberedEntry, now hlc.Time) error {
-	if len(record.GetWrites()) == 0 {
-		return nil
-	}
-	record.Hlc = uint64(now)
+func (m *memory) store(kv replica.KV, index uint64, record *logv1.RememberedEntry) error {
 	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(record)
 	if err != nil {
 		return fmt.Errorf("encode remembered entry: %w", err)
 	}
-	if err := kv.Put(rememberedKey(index), data); err != nil {
-		return err
-	}
-	m.add(index, record)
-	s.remembered += uint64(len(record.GetWrites()))
-	return m.forget(kv, s, now)
+	return kv.Put(rememberedKey(index), data)
 }
 
-func (m *memory) forget(kv replica.KV, s *machineState, now hlc.Time) error {
-	limit := hlc.Time(0)
-	if window := rememberFor.Milliseconds(); now.Millis() > window {
-		limit = hlc.At(now.Millis()-window, 0)
+// keepRemembered stores the entry's record, and forgets those that are too old or too many.
+func (a *application) keepRemembered(now hlc.Time) error {
+	record, m := a.remembered, a.memory
+	if len(record.GetWrites()) == 0 {
+		return nil
 	}
+	record.Hlc = uint64(now)
+	if err := m.store(a.kv, a.index, record); err != nil {
+		return err
+	}
+	m.add(a.index, record)
+	a.state.remembered += uint64(len(record.GetWrites()))
+	return m.forget(a.kv, a.state, a.horizon(now))
+}
+
+// forget drops what is older than the window before the horizon, and what there is too much of.
+func (m *memory) forget(kv replica.KV, s *machineState, horizon hlc.Time) error {
+	limit := windowBefore(horizon)
 	for len(m.oldest) > 1 && (m.oldest[0].hlc < limit || s.remembered > rememberAtMost) {
 		first := m.oldest[0]
 		if err := kv.Delete(rememberedKey(first.index)); err != nil {

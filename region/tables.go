@@ -17,10 +17,12 @@ import (
 //
 //	L seq              one delta of the outbox
 //	O index            what the writes with an op_id of one log entry answered
+//	I index number     which writes with an op_id the deltas of one merge told of: a delta without effects
 //	P                  one record: position, outbox bounds, watermarks (MachineState)
 const (
 	tableOutbox       = 'L'
 	tableRemembered   = 'O'
+	tableElsewhere    = 'I'
 	tableMachineState = 'P'
 )
 
@@ -42,6 +44,9 @@ type machineState struct {
 	outbox     outboxBounds
 	watermarks map[watermarkKey]uint64
 	remembered uint64 // op_ids kept
+	elsewhere  uint64 // op_ids of other regions kept
+	// owed is what is still to be taken back from bounded counters, one entry per counter.
+	owed []replica.Addition
 	// queues says how far each node's queue of local writes is applied.
 	queues map[uint64]uint64
 	facts  Facts
@@ -70,7 +75,8 @@ func loadMachineState(kv replica.KV) (machineState, error) {
 	for _, w := range record.GetWatermarks() {
 		s.watermarks[watermarkKey{topology.RegionID(w.GetRegion()), crdt.Actor(w.GetActor())}] = w.GetSeq()
 	}
-	s.remembered = record.GetRemembered()
+	s.remembered, s.elsewhere = record.GetRemembered(), record.GetElsewhere()
+	s.owed = decodeAdditions(record.GetOwed())
 	for _, q := range record.GetQueues() {
 		s.queues[q.GetQueue()] = q.GetSeq()
 	}
@@ -87,6 +93,7 @@ func (s *machineState) save(kv replica.KV) error {
 		OutboxTrimmed: s.outbox.trimmed, OutboxHead: s.outbox.head, OutboxBytes: s.outbox.bytes,
 		Watermarks: s.sortedWatermarks(), Remembered: s.remembered, Queues: s.sortedQueues(),
 		MembershipEpoch: s.facts.Epoch, Facts: encodeFacts(s.facts),
+		Elsewhere: s.elsewhere, Owed: encodeAdditions(s.owed),
 	}
 	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(record)
 	if err != nil {

@@ -1094,8 +1094,10 @@ type RememberedWrite struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	OpId  string                 `protobuf:"bytes,1,opt,name=op_id,json=opId,proto3" json:"op_id,omitempty"`
 	// xxh3-64 of the write's operations, to notice an op_id used for two different writes.
-	Fingerprint   uint64     `protobuf:"varint,2,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
-	Outcomes      []*Outcome `protobuf:"bytes,3,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
+	Fingerprint uint64     `protobuf:"varint,2,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	Outcomes    []*Outcome `protobuf:"bytes,3,rep,name=outcomes,proto3" json:"outcomes,omitempty"`
+	// What its operations added, until that was taken back because another region had done the same write.
+	Additions     []*Addition `protobuf:"bytes,4,rep,name=additions,proto3" json:"additions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1151,6 +1153,116 @@ func (x *RememberedWrite) GetOutcomes() []*Outcome {
 	return nil
 }
 
+func (x *RememberedWrite) GetAdditions() []*Addition {
+	if x != nil {
+		return x.Additions
+	}
+	return nil
+}
+
+// Addition is what one event of this region added where a duplicate would count.
+type Addition struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in Operation.
+	Kind      uint32 `protobuf:"varint,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Namespace string `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Key       string `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`
+	Path      []byte `protobuf:"bytes,4,opt,name=path,proto3" json:"path,omitempty"`
+	Member    []byte `protobuf:"bytes,5,opt,name=member,proto3" json:"member,omitempty"`
+	Amount    int64  `protobuf:"zigzag64,6,opt,name=amount,proto3" json:"amount,omitempty"`
+	// The event's sequence number, and its instant.
+	Seq           uint64 `protobuf:"varint,7,opt,name=seq,proto3" json:"seq,omitempty"`
+	Hlc           uint64 `protobuf:"varint,8,opt,name=hlc,proto3" json:"hlc,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Addition) Reset() {
+	*x = Addition{}
+	mi := &file_atoll_log_v1_log_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Addition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Addition) ProtoMessage() {}
+
+func (x *Addition) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_log_v1_log_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Addition.ProtoReflect.Descriptor instead.
+func (*Addition) Descriptor() ([]byte, []int) {
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Addition) GetKind() uint32 {
+	if x != nil {
+		return x.Kind
+	}
+	return 0
+}
+
+func (x *Addition) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *Addition) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Addition) GetPath() []byte {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
+func (x *Addition) GetMember() []byte {
+	if x != nil {
+		return x.Member
+	}
+	return nil
+}
+
+func (x *Addition) GetAmount() int64 {
+	if x != nil {
+		return x.Amount
+	}
+	return 0
+}
+
+func (x *Addition) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *Addition) GetHlc() uint64 {
+	if x != nil {
+		return x.Hlc
+	}
+	return 0
+}
+
 // Outcome is the result of one operation.
 type Outcome struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1166,7 +1278,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[15]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1178,7 +1290,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[15]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1191,7 +1303,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{15}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Outcome) GetVersion() string {
@@ -1257,13 +1369,17 @@ type MachineState struct {
 	// What is known of the membership of regions; 0 and none before anything was told.
 	MembershipEpoch uint64        `protobuf:"varint,17,opt,name=membership_epoch,json=membershipEpoch,proto3" json:"membership_epoch,omitempty"`
 	Facts           []*MemberFact `protobuf:"bytes,18,rep,name=facts,proto3" json:"facts,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// How many op_ids of writes that other regions executed are remembered.
+	Elsewhere uint64 `protobuf:"varint,20,opt,name=elsewhere,proto3" json:"elsewhere,omitempty"`
+	// What is still to be taken back from bounded counters once there are rights to it.
+	Owed          []*Addition `protobuf:"bytes,21,rep,name=owed,proto3" json:"owed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MachineState) Reset() {
 	*x = MachineState{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[16]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1275,7 +1391,7 @@ func (x *MachineState) String() string {
 func (*MachineState) ProtoMessage() {}
 
 func (x *MachineState) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[16]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1288,7 +1404,7 @@ func (x *MachineState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineState.ProtoReflect.Descriptor instead.
 func (*MachineState) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{16}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *MachineState) GetIndex() uint64 {
@@ -1371,6 +1487,20 @@ func (x *MachineState) GetMembershipEpoch() uint64 {
 func (x *MachineState) GetFacts() []*MemberFact {
 	if x != nil {
 		return x.Facts
+	}
+	return nil
+}
+
+func (x *MachineState) GetElsewhere() uint64 {
+	if x != nil {
+		return x.Elsewhere
+	}
+	return 0
+}
+
+func (x *MachineState) GetOwed() []*Addition {
+	if x != nil {
+		return x.Owed
 	}
 	return nil
 }
@@ -1461,18 +1591,28 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"\x03seq\x18\x03 \x01(\x04R\x03seq\"Z\n" +
 	"\x0fRememberedEntry\x12\x10\n" +
 	"\x03hlc\x18\x01 \x01(\x04R\x03hlc\x125\n" +
-	"\x06writes\x18\x02 \x03(\v2\x1d.atoll.log.v1.RememberedWriteR\x06writes\"{\n" +
+	"\x06writes\x18\x02 \x03(\v2\x1d.atoll.log.v1.RememberedWriteR\x06writes\"\xb1\x01\n" +
 	"\x0fRememberedWrite\x12\x13\n" +
 	"\x05op_id\x18\x01 \x01(\tR\x04opId\x12 \n" +
 	"\vfingerprint\x18\x02 \x01(\x04R\vfingerprint\x121\n" +
-	"\boutcomes\x18\x03 \x03(\v2\x15.atoll.log.v1.OutcomeR\boutcomes\"\x9b\x01\n" +
+	"\boutcomes\x18\x03 \x03(\v2\x15.atoll.log.v1.OutcomeR\boutcomes\x124\n" +
+	"\tadditions\x18\x04 \x03(\v2\x16.atoll.log.v1.AdditionR\tadditions\"\xb6\x01\n" +
+	"\bAddition\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x1c\n" +
+	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x10\n" +
+	"\x03key\x18\x03 \x01(\tR\x03key\x12\x12\n" +
+	"\x04path\x18\x04 \x01(\fR\x04path\x12\x16\n" +
+	"\x06member\x18\x05 \x01(\fR\x06member\x12\x16\n" +
+	"\x06amount\x18\x06 \x01(\x12R\x06amount\x12\x10\n" +
+	"\x03seq\x18\a \x01(\x04R\x03seq\x12\x10\n" +
+	"\x03hlc\x18\b \x01(\x04R\x03hlc\"\x9b\x01\n" +
 	"\aOutcome\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x18\n" +
 	"\aexisted\x18\x02 \x01(\bR\aexisted\x12\x18\n" +
 	"\acounter\x18\x03 \x01(\x12R\acounter\x12\x12\n" +
 	"\x04size\x18\x04 \x01(\x04R\x04size\x12\x18\n" +
 	"\achanged\x18\x05 \x01(\x04R\achanged\x12\x14\n" +
-	"\x05score\x18\x06 \x01(\x01R\x05score\"\xe3\x03\n" +
+	"\x05score\x18\x06 \x01(\x01R\x05score\"\xad\x04\n" +
 	"\fMachineState\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12$\n" +
@@ -1491,7 +1631,9 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"\x06queues\x18\n" +
 	" \x03(\v2\x1b.atoll.log.v1.QueuePositionR\x06queues\x12)\n" +
 	"\x10membership_epoch\x18\x11 \x01(\x04R\x0fmembershipEpoch\x12.\n" +
-	"\x05facts\x18\x12 \x03(\v2\x18.atoll.log.v1.MemberFactR\x05factsB3Z1github.com/atolldb/atoll/proto/atoll/log/v1;logv1b\x06proto3"
+	"\x05facts\x18\x12 \x03(\v2\x18.atoll.log.v1.MemberFactR\x05facts\x12\x1c\n" +
+	"\telsewhere\x18\x14 \x01(\x04R\telsewhere\x12*\n" +
+	"\x04owed\x18\x15 \x03(\v2\x16.atoll.log.v1.AdditionR\x04owedB3Z1github.com/atolldb/atoll/proto/atoll/log/v1;logv1b\x06proto3"
 
 var (
 	file_atoll_log_v1_log_proto_rawDescOnce sync.Once
@@ -1505,7 +1647,7 @@ func file_atoll_log_v1_log_proto_rawDescGZIP() []byte {
 	return file_atoll_log_v1_log_proto_rawDescData
 }
 
-var file_atoll_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_atoll_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_atoll_log_v1_log_proto_goTypes = []any{
 	(*LogEntry)(nil),           // 0: atoll.log.v1.LogEntry
 	(*Command)(nil),            // 1: atoll.log.v1.Command
@@ -1522,8 +1664,9 @@ var file_atoll_log_v1_log_proto_goTypes = []any{
 	(*Watermark)(nil),          // 12: atoll.log.v1.Watermark
 	(*RememberedEntry)(nil),    // 13: atoll.log.v1.RememberedEntry
 	(*RememberedWrite)(nil),    // 14: atoll.log.v1.RememberedWrite
-	(*Outcome)(nil),            // 15: atoll.log.v1.Outcome
-	(*MachineState)(nil),       // 16: atoll.log.v1.MachineState
+	(*Addition)(nil),           // 15: atoll.log.v1.Addition
+	(*Outcome)(nil),            // 16: atoll.log.v1.Outcome
+	(*MachineState)(nil),       // 17: atoll.log.v1.MachineState
 }
 var file_atoll_log_v1_log_proto_depIdxs = []int32{
 	1,  // 0: atoll.log.v1.LogEntry.commands:type_name -> atoll.log.v1.Command
@@ -1540,15 +1683,17 @@ var file_atoll_log_v1_log_proto_depIdxs = []int32{
 	7,  // 11: atoll.log.v1.MembershipCommand.facts:type_name -> atoll.log.v1.MemberFact
 	12, // 12: atoll.log.v1.AcknowledgeCommand.watermarks:type_name -> atoll.log.v1.Watermark
 	14, // 13: atoll.log.v1.RememberedEntry.writes:type_name -> atoll.log.v1.RememberedWrite
-	15, // 14: atoll.log.v1.RememberedWrite.outcomes:type_name -> atoll.log.v1.Outcome
-	12, // 15: atoll.log.v1.MachineState.watermarks:type_name -> atoll.log.v1.Watermark
-	4,  // 16: atoll.log.v1.MachineState.queues:type_name -> atoll.log.v1.QueuePosition
-	7,  // 17: atoll.log.v1.MachineState.facts:type_name -> atoll.log.v1.MemberFact
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	16, // 14: atoll.log.v1.RememberedWrite.outcomes:type_name -> atoll.log.v1.Outcome
+	15, // 15: atoll.log.v1.RememberedWrite.additions:type_name -> atoll.log.v1.Addition
+	12, // 16: atoll.log.v1.MachineState.watermarks:type_name -> atoll.log.v1.Watermark
+	4,  // 17: atoll.log.v1.MachineState.queues:type_name -> atoll.log.v1.QueuePosition
+	7,  // 18: atoll.log.v1.MachineState.facts:type_name -> atoll.log.v1.MemberFact
+	15, // 19: atoll.log.v1.MachineState.owed:type_name -> atoll.log.v1.Addition
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_atoll_log_v1_log_proto_init() }
@@ -1571,7 +1716,7 @@ func file_atoll_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_log_v1_log_proto_rawDesc), len(file_atoll_log_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
