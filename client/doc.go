@@ -29,5 +29,11 @@
 // error of a write, [ErrInternal] apart, means that it was not done. An unknown write can be tried
 // again, safely for 15 minutes, with [WithOpID] and the id found in the error's metadata "op_id".
 //
+// That may be done through a client of another region, when the first one is down or cut off. If that region has
+// heard of the write, it answers that it is done ([Info.Elsewhere]). If it has not, it does it, and the regions find
+// out when they hear of each other: what both added to a counter, a score, a bounded counter or a timeline one of
+// them takes back, and of everything else one write is left as ever. Until then both count. Not taken back are
+// transfers between bounded counters' rights.
+//
 // Errors are of type [*Error] and match the package's sentinels with errors.Is.
 package client

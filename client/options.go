@@ -145,7 +145,7 @@ func WithTTL(d time.Duration) WriteOption {
 
 // WithOpID sets the write's operation id, at most 64 bytes, instead of a random one. Within 15
 // minutes a write with an id already applied in the region returns the first answer and changes
-// nothing.
+// nothing. In another region it is done once, too: see the package's comment.
 func WithOpID(id string) WriteOption { return writeOption(func(c *writeConfig) { c.opID = id }) }
 
 // OfType limits a Delete, an Expire or a Persist to the value of one type.

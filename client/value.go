@@ -148,6 +148,10 @@ type Info struct {
 	// Staleness is how old the answer to a read may be, if StalenessKnown.
 	Staleness      time.Duration
 	StalenessKnown bool
+	// Elsewhere says of a write that its operation id was that of one that another region had executed: it is done,
+	// once. Nothing but its version is known here of what it answered, so that what the call returned of it, such as
+	// a counter's value, is zero.
+	Elsewhere bool
 }
 
 func valueOf(v *atollv1.GetResponse) Value {
@@ -204,5 +208,6 @@ func infoOf(i *atollv1.ReplyInfo) Info {
 	return Info{
 		Region: i.GetRegion(), Node: i.GetNode(), Partition: i.GetPartition(),
 		Served: served, Staleness: i.GetStaleness().AsDuration(), StalenessKnown: i.GetStaleness() != nil,
+		Elsewhere: i.GetElsewhere(),
 	}
 }

@@ -178,15 +178,15 @@ func (s *Server) groupReply(p topology.PartitionID, ops []replica.Op, result reg
 	res := &atollv1.BatchWriteResponse{
 		Items: make([]*atollv1.BatchWriteItem, len(ops)),
 		Groups: []*atollv1.BatchGroup{{
-			Partition: uint32(p), Committed: true, Info: s.infos[p],
+			Partition: uint32(p), Committed: true, Info: s.infoOfWrite(p, &result),
 		}},
 	}
 	for i := range ops {
 		out := &result.Outcomes[i]
 		item := &atollv1.BatchWriteItem{Version: out.Version}
-		switch ops[i].Kind {
-		case replica.OpPut:
-		case replica.OpDelete:
+		switch {
+		case ops[i].Kind == replica.OpPut, result.Elsewhere:
+		case ops[i].Kind == replica.OpDelete:
 			item.Existed = out.Existed
 		default:
 			item.Result = s.updateResult(&ops[i], out)

@@ -172,3 +172,40 @@ func TestRefusedBatches(t *testing.T) {
 		t.Error("a refused batch reached the partition")
 	}
 }
+
+// TestWritesDoneElsewhereSaySo: there are versions, and no results that nobody here knows.
+func TestWritesDoneElsewhereSaySo(t *testing.T) {
+	ctx := testContext(t)
+	r := setup(t, 2, 4, 0)
+	options := &atollv1.WriteOptions{OpId: elsewhere}
+	for _, node := range []topology.NodeID{"eu-0", "eu-1"} { // the leader, and one that asks it
+		kv := r.kv(node)
+		put, err := kv.Put(ctx, &atollv1.PutRequest{Key: "k", Options: options})
+		noError(t, err)
+		update, err := kv.Update(ctx, &atollv1.UpdateRequest{Key: "c", Op: counterAdd(3), Options: options})
+		noError(t, err)
+		batch, err := kv.BatchWrite(ctx, &atollv1.BatchWriteRequest{Options: options, Items: []*atollv1.Write{
+			{Write: &atollv1.Write_Update{Update: &atollv1.UpdateRequest{Key: "c", Op: counterAdd(3)}}},
+		}})
+		noError(t, err)
+		item := batch.GetItems()[0]
+		if put.GetVersion() != "7.1" || update.GetVersion() != "7.1" || item.GetVersion() != "7.1" {
+			t.Errorf("versions of %v, %v and %v", put, update, item)
+		}
+		if update.GetResult() != nil || item.GetResult() != nil {
+			t.Errorf("results of %v and %v", update, item)
+		}
+		if !put.GetInfo().GetElsewhere() || !update.GetInfo().GetElsewhere() || !batch.GetGroups()[0].GetInfo().GetElsewhere() {
+			t.Errorf("%v, %v and %v do not say so", put, update, batch)
+		}
+		equal(t, "info of others", mustPut(t, kv, "k", "x").GetInfo().GetElsewhere(), false)
+	}
+	s := r.pipeline(ctx, "eu-0")
+	ask := &atollv1.PipelineRequest{Id: 1, Request: &atollv1.PipelineRequest_Update{
+		Update: &atollv1.UpdateRequest{Key: "c", Op: counterAdd(3), Options: options},
+	}}
+	noError(t, s.Send(ask))
+	if got := answers(t, s, 1)[1].GetUpdate(); got.GetResult() != nil || !got.GetInfo().GetElsewhere() || got.GetVersion() != "7.1" {
+		t.Errorf("in a pipeline: %v", got)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -65,6 +66,9 @@ func (g *fakeGroup) readsTried() int {
 // errNotYet is what a test waits to go away.
 var errNotYet = errors.New("not yet")
 
+// elsewhere begins the op_ids of writes that another region has executed.
+const elsewhere = "elsewhere"
+
 // fakeReplica is one node's replica of a fakeGroup.
 type fakeReplica struct {
 	*fakeGroup
@@ -114,6 +118,13 @@ func (r *fakeReplica) Write(ctx context.Context, opID string, ops []replica.Op) 
 	}
 	if outcomes, ok := r.known[opID]; ok && opID != "" {
 		return region.WriteResult{Outcomes: outcomes, Repeated: true}, nil
+	}
+	if strings.HasPrefix(opID, elsewhere) {
+		outcomes := make([]replica.Outcome, len(ops))
+		for i := range outcomes {
+			outcomes[i].Version = "7.1"
+		}
+		return region.WriteResult{Outcomes: outcomes, Repeated: true, Elsewhere: true}, nil
 	}
 	next := r.memory.Clone()
 	rep, err := replica.Open(next, r.actor)

@@ -285,7 +285,7 @@ func (p *pipeline) write(ctx context.Context, r *atollv1.PipelineRequest, op *re
 	until := p.contextOf(ctx, due)
 	part.WriteAsync(until, writeOptionsOf(r).GetOpId(), []replica.Op{*op}, func(result region.WriteResult, err error) {
 		if err == nil && len(result.Outcomes) == 1 {
-			res := s.written(r, op, &result.Outcomes[0], s.infos[partition])
+			res := s.written(r, op, &result.Outcomes[0], s.infoOfWrite(partition, &result))
 			p.answer(bytesOf(r), outgoing{res, requestOverhead})
 			return
 		}
@@ -314,9 +314,11 @@ func (s *Server) written(r *atollv1.PipelineRequest, op *replica.Op, out *replic
 			Existed: out.Existed, Version: out.Version, Info: info,
 		}}
 	default:
-		res.Response = &atollv1.PipelineResponse_Update{Update: &atollv1.UpdateResponse{
-			Result: s.updateResult(op, out), Version: out.Version, Info: info,
-		}}
+		update := &atollv1.UpdateResponse{Version: out.Version, Info: info}
+		if !info.GetElsewhere() {
+			update.Result = s.updateResult(op, out)
+		}
+		res.Response = &atollv1.PipelineResponse_Update{Update: update}
 	}
 	return res
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/atolldb/atoll/crdt/replica"
 	peerv1 "github.com/atolldb/atoll/proto/atoll/peer/v1"
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
@@ -45,8 +47,8 @@ func (k *kvService) Update(ctx context.Context, r *atollv1.UpdateRequest) (*atol
 	}
 	return write(ctx, k.server(), &op, r.GetOptions(),
 		func(out *replica.Outcome, info *atollv1.ReplyInfo) *atollv1.UpdateResponse {
-			if isLocal(r.GetOptions()) {
-				return &atollv1.UpdateResponse{Info: info}
+			if isLocal(r.GetOptions()) || info.GetElsewhere() {
+				return &atollv1.UpdateResponse{Version: out.Version, Info: info}
 			}
 			return &atollv1.UpdateResponse{Result: k.server().updateResult(&op, out), Version: out.Version, Info: info}
 		},
@@ -79,10 +81,20 @@ func write[T any](
 			if len(result.Outcomes) != 1 {
 				return zero, fmt.Errorf("one operation has %d outcomes", len(result.Outcomes))
 			}
-			return reply(&result.Outcomes[0], s.infos[partition]), nil
+			return reply(&result.Outcomes[0], s.infoOfWrite(partition, &result)), nil
 		},
 		remote: remote,
 	})
+}
+
+// infoOfWrite returns what the reply to a write says of who answered, and how.
+func (s *Server) infoOfWrite(p topology.PartitionID, result *region.WriteResult) *atollv1.ReplyInfo {
+	if !result.Elsewhere {
+		return s.infos[p]
+	}
+	info := proto.CloneOf(s.infos[p])
+	info.Elsewhere = true
+	return info
 }
 
 // writeLocal has this node alone acknowledge operations.

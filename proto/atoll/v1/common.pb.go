@@ -547,8 +547,10 @@ type WriteOptions struct {
 	Durability Durability `protobuf:"varint,1,opt,name=durability,proto3,enum=atoll.v1.Durability" json:"durability,omitempty"`
 	// How many other regions must have applied the write. Only 0 is served by this version.
 	Regions uint32 `protobuf:"varint,2,opt,name=regions,proto3" json:"regions,omitempty"`
-	// Makes a retry safe: within 15 minutes a write with an op_id already applied in this region
-	// returns the first answer and changes nothing. At most 64 bytes.
+	// Makes a retry safe, in this region or another: within 15 minutes a write with an op_id already applied in this
+	// region returns the first answer and changes nothing. One that another region executed, if this one has applied
+	// it, is done as well; see ReplyInfo.elsewhere. If it has not, both execute the write, and what adds up is taken
+	// back in one of them when they hear of each other. At most 64 bytes.
 	OpId string `protobuf:"bytes,3,opt,name=op_id,json=opId,proto3" json:"op_id,omitempty"`
 	// A session token from an earlier reply.
 	Session       []byte `protobuf:"bytes,4,opt,name=session,proto3" json:"session,omitempty"`
@@ -716,7 +718,11 @@ type ReplyInfo struct {
 	// A session token to pass on.
 	Session []byte `protobuf:"bytes,8,opt,name=session,proto3" json:"session,omitempty"`
 	// How a linearizable or bounded read was confirmed; unspecified if it was not.
-	Strategy      Strategy `protobuf:"varint,9,opt,name=strategy,proto3,enum=atoll.v1.Strategy" json:"strategy,omitempty"`
+	Strategy Strategy `protobuf:"varint,9,opt,name=strategy,proto3,enum=atoll.v1.Strategy" json:"strategy,omitempty"`
+	// The op_id was that of a write that another region has executed, and this one has applied what it did: nothing was
+	// done now. Of what the write answered there no more is known here than the version, and not that of a
+	// batch of more than 64 items in a partition: results are absent.
+	Elsewhere     bool `protobuf:"varint,12,opt,name=elsewhere,proto3" json:"elsewhere,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -812,6 +818,13 @@ func (x *ReplyInfo) GetStrategy() Strategy {
 		return x.Strategy
 	}
 	return Strategy_STRATEGY_UNSPECIFIED
+}
+
+func (x *ReplyInfo) GetElsewhere() bool {
+	if x != nil {
+		return x.Elsewhere
+	}
+	return false
 }
 
 // Error is the error of one item in a batch: the same code, reason, message and metadata that the
@@ -923,7 +936,7 @@ const file_atoll_v1_common_proto_rawDesc = "" +
 	"\rmax_staleness\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\fmaxStaleness\x12.\n" +
 	"\bstrategy\x18\x03 \x01(\x0e2\x12.atoll.v1.StrategyR\bstrategy\x12\x18\n" +
 	"\asession\x18\x04 \x01(\fR\asession\x12,\n" +
-	"\bon_stale\x18\x05 \x01(\x0e2\x11.atoll.v1.OnStaleR\aonStale\"\xb3\x02\n" +
+	"\bon_stale\x18\x05 \x01(\x0e2\x11.atoll.v1.OnStaleR\aonStale\"\xd1\x02\n" +
 	"\tReplyInfo\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x1c\n" +
@@ -933,7 +946,8 @@ const file_atoll_v1_common_proto_rawDesc = "" +
 	"\tstaleness\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\tstaleness\x12\x14\n" +
 	"\x05stale\x18\a \x01(\bR\x05stale\x12\x18\n" +
 	"\asession\x18\b \x01(\fR\asession\x12.\n" +
-	"\bstrategy\x18\t \x01(\x0e2\x12.atoll.v1.StrategyR\bstrategy\"\x81\x02\n" +
+	"\bstrategy\x18\t \x01(\x0e2\x12.atoll.v1.StrategyR\bstrategy\x12\x1c\n" +
+	"\telsewhere\x18\f \x01(\bR\telsewhere\"\x81\x02\n" +
 	"\x05Error\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
