@@ -187,20 +187,40 @@ func sharedPrefix(a, b string) int {
 	return n
 }
 
-// DecodeRun reads what EncodeRun returned, and checks it as MergeRun does. The run shares data's memory.
-func DecodeRun(data []byte) (Run, error) {
-	version := byte(runVersion)
+// runHead is what a run's encoding begins with.
+type runHead struct {
+	actor crdt.Actor
+	from  uint64
+}
+
+// before returns the dot before the run's first.
+func (h runHead) before() crdt.Dot { return crdt.Dot{Actor: h.actor, Seq: h.from - 1} }
+
+// readRunHead reads the beginning of a run, and how many deltas follow.
+func readRunHead(r *codec.Reader) (h runHead, n int) {
+	h.actor = crdt.Actor(r.Uvarint(uint64(^crdt.Actor(0))))
+	h.from = r.Uvarint(^uint64(0))
+	n = r.Count(3) // a delta has at least three numbers
+	if n > MaxRunDeltas || n == 0 || h.from == 0 {
+		r.Fail("run of %d deltas from %d", n, h.from)
+	}
+	return h, n
+}
+
+// newRunReader reads a run's version, of which there are two.
+func newRunReader(data []byte) (r *codec.Reader, version byte) {
+	version = runVersion
 	if len(data) > 0 && data[0] == runVersion2 {
 		version = runVersion2
 	}
-	r := codec.NewReader("run", data, version)
-	actor := crdt.Actor(r.Uvarint(uint64(^crdt.Actor(0))))
-	run := Run{From: r.Uvarint(^uint64(0))}
-	n := r.Count(3) // a delta has at least three numbers
-	if n > MaxRunDeltas || n == 0 || run.From == 0 {
-		r.Fail("run of %d deltas from %d", n, run.From)
-	}
-	last := Delta{Dot: crdt.Dot{Actor: actor, Seq: run.From - 1}}
+	return codec.NewReader("run", data, version), version
+}
+
+// DecodeRun reads what EncodeRun returned, and checks it as MergeRun does. The run shares data's memory.
+func DecodeRun(data []byte) (Run, error) {
+	r, version := newRunReader(data)
+	head, n := readRunHead(r)
+	run, last := Run{From: head.from}, Delta{Dot: head.before()}
 	for i := 0; i < n && r.OK(); i++ {
 		last = readRunDelta(r, version, &last)
 		run.Deltas = append(run.Deltas, last)
