@@ -26,12 +26,26 @@ func Keys(r *Replicator) *protocol.Keys { return r.keys }
 
 // FetchFrame returns a request for the first records of another region's outbox.
 func FetchFrame(r *Replicator, p topology.PartitionID, actor crdt.Actor, codec uint32) []byte {
+	return FetchFrameFrom(r, p, actor, codec, 1)
+}
+
+// FetchFrameFrom returns a request for the records of another region's outbox from one on.
+func FetchFrameFrom(r *Replicator, p topology.PartitionID, actor crdt.Actor, codec uint32, from uint64) []byte {
 	region, _ := topology.ActorRegion(actor)
-	frame, err := r.keys.EncodeFetchRequest(r.stream(p, actor), region, protocol.FetchRequest{From: 1, MaxBytes: 1 << 20, Codec: codec})
+	frame, err := r.keys.EncodeFetchRequest(r.stream(p, actor), region, protocol.FetchRequest{From: from, MaxBytes: 1 << 20, Codec: codec})
 	if err != nil {
 		panic(err)
 	}
 	return frame
+}
+
+// FetchedTrimmedTo returns from where on a response says that the outbox has what was asked for.
+func FetchedTrimmedTo(r *Replicator, response []byte) uint64 {
+	var m crossregionv1.FetchResponse
+	if _, err := r.keys.Open(protocol.FrameFetchResponse, 0, protocol.Scope{To: r.cfg.Self}, response, &m); err != nil {
+		panic(err)
+	}
+	return m.TrimmedTo
 }
 
 // FetchedCodec returns the codec of a response's envelope, and how many records it has.

@@ -242,9 +242,7 @@ func (h handler) Fetch(p topology.PartitionID, request []byte) []byte {
 		if n := len(res.Records); n > protocol.MaxEnvelopeRecords {
 			res.Records = res.Records[:protocol.MaxEnvelopeRecords]
 		}
-		if wanted.Codec >= protocol.CodecZipped { // else it wants them one by one, or knows no better
-			res.Records = r.packer.Pack(res.Records)
-		}
+		res = r.answer(wanted, res)
 	}
 	if errors.Is(err, protocol.ErrTrimmed) {
 		state, _ := r.cfg.Source.Outbox(p) // trimming may just have happened
@@ -260,6 +258,21 @@ func (h handler) Fetch(p topology.PartitionID, request []byte) []byte {
 	}
 	r.counts.served.Add(1)
 	return response
+}
+
+// answer makes of what the outbox has what an asker takes.
+func (r *Replicator) answer(wanted protocol.Asked, res protocol.FetchResult) protocol.FetchResult {
+	switch n := len(res.Records); {
+	case n == 0:
+	case wanted.Codec >= protocol.CodecZipped:
+		res.Records = r.packer.Pack(res.Records)
+	case res.Records[0].Several():
+		// It wants them one by one, or knows no better, and so they are not to be had any more.
+		res = protocol.FetchResult{TrimmedTo: res.Records[0].Seq + 1}
+	default:
+		res.Records = protocol.Alike(res.Records)
+	}
+	return res
 }
 
 // Report hands watermarks to the partitions they are about.

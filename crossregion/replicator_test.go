@@ -195,6 +195,41 @@ func TestFetchAnswersAsAsked(t *testing.T) {
 	}
 }
 
+// TestFoldedOutboxesConverge: outboxes have records that stand for several, with others behind them.
+func TestFoldedOutboxesConverge(t *testing.T) {
+	d := deploy(t, 3)
+	for range 20 {
+		d.write(300)
+		for p := range topology.PartitionID(testPartitions) {
+			d.regions[0].FoldOutbox(p)
+		}
+		d.memory.Wipe(d.regions[0].ID)
+	}
+	d.converge()
+	d.regions[1].Lead(3, -1)
+	for i := range 50 {
+		d.regions[0].Write(3, fmt.Appendf(nil, "record %d", i))
+	}
+	d.regions[0].FoldOutbox(3)
+	d.regions[0].Write(3, []byte("behind"))
+	for codec, want := range []string{"trimmed", "trimmed", "records"} {
+		got, response := "", []byte(nil)
+		d.until("somebody leads there", func() bool {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			var err error
+			response, err = d.memory.Link(2).Inlet(1).Fetch(ctx, 3, crossregion.FetchFrameFrom(d.replicators[2], 3, d.regions[0].Actor, uint32(codec), d.regions[0].Begin(3)))
+			return err == nil
+		})
+		if got = "records"; crossregion.FetchedTrimmedTo(d.replicators[2], response) != 0 {
+			got = "trimmed"
+		}
+		if got != want {
+			t.Errorf("codec %d: %s, want %s", codec, got, want)
+		}
+	}
+}
+
 func TestLeadersChangeAndStreamsAreLost(t *testing.T) {
 	d := deploy(t, 3)
 	rng := rand.New(rand.NewPCG(1, 2))

@@ -18,10 +18,11 @@ type application struct {
 	state     *machineState
 	memory    *memory
 	elsewhere *elsewhere
+	index     *outboxIndex
 	changed   []change
 
 	// Of the entry that is being applied:
-	index        uint64
+	entryIndex   uint64
 	remembered   *logv1.RememberedEntry
 	merges       uint32 // that told of writes
 	shipsNowhere bool
@@ -46,7 +47,7 @@ func (a *application) entry(e *Entry, answers map[proposalID][]result) error {
 		// nothing and must say that the outcome is unknown.
 		return nil
 	}
-	a.index, a.remembered, a.shipsNowhere = e.Index, &logv1.RememberedEntry{}, entry.GetShipsNowhere()
+	a.entryIndex, a.remembered, a.shipsNowhere = e.Index, &logv1.RememberedEntry{}, entry.GetShipsNowhere()
 	if a.shipsNowhere { // who proposed it may not have known yet of a region that joins
 		a.shipsNowhere = len(a.state.facts.destinations(a.replica.Self())) == 0
 	}
@@ -111,13 +112,17 @@ func (a *application) command(now hlc.Time, c *logv1.Command) (result, error) {
 	case *logv1.Command_Merge:
 		return a.merge(now, c.Merge)
 	case *logv1.Command_Acknowledge:
-		return result{}, acknowledge(a.kv, a.state, a.replica.Self(), c.Acknowledge)
+		return a.acknowledge(c.Acknowledge)
 	case *logv1.Command_Queued:
 		return a.queued(now, c.Queued)
 	case *logv1.Command_Expire:
 		return a.expire(now, c.Expire)
 	case *logv1.Command_Tick:
 		return a.tick(now)
+	case *logv1.Command_OutboxFold:
+		return a.foldOutbox(c.OutboxFold)
+	case *logv1.Command_Destination:
+		return a.destination(now, c.Destination)
 	case *logv1.Command_Membership:
 		return a.membership(c.Membership)
 	default:
@@ -217,10 +222,12 @@ func (a *application) execute(now hlc.Time, ops []replica.Op, writes ...replica.
 // ship keeps own deltas for the other regions.
 func (a *application) ship(deltas []replica.Delta) error {
 	if a.shipsNowhere {
-		return passOutbox(a.kv, &a.state.outbox, len(deltas))
+		return a.outbox().pass(len(deltas))
 	}
-	return appendOutbox(a.kv, &a.state.outbox, deltas)
+	return a.outbox().add(deltas)
 }
+
+func (a *application) outbox() outbox { return outbox{a.kv, &a.state.outbox, a.index} }
 
 func (a *application) merge(now hlc.Time, c *logv1.MergeCommand) (result, error) {
 	runs := make([]replica.Run, len(c.GetDeltas()))
@@ -280,7 +287,7 @@ func (a *application) note(cause Cause, deltas []replica.Delta) {
 			if e.Type != next.Type && slices.ContainsFunc(a.changed[from:], func(c change) bool { return c.Change == next }) {
 				continue
 			}
-			a.changed = append(a.changed, change{Change: next, index: a.index, dot: deltas[i].Dot})
+			a.changed = append(a.changed, change{Change: next, index: a.entryIndex, dot: deltas[i].Dot})
 		}
 	}
 }

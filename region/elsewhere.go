@@ -119,7 +119,7 @@ func (a *application) meet(now hlc.Time, have uint64, deltas []replica.Delta) er
 	record.Writes = record.Writes[max(0, len(record.Writes)-replica.MaxWrites):]
 	record.Dot.Seq++ // a delta tells of events before it
 	record.Time = a.replica.LastHLC().Next()
-	key := elsewhereKey{index: a.index, number: a.merges}
+	key := elsewhereKey{index: a.entryIndex, number: a.merges}
 	a.merges++
 	if err := a.kv.Put(key.stored(), replica.EncodeDelta(record)); err != nil {
 		return err

@@ -34,7 +34,7 @@ func (a *application) expire(now hlc.Time, c *logv1.ExpireCommand) (result, erro
 	}
 	for _, n := range found.Names {
 		a.changed = append(a.changed, change{
-			Change: Change{Namespace: n.Namespace, Key: n.Key, Type: n.Type, Cause: CauseExpired}, index: a.index,
+			Change: Change{Namespace: n.Namespace, Key: n.Key, Type: n.Type, Cause: CauseExpired}, index: a.entryIndex,
 		})
 	}
 	return result{}, a.ship(found.Deltas)

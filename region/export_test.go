@@ -57,3 +57,37 @@ func (m *Machine) Owed() (sum int64, err error) {
 	})
 	return sum, err
 }
+
+// OutboxPair is one pair of the outbox as the store has it.
+type OutboxPair struct {
+	First, Seq, Size uint64
+	Folded           bool
+}
+
+// OutboxPairs returns the pairs of the outbox, of all there are in the store.
+func (m *Machine) OutboxPairs() (pairs []OutboxPair, err error) {
+	err = m.store.View(func(kv replica.KV) error {
+		return scanOutbox(kv, 0, func(p *outboxPair) (bool, error) {
+			pairs = append(pairs, OutboxPair{p.first, p.seq, p.size, p.folded})
+			return true, nil
+		})
+	})
+	return pairs, err
+}
+
+// OutboxBytesAfter returns about how many bytes of the outbox come after an event.
+func (m *Machine) OutboxBytesAfter(seq uint64) uint64 { return m.outbox.Load().after(seq) }
+
+// KeepOutbox looks after the outbox, as the leader does now and then.
+func (p *Partition) KeepOutbox(ctx context.Context, f *OutboxFolder) error {
+	return p.keepOutbox(ctx, f)
+}
+
+// Bounds of the outbox and of folding.
+const (
+	BlockBytes     = blockBytes
+	FoldFrom       = foldFrom
+	FoldKeepAge    = foldKeepAge
+	FoldKeepEvents = foldKeepEvents
+	WindowBytes    = windowBytes
+)

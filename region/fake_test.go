@@ -31,7 +31,7 @@ type partitionStore struct{ *store.Store }
 
 func (s partitionStore) Snapshot() (region.StoreSnapshot, error) { return s.Store.Snapshot() }
 
-func openStore(t *testing.T, path string) partitionStore {
+func openStore(t testing.TB, path string) partitionStore {
 	t.Helper()
 	s, err := store.Open(path, store.Options{Buffer: true, OnFailure: func(err error) { t.Errorf("store failed: %v", err) }})
 	if err != nil {
@@ -181,6 +181,11 @@ func (q *heldQueue) Append(_ context.Context, write []byte) (uint64, error) {
 
 func newFixture(t *testing.T, self topology.RegionID, destinations ...topology.RegionID) *fixture {
 	t.Helper()
+	return newFixtureWithQuota(t, 0, self, destinations...)
+}
+
+func newFixtureWithQuota(t *testing.T, quota uint64, self topology.RegionID, destinations ...topology.RegionID) *fixture {
+	t.Helper()
 	f := &fixture{clock: &testClock{now: time.Unix(1_700_000_000, 0)}}
 	clock := hlc.NewClock(f.clock.wall)
 	var err error
@@ -191,7 +196,7 @@ func newFixture(t *testing.T, self topology.RegionID, destinations ...topology.R
 	f.group = newFakeGroup(f.machine)
 	f.Partition = region.NewPartition(region.PartitionConfig{
 		Machine: f.machine, Group: f.group, Clock: clock, Wall: f.clock.wall, Proposer: 7,
-		Destinations: destinations, Queue: &f.queue, Logger: slog.New(slog.DiscardHandler),
+		Destinations: destinations, OutboxQuota: quota, Queue: &f.queue, Logger: slog.New(slog.DiscardHandler),
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)

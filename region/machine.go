@@ -2,6 +2,8 @@ package region
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -52,6 +54,7 @@ type Machine struct {
 	elsewhere *elsewhere
 	headers   *replica.Headers
 	feed      *changes
+	outbox    atomic.Pointer[outboxIndex]
 
 	// waiting holds this node's own proposals that are not yet applied.
 	waiting struct {
@@ -85,6 +88,8 @@ type MachineView struct {
 	HLC        hlc.Time
 	HLCs       map[crdt.Actor]hlc.Time
 	Watermarks []Watermark
+	// Evictions are of the regions that the outbox did not wait for, ascending.
+	Evictions []Eviction
 	// Facts are what is known of the membership of regions.
 	Facts Facts
 	// Owed is the instant at or after which other regions may wait for an event of this one; 0 if they do not.
@@ -133,8 +138,8 @@ func (m *Machine) Read(fn func(r *replica.Replica) error) error {
 	})
 }
 
-// ReadOutbox returns the deltas from a sequence number on: up to maxBytes, but at least one if
-// there is one.
+// ReadOutbox returns the records of the outbox from that on which has an event, up to maxBytes, but at least one
+// if there is one. A run may begin before the event.
 func (m *Machine) ReadOutbox(from uint64, maxBytes int) ([]OutboxRecord, error) {
 	var records []OutboxRecord
 	err := m.store.View(func(kv replica.KV) (err error) {
@@ -163,7 +168,7 @@ func (m *Machine) Apply(entries []Entry) error {
 			return err
 		}
 		r.UseReleased(s.facts.released())
-		a := application{kv: kv, replica: r, state: &s, memory: m.memory, elsewhere: m.elsewhere}
+		a := application{kv: kv, replica: r, state: &s, memory: m.memory, elsewhere: m.elsewhere, index: m.outbox.Load()}
 		for i := range entries {
 			if err := a.entry(&entries[i], answers); err != nil {
 				return fmt.Errorf("apply entry %d: %w", entries[i].Index, err)
@@ -234,6 +239,11 @@ func (m *Machine) refresh() error {
 		if m.elsewhere, err = loadElsewhere(kv); err != nil {
 			return err
 		}
+		index, err := loadOutboxIndex(kv, s.outbox)
+		if err != nil {
+			return err
+		}
+		m.outbox.Store(index)
 		m.headers = replica.NewHeaders(headersKept)
 		view := viewOf(r, &s)
 		m.publish(view)
@@ -249,6 +259,7 @@ func viewOf(r *replica.Replica, s *machineState) *MachineView {
 		Position: s.position,
 		Outbox: OutboxState{
 			Actor: r.Self(), First: s.outbox.trimmed + 1, Head: s.outbox.head, Bytes: s.outbox.bytes,
+			FoldedBytes: s.outbox.foldedBytes, FoldedEvents: s.outbox.foldedEvents,
 		},
 		Vector: vector,
 		HLC:    r.LastHLC(),
@@ -261,6 +272,9 @@ func viewOf(r *replica.Replica, s *machineState) *MachineView {
 	}
 	for k, seq := range s.watermarks {
 		view.Watermarks = append(view.Watermarks, Watermark{Region: k.region, Actor: k.actor, Seq: seq})
+	}
+	for _, region := range slices.Sorted(maps.Keys(s.evictions)) {
+		view.Evictions = append(view.Evictions, s.evictions[region])
 	}
 	return view
 }

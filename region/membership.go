@@ -162,6 +162,7 @@ func (a *application) membership(c *logv1.MembershipCommand) (result, error) {
 		}
 	}
 	maps.DeleteFunc(a.state.watermarks, func(k watermarkKey, _ uint64) bool { return !same[k.region] })
+	maps.DeleteFunc(a.state.evictions, func(r topology.RegionID, _ Eviction) bool { return !same[r] })
 	a.state.facts = next
 	a.replica.UseReleased(next.released())
 	return result{}, nil

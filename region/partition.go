@@ -1,10 +1,10 @@
 package region
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
-	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -54,6 +54,7 @@ type Partition struct {
 	batcher      *batcher
 	confirmer    *confirmer
 	queue        LocalQueue
+	quota        uint64
 	lowDisk      func() bool
 	logger       *slog.Logger
 }
@@ -70,6 +71,8 @@ type PartitionConfig struct {
 	Proposer uint64
 	// Destinations are the regions that must have a delta before it may leave the outbox.
 	Destinations []topology.RegionID
+	// OutboxQuota bounds the outbox, in bytes; 0 means DefaultOutboxQuota. A region that lacks more is evicted.
+	OutboxQuota uint64
 	// Queue keeps local writes; without one they are refused.
 	Queue LocalQueue
 	// LowDisk reports whether the disk has too little free space for writes; nil means never.
@@ -83,7 +86,7 @@ func NewPartition(c PartitionConfig) *Partition {
 		id: c.ID, machine: c.Machine, group: c.Group, clock: c.Clock, wall: c.Wall, destinations: c.Destinations,
 		batcher:   newBatcher(c.Proposer, c.Machine, c.Group, c.Clock),
 		confirmer: newConfirmer(c.Group, c.Wall),
-		queue:     c.Queue, lowDisk: c.LowDisk,
+		queue:     c.Queue, quota: cmp.Or(c.OutboxQuota, DefaultOutboxQuota), lowDisk: c.LowDisk,
 		logger: c.Logger.With("partition", c.ID),
 	}
 	p.batcher.shipsNowhere = len(c.Destinations) == 0
@@ -98,6 +101,7 @@ func (p *Partition) Run(ctx context.Context, flushes *semaphore.Weighted) error 
 		g.Go(func() error { return r.Run(ctx) })
 	}
 	g.Go(func() error { return p.expireLoop(ctx) })
+	g.Go(func() error { return p.outboxLoop(ctx) })
 	g.Go(func() error { return p.flushLoop(ctx, flushes) })
 	return g.Wait()
 }
@@ -251,53 +255,6 @@ func (p *Partition) checkClock(deltas [][]byte) error {
 	return nil
 }
 
-// Acknowledge records how far other regions have applied this region's deltas, and lets those that
-// every destination has applied leave the outbox. It proposes nothing if nothing would change.
-func (p *Partition) Acknowledge(ctx context.Context, marks []Watermark) error {
-	command, err := p.acknowledgeCommand(marks)
-	if err == nil && command != nil {
-		_, err = p.batcher.do(ctx, command)
-	}
-	return err
-}
-
-// acknowledgeCommand returns what Acknowledge proposes: nil if nothing would change.
-func (p *Partition) acknowledgeCommand(marks []Watermark) (*logv1.Command, error) {
-	if err := p.leading(); err != nil {
-		return nil, err
-	}
-	view := p.machine.View()
-	destinations := p.waitsFor(view)
-	known := map[Watermark]uint64{}
-	for _, w := range view.Watermarks {
-		known[Watermark{Region: w.Region, Actor: w.Actor}] = w.Seq
-	}
-	command := &logv1.AcknowledgeCommand{}
-	for _, w := range marks {
-		k := Watermark{Region: w.Region, Actor: w.Actor}
-		if w.Seq > view.Outbox.Head {
-			p.logger.Error("another region has applied more of this region's events than this replica knows of",
-				"region", w.Region, "applied", w.Seq, "head", view.Outbox.Head)
-			continue
-		}
-		if !slices.Contains(destinations, w.Region) || w.Seq <= known[k] {
-			continue
-		}
-		known[k] = w.Seq
-		command.Watermarks = append(command.Watermarks, &logv1.Watermark{
-			Region: uint32(w.Region), Actor: uint32(w.Actor), Seq: w.Seq,
-		})
-	}
-	if len(command.Watermarks) == 0 {
-		return nil, nil
-	}
-	command.TrimTo = view.Outbox.Head
-	for _, d := range destinations {
-		command.TrimTo = min(command.TrimTo, known[Watermark{Region: d, Actor: view.Outbox.Actor}])
-	}
-	return &logv1.Command{Command: &logv1.Command_Acknowledge{Acknowledge: command}}, nil
-}
-
 // Outbox returns which deltas wait for other regions, and a channel that is closed at the next
 // change.
 func (p *Partition) Outbox() (OutboxState, <-chan struct{}) {
@@ -305,8 +262,8 @@ func (p *Partition) Outbox() (OutboxState, <-chan struct{}) {
 	return p.machine.View().Outbox, changed
 }
 
-// ReadOutbox returns deltas from a sequence number on: up to maxBytes, but at least one if there is
-// one.
+// ReadOutbox returns records from that on which has an event, up to maxBytes, but at least one if there is one. A
+// run may begin before the event.
 func (p *Partition) ReadOutbox(from uint64, maxBytes int) ([]OutboxRecord, error) {
 	return p.machine.ReadOutbox(from, maxBytes)
 }

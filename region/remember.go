@@ -179,10 +179,10 @@ func (a *application) keepRemembered(now hlc.Time) error {
 		return nil
 	}
 	record.Hlc = uint64(now)
-	if err := m.store(a.kv, a.index, record); err != nil {
+	if err := m.store(a.kv, a.entryIndex, record); err != nil {
 		return err
 	}
-	m.add(a.index, record)
+	m.add(a.entryIndex, record)
 	a.state.remembered += uint64(len(record.GetWrites()))
 	return m.forget(a.kv, a.state, a.horizon(now))
 }

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 
@@ -15,7 +17,7 @@ import (
 
 // The tables of a partition's store that belong to this package; the others are the replica's.
 //
-//	L seq              one delta of the outbox
+//	L seq              one delta of the outbox, or a run that ends with it
 //	O index            what the writes with an op_id of one log entry answered
 //	I index number     which writes with an op_id the deltas of one merge told of: a delta without effects
 //	P                  one record: position, outbox bounds, watermarks (MachineState)
@@ -43,6 +45,7 @@ type machineState struct {
 	position   Position
 	outbox     outboxBounds
 	watermarks map[watermarkKey]uint64
+	evictions  map[topology.RegionID]Eviction
 	remembered uint64 // op_ids kept
 	elsewhere  uint64 // op_ids of other regions kept
 	// owed is what is still to be taken back from bounded counters, one entry per counter.
@@ -58,7 +61,7 @@ type watermarkKey struct {
 }
 
 func loadMachineState(kv replica.KV) (machineState, error) {
-	s := machineState{watermarks: map[watermarkKey]uint64{}, queues: map[uint64]uint64{}}
+	s := machineState{watermarks: map[watermarkKey]uint64{}, evictions: map[topology.RegionID]Eviction{}, queues: map[uint64]uint64{}}
 	data, ok, err := kv.Get([]byte{tableMachineState})
 	if err != nil || !ok {
 		return s, err
@@ -71,7 +74,11 @@ func loadMachineState(kv replica.KV) (machineState, error) {
 		Index: record.GetIndex(), Term: record.GetTerm(),
 		Configuration: record.GetConfiguration(), ConfigurationIndex: record.GetConfigurationIndex(),
 	}
-	s.outbox = outboxBounds{trimmed: record.GetOutboxTrimmed(), head: record.GetOutboxHead(), bytes: record.GetOutboxBytes()}
+	s.outbox = outboxBounds{
+		trimmed: record.GetOutboxTrimmed(), head: record.GetOutboxHead(), bytes: record.GetOutboxBytes(),
+		foldedBytes: record.GetOutboxFoldedBytes(), foldedEvents: record.GetOutboxFoldedEvents(),
+	}
+	s.loadEvictions(record.GetEvictions())
 	for _, w := range record.GetWatermarks() {
 		s.watermarks[watermarkKey{topology.RegionID(w.GetRegion()), crdt.Actor(w.GetActor())}] = w.GetSeq()
 	}
@@ -91,6 +98,7 @@ func (s *machineState) save(kv replica.KV) error {
 		Index: s.position.Index, Term: s.position.Term,
 		Configuration: s.position.Configuration, ConfigurationIndex: s.position.ConfigurationIndex,
 		OutboxTrimmed: s.outbox.trimmed, OutboxHead: s.outbox.head, OutboxBytes: s.outbox.bytes,
+		OutboxFoldedBytes: s.outbox.foldedBytes, OutboxFoldedEvents: s.outbox.foldedEvents, Evictions: s.sortedEvictions(),
 		Watermarks: s.sortedWatermarks(), Remembered: s.remembered, Queues: s.sortedQueues(),
 		MembershipEpoch: s.facts.Epoch, Facts: encodeFacts(s.facts),
 		Elsewhere: s.elsewhere, Owed: encodeAdditions(s.owed),
@@ -100,4 +108,12 @@ func (s *machineState) save(kv replica.KV) error {
 		return fmt.Errorf("encode machine state: %w", err)
 	}
 	return kv.Put([]byte{tableMachineState}, data)
+}
+
+func (s *machineState) sortedQueues() []*logv1.QueuePosition {
+	var sorted []*logv1.QueuePosition
+	for _, queue := range slices.Sorted(maps.Keys(s.queues)) {
+		sorted = append(sorted, &logv1.QueuePosition{Queue: queue, Seq: s.queues[queue]})
+	}
+	return sorted
 }

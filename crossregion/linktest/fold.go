@@ -12,11 +12,15 @@ var errNotFolded = errors.New("not a folded record")
 
 // Fold is a protocol.Folder, whose records Node.Merge takes apart again.
 func Fold(records []protocol.Record) (protocol.Record, error) {
+	single, err := unfold(records)
+	if err != nil {
+		return protocol.Record{}, err
+	}
 	var data []byte
-	for _, r := range records {
+	for _, r := range single {
 		data = append(binary.AppendUvarint(data, uint64(len(r.Data))), r.Data...)
 	}
-	return protocol.Record{First: records[0].Seq, Seq: records[len(records)-1].Seq, Data: data}, nil
+	return protocol.Record{First: records[0].Begin(), Seq: records[len(records)-1].Seq, Data: data}, nil
 }
 
 // unfold returns the records that were folded, and those that were not as they are.

@@ -31,8 +31,10 @@ type partition struct {
 	leader  int
 	written [][]byte
 	first   uint64
-	acks    map[topology.RegionID]uint64
-	merged  map[crdt.Actor][][]byte
+	// Up to folded, the outbox has one record.
+	folded uint64
+	acks   map[topology.RegionID]uint64
+	merged map[crdt.Actor][][]byte
 	// faults are the errors of whoever drives this region.
 	faults []string
 	// outbox and leadership are closed and replaced when those change.
@@ -60,6 +62,15 @@ func (r *Region) Write(p topology.PartitionID, data []byte) {
 	notify(&part.outbox)
 }
 
+// FoldOutbox puts one record in the place of all that a partition's outbox keeps.
+func (r *Region) FoldOutbox(p topology.PartitionID) {
+	part := r.partitions[p]
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	part.folded = uint64(len(part.written))
+	notify(&part.outbox)
+}
+
 // Lead makes a node lead a partition; -1 is none.
 func (r *Region) Lead(p topology.PartitionID, node int) {
 	part := r.partitions[p]
@@ -72,6 +83,14 @@ func (r *Region) Lead(p topology.PartitionID, node int) {
 func notify(c *chan struct{}) {
 	close(*c)
 	*c = make(chan struct{})
+}
+
+// Begin returns the first record that a partition's outbox keeps.
+func (r *Region) Begin(p topology.PartitionID) uint64 {
+	part := r.partitions[p]
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	return part.first
 }
 
 // Kept returns how many records a partition's outbox keeps.
@@ -161,6 +180,17 @@ func (n *Node) ReadOutbox(p topology.PartitionID, from uint64, maxBytes int) ([]
 		return nil, protocol.ErrTrimmed
 	}
 	var records []protocol.Record
+	if from <= part.folded && part.first < part.folded {
+		for seq := part.first; seq <= part.folded; seq++ {
+			records = append(records, protocol.Record{Seq: seq, Data: part.written[seq-1]})
+		}
+		run, err := Fold(records)
+		if err != nil {
+			return nil, err
+		}
+		records, from = []protocol.Record{run}, part.folded+1
+		maxBytes -= len(run.Data)
+	}
 	for seq := from; seq <= uint64(len(part.written)); seq++ {
 		data := part.written[seq-1]
 		if maxBytes -= len(data); maxBytes < 0 && len(records) > 0 {
@@ -189,7 +219,9 @@ func (n *Node) Acknowledge(_ context.Context, p topology.PartitionID, watermarks
 	for _, d := range n.region.destinations {
 		least = min(least, part.acks[d])
 	}
-	part.first = max(part.first, least+1)
+	if least >= part.folded {
+		part.first = max(part.first, least+1)
+	}
 	notify(&part.outbox)
 	return nil
 }

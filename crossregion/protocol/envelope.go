@@ -12,6 +12,8 @@ import (
 const (
 	EnvelopeBytes      = 256 << 10
 	MaxEnvelopeRecords = 16 << 10
+	// maxRunEvents bounds what one record stands for: more than any region writes in years.
+	maxRunEvents = 1 << 40
 	// recordOverhead is what a record costs beside its data, at most.
 	recordOverhead = 8
 )
@@ -95,8 +97,8 @@ func checkCounts(m *crossregionv1.Envelope) error {
 	have := uint64(len(m.Deltas))
 	count := m.To - m.From + 1
 	switch {
-	case m.From == 0 || m.To < m.From || count > MaxEnvelopeRecords:
-	case m.Codec == CodecPlain && have == count, m.Codec != CodecPlain && have == 1 && count > 1:
+	case m.From == 0 || m.To < m.From || count > maxRunEvents:
+	case m.Codec == CodecPlain && have == count && count <= MaxEnvelopeRecords, m.Codec != CodecPlain && have == 1 && count > 1:
 		return nil
 	}
 	return fmt.Errorf("%w: %d deltas for %d to %d", ErrBadCounts, have, m.From, m.To)

@@ -107,12 +107,15 @@ func TestEnvelopesOfOthersAreRefused(t *testing.T) {
 		"run of 1":  {func(m *crossregionv1.Envelope) { m.Codec, m.To, m.Deltas = 1, 7, m.Deltas[:1] }, ErrBadCounts},
 		"run of 0":  {func(m *crossregionv1.Envelope) { m.Codec, m.From, m.Deltas = 1, 9, m.Deltas[:1] }, ErrBadCounts},
 		"long run":  {func(m *crossregionv1.Envelope) { m.Codec, m.To, m.Deltas = 1, 1<<63, m.Deltas[:1] }, ErrBadCounts},
-		"too few":   {func(m *crossregionv1.Envelope) { m.To = 9 }, ErrBadCounts},
-		"too many":  {func(m *crossregionv1.Envelope) { m.To = 7 }, ErrBadCounts},
-		"none":      {func(m *crossregionv1.Envelope) { m.Deltas = nil }, ErrBadCounts},
-		"zero":      {func(m *crossregionv1.Envelope) { m.From, m.To = 0, 1 }, ErrBadCounts},
-		"reversed":  {func(m *crossregionv1.Envelope) { m.From, m.To = 8, 7 }, ErrBadCounts},
-		"wrapping":  {func(m *crossregionv1.Envelope) { m.From, m.To = 1, 0 }, ErrBadCounts},
+		"long": {func(m *crossregionv1.Envelope) {
+			m.To, m.Deltas = 7+MaxEnvelopeRecords, make([][]byte, MaxEnvelopeRecords+1)
+		}, ErrBadCounts},
+		"too few":  {func(m *crossregionv1.Envelope) { m.To = 9 }, ErrBadCounts},
+		"too many": {func(m *crossregionv1.Envelope) { m.To = 7 }, ErrBadCounts},
+		"none":     {func(m *crossregionv1.Envelope) { m.Deltas = nil }, ErrBadCounts},
+		"zero":     {func(m *crossregionv1.Envelope) { m.From, m.To = 0, 1 }, ErrBadCounts},
+		"reversed": {func(m *crossregionv1.Envelope) { m.From, m.To = 8, 7 }, ErrBadCounts},
+		"wrapping": {func(m *crossregionv1.Envelope) { m.From, m.To = 1, 0 }, ErrBadCounts},
 	}
 	for name, c := range cases {
 		if _, err := Plain.DecodeEnvelope(testStream, envelopeFrame(t, c.change)); !errors.Is(err, c.want) {

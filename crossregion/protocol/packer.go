@@ -38,14 +38,15 @@ func NewPacker(fold Folder, keys *Keys) (*Packer, error) {
 	return &Packer{keys, fold, encoder, decoder}, nil
 }
 
-// Pack returns the records to send: one that stands for all, if that is smaller.
+// Pack returns the records to send: one that stands for all, if that is smaller; if not, those at the beginning that
+// are alike.
 func (p *Packer) Pack(records []Record) []Record {
 	if p.fold == nil || len(records) < 2 {
-		return records
+		return Alike(records)
 	}
 	folded, err := p.fold(records)
 	if err != nil || len(folded.Data) >= sizeOf(records) {
-		return records
+		return Alike(records)
 	}
 	return []Record{folded}
 }

@@ -160,3 +160,77 @@ func TestOverlappingRuns(t *testing.T) {
 		t.Errorf("%d duplicates", core.Counts.Duplicates)
 	}
 }
+
+// TestOutboxesOfRunsAndDeltas: an envelope has one record that stands for several, or deltas.
+func TestOutboxesOfRunsAndDeltas(t *testing.T) {
+	mixed := []Record{{First: 1, Seq: 40_000, Data: []byte("run")}, {Seq: 40_001, Data: []byte("a")}, {Seq: 40_002, Data: []byte("b")}, {First: 40_003, Seq: 40_009, Data: []byte("c")}}
+	p := testPacker(t, nil)
+	for _, step := range []struct{ from, first, last uint64 }{{0, 1, 40_000}, {1, 40_001, 40_002}, {3, 40_003, 40_009}} {
+		packed := p.Pack(mixed[step.from:])
+		frame, err := p.EncodeEnvelope(testStream, packed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := p.DecodeEnvelope(testStream, frame)
+		if err != nil || back[0].Begin() != step.first || back[len(back)-1].Seq != step.last {
+			t.Errorf("from %d: %+v, %v", step.from, back, err)
+		}
+	}
+}
+
+// TestBadRunOfTheOutbox: what cannot be merged as one, and is not there one by one, is said to be, and tried again
+// for ever.
+func TestBadRunOfTheOutbox(t *testing.T) {
+	now := time.Unix(0, 0)
+	core := NewReceiver(DefaultTuning(), 0, now)
+	poison := &BadBatchError{errors.New("poison")}
+	for range 3 {
+		a := core.Action(now)
+		if a.Kind != ReceiveFetch || a.From != 1 || a.Plain {
+			t.Fatalf("%+v", a)
+		}
+		core.Fetched(FetchResult{Records: []Record{{First: 1, Seq: 4}}}, now)
+		if a = core.Action(now); a.Kind != ReceiveMerge {
+			t.Fatalf("%+v", a)
+		}
+		core.Merged(a.Records, 0, poison, now)
+		if a = core.Action(now); a.Kind != ReceiveFetch || !a.Plain {
+			t.Fatalf("%+v", a)
+		}
+		core.Fetched(FetchResult{TrimmedTo: 5}, now)
+		if a = core.Action(now); a.Kind != ReceiveWait || core.stuck == "" {
+			t.Fatalf("%+v, stuck %q", a, core.stuck)
+		}
+		now = a.Until
+	}
+	core.Fetched(FetchResult{Records: []Record{{First: 1, Seq: 4}}}, now)
+	a := core.Action(now)
+	core.Merged(a.Records, 4, nil, now)
+	if core.stuck != "" || core.applied != 4 {
+		t.Errorf("applied %d, stuck %q", core.applied, core.stuck)
+	}
+}
+
+// TestShippersOfFoldedOutboxesFillTheirWindow: the size of a run says nothing about deltas.
+func TestShippersOfFoldedOutboxesFillTheirWindow(t *testing.T) {
+	now := time.Unix(0, 0)
+	for name, c := range map[string]struct {
+		box  OutboxState
+		next uint64
+		want bool
+	}{
+		"few deltas behind a run":  {OutboxState{First: 1, Head: 1_000_010, Bytes: 1100, FoldedBytes: 100, FoldedEvents: 1_000_000}, 1_000_001, false},
+		"many deltas behind a run": {OutboxState{First: 1, Head: 1_001_000, Bytes: 400<<10 + 100, FoldedBytes: 100, FoldedEvents: 1_000_000}, 1_000_001, true},
+		"a run waits":              {OutboxState{First: 1, Head: 1_000_010, Bytes: 1100, FoldedBytes: 100, FoldedEvents: 1_000_000}, 1, true},
+		"nothing but runs":         {OutboxState{First: 1, Head: 100, Bytes: 100, FoldedBytes: 100, FoldedEvents: 100}, 1, true},
+	} {
+		s := NewShipper(DefaultTuning())
+		s.OutboxIs(c.box)
+		s.Open(StreamState{Incarnation: "a", LastSeq: 1}, c.next-1)
+		s.Sent(1, []Record{{Seq: c.next - 1}}, now) // one is in flight: only a full one goes
+		s.next = c.next
+		if a := s.Action(now); (a.Kind == ShipRead) != c.want {
+			t.Errorf("%s: %+v", name, a)
+		}
+	}
+}

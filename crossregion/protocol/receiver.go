@@ -346,6 +346,15 @@ func (r *Receiver) Fetched(res FetchResult, now time.Time) {
 // trimmed takes that the origin's outbox begins behind what is missing. That is so for a moment when
 // a new leader has not caught up with what it applied under the last one; see appliedIs.
 func (r *Receiver) trimmed(first uint64, now time.Time) {
+	if r.applied < r.plainTo {
+		// The outbox has them only as one, which is tried again, but not often.
+		r.Counts.Refused++
+		r.stuck = fmt.Sprintf("events %d to %d cannot be merged, and the origin has them only folded: this partition needs a state transfer",
+			r.applied+1, first-1)
+		r.plainTo = 0
+		r.fetch.hold(now, r.tuning.StuckWait)
+		return
+	}
 	if r.trimmedAt.IsZero() {
 		r.trimmedAt = now
 	}

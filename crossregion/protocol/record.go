@@ -18,7 +18,7 @@ type Record struct {
 	First uint64
 }
 
-// first returns the first number that the record stands for.
+// Begin returns the first number that the record stands for.
 func (r *Record) Begin() uint64 {
 	if r.First == 0 {
 		return r.Seq
@@ -29,7 +29,18 @@ func (r *Record) Begin() uint64 {
 // Several reports whether the record stands for more than one delta.
 func (r *Record) Several() bool { return r.Begin() < r.Seq }
 
-// Folder makes one record that stands for contiguous ones, each one delta. An error means that they can only
+// Alike returns those at the beginning of records that can be in one envelope: deltas, or one record that stands
+// for several.
+func Alike(records []Record) []Record {
+	for i := range records {
+		if records[i].Several() {
+			return records[:max(i, 1)]
+		}
+	}
+	return records
+}
+
+// Folder makes one record that stands for contiguous ones, which may stand for several themselves. An error means that they can only
 // be sent as they are.
 type Folder func(records []Record) (Record, error)
 
@@ -38,8 +49,9 @@ type OutboxState struct {
 	// Actor issued the entries.
 	Actor       crdt.Actor
 	First, Head uint64
-	// Bytes is the size of the entries kept.
-	Bytes uint64
+	// Bytes is the size of the entries kept. FoldedBytes of them are in records that stand for several, for
+	// FoldedEvents of them.
+	Bytes, FoldedBytes, FoldedEvents uint64
 }
 
 // Watermark says that a region has durably applied an actor's events up to Seq.

@@ -163,11 +163,12 @@ func (s *Shipper) Action(now time.Time) shipAction {
 	return shipAction{Kind: ShipRead, From: s.next}
 }
 
-// full guesses from the mean size of a record whether what waits fills an envelope.
+// full guesses from the mean size of a delta whether what waits fills an envelope. What waits so long that it is
+// folded does.
 func (s *Shipper) full() bool {
-	kept := s.outbox.Head - s.outbox.First + 1
+	single := s.outbox.Head - s.outbox.First + 1 - s.outbox.FoldedEvents
 	waiting := s.outbox.Head - s.next + 1
-	return waiting >= MaxEnvelopeRecords || s.outbox.Bytes/kept*waiting >= EnvelopeBytes
+	return waiting > single || waiting >= MaxEnvelopeRecords || (s.outbox.Bytes-s.outbox.FoldedBytes)/single*waiting >= EnvelopeBytes
 }
 
 // TakeRewinds returns how often publishing went back since the last call.

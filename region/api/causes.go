@@ -38,6 +38,7 @@ var causes = [...]cause{
 	{is(region.ErrFeedBehind), always(reasonOverloaded, "changes come faster than the watch reads them; go on from the last cursor")},
 	{is(region.ErrBadCursor), always(reasonInvalidArgument, "the cursor is not one of this service; leave it out to begin from now", "field", "cursor")},
 	{is(region.ErrFenced), always(reasonFenced, "this region writes no more: it drains, or the others have given it up; write in another region")},
+	{is(region.ErrNotKept), always(reasonInvalidArgument, "the outbox begins after the event; ask for a later one", "field", "seq")},
 	{is(region.ErrClockAhead), always(reasonClockUnsafe, "a clock is too far ahead of this node's; check the time synchronisation of all nodes")},
 
 	{as[*replica.WrongTypeError], wrongType},

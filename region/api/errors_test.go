@@ -46,6 +46,7 @@ var samples = map[string]struct {
 	"region.ErrTooManyWatchers": {region.ErrTooManyWatchers, reasonTooManyWatchers, client.ErrOverloaded},
 	"region.ErrFeedBehind":      {region.ErrFeedBehind, reasonOverloaded, client.ErrOverloaded},
 	"region.ErrBadCursor":       {region.ErrBadCursor, reasonInvalidArgument, client.ErrInvalidArgument},
+	"region.ErrNotKept":         {region.ErrNotKept, reasonInvalidArgument, client.ErrInvalidArgument},
 	"region.ErrBadCommand":      {region.ErrBadCommand, reasonBatchTooLarge, client.ErrInvalidArgument},
 	"region.ErrNotHosted":       {region.ErrNotHosted, reasonNotOwner, client.ErrUnavailable},
 	"region.NotLeaderError":     {&region.NotLeaderError{Leader: "eu-1"}, reasonNotOwner, client.ErrUnavailable},

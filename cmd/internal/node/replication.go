@@ -52,12 +52,12 @@ func (r *replication) ReadOutbox(p topology.PartitionID, from uint64, maxBytes i
 	if err != nil {
 		return nil, err
 	}
-	if state, _ := partition.Outbox(); from < state.First || (len(read) > 0 && read[0].Seq != from) {
+	if state, _ := partition.Outbox(); from < state.First || (len(read) > 0 && read[0].First > from) {
 		return nil, protocol.ErrTrimmed
 	}
 	records := make([]protocol.Record, len(read))
 	for i, record := range read {
-		records[i] = protocol.Record{Seq: record.Seq, Data: record.Data}
+		records[i] = protocol.Record{First: record.First, Seq: record.Seq, Data: record.Data}
 	}
 	return records, nil
 }
@@ -79,13 +79,13 @@ func (r *replication) Acknowledge(ctx context.Context, p topology.PartitionID, m
 func fold(records []protocol.Record) (protocol.Record, error) {
 	deltas := make([]region.OutboxRecord, len(records))
 	for i, r := range records {
-		deltas[i] = region.OutboxRecord{Seq: r.Seq, Data: r.Data}
+		deltas[i] = region.OutboxRecord{First: r.Begin(), Seq: r.Seq, Data: r.Data}
 	}
 	data, err := region.FoldOutbox(deltas)
 	if err != nil {
 		return protocol.Record{}, err
 	}
-	return protocol.Record{First: records[0].Seq, Seq: records[len(records)-1].Seq, Data: data}, nil
+	return protocol.Record{First: records[0].Begin(), Seq: records[len(records)-1].Seq, Data: data}, nil
 }
 
 // Applied implements crossregion.Sink.

@@ -115,6 +115,8 @@ type Command struct {
 	//	*Command_Expire
 	//	*Command_Queued
 	//	*Command_Tick
+	//	*Command_OutboxFold
+	//	*Command_Destination
 	//	*Command_Membership
 	Command       isCommand_Command `protobuf_oneof:"command"`
 	unknownFields protoimpl.UnknownFields
@@ -212,6 +214,24 @@ func (x *Command) GetTick() *TickCommand {
 	return nil
 }
 
+func (x *Command) GetOutboxFold() *OutboxFoldCommand {
+	if x != nil {
+		if x, ok := x.Command.(*Command_OutboxFold); ok {
+			return x.OutboxFold
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetDestination() *DestinationCommand {
+	if x != nil {
+		if x, ok := x.Command.(*Command_Destination); ok {
+			return x.Destination
+		}
+	}
+	return nil
+}
+
 func (x *Command) GetMembership() *MembershipCommand {
 	if x != nil {
 		if x, ok := x.Command.(*Command_Membership); ok {
@@ -249,6 +269,14 @@ type Command_Tick struct {
 	Tick *TickCommand `protobuf:"bytes,6,opt,name=tick,proto3,oneof"`
 }
 
+type Command_OutboxFold struct {
+	OutboxFold *OutboxFoldCommand `protobuf:"bytes,8,opt,name=outbox_fold,json=outboxFold,proto3,oneof"`
+}
+
+type Command_Destination struct {
+	Destination *DestinationCommand `protobuf:"bytes,9,opt,name=destination,proto3,oneof"`
+}
+
 type Command_Membership struct {
 	Membership *MembershipCommand `protobuf:"bytes,10,opt,name=membership,proto3,oneof"`
 }
@@ -264,6 +292,10 @@ func (*Command_Expire) isCommand_Command() {}
 func (*Command_Queued) isCommand_Command() {}
 
 func (*Command_Tick) isCommand_Command() {}
+
+func (*Command_OutboxFold) isCommand_Command() {}
+
+func (*Command_Destination) isCommand_Command() {}
 
 func (*Command_Membership) isCommand_Command() {}
 
@@ -1036,6 +1068,234 @@ func (x *Watermark) GetSeq() uint64 {
 	return 0
 }
 
+// OutboxFoldCommand puts a run in the place of the entries of the outbox that it stands for.
+type OutboxFoldCommand struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Begins where an entry begins and ends where one ends, and is smaller than what it replaces.
+	Run           []byte `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OutboxFoldCommand) Reset() {
+	*x = OutboxFoldCommand{}
+	mi := &file_atoll_log_v1_log_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OutboxFoldCommand) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OutboxFoldCommand) ProtoMessage() {}
+
+func (x *OutboxFoldCommand) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_log_v1_log_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OutboxFoldCommand.ProtoReflect.Descriptor instead.
+func (*OutboxFoldCommand) Descriptor() ([]byte, []int) {
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *OutboxFoldCommand) GetRun() []byte {
+	if x != nil {
+		return x.Run
+	}
+	return nil
+}
+
+// DestinationCommand says whether a region still holds back the outbox.
+type DestinationCommand struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Region uint32                 `protobuf:"varint,1,opt,name=region,proto3" json:"region,omitempty"`
+	// Types that are valid to be assigned to Change:
+	//
+	//	*DestinationCommand_Evict
+	//	*DestinationCommand_Readmit
+	Change        isDestinationCommand_Change `protobuf_oneof:"change"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DestinationCommand) Reset() {
+	*x = DestinationCommand{}
+	mi := &file_atoll_log_v1_log_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DestinationCommand) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DestinationCommand) ProtoMessage() {}
+
+func (x *DestinationCommand) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_log_v1_log_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DestinationCommand.ProtoReflect.Descriptor instead.
+func (*DestinationCommand) Descriptor() ([]byte, []int) {
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *DestinationCommand) GetRegion() uint32 {
+	if x != nil {
+		return x.Region
+	}
+	return 0
+}
+
+func (x *DestinationCommand) GetChange() isDestinationCommand_Change {
+	if x != nil {
+		return x.Change
+	}
+	return nil
+}
+
+func (x *DestinationCommand) GetEvict() *EvictDestination {
+	if x != nil {
+		if x, ok := x.Change.(*DestinationCommand_Evict); ok {
+			return x.Evict
+		}
+	}
+	return nil
+}
+
+func (x *DestinationCommand) GetReadmit() *ReadmitDestination {
+	if x != nil {
+		if x, ok := x.Change.(*DestinationCommand_Readmit); ok {
+			return x.Readmit
+		}
+	}
+	return nil
+}
+
+type isDestinationCommand_Change interface {
+	isDestinationCommand_Change()
+}
+
+type DestinationCommand_Evict struct {
+	Evict *EvictDestination `protobuf:"bytes,2,opt,name=evict,proto3,oneof"`
+}
+
+type DestinationCommand_Readmit struct {
+	Readmit *ReadmitDestination `protobuf:"bytes,3,opt,name=readmit,proto3,oneof"`
+}
+
+func (*DestinationCommand_Evict) isDestinationCommand_Change() {}
+
+func (*DestinationCommand_Readmit) isDestinationCommand_Change() {}
+
+// EvictDestination lets events leave the outbox that the region lacks: it needs the state instead.
+type EvictDestination struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in AcknowledgeCommand, without the region.
+	TrimTo        uint64 `protobuf:"varint,1,opt,name=trim_to,json=trimTo,proto3" json:"trim_to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EvictDestination) Reset() {
+	*x = EvictDestination{}
+	mi := &file_atoll_log_v1_log_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EvictDestination) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EvictDestination) ProtoMessage() {}
+
+func (x *EvictDestination) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_log_v1_log_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EvictDestination.ProtoReflect.Descriptor instead.
+func (*EvictDestination) Descriptor() ([]byte, []int) {
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *EvictDestination) GetTrimTo() uint64 {
+	if x != nil {
+		return x.TrimTo
+	}
+	return 0
+}
+
+// ReadmitDestination has the outbox keep for a region that was evicted what comes after an event.
+type ReadmitDestination struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadmitDestination) Reset() {
+	*x = ReadmitDestination{}
+	mi := &file_atoll_log_v1_log_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadmitDestination) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadmitDestination) ProtoMessage() {}
+
+func (x *ReadmitDestination) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_log_v1_log_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadmitDestination.ProtoReflect.Descriptor instead.
+func (*ReadmitDestination) Descriptor() ([]byte, []int) {
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ReadmitDestination) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
 // RememberedEntry is what the writes with an op_id of one entry answered.
 type RememberedEntry struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1047,7 +1307,7 @@ type RememberedEntry struct {
 
 func (x *RememberedEntry) Reset() {
 	*x = RememberedEntry{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[13]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1059,7 +1319,7 @@ func (x *RememberedEntry) String() string {
 func (*RememberedEntry) ProtoMessage() {}
 
 func (x *RememberedEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[13]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1072,7 +1332,7 @@ func (x *RememberedEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RememberedEntry.ProtoReflect.Descriptor instead.
 func (*RememberedEntry) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{13}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RememberedEntry) GetHlc() uint64 {
@@ -1104,7 +1364,7 @@ type RememberedWrite struct {
 
 func (x *RememberedWrite) Reset() {
 	*x = RememberedWrite{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[14]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1116,7 +1376,7 @@ func (x *RememberedWrite) String() string {
 func (*RememberedWrite) ProtoMessage() {}
 
 func (x *RememberedWrite) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[14]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1129,7 +1389,7 @@ func (x *RememberedWrite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RememberedWrite.ProtoReflect.Descriptor instead.
 func (*RememberedWrite) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{14}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RememberedWrite) GetOpId() string {
@@ -1179,7 +1439,7 @@ type Addition struct {
 
 func (x *Addition) Reset() {
 	*x = Addition{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[15]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1191,7 +1451,7 @@ func (x *Addition) String() string {
 func (*Addition) ProtoMessage() {}
 
 func (x *Addition) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[15]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1204,7 +1464,7 @@ func (x *Addition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Addition.ProtoReflect.Descriptor instead.
 func (*Addition) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{15}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Addition) GetKind() uint32 {
@@ -1278,7 +1538,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[16]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1290,7 +1550,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[16]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1303,7 +1563,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{16}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Outcome) GetVersion() string {
@@ -1366,6 +1626,11 @@ type MachineState struct {
 	Remembered uint64 `protobuf:"varint,9,opt,name=remembered,proto3" json:"remembered,omitempty"`
 	// How far each node's queue of local writes is applied.
 	Queues []*QueuePosition `protobuf:"bytes,10,rep,name=queues,proto3" json:"queues,omitempty"`
+	// What of outbox_bytes is in runs, and how many events these stand for.
+	OutboxFoldedBytes  uint64 `protobuf:"varint,14,opt,name=outbox_folded_bytes,json=outboxFoldedBytes,proto3" json:"outbox_folded_bytes,omitempty"`
+	OutboxFoldedEvents uint64 `protobuf:"varint,15,opt,name=outbox_folded_events,json=outboxFoldedEvents,proto3" json:"outbox_folded_events,omitempty"`
+	// By region, ascending.
+	Evictions []*Eviction `protobuf:"bytes,16,rep,name=evictions,proto3" json:"evictions,omitempty"`
 	// What is known of the membership of regions; 0 and none before anything was told.
 	MembershipEpoch uint64        `protobuf:"varint,17,opt,name=membership_epoch,json=membershipEpoch,proto3" json:"membership_epoch,omitempty"`
 	Facts           []*MemberFact `protobuf:"bytes,18,rep,name=facts,proto3" json:"facts,omitempty"`
@@ -1379,7 +1644,7 @@ type MachineState struct {
 
 func (x *MachineState) Reset() {
 	*x = MachineState{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[17]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1391,7 +1656,7 @@ func (x *MachineState) String() string {
 func (*MachineState) ProtoMessage() {}
 
 func (x *MachineState) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[17]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1404,7 +1669,7 @@ func (x *MachineState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineState.ProtoReflect.Descriptor instead.
 func (*MachineState) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{17}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *MachineState) GetIndex() uint64 {
@@ -1477,6 +1742,27 @@ func (x *MachineState) GetQueues() []*QueuePosition {
 	return nil
 }
 
+func (x *MachineState) GetOutboxFoldedBytes() uint64 {
+	if x != nil {
+		return x.OutboxFoldedBytes
+	}
+	return 0
+}
+
+func (x *MachineState) GetOutboxFoldedEvents() uint64 {
+	if x != nil {
+		return x.OutboxFoldedEvents
+	}
+	return 0
+}
+
+func (x *MachineState) GetEvictions() []*Eviction {
+	if x != nil {
+		return x.Evictions
+	}
+	return nil
+}
+
 func (x *MachineState) GetMembershipEpoch() uint64 {
 	if x != nil {
 		return x.MembershipEpoch
@@ -1505,6 +1791,85 @@ func (x *MachineState) GetOwed() []*Addition {
 	return nil
 }
 
+// Eviction is about a region that the outbox did not wait for.
+type Eviction struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Region uint32                 `protobuf:"varint,1,opt,name=region,proto3" json:"region,omitempty"`
+	// What the region had applied when it was evicted, and the instants of that and of the first event it lacked.
+	Seq       uint64 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
+	Hlc       uint64 `protobuf:"varint,3,opt,name=hlc,proto3" json:"hlc,omitempty"`
+	OldestHlc uint64 `protobuf:"varint,4,opt,name=oldest_hlc,json=oldestHlc,proto3" json:"oldest_hlc,omitempty"`
+	// Once it is readmitted: the first event that is kept for it.
+	ServedFrom    uint64 `protobuf:"varint,5,opt,name=served_from,json=servedFrom,proto3" json:"served_from,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Eviction) Reset() {
+	*x = Eviction{}
+	mi := &file_atoll_log_v1_log_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Eviction) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Eviction) ProtoMessage() {}
+
+func (x *Eviction) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_log_v1_log_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Eviction.ProtoReflect.Descriptor instead.
+func (*Eviction) Descriptor() ([]byte, []int) {
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Eviction) GetRegion() uint32 {
+	if x != nil {
+		return x.Region
+	}
+	return 0
+}
+
+func (x *Eviction) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *Eviction) GetHlc() uint64 {
+	if x != nil {
+		return x.Hlc
+	}
+	return 0
+}
+
+func (x *Eviction) GetOldestHlc() uint64 {
+	if x != nil {
+		return x.OldestHlc
+	}
+	return 0
+}
+
+func (x *Eviction) GetServedFrom() uint64 {
+	if x != nil {
+		return x.ServedFrom
+	}
+	return 0
+}
+
 var File_atoll_log_v1_log_proto protoreflect.FileDescriptor
 
 const file_atoll_log_v1_log_proto_rawDesc = "" +
@@ -1515,14 +1880,17 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"\bproposal\x18\x02 \x01(\x04R\bproposal\x12\x10\n" +
 	"\x03hlc\x18\x03 \x01(\x04R\x03hlc\x121\n" +
 	"\bcommands\x18\x04 \x03(\v2\x15.atoll.log.v1.CommandR\bcommands\x12#\n" +
-	"\rships_nowhere\x18\x05 \x01(\bR\fshipsNowhere\"\xa4\x03\n" +
+	"\rships_nowhere\x18\x05 \x01(\bR\fshipsNowhere\"\xae\x04\n" +
 	"\aCommand\x122\n" +
 	"\x05write\x18\x01 \x01(\v2\x1a.atoll.log.v1.WriteCommandH\x00R\x05write\x122\n" +
 	"\x05merge\x18\x02 \x01(\v2\x1a.atoll.log.v1.MergeCommandH\x00R\x05merge\x12D\n" +
 	"\vacknowledge\x18\x03 \x01(\v2 .atoll.log.v1.AcknowledgeCommandH\x00R\vacknowledge\x125\n" +
 	"\x06expire\x18\x04 \x01(\v2\x1b.atoll.log.v1.ExpireCommandH\x00R\x06expire\x125\n" +
 	"\x06queued\x18\x05 \x01(\v2\x1b.atoll.log.v1.QueuedCommandH\x00R\x06queued\x12/\n" +
-	"\x04tick\x18\x06 \x01(\v2\x19.atoll.log.v1.TickCommandH\x00R\x04tick\x12A\n" +
+	"\x04tick\x18\x06 \x01(\v2\x19.atoll.log.v1.TickCommandH\x00R\x04tick\x12B\n" +
+	"\voutbox_fold\x18\b \x01(\v2\x1f.atoll.log.v1.OutboxFoldCommandH\x00R\n" +
+	"outboxFold\x12D\n" +
+	"\vdestination\x18\t \x01(\v2 .atoll.log.v1.DestinationCommandH\x00R\vdestination\x12A\n" +
 	"\n" +
 	"membership\x18\n" +
 	" \x01(\v2\x1f.atoll.log.v1.MembershipCommandH\x00R\n" +
@@ -1588,7 +1956,18 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"\tWatermark\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\rR\x06region\x12\x14\n" +
 	"\x05actor\x18\x02 \x01(\rR\x05actor\x12\x10\n" +
-	"\x03seq\x18\x03 \x01(\x04R\x03seq\"Z\n" +
+	"\x03seq\x18\x03 \x01(\x04R\x03seq\"%\n" +
+	"\x11OutboxFoldCommand\x12\x10\n" +
+	"\x03run\x18\x01 \x01(\fR\x03run\"\xac\x01\n" +
+	"\x12DestinationCommand\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\rR\x06region\x126\n" +
+	"\x05evict\x18\x02 \x01(\v2\x1e.atoll.log.v1.EvictDestinationH\x00R\x05evict\x12<\n" +
+	"\areadmit\x18\x03 \x01(\v2 .atoll.log.v1.ReadmitDestinationH\x00R\areadmitB\b\n" +
+	"\x06change\"+\n" +
+	"\x10EvictDestination\x12\x17\n" +
+	"\atrim_to\x18\x01 \x01(\x04R\x06trimTo\"&\n" +
+	"\x12ReadmitDestination\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\"Z\n" +
 	"\x0fRememberedEntry\x12\x10\n" +
 	"\x03hlc\x18\x01 \x01(\x04R\x03hlc\x125\n" +
 	"\x06writes\x18\x02 \x03(\v2\x1d.atoll.log.v1.RememberedWriteR\x06writes\"\xb1\x01\n" +
@@ -1612,7 +1991,7 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"\acounter\x18\x03 \x01(\x12R\acounter\x12\x12\n" +
 	"\x04size\x18\x04 \x01(\x04R\x04size\x12\x18\n" +
 	"\achanged\x18\x05 \x01(\x04R\achanged\x12\x14\n" +
-	"\x05score\x18\x06 \x01(\x01R\x05score\"\xad\x04\n" +
+	"\x05score\x18\x06 \x01(\x01R\x05score\"\xc5\x05\n" +
 	"\fMachineState\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12$\n" +
@@ -1629,11 +2008,22 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"remembered\x18\t \x01(\x04R\n" +
 	"remembered\x123\n" +
 	"\x06queues\x18\n" +
-	" \x03(\v2\x1b.atoll.log.v1.QueuePositionR\x06queues\x12)\n" +
+	" \x03(\v2\x1b.atoll.log.v1.QueuePositionR\x06queues\x12.\n" +
+	"\x13outbox_folded_bytes\x18\x0e \x01(\x04R\x11outboxFoldedBytes\x120\n" +
+	"\x14outbox_folded_events\x18\x0f \x01(\x04R\x12outboxFoldedEvents\x124\n" +
+	"\tevictions\x18\x10 \x03(\v2\x16.atoll.log.v1.EvictionR\tevictions\x12)\n" +
 	"\x10membership_epoch\x18\x11 \x01(\x04R\x0fmembershipEpoch\x12.\n" +
 	"\x05facts\x18\x12 \x03(\v2\x18.atoll.log.v1.MemberFactR\x05facts\x12\x1c\n" +
 	"\telsewhere\x18\x14 \x01(\x04R\telsewhere\x12*\n" +
-	"\x04owed\x18\x15 \x03(\v2\x16.atoll.log.v1.AdditionR\x04owedB3Z1github.com/atolldb/atoll/proto/atoll/log/v1;logv1b\x06proto3"
+	"\x04owed\x18\x15 \x03(\v2\x16.atoll.log.v1.AdditionR\x04owed\"\x86\x01\n" +
+	"\bEviction\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\rR\x06region\x12\x10\n" +
+	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x10\n" +
+	"\x03hlc\x18\x03 \x01(\x04R\x03hlc\x12\x1d\n" +
+	"\n" +
+	"oldest_hlc\x18\x04 \x01(\x04R\toldestHlc\x12\x1f\n" +
+	"\vserved_from\x18\x05 \x01(\x04R\n" +
+	"servedFromB3Z1github.com/atolldb/atoll/proto/atoll/log/v1;logv1b\x06proto3"
 
 var (
 	file_atoll_log_v1_log_proto_rawDescOnce sync.Once
@@ -1647,7 +2037,7 @@ func file_atoll_log_v1_log_proto_rawDescGZIP() []byte {
 	return file_atoll_log_v1_log_proto_rawDescData
 }
 
-var file_atoll_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_atoll_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_atoll_log_v1_log_proto_goTypes = []any{
 	(*LogEntry)(nil),           // 0: atoll.log.v1.LogEntry
 	(*Command)(nil),            // 1: atoll.log.v1.Command
@@ -1662,11 +2052,16 @@ var file_atoll_log_v1_log_proto_goTypes = []any{
 	(*MergeCommand)(nil),       // 10: atoll.log.v1.MergeCommand
 	(*AcknowledgeCommand)(nil), // 11: atoll.log.v1.AcknowledgeCommand
 	(*Watermark)(nil),          // 12: atoll.log.v1.Watermark
-	(*RememberedEntry)(nil),    // 13: atoll.log.v1.RememberedEntry
-	(*RememberedWrite)(nil),    // 14: atoll.log.v1.RememberedWrite
-	(*Addition)(nil),           // 15: atoll.log.v1.Addition
-	(*Outcome)(nil),            // 16: atoll.log.v1.Outcome
-	(*MachineState)(nil),       // 17: atoll.log.v1.MachineState
+	(*OutboxFoldCommand)(nil),  // 13: atoll.log.v1.OutboxFoldCommand
+	(*DestinationCommand)(nil), // 14: atoll.log.v1.DestinationCommand
+	(*EvictDestination)(nil),   // 15: atoll.log.v1.EvictDestination
+	(*ReadmitDestination)(nil), // 16: atoll.log.v1.ReadmitDestination
+	(*RememberedEntry)(nil),    // 17: atoll.log.v1.RememberedEntry
+	(*RememberedWrite)(nil),    // 18: atoll.log.v1.RememberedWrite
+	(*Addition)(nil),           // 19: atoll.log.v1.Addition
+	(*Outcome)(nil),            // 20: atoll.log.v1.Outcome
+	(*MachineState)(nil),       // 21: atoll.log.v1.MachineState
+	(*Eviction)(nil),           // 22: atoll.log.v1.Eviction
 }
 var file_atoll_log_v1_log_proto_depIdxs = []int32{
 	1,  // 0: atoll.log.v1.LogEntry.commands:type_name -> atoll.log.v1.Command
@@ -1676,24 +2071,29 @@ var file_atoll_log_v1_log_proto_depIdxs = []int32{
 	5,  // 4: atoll.log.v1.Command.expire:type_name -> atoll.log.v1.ExpireCommand
 	3,  // 5: atoll.log.v1.Command.queued:type_name -> atoll.log.v1.QueuedCommand
 	8,  // 6: atoll.log.v1.Command.tick:type_name -> atoll.log.v1.TickCommand
-	6,  // 7: atoll.log.v1.Command.membership:type_name -> atoll.log.v1.MembershipCommand
-	9,  // 8: atoll.log.v1.WriteCommand.operations:type_name -> atoll.log.v1.Operation
-	4,  // 9: atoll.log.v1.WriteCommand.queue:type_name -> atoll.log.v1.QueuePosition
-	2,  // 10: atoll.log.v1.QueuedCommand.writes:type_name -> atoll.log.v1.WriteCommand
-	7,  // 11: atoll.log.v1.MembershipCommand.facts:type_name -> atoll.log.v1.MemberFact
-	12, // 12: atoll.log.v1.AcknowledgeCommand.watermarks:type_name -> atoll.log.v1.Watermark
-	14, // 13: atoll.log.v1.RememberedEntry.writes:type_name -> atoll.log.v1.RememberedWrite
-	16, // 14: atoll.log.v1.RememberedWrite.outcomes:type_name -> atoll.log.v1.Outcome
-	15, // 15: atoll.log.v1.RememberedWrite.additions:type_name -> atoll.log.v1.Addition
-	12, // 16: atoll.log.v1.MachineState.watermarks:type_name -> atoll.log.v1.Watermark
-	4,  // 17: atoll.log.v1.MachineState.queues:type_name -> atoll.log.v1.QueuePosition
-	7,  // 18: atoll.log.v1.MachineState.facts:type_name -> atoll.log.v1.MemberFact
-	15, // 19: atoll.log.v1.MachineState.owed:type_name -> atoll.log.v1.Addition
-	20, // [20:20] is the sub-list for method output_type
-	20, // [20:20] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	13, // 7: atoll.log.v1.Command.outbox_fold:type_name -> atoll.log.v1.OutboxFoldCommand
+	14, // 8: atoll.log.v1.Command.destination:type_name -> atoll.log.v1.DestinationCommand
+	6,  // 9: atoll.log.v1.Command.membership:type_name -> atoll.log.v1.MembershipCommand
+	9,  // 10: atoll.log.v1.WriteCommand.operations:type_name -> atoll.log.v1.Operation
+	4,  // 11: atoll.log.v1.WriteCommand.queue:type_name -> atoll.log.v1.QueuePosition
+	2,  // 12: atoll.log.v1.QueuedCommand.writes:type_name -> atoll.log.v1.WriteCommand
+	7,  // 13: atoll.log.v1.MembershipCommand.facts:type_name -> atoll.log.v1.MemberFact
+	12, // 14: atoll.log.v1.AcknowledgeCommand.watermarks:type_name -> atoll.log.v1.Watermark
+	15, // 15: atoll.log.v1.DestinationCommand.evict:type_name -> atoll.log.v1.EvictDestination
+	16, // 16: atoll.log.v1.DestinationCommand.readmit:type_name -> atoll.log.v1.ReadmitDestination
+	18, // 17: atoll.log.v1.RememberedEntry.writes:type_name -> atoll.log.v1.RememberedWrite
+	20, // 18: atoll.log.v1.RememberedWrite.outcomes:type_name -> atoll.log.v1.Outcome
+	19, // 19: atoll.log.v1.RememberedWrite.additions:type_name -> atoll.log.v1.Addition
+	12, // 20: atoll.log.v1.MachineState.watermarks:type_name -> atoll.log.v1.Watermark
+	4,  // 21: atoll.log.v1.MachineState.queues:type_name -> atoll.log.v1.QueuePosition
+	22, // 22: atoll.log.v1.MachineState.evictions:type_name -> atoll.log.v1.Eviction
+	7,  // 23: atoll.log.v1.MachineState.facts:type_name -> atoll.log.v1.MemberFact
+	19, // 24: atoll.log.v1.MachineState.owed:type_name -> atoll.log.v1.Addition
+	25, // [25:25] is the sub-list for method output_type
+	25, // [25:25] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_atoll_log_v1_log_proto_init() }
@@ -1708,7 +2108,13 @@ func file_atoll_log_v1_log_proto_init() {
 		(*Command_Expire)(nil),
 		(*Command_Queued)(nil),
 		(*Command_Tick)(nil),
+		(*Command_OutboxFold)(nil),
+		(*Command_Destination)(nil),
 		(*Command_Membership)(nil),
+	}
+	file_atoll_log_v1_log_proto_msgTypes[14].OneofWrappers = []any{
+		(*DestinationCommand_Evict)(nil),
+		(*DestinationCommand_Readmit)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1716,7 +2122,7 @@ func file_atoll_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_log_v1_log_proto_rawDesc), len(file_atoll_log_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
