@@ -95,7 +95,7 @@ func (a *app) serve(ctx context.Context, cfg *config.Config) error {
 		NATS: node.NATS{
 			URL: cfg.NATS.URL, MaxStoreBytes: cfg.NATS.MaxStoreBytes,
 		},
-		MinFreeBytes: cfg.MinFreeBytes, WriteBufferBytes: cfg.WriteBufferBytes,
+		MinFreeBytes: cfg.MinFreeBytes, WriteBufferBytes: cfg.WriteBufferBytes, OutboxQuotaBytes: cfg.OutboxQuotaBytes,
 		Clock: a.clock, Logger: logger,
 	}
 	if t := cfg.PeerTLS; t != nil {

@@ -36,6 +36,8 @@ func (p *instant) Term() uint64 { return 1 }
 
 func (p *instant) View() *region.MachineView { return &region.MachineView{} }
 
+func (p *instant) Destinations() ([]region.OutboxDestination, error) { return nil, nil }
+
 func (p *instant) Write(context.Context, string, []replica.Op) (region.WriteResult, error) {
 	return region.WriteResult{Outcomes: []replica.Outcome{{Version: "0123456789abcdef"}}}, nil
 }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -82,18 +83,21 @@ func (s *Server) describe(ctx context.Context, id topology.PartitionID) (*peerv1
 func (s *Server) describeLocal(id topology.PartitionID, p Partition) *peerv1.DescribePartitionResponse {
 	view := p.View()
 	leader, _ := p.Leader()
-	waiting := view.Outbox.Head + 1 - view.Outbox.First
+	destinations, err := p.Destinations()
+	if err != nil {
+		s.logger.Warn("not known what other regions lack", "partition", id, "err", err)
+	}
 	status := &atollv1.PartitionStatus{
 		Partition:     uint32(id),
 		Leader:        string(leader),
 		Vector:        s.vector(view.Vector, func(a crdt.Actor) hlc.Time { return view.HLCs[a] }),
-		OutboxEntries: waiting,
+		OutboxEntries: view.Outbox.Head + 1 - view.Outbox.First,
 		OutboxBytes:   view.Outbox.Bytes,
 	}
-	if len(s.cluster.Regions) > 1 {
-		status.Unshipped = waiting // what every region has is trimmed
+	for i := range destinations {
+		status.Unshipped = max(status.Unshipped, destinations[i].Events)
 	}
-	return &peerv1.DescribePartitionResponse{Status: status, Flows: s.flows(id)}
+	return &peerv1.DescribePartitionResponse{Status: status, Flows: s.flows(id, destinations)}
 }
 
 func (s *Server) vector(v crdt.VersionVector, hlcOf func(crdt.Actor) hlc.Time) []*atollv1.VectorEntry {
@@ -117,7 +121,8 @@ func (s *Server) regionName(id topology.RegionID) string {
 	return "unknown"
 }
 
-func (s *Server) flows(id topology.PartitionID) []*atollv1.Flow {
+// flows returns a partition's flows. What regions lack of its outbox, it knows of those out of it.
+func (s *Server) flows(id topology.PartitionID, destinations []region.OutboxDestination) []*atollv1.Flow {
 	if s.replication == nil {
 		return nil
 	}
@@ -136,8 +141,31 @@ func (s *Server) flows(id topology.PartitionID) []*atollv1.Flow {
 		if !f.Heard.IsZero() {
 			out[i].LastHeard = durationpb.New(max(s.clock().Sub(f.Heard), 0))
 		}
+		for j := range destinations {
+			if d := &destinations[j]; d.Region == f.Destination {
+				addLacking(out[i], d)
+			}
+		}
 	}
 	return out
+}
+
+// addLacking adds to a flow what the outbox knows of its destination.
+func addLacking(f *atollv1.Flow, d *region.OutboxDestination) {
+	if !f.GetLag().GetUnknown() {
+		bytes := d.Bytes
+		f.Lag.Bytes = &bytes
+	}
+	e := d.Eviction
+	switch {
+	case e == nil:
+	case e.ServedFrom == 0:
+		f.Stuck = fmt.Sprintf("NEEDS_RESYNC: the outbox does not wait for %s since %s, which had event %d: it needs the partition's state",
+			f.GetDestination(), e.Since.Wall().UTC().Format(time.RFC3339), e.Seq)
+	default:
+		f.Stuck = fmt.Sprintf("NEEDS_RESYNC: events from %d on are kept for %s, which has yet to get the partition's state",
+			e.ServedFrom, f.GetDestination())
+	}
 }
 
 // lagOf leaves out what is not known: a figure that may be wrong is worse than none.

@@ -18,6 +18,7 @@ import (
 // fakeGroup is one partition of a region, shared by its replicas: a replica in memory and a leader
 // that the test chooses.
 type fakeGroup struct {
+	evicted   *region.Eviction // of us
 	mu        sync.Mutex
 	log       []region.Change // what feeds tell
 	floor     int             // how much of it is forgotten
@@ -102,6 +103,14 @@ func (r *fakeReplica) View() *region.MachineView {
 		HLCs:   map[crdt.Actor]hlc.Time{r.actor: rep.LastHLC()},
 		Outbox: region.OutboxState{Actor: r.actor, First: 1, Head: rep.Seq(), Bytes: 100},
 	}
+}
+
+// Destinations says that us lacks everything.
+func (r *fakeReplica) Destinations() ([]region.OutboxDestination, error) {
+	head := r.View().Outbox.Head
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return []region.OutboxDestination{{Region: 2, Events: head, Bytes: 100, Eviction: r.evicted}}, nil
 }
 
 func (r *fakeReplica) Write(ctx context.Context, opID string, ops []replica.Op) (region.WriteResult, error) {

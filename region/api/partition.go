@@ -18,6 +18,8 @@ type Partition interface {
 	Term() uint64
 	// View returns a summary of what this replica has applied.
 	View() *region.MachineView
+	// Destinations returns what each other region lacks of the partition's events.
+	Destinations() ([]region.OutboxDestination, error)
 	// Write runs operations in order, all or none.
 	Write(ctx context.Context, opID string, ops []replica.Op) (region.WriteResult, error)
 	// WriteAsync is Write without waiting: done is called once, and must not block. What is still to be

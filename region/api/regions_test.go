@@ -1,12 +1,14 @@
 package api
 
 import (
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/replica"
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
+	"github.com/atolldb/atoll/region"
 	"github.com/atolldb/atoll/region/store"
 	"github.com/atolldb/atoll/topology"
 )
@@ -27,6 +29,7 @@ func TestStatusGathersFromLeaders(t *testing.T) {
 	for i := range 20 {
 		mustPut(t, r.kv("eu-0"), string(rune('a'+i)), "v")
 	}
+	r.groups[1].evicted, r.groups[2].evicted = &region.Eviction{Region: 2, Seq: 3}, &region.Eviction{Region: 2, Seq: 3, ServedFrom: 9}
 	res, err := r.regions("eu-1").Status(testContext(t), &atollv1.StatusRequest{})
 	noError(t, err)
 	equal(t, "region", res.GetRegion(), "eu")
@@ -49,6 +52,13 @@ func TestStatusGathersFromLeaders(t *testing.T) {
 	known, lost := res.GetFlows()[0], res.GetFlows()[1]
 	equal(t, "flow", known.GetSource()+" to "+known.GetDestination(), "eu to us")
 	equal(t, "operations behind", known.GetLag().GetOperations(), 4)
+	equal(t, "bytes behind", known.GetLag().GetBytes(), 100)
+	for i, want := range []string{"", "which had event 3", "events from 9 on are kept for us", ""} {
+		if stuck := res.GetFlows()[2*i].GetStuck(); !strings.Contains(stuck, want) || strings.HasPrefix(stuck, "NEEDS_RESYNC") != (want != "") {
+			t.Errorf("partition %d: stuck %q, want %q", i, stuck, want)
+		}
+	}
+	equal(t, "unknown bytes", lost.GetLag().Bytes, nil)
 	equal(t, "time behind", known.GetLag().GetTime().AsDuration(), 2*time.Second)
 	equal(t, "last heard", known.GetLastHeard().AsDuration(), time.Second)
 	equal(t, "unknown", lost.GetLag().GetUnknown(), true)

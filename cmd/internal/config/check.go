@@ -51,6 +51,9 @@ func crossCheck(s *configv1.Server, known []*protovalidate.Violation) []*protova
 	if names := nodeNames(s); own < 0 && s.GetNode() != "" && names != "" {
 		c.fault(path{}.field("node"), "node_in_region", "%q is not a node of any region: the nodes are %s", s.GetNode(), names)
 	}
+	if q := s.GetOutboxQuotaMib(); q != 0 && q < MinOutboxQuotaMiB {
+		c.fault(path{}.field("outbox_quota_mib"), "outbox_quota", "must be at least %d, is %d", MinOutboxQuotaMiB, q)
+	}
 	if u := s.GetNats().GetUrl(); u != "" {
 		c.natsURL(path{}.field("nats").field("url"), u)
 	}

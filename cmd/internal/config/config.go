@@ -29,6 +29,10 @@ const (
 	DefaultMinFreeMiB  = 512
 	// DefaultWriteBufferMiB is for a node, over all its partitions.
 	DefaultWriteBufferMiB = 256
+	// DefaultOutboxQuotaMiB is for one partition. MinOutboxQuotaMiB has room for the largest write and the largest
+	// run a few times over.
+	DefaultOutboxQuotaMiB = 256
+	MinOutboxQuotaMiB     = 16
 	// MinProcs is the least default of MaxProcs: a thread that waits for fsync is not handed over at
 	// once, so fewer leave cores idle.
 	MinProcs = 8
@@ -53,6 +57,8 @@ type Config struct {
 	MinFreeBytes uint64
 	// WriteBufferBytes bounds the writes that are not in the state files yet.
 	WriteBufferBytes int64
+	// OutboxQuotaBytes bounds the outbox of one partition.
+	OutboxQuotaBytes uint64
 
 	effective *configv1.Server
 }
@@ -153,6 +159,7 @@ func applyDefaults(s *configv1.Server) {
 	setDefault(&s.MaxProcs, uint32(max(MinProcs, runtime.NumCPU())))
 	setDefault(&s.MinFreeMib, DefaultMinFreeMiB)
 	setDefault(&s.WriteBufferMib, DefaultWriteBufferMiB)
+	setDefault(&s.OutboxQuotaMib, DefaultOutboxQuotaMiB)
 	if s.Cluster != nil {
 		setDefault(&s.Cluster.Partitions, DefaultPartitions)
 	}
@@ -178,6 +185,7 @@ func convert(s *configv1.Server) (*Config, error) {
 		MaxProcs:         int(s.GetMaxProcs()),
 		MinFreeBytes:     uint64(s.GetMinFreeMib()) << 20,
 		WriteBufferBytes: int64(s.GetWriteBufferMib()) << 20,
+		OutboxQuotaBytes: uint64(s.GetOutboxQuotaMib()) << 20,
 		effective:        s,
 	}
 	if t := s.GetPeerTls(); t != nil {

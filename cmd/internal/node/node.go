@@ -52,6 +52,8 @@ type Config struct {
 	// WriteBufferBytes bounds, over all partitions, what is not in the state files yet; 0 means 32 MiB
 	// each.
 	WriteBufferBytes int64
+	// OutboxQuotaBytes bounds the outbox of one partition; 0 means region.DefaultOutboxQuota.
+	OutboxQuotaBytes uint64
 	// RemoteURLs overrides how this node reaches the NATS of other regions.
 	RemoteURLs map[topology.RegionID][]string
 	// Keys authenticate what regions say to each other, the same in all of them; nil means keys of the cluster's
@@ -235,7 +237,7 @@ func (n *Node) openPartition(
 	}
 	n.partitions = append(n.partitions, region.NewPartition(region.PartitionConfig{
 		ID: p, Machine: machine, Group: group, Clock: n.clock, Wall: n.cfg.Clock, Proposer: proposer,
-		Destinations: n.destinations(), Queue: queue, LowDisk: n.disk.Low, Logger: n.cfg.Logger,
+		Destinations: n.destinations(), OutboxQuota: n.cfg.OutboxQuotaBytes, Queue: queue, LowDisk: n.disk.Low, Logger: n.cfg.Logger,
 	}))
 	return nil
 }

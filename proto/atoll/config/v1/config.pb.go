@@ -46,6 +46,9 @@ type Server struct {
 	MinFreeMib uint32 `protobuf:"varint,8,opt,name=min_free_mib,json=minFreeMib,proto3" json:"min_free_mib,omitempty"`
 	// Memory for writes that are not yet in the state files, in MiB; 256 if 0.
 	WriteBufferMib uint32 `protobuf:"varint,9,opt,name=write_buffer_mib,json=writeBufferMib,proto3" json:"write_buffer_mib,omitempty"`
+	// What the outbox of one partition may keep for regions that are away, in MiB; 256 if 0. A region that lacks more
+	// gets the partition's state instead when it comes back.
+	OutboxQuotaMib uint32 `protobuf:"varint,20,opt,name=outbox_quota_mib,json=outboxQuotaMib,proto3" json:"outbox_quota_mib,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -139,6 +142,13 @@ func (x *Server) GetMinFreeMib() uint32 {
 func (x *Server) GetWriteBufferMib() uint32 {
 	if x != nil {
 		return x.WriteBufferMib
+	}
+	return 0
+}
+
+func (x *Server) GetOutboxQuotaMib() uint32 {
+	if x != nil {
+		return x.OutboxQuotaMib
 	}
 	return 0
 }
@@ -590,7 +600,7 @@ var File_atoll_config_v1_config_proto protoreflect.FileDescriptor
 
 const file_atoll_config_v1_config_proto_rawDesc = "" +
 	"\n" +
-	"\x1catoll/config/v1/config.proto\x12\x0fatoll.config.v1\x1a\x1bbuf/validate/validate.proto\"\xb0\x03\n" +
+	"\x1catoll/config/v1/config.proto\x12\x0fatoll.config.v1\x1a\x1bbuf/validate/validate.proto\"\xe5\x03\n" +
 	"\x06Server\x123\n" +
 	"\x04node\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x10\x01\x18@2\x14^[a-z0-9][a-z0-9-]*$R\x04node\x12\"\n" +
 	"\bdata_dir\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\adataDir\x12:\n" +
@@ -601,7 +611,8 @@ const file_atoll_config_v1_config_proto_rawDesc = "" +
 	"\bpeer_tls\x18\a \x01(\v2\x18.atoll.config.v1.PeerTlsR\apeerTls\x12 \n" +
 	"\fmin_free_mib\x18\b \x01(\rR\n" +
 	"minFreeMib\x12(\n" +
-	"\x10write_buffer_mib\x18\t \x01(\rR\x0ewriteBufferMib\"u\n" +
+	"\x10write_buffer_mib\x18\t \x01(\rR\x0ewriteBufferMib\x123\n" +
+	"\x10outbox_quota_mib\x18\x14 \x01(\rB\t\xbaH\x06*\x04\x18\x80\x80@R\x0eoutboxQuotaMib\"u\n" +
 	"\aPeerTls\x12$\n" +
 	"\tcert_file\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\bcertFile\x12\"\n" +
 	"\bkey_file\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\akeyFile\x12 \n" +
