@@ -1,0 +1,31 @@
+// Package world runs two to five regions against each other in one event loop with one seeded source of chance,
+// while everything goes wrong: the same seed gives the same run, bit for bit.
+//
+// What runs is the real code: the step functions of crossregion/protocol with their frames, region.Machine and what
+// its leader decides (region.Steps), crdt/replica over a Memory, and hlc. What is made up is what surrounds it:
+//
+//   - group.go: Raft in a region, as a log that cannot be lost, whose leaders change, whose proposals are done,
+//     not done or have an unknown outcome, and whose replicas lag, crash, and are set up from snapshots;
+//   - network.go: links that lose, repeat, delay, reorder, damage and hold frames, in each direction by itself;
+//   - stream.go: JetStream, which loses what it has acknowledged, and readers that know only a position;
+//   - site.go: nodes with clocks of their own, which lose what was not flushed when they crash;
+//   - session.go and watermark.go: the loops of package crossregion.
+//
+// A seed draws a Plan (plan.go): how many regions, what types of values, which faults and how often. Half of the
+// plans have no disasters. Faults last as long as the plan says (faults.go), then only a majority of the regions is healed and must
+// converge, then all are (phases.go). workload.go draws what clients write.
+//
+// # Invariants
+//
+// The ledger (ledger.go, meaning.go) is what truly happened, kept apart from the code under test. After every entry
+// of a region's log check.go holds the region against it: a dot names one event for ever; events are applied in
+// order, each once; no watermark, and no trimming, goes beyond what is applied; instants rise; replicas of a region
+// that applied the same are equal byte for byte, also after a crash; equal vectors mean equal digests; collecting garbage
+// changes no value; and, where nothing was applied ahead of its causes, values are what internal/spec says.
+// In the end everything has arrived everywhere, and nothing is left of what was deleted.
+//
+// # Adding to it
+//
+// A mechanism gets a file with what the world does for it, a Kind of what can happen to it if there is one (plan.go,
+// faults.go), and what it promises in check.go or phases.go.
+package world

@@ -1,0 +1,113 @@
+package world
+
+import (
+	"time"
+
+	"github.com/atolldb/atoll/crossregion/protocol"
+	"github.com/atolldb/atoll/region"
+)
+
+// beat tells all other regions how far this one's outbox reaches.
+func (g *group) beat() {
+	w := g.site.w
+	if g.session == nil {
+		return
+	}
+	head := g.outbox().Head
+	g.session.ack.HeadIs(head, w.time())
+	frame, err := g.site.keys.EncodeHeartbeat("node", []protocol.Position{{Partition: g.id, Actor: g.site.actor, Seq: head}})
+	if err != nil {
+		w.fail("heartbeats can be sent", "%v", err)
+		return
+	}
+	for _, o := range w.others(g.site) {
+		w.between(g.site, o).send(frame, func(frame []byte) { o.onHeartbeat(g.site, frame) })
+	}
+}
+
+func (s *site) onHeartbeat(from *site, frame []byte) {
+	heads, err := s.keys.DecodeHeartbeat(from.id, frame)
+	if err != nil {
+		s.w.counts.Damaged++
+		return
+	}
+	for _, h := range heads {
+		if g := s.groups[h.Partition]; g.session != nil && h.Actor == from.actor {
+			g.session.flows[from.index].recv.Heartbeat(h.Seq, s.w.time())
+			g.touch()
+		}
+	}
+}
+
+// driveReporter sends watermarks that are due.
+func (s *session) driveReporter(f *flow) time.Time {
+	w := s.g.site.w
+	send, until := f.report.Due(w.time())
+	seq, due := send[s.g.id]
+	if !due {
+		return until
+	}
+	if w.lies {
+		seq = uint64(len(*w.ledger.history(f.origin, s.g.id)))
+	}
+	frame, err := s.g.site.keys.EncodeWatermarks(f.origin.id, []protocol.Position{{Partition: s.g.id, Actor: f.origin.actor, Seq: seq}})
+	if err != nil {
+		w.fail("watermarks can be sent", "%v", err)
+		return until
+	}
+	w.between(s.g.site, f.origin).send(frame, func(frame []byte) { f.origin.onReport(frame) })
+	return until
+}
+
+func (s *site) onReport(frame []byte) {
+	from, watermarks, err := s.keys.DecodeWatermarks(frame)
+	if err != nil {
+		s.w.counts.Damaged++
+		return
+	}
+	for _, m := range watermarks {
+		g := s.groups[m.Partition]
+		if g.session == nil || m.Actor != s.actor {
+			continue
+		}
+		err := g.session.ack.Report(from, m.Seq, g.outbox().Head, s.w.time())
+		if err != nil && !s.restored {
+			s.w.fail("an honest watermark is believed", "%v of %v", err, s)
+		}
+		g.touch()
+	}
+}
+
+// driveAcker records watermarks that are due.
+func (s *session) driveAcker() time.Time {
+	w := s.g.site.w
+	if s.acking {
+		return time.Time{}
+	}
+	watermarks, until := s.ack.Due(w.time())
+	if len(watermarks) == 0 {
+		return until
+	}
+	for i := range watermarks {
+		watermarks[i].Actor = s.g.site.actor
+	}
+	command, err := s.g.leader.steps.Acknowledge(w.marks(watermarks))
+	if command == nil {
+		s.ack.Done(watermarks, err, w.time())
+		return until
+	}
+	s.acking = true
+	s.g.propose(&request{command: command, done: func(v verdict, r region.StepResult) {
+		if s.ended {
+			return
+		}
+		err := r.Err
+		if v != done {
+			err = errOutcomeUnknown
+		}
+		s.acking = false
+		s.ack.Done(watermarks, err, w.time())
+		s.g.touch()
+	}})
+	return until
+}
