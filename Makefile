@@ -12,6 +12,8 @@ FUZZTIME ?= 30s
 SCHEDULES ?= 50000
 CHECKS ?= 100000
 LAWS ?= 1000000
+SIM_SCHEDULES ?= 10000
+SEED ?=
 # What to pass on to the demo, the chaos run and the tests: make chaos ARGS=--quick
 ARGS ?=
 
@@ -95,8 +97,17 @@ $(CITIES):
 chaos: build cities ## Kill nodes of nine processes during an import, check that nothing is lost; ARGS="--scenario netsplit"
 	go run ./sim/chaos --atoll bin/atoll --cities $(CITIES) $(ARGS)
 
+.PHONY: sim
+sim: build ## Run SIM_SCHEDULES (10000) schedules of simulated regions (some minutes); SEED=7 tells one of them
+	@if [ -n "$(SEED)" ]; then exec bin/atoll sim --seed $(SEED) $(ARGS); else exec bin/atoll sim --schedules $(SIM_SCHEDULES) $(ARGS); fi
+
+.PHONY: sim-soak
+sim-soak: build ## Run 100000 schedules of simulated regions, from a seed that no other run has, and a netsplit of 72 hours (half an hour)
+	bin/atoll sim --schedules 100000 --seed $$(date +%s)00000
+	bin/atoll sim --netsplit 72h
+
 .PHONY: mutants
-mutants: ## Make deliberate errors in the merging of values, one at a time, and see which test notices (some minutes)
+mutants: ## Make deliberate errors, one at a time, and see which test and which simulated schedule notices (half an hour)
 	go run ./sim/mutants $(ARGS)
 
 .PHONY: bench

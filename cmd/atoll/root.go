@@ -73,7 +73,7 @@ func newRoot(a *app) *cobra.Command {
 		newExpire(a), newPersist(a), newWatch(a))
 	add(groupBulk, newImport(a), newExport(a))
 	add(groupRegions, newStatus(a), newExplain(a), newConflicts(a), newDigest(a))
-	add(groupCluster, newTopology(a), newBench(a))
+	add(groupCluster, newTopology(a), newBench(a), newSim(a))
 	root.AddCommand(newVersion(a), newExitCodes())
 	a.noteStart(root)
 	return root
