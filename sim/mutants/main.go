@@ -5,8 +5,11 @@
 // what would go wrong. Nothing in the working tree is changed; the compiler is given the changed files
 // beside it (go test -overlay).
 //
-//	go run ./sim/mutants            # all of them, some minutes
+//	go run ./sim/mutants            # all of them, half an hour
 //	go run ./sim/mutants -run gap   # those with gap in their names
+//
+// Errors of what is between regions, and those that only regions together show, are held against the simulated
+// world, too (sim/world): the table says the seed of the first schedule that noticed.
 package main
 
 import (
@@ -26,13 +29,15 @@ import (
 )
 
 const (
-	testTimeout = 10 * time.Minute
+	testTimeout = 15 * time.Minute
 	// vectors matches the tests of encodings that were written down. They notice much, but not what it means.
 	vectors = "Golden"
 )
 
 func main() {
 	only := flag.String("run", "", "run those mutants only whose name matches this regular expression")
+	flag.Uint64Var(&schedules, "schedules", 10_000, "how many schedules of the simulated world may pass before one notices")
+	flag.BoolVar(&everywhere, "everywhere", false, "hold every mutant against the simulated world, and against nothing else")
 	root := flag.String("root", ".", "the repository")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -44,11 +49,22 @@ func main() {
 	}
 }
 
+var (
+	schedules  uint64
+	everywhere bool
+)
+
 // verdict is what became of a mutant.
 type verdict struct {
 	*mutant
 	killer string // the test that failed first; empty if none did
+	seed   string // the schedule that failed first, and how; empty if none did
 	took   time.Duration
+}
+
+// survives reports whether something that has to notice did not.
+func (v *verdict) survives() bool {
+	return v.tests != nil && v.killer == "" && !everywhere || v.simulated() && v.seed == ""
 }
 
 func run(ctx context.Context, root, only string) error {
@@ -63,21 +79,21 @@ func run(ctx context.Context, root, only string) error {
 	defer os.RemoveAll(dir)
 	var verdicts []verdict
 	survivors := 0
+	mutants := all()
 	for i := range mutants {
 		m := &mutants[i]
 		if !wanted.MatchString(m.name) {
 			continue
 		}
-		began := time.Now()
-		killer, err := try(ctx, root, dir, m)
+		v, err := hold(ctx, root, dir, m)
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.name, err)
 		}
-		if killer == "" {
+		if v.survives() {
 			survivors++
 		}
-		verdicts = append(verdicts, verdict{m, killer, time.Since(began)})
-		fmt.Fprintf(os.Stderr, "%d of %d: %s: %s\n", i+1, len(mutants), m.name, outcome(killer))
+		verdicts = append(verdicts, v)
+		fmt.Fprintf(os.Stderr, "%d of %d: %s: %s; %s\n", i+1, len(mutants), m.name, outcome(v.killer), outcome(v.seed))
 	}
 	if err := show(verdicts); err != nil {
 		return err
@@ -92,32 +108,48 @@ func run(ctx context.Context, root, only string) error {
 	return nil
 }
 
+// hold holds a mutant against everything that has to notice it.
+func hold(ctx context.Context, root, dir string, m *mutant) (verdict, error) {
+	v, began := verdict{mutant: m}, time.Now()
+	overlay, err := plant(root, dir, m)
+	if err == nil && m.tests != nil && !everywhere {
+		defer forgetFailures(root, m.tests)()
+		v.killer, err = try(ctx, root, overlay, append([]string{"-failfast", "-skip", vectors}, m.tests...), judge)
+	}
+	if err == nil && (m.simulated() || everywhere) {
+		world := []string{"./sim/world", "-run", "^TestSchedules$", fmt.Sprint("-schedules=", schedules)}
+		v.seed, err = try(ctx, root, overlay, world, judgeSchedules)
+	}
+	v.took = time.Since(began)
+	return v, err
+}
+
 func outcome(killer string) string {
 	if killer == "" {
-		return "SURVIVED"
+		return "-"
 	}
 	return killer
 }
 
 func show(verdicts []verdict) error {
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "MUTANT\tCLASS\tFILE\tWHAT WOULD GO WRONG\tNOTICED BY\tAFTER")
-	for _, v := range verdicts {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%.1f s\n", v.name, v.class, v.file, v.harm, outcome(v.killer), v.took.Seconds())
+	fmt.Fprintln(w, "MUTANT\tCLASS\tFILE\tWHAT WOULD GO WRONG\tNOTICED BY TEST\tBY SCHEDULE\tAFTER")
+	for i := range verdicts {
+		v := &verdicts[i]
+		survived := ""
+		if v.survives() {
+			survived = " SURVIVED"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%.1f s%s\n", v.name, v.class, v.file, v.harm, outcome(v.killer), outcome(v.seed), v.took.Seconds(), survived)
 	}
 	return w.Flush()
 }
 
-// try runs the tests with a mutant in place and returns which one failed first, or "".
-func try(ctx context.Context, root, dir string, m *mutant) (killer string, err error) {
-	overlay, err := plant(root, dir, m)
-	if err != nil {
-		return "", err
-	}
+// try runs tests with a mutant in place and returns what judge makes of it if they fail, else "".
+func try(ctx context.Context, root, overlay string, tests []string, judge func(output string) (string, error)) (killer string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, testTimeout)
 	defer cancel()
-	defer forgetFailures(root, m.tests)()
-	args := append([]string{"test", "-overlay", overlay, "-vet=off", "-count=1", "-failfast", "-skip", vectors}, m.tests...)
+	args := append([]string{"test", "-overlay", overlay, "-vet=off", "-count=1"}, tests...)
 	command := exec.CommandContext(ctx, "go", args...)
 	command.Dir = root
 	output, err := command.CombinedOutput()
@@ -166,6 +198,16 @@ func judge(output string) (killer string, err error) {
 	default:
 		return "", fmt.Errorf("the tests could not be run:\n%s", output)
 	}
+}
+
+var seeded = regexp.MustCompile(`seed (\d+): ([^,\n]+)`)
+
+// judgeSchedules reads what go test printed when a schedule failed.
+func judgeSchedules(output string) (seed string, err error) {
+	if match := seeded.FindStringSubmatch(output); match != nil {
+		return "seed " + match[1] + ": " + match[2], nil
+	}
+	return judge(output)
 }
 
 // plant writes the changed file and returns the overlay that puts it in place of the true one.
