@@ -145,6 +145,16 @@ func (f *Facts) destinations(self crdt.Actor) []topology.RegionID {
 	return to
 }
 
+// lives returns how many actors of a region are known.
+func (f *Facts) lives(r topology.RegionID) (n int) {
+	for _, fact := range f.Facts {
+		if fact.Region == r {
+			n++
+		}
+	}
+	return n
+}
+
 // membership takes in facts. A region that is waited for under an actor that was not known has none of
 // this partition's deltas: what it had acknowledged in an earlier life does not count.
 func (a *application) membership(c *logv1.MembershipCommand) (result, error) {
@@ -157,7 +167,10 @@ func (a *application) membership(c *logv1.MembershipCommand) (result, error) {
 	}
 	same := map[topology.RegionID]bool{}
 	for _, fact := range next.Facts {
-		if _, known := a.state.facts.of(fact.Actor); known && fact.Destination {
+		_, known := a.state.facts.of(fact.Actor)
+		// The first facts: what is on record is of a region's first life, if it had no other.
+		known = known || a.state.facts.Epoch == 0 && next.lives(fact.Region) == 1
+		if known && fact.Destination {
 			same[fact.Region] = true
 		}
 	}

@@ -50,6 +50,11 @@ type Region struct {
 	Nodes []Node
 	// NATSURLs is how other regions reach this region's NATS.
 	NATSURLs []string
+	// Membership is the address of the region's vote on which regions there are, at its first node; empty
+	// without one. Joins means that others take that vote in: the region was not there from the beginning,
+	// or not under its epoch.
+	Membership string
+	Joins      bool
 }
 
 // Cluster is a deployment. It is read-only once validated, and safe for concurrent use then.

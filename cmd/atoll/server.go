@@ -12,8 +12,10 @@ import (
 
 	"github.com/atolldb/atoll/cmd/internal/config"
 	"github.com/atolldb/atoll/cmd/internal/node"
+	"github.com/atolldb/atoll/crossregion/membership"
 	"github.com/atolldb/atoll/region/store"
 	"github.com/atolldb/atoll/region/transport"
+	"github.com/atolldb/atoll/topology"
 )
 
 // collectAt lets the heap grow to four times what is live before it is collected. Little of a server is
@@ -27,6 +29,7 @@ func newServer(a *app) *cobra.Command {
 	var path string
 	var over config.Overrides
 	var check bool
+	var dead deadRegions
 	c := &cobra.Command{
 		Use:   "server --config FILE",
 		Short: "Run one node of a deployment",
@@ -35,10 +38,16 @@ func newServer(a *app) *cobra.Command {
 The configuration file describes the deployment, the same in every node's file, and names this node.
 Flags go before environment variables (ATOLL_NODE, ATOLL_DATA_DIR, ATOLL_NATS_URL, ATOLL_LOG_LEVEL),
 these before the file. Logs go to stderr, one JSON object a line. ATOLL_PPROF=127.0.0.1:6060 serves Go's
-profiles at that address, which must be a loopback one.`,
+profiles at that address, which must be a loopback one.
+
+--declare-dead is for a deployment of which no majority of the regions is left, as when one of two is
+destroyed: this node, the first of its region, goes on as the only one that decides which regions there
+are, and gives the named ones up. If one of them lives, and decides as well, there are two deployments that
+can never be joined again. It is done once, however often the node starts with it.`,
 		Example: `  atoll server --config examples/three-regions/eu-1.yaml
   atoll server --config atoll.yaml --node eu-2 --data-dir /var/lib/atoll
-  atoll server --config atoll.yaml --check`,
+  atoll server --config atoll.yaml --check
+  atoll server --config atoll.yaml --declare-dead us --i-know-the-other-regions-are-dead`,
 		Args: wants(0, 0, "none"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := config.Load(path, over, a.getenv)
@@ -48,7 +57,11 @@ profiles at that address, which must be a loopback one.`,
 			if check {
 				return a.printConfig(path, cfg)
 			}
-			return a.serve(cmd.Context(), cfg)
+			declared, err := dead.resolve(cfg.Cluster)
+			if err != nil {
+				return err
+			}
+			return a.serve(cmd.Context(), cfg, declared)
 		},
 	}
 	f := c.Flags()
@@ -58,6 +71,8 @@ profiles at that address, which must be a loopback one.`,
 	f.StringVar(&over.NATSURL, "nats-url", "", "use this external NATS server instead of an embedded one")
 	f.StringVar(&over.LogLevel, "log-level", "", "debug, info, warn or error")
 	f.BoolVar(&check, "check", false, "check the configuration, print it with its defaults, and exit")
+	f.StringSliceVar(&dead.names, "declare-dead", nil, "regions to give up without a majority")
+	f.BoolVar(&dead.sure, "i-know-the-other-regions-are-dead", false, "confirm --declare-dead")
 	noError(c.MarkFlagRequired("config"))
 	noError(c.MarkFlagFilename("config", "yaml", "yml"))
 	return c
@@ -73,7 +88,29 @@ func (a *app) printConfig(path string, cfg *config.Config) error {
 	return err
 }
 
-func (a *app) serve(ctx context.Context, cfg *config.Config) error {
+// deadRegions are what an operator declares dead.
+type deadRegions struct {
+	names []string
+	sure  bool
+}
+
+func (d *deadRegions) resolve(c *topology.Cluster) (node.DeclaredDead, error) {
+	declared := node.DeclaredDead{Note: "declared at the start of a node"}
+	if len(d.names) > 0 && !d.sure {
+		return declared, usagef("--declare-dead gives regions up without a majority, and cannot be undone: " +
+			"make sure that they are dead, and add --i-know-the-other-regions-are-dead")
+	}
+	for _, name := range d.names {
+		r, ok := c.RegionNamed(name)
+		if !ok {
+			return declared, usagef("--declare-dead: there is no region %q", name)
+		}
+		declared.Regions |= membership.SetOf(r.ID)
+	}
+	return declared, nil
+}
+
+func (a *app) serve(ctx context.Context, cfg *config.Config, dead node.DeclaredDead) error {
 	runtime.GOMAXPROCS(cfg.MaxProcs)
 	if a.getenv("GOGC") == "" {
 		debug.SetGCPercent(collectAt)
@@ -96,7 +133,7 @@ func (a *app) serve(ctx context.Context, cfg *config.Config) error {
 			URL: cfg.NATS.URL, MaxStoreBytes: cfg.NATS.MaxStoreBytes,
 		},
 		MinFreeBytes: cfg.MinFreeBytes, WriteBufferBytes: cfg.WriteBufferBytes, OutboxQuotaBytes: cfg.OutboxQuotaBytes,
-		Clock: a.clock, Logger: logger,
+		Dead: dead, Clock: a.clock, Logger: logger,
 	}
 	if t := cfg.PeerTLS; t != nil {
 		var err error

@@ -121,3 +121,21 @@ func (s *State) Holders(id topology.RegionID, a *Actor) RegionSet {
 	}
 	return holders
 }
+
+// Knows reports whether a newer state can have come of an older one: whatever was declared without a
+// majority there is on record here. Two states of which neither knows the other have gone different ways.
+func (s *State) Knows(older *State) bool {
+	if s.Lineage == older.Lineage {
+		return true
+	}
+	if len(older.Overrides) == 0 {
+		return older.Lineage == 0
+	}
+	last := older.Overrides[len(older.Overrides)-1].Nonce
+	for i := range s.Overrides {
+		if s.Overrides[i].Nonce == last {
+			return true
+		}
+	}
+	return false
+}

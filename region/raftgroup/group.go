@@ -44,7 +44,7 @@ const (
 	leadershipQueue    = 16
 )
 
-// Config is what a group needs; all fields are required but Incarnation, Budget and ElectionTimeout.
+// Config is what a group needs; all fields are required but Incarnation, Budget, Admit and ElectionTimeout.
 type Config struct {
 	// Group numbers the group among the node's: its partition.
 	Group uint32
@@ -64,6 +64,8 @@ type Config struct {
 	Budget *Budget
 	// OnFailure is called when the state machine's storage fails: the process must end.
 	OnFailure func(error)
+	// Admit says which nodes may become members besides Members; nil means none. It must not block.
+	Admit func(topology.NodeID) bool
 	// ElectionTimeout is how long a leader may be silent; 0 means 800 ms and more by the member's place
 	// in Members, or 100 ms for a group of one.
 	ElectionTimeout time.Duration
@@ -86,6 +88,7 @@ type Group struct {
 	joined      atomic.Bool // set once the others have taken a later incarnation in
 	// members are the first members, in the same order on every node.
 	members []topology.NodeID
+	admit   func(topology.NodeID) bool
 
 	notify  chan bool     // every change of leadership, in order
 	ended   chan struct{} // closed when the group has shut down: nothing is answered any more
@@ -118,7 +121,7 @@ func New(c Config) (*Group, error) {
 		sends:     &sends{budget: c.Budget, logger: logger},
 		layer:     c.Layer,
 		logger:    logger,
-		self:      c.Self, id: serverID(c.Self, c.Incarnation), incarnation: c.Incarnation, members: c.Members,
+		self:      c.Self, id: serverID(c.Self, c.Incarnation), incarnation: c.Incarnation, members: c.Members, admit: c.Admit,
 		notify: make(chan bool, leadershipQueue),
 		ended:  make(chan struct{}),
 	}

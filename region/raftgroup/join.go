@@ -120,7 +120,7 @@ func (g *Group) answerJoin(ctx context.Context, node topology.NodeID, id raft.Se
 		leader, _, _ := g.Leader()
 		return append([]byte{elsewhere}, leader...), nil
 	}
-	if !slices.Contains(g.members, node) {
+	if !slices.Contains(g.members, node) && (g.admit == nil || !g.admit(node)) {
 		return nil, errNoMember
 	}
 	last, err := g.accepted()

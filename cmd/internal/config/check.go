@@ -68,6 +68,10 @@ func (c *checker) region(s *configv1.Server, r *configv1.Region, p path, own boo
 	if rf := s.GetCluster().GetReplicationFactor(); int(rf) > len(r.GetNodes()) && len(r.GetNodes()) > 0 {
 		c.fault(p.field("nodes"), "replication_factor", "has %d nodes: replication factor %d needs as many", len(r.GetNodes()), rf)
 	}
+	c.address(p.field("membership"), r.GetMembership())
+	if first := s.GetCluster().GetRegions()[0]; (r.GetMembership() == "") != (first.GetMembership() == "") {
+		c.fault(p.field("membership"), "membership", "must be given for all regions or for none: region %s differs from region %s", r.GetName(), first.GetName())
+	}
 	for i, u := range r.GetNatsUrls() {
 		c.natsURL(p.item("nats_urls", i), u)
 	}

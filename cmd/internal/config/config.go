@@ -220,7 +220,7 @@ func Cluster(c *configv1.Cluster) *topology.Cluster {
 			ID:       topology.RegionID(r.GetId()),
 			Name:     r.GetName(),
 			Epoch:    topology.Epoch(r.GetEpoch()),
-			NATSURLs: r.GetNatsUrls(),
+			NATSURLs: r.GetNatsUrls(), Membership: r.GetMembership(), Joins: r.GetJoins(),
 		}
 		for _, n := range r.GetNodes() {
 			region.Nodes = append(region.Nodes, topology.Node{

@@ -22,6 +22,8 @@ import (
 //	log/            the Raft logs of all partitions
 //	log.damage      what is wrong with the log; the next start does without it
 //	partitions/     one state file per partition
+//	membership      what this region's vote knows to be decided about regions
+//	membership.heard  the same, as others told it
 //	nats/           JetStream of the embedded NATS server; may be deleted while the server is stopped
 //	tmp/            snapshots on their way in; emptied at start
 //	*.damaged       what was found damaged and replaced; nothing reads it again

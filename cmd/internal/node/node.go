@@ -14,6 +14,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/atolldb/atoll/cmd/internal/members"
 	"github.com/atolldb/atoll/crossregion"
 	"github.com/atolldb/atoll/crossregion/jetstream"
 	"github.com/atolldb/atoll/hlc"
@@ -39,7 +40,7 @@ const (
 // errLogMissing means that a part of the data directory was deleted under the rest.
 var errLogMissing = errors.New("the Raft log and the partition's state do not fit together; part of the data directory is missing")
 
-// Config is what one node needs. All fields but NATS, RemoteURLs, Keys are required.
+// Config is what one node needs. All fields but NATS, TLS, Dead, RemoteURLs and Keys are required.
 type Config struct {
 	Cluster *topology.Cluster
 	Node    topology.NodeID
@@ -54,6 +55,8 @@ type Config struct {
 	WriteBufferBytes int64
 	// OutboxQuotaBytes bounds the outbox of one partition; 0 means region.DefaultOutboxQuota.
 	OutboxQuotaBytes uint64
+	// Dead are regions to be declared dead by hand; see DeclaredDead.
+	Dead DeclaredDead
 	// RemoteURLs overrides how this node reaches the NATS of other regions.
 	RemoteURLs map[topology.RegionID][]string
 	// Keys authenticate what regions say to each other, the same in all of them; nil means keys of the cluster's
@@ -97,6 +100,8 @@ type Node struct {
 	nats        *jetstream.Server
 	link        *jetstream.Link
 	replicator  *crossregion.Replicator
+	voter       *members.Host  // nil but on the region's first node
+	share       *members.Share // nil if nothing is decided about regions
 }
 
 // Open locks the data directory, opens everything in it and the listeners, and starts nothing else.
@@ -125,7 +130,7 @@ func open(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	n.cfg.Logger = cfg.Logger.With("region", home.Name, "node", cfg.Node)
 	for _, step := range []func(context.Context) error{
-		n.openData, n.openPartitions, n.openReplication, n.openAPI,
+		n.openData, n.openPartitions, n.openMembership, n.openReplication, n.openAPI,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(n.noteDamage(err), n.Close())

@@ -44,6 +44,13 @@ func config(t *testing.T) Config {
 // serve runs a node until the returned function is called.
 func serve(t *testing.T, cfg Config) (stop func()) {
 	t.Helper()
+	_, stop = serveNode(t, cfg)
+	return stop
+}
+
+// serveNode is serve that returns the node, too.
+func serveNode(t *testing.T, cfg Config) (n *Node, stop func()) {
+	t.Helper()
 	n, err := Open(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +58,7 @@ func serve(t *testing.T, cfg Config) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- n.Run(ctx) }()
-	return func() {
+	return n, func() {
 		cancel()
 		if err := errors.Join(<-ended, n.Close()); err != nil {
 			t.Error(err)

@@ -28,7 +28,7 @@ const (
 // Run serves until ctx ends or a disk fails, and returns nil or why it had to end.
 //
 // It stops in this order: the API, which drains running requests; replication to other regions, whose
-// outboxes keep what was not yet shipped; JetStream; the partitions and their Raft groups; the
+// outboxes keep what was not yet shipped; JetStream; the vote on regions; the partitions and their Raft groups; the
 // connections between the nodes.
 func (n *Node) Run(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
@@ -36,7 +36,7 @@ func (n *Node) Run(ctx context.Context) error {
 	// Each layer lives until the ones above it have ended.
 	below := context.WithoutCancel(ctx)
 	var layers []*layer
-	for _, run := range [][]func(context.Context) error{{n.mux.Run}, n.dataPlane(), n.replicationPlane(), {n.serveAPI, n.serveGRPC}} {
+	for _, run := range [][]func(context.Context) error{{n.mux.Run}, n.dataPlane(), n.membershipPlane(), n.replicationPlane(), {n.serveAPI, n.serveGRPC}} {
 		l := startLayer(below, stop, run)
 		layers = append(layers, l)
 	}
@@ -208,7 +208,7 @@ func (n *Node) Close() error {
 	if n.grpc != nil {
 		errs = append(errs, ignoreClosed(n.grpc.Close()))
 	}
-	errs = append(errs, n.closeReplication())
+	errs = append(errs, n.closeReplication(), n.closeMembership())
 	for _, g := range n.groups {
 		errs = append(errs, g.Close())
 	}

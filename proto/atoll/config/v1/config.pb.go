@@ -372,7 +372,13 @@ type Region struct {
 	Epoch uint32  `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	Nodes []*Node `protobuf:"bytes,4,rep,name=nodes,proto3" json:"nodes,omitempty"`
 	// How other regions reach this region's NATS; empty means the nats addresses of its nodes.
-	NatsUrls      []string `protobuf:"bytes,5,rep,name=nats_urls,json=natsUrls,proto3" json:"nats_urls,omitempty"`
+	NatsUrls []string `protobuf:"bytes,5,rep,name=nats_urls,json=natsUrls,proto3" json:"nats_urls,omitempty"`
+	// host:port, at the region's first node, of its vote on which regions there are. All regions have one,
+	// or none has: then regions can neither come nor go.
+	Membership string `protobuf:"bytes,6,opt,name=membership,proto3" json:"membership,omitempty"`
+	// The region was not there from the beginning, or not under this epoch: its vote is taken in by the
+	// others.
+	Joins         bool `protobuf:"varint,7,opt,name=joins,proto3" json:"joins,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -440,6 +446,20 @@ func (x *Region) GetNatsUrls() []string {
 		return x.NatsUrls
 	}
 	return nil
+}
+
+func (x *Region) GetMembership() string {
+	if x != nil {
+		return x.Membership
+	}
+	return ""
+}
+
+func (x *Region) GetJoins() bool {
+	if x != nil {
+		return x.Joins
+	}
+	return false
 }
 
 // Node is one node of a region.
@@ -633,14 +653,18 @@ const file_atoll_config_v1_config_proto_rawDesc = "" +
 	"\xbaH\ar\x05\x10\x01(\xff\x01R\x04name\x12\x83\x01\n" +
 	"\x04type\x18\x02 \x01(\tBo\xbaHlrjR\bregisterR\acounterR\x03setR\n" +
 	"mvregisterR\bbcounterR\x04flagR\x03maxR\x03minR\x03mapR\x05ormapR\x04zsetR\tcountzsetR\x03hllR\btimelineR\x04type\x12\x1b\n" +
-	"\tgrow_only\x18\x03 \x01(\bR\bgrowOnly\"\xcf\x01\n" +
+	"\tgrow_only\x18\x03 \x01(\bR\bgrowOnly\"\x85\x02\n" +
 	"\x06Region\x123\n" +
 	"\x04name\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x10\x01\x18 2\x14^[a-z0-9][a-z0-9-]*$R\x04name\x12\x19\n" +
 	"\x02id\x18\x02 \x01(\rB\t\xbaH\x06*\x04\x18?(\x01R\x02id\x12\x1f\n" +
 	"\x05epoch\x18\x03 \x01(\rB\t\xbaH\x06*\x04\x18\xff\xff\x03R\x05epoch\x127\n" +
 	"\x05nodes\x18\x04 \x03(\v2\x15.atoll.config.v1.NodeB\n" +
 	"\xbaH\a\x92\x01\x04\b\x01\x10@R\x05nodes\x12\x1b\n" +
-	"\tnats_urls\x18\x05 \x03(\tR\bnatsUrls\"\xd2\x01\n" +
+	"\tnats_urls\x18\x05 \x03(\tR\bnatsUrls\x12\x1e\n" +
+	"\n" +
+	"membership\x18\x06 \x01(\tR\n" +
+	"membership\x12\x14\n" +
+	"\x05joins\x18\a \x01(\bR\x05joins\"\xd2\x01\n" +
 	"\x04Node\x123\n" +
 	"\x04name\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x10\x01\x18@2\x14^[a-z0-9][a-z0-9-]*$R\x04name\x12\x12\n" +
 	"\x04zone\x18\x02 \x01(\tR\x04zone\x12\x19\n" +

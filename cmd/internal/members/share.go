@@ -1,0 +1,334 @@
+package members
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crossregion/membership"
+	"github.com/atolldb/atoll/region"
+	"github.com/atolldb/atoll/region/transport"
+	"github.com/atolldb/atoll/topology"
+)
+
+const (
+	// kindShare tells another node of the region of the membership, and asks for its partitions:
+	//
+	//	the question:  membership epoch u64 | the state, if the node is not known to have it
+	//	the answer:    the node's membership epoch u64 | (partition u32, membership epoch taken u64,
+	//	               n u16, n × (actor u32, sequence number u64))*
+	kindShare = 60
+	// shareEvery is how often the region's voter does so when nothing changes.
+	shareEvery = time.Second
+	takeTime   = 5 * time.Second
+)
+
+// Led is what a node tells of a partition that it leads.
+type Led struct {
+	Partition topology.PartitionID
+	// Taken is the membership epoch of the partition's facts, as of which Applied was read, or later.
+	Taken   uint64
+	Applied []crdt.Dot
+}
+
+// Partitions are those of a node. Safe for concurrent use.
+type Partitions interface {
+	// Take has those that the node leads take in the membership, and returns what they have then.
+	Take(ctx context.Context, s *membership.State) []Led
+}
+
+// ShareConfig is what a share needs; all fields are required but Host.
+type ShareConfig struct {
+	Cluster *topology.Cluster
+	Region  *topology.Region
+	Self    topology.NodeID
+	// Host is the region's voter, on the one node that has it.
+	Host *Host
+	// Layer connects the region's nodes.
+	Layer      *transport.Layer
+	Partitions Partitions
+	Dir        string
+	Logger     *slog.Logger
+}
+
+// Share spreads the membership over a region's nodes, has their partitions take it in, and on the node with
+// the voter does what the region owes the others. It is safe for concurrent use.
+type Share struct {
+	cfg  ShareConfig
+	view membership.Published
+	// knows is what other nodes are known to have; the voter's loop's alone.
+	knows map[topology.NodeID]uint64
+}
+
+// OpenShare reads what the node knew last.
+// Errors: ErrDamaged, *membership.StartError if the region must not start under its epoch.
+func OpenShare(cfg ShareConfig) (*Share, error) {
+	s := &Share{cfg: cfg, knows: map[topology.NodeID]uint64{}}
+	if cfg.Host != nil {
+		return s, nil // the host has seen to it
+	}
+	if err := recall(cfg.Dir, &s.view); err != nil {
+		return nil, err
+	}
+	known, _ := s.view.Current()
+	if err := known.CheckStart(cfg.Region.ID, cfg.Region.Epoch); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Current implements membership.View.
+func (s *Share) Current() (*membership.State, <-chan struct{}) {
+	if s.cfg.Host != nil {
+		return s.cfg.Host.Current()
+	}
+	return s.view.Current()
+}
+
+// Run does so until ctx ends.
+func (s *Share) Run(ctx context.Context) error {
+	loops, ctx := errgroup.WithContext(ctx)
+	if s.cfg.Host == nil {
+		s.cfg.Layer.Handle(kindShare, kindShare, s.serve(ctx, loops))
+	} else {
+		loops.Go(func() error { s.spread(ctx); return nil })
+	}
+	<-ctx.Done()
+	s.cfg.Layer.Handle(kindShare, kindShare, nil)
+	return loops.Wait()
+}
+
+// spread is the voter's loop.
+func (s *Share) spread(ctx context.Context) {
+	ticker := time.NewTicker(shareEvery)
+	defer ticker.Stop()
+	for {
+		known, changed := s.Current()
+		if known.Founded() {
+			s.owe(ctx, known, s.gather(ctx, known))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		case <-ticker.C:
+		}
+	}
+}
+
+// gather has all nodes of the region take in the membership, and returns what their partitions have.
+func (s *Share) gather(ctx context.Context, known *membership.State) map[topology.PartitionID]Led {
+	led := map[topology.PartitionID]Led{}
+	note := func(some []Led) {
+		for _, l := range some {
+			if have, ok := led[l.Partition]; !ok || have.Taken <= l.Taken {
+				led[l.Partition] = l
+			}
+		}
+	}
+	for i := range s.cfg.Region.Nodes {
+		node := s.cfg.Region.Nodes[i].ID
+		if node == s.cfg.Self {
+			note(s.take(ctx, known))
+			continue
+		}
+		some, err := s.ask(ctx, node, known)
+		if err != nil {
+			s.cfg.Logger.Debug("the membership was not shared", "peer", node, "err", err)
+			continue
+		}
+		note(some)
+	}
+	return led
+}
+
+func (s *Share) take(ctx context.Context, known *membership.State) []Led {
+	ctx, cancel := context.WithTimeout(ctx, takeTime)
+	defer cancel()
+	return s.cfg.Partitions.Take(ctx, known)
+}
+
+// ask shares with one other node.
+func (s *Share) ask(ctx context.Context, node topology.NodeID, known *membership.State) ([]Led, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*takeTime)
+	defer cancel()
+	question := binary.BigEndian.AppendUint64(nil, known.Epoch)
+	if s.knows[node] != known.Epoch {
+		question = append(question, known.Encode()...)
+	}
+	answer, err := s.cfg.Layer.Call(ctx, node, transport.Bulk, kindShare, question)
+	if err != nil {
+		return nil, err
+	}
+	epoch, led, err := decodeLed(answer, s.cfg.Cluster.Partitions)
+	if err == nil {
+		s.knows[node] = epoch
+	}
+	return led, err
+}
+
+// owe gives the others what this region owes them.
+func (s *Share) owe(ctx context.Context, known *membership.State, led map[topology.PartitionID]Led) {
+	if len(led) < int(s.cfg.Cluster.Partitions) {
+		return // what a partition without a leader has is not known now
+	}
+	local := membership.Local{Taken: ^uint64(0), Applied: func(a crdt.Actor) []uint64 {
+		vector := make([]uint64, len(led))
+		for p, l := range led {
+			for _, d := range l.Applied {
+				if d.Actor == a {
+					vector[p] = d.Seq
+				}
+			}
+		}
+		return vector
+	}}
+	for _, l := range led {
+		local.Taken = min(local.Taken, l.Taken)
+	}
+	for _, c := range known.Duties(s.cfg.Region.ID, local) {
+		err := s.cfg.Host.Propose(ctx, c)
+		if err != nil && ctx.Err() == nil {
+			s.cfg.Logger.Debug("the regions did not take a command", "command", c.Kind.String(), "err", err)
+		}
+	}
+}
+
+// serve answers the region's voter.
+func (s *Share) serve(ctx context.Context, loops *errgroup.Group) transport.Handler {
+	turn := make(chan struct{}, 1)
+	return func(_ topology.NodeID, _ uint8, body []byte, reply func([]byte, error)) {
+		select {
+		case turn <- struct{}{}:
+		default:
+			reply(nil, transport.ErrOverloaded)
+			return
+		}
+		loops.Go(func() error {
+			defer func() { <-turn }()
+			reply(s.answer(ctx, body))
+			return nil
+		})
+	}
+}
+
+func (s *Share) answer(ctx context.Context, body []byte) ([]byte, error) {
+	if len(body) < 8 {
+		return nil, errAnswer
+	}
+	if data := body[8:]; len(data) > 0 {
+		if err := s.hear(data); err != nil {
+			return nil, err
+		}
+	}
+	known, _ := s.view.Current()
+	var led []Led
+	if known.Founded() {
+		led = s.take(ctx, known)
+	}
+	return encodeLed(known.Epoch, led), nil
+}
+
+// hear takes over a state that the voter tells of.
+func (s *Share) hear(data []byte) error {
+	told, err := membership.DecodeState(data)
+	if err != nil {
+		return err
+	}
+	if known, _ := s.view.Current(); told.Epoch <= known.Epoch {
+		return nil
+	}
+	if told.Cluster != s.cfg.Cluster.Name {
+		return fmt.Errorf("%w: of cluster %s", errAnswer, told.Cluster)
+	}
+	if err := writeFile(filepath.Join(s.cfg.Dir, heardName), data); err != nil {
+		return err
+	}
+	s.view.Publish(told)
+	return nil
+}
+
+func encodeLed(epoch uint64, led []Led) []byte {
+	b := binary.BigEndian.AppendUint64(nil, epoch)
+	for _, l := range led {
+		b = binary.BigEndian.AppendUint32(b, uint32(l.Partition))
+		b = binary.BigEndian.AppendUint64(b, l.Taken)
+		b = binary.BigEndian.AppendUint16(b, uint16(len(l.Applied)))
+		for _, d := range l.Applied {
+			b = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint32(b, uint32(d.Actor)), d.Seq)
+		}
+	}
+	return b
+}
+
+func decodeLed(b []byte, partitions uint32) (epoch uint64, led []Led, err error) {
+	const header, each = 4 + 8 + 2, 4 + 8
+	if len(b) < 8 {
+		return 0, nil, errAnswer
+	}
+	epoch, b = binary.BigEndian.Uint64(b), b[8:]
+	for len(b) > 0 {
+		if len(b) < header || len(b)-header < each*int(binary.BigEndian.Uint16(b[12:])) || binary.BigEndian.Uint32(b) >= partitions {
+			return 0, nil, errAnswer
+		}
+		l := Led{Partition: topology.PartitionID(binary.BigEndian.Uint32(b)), Taken: binary.BigEndian.Uint64(b[4:])}
+		n := int(binary.BigEndian.Uint16(b[12:]))
+		b = b[header:]
+		for range n {
+			l.Applied = append(l.Applied, crdt.Dot{Actor: crdt.Actor(binary.BigEndian.Uint32(b)), Seq: binary.BigEndian.Uint64(b[4:])})
+			b = b[each:]
+		}
+		led = append(led, l)
+	}
+	return epoch, led, nil
+}
+
+// Of are the partitions that a node holds.
+func Of(data *region.Node, partitions uint32) Partitions { return held{data, partitions} }
+
+type held struct {
+	data       *region.Node
+	partitions uint32
+}
+
+// Take implements Partitions.
+func (h held) Take(ctx context.Context, s *membership.State) []Led {
+	var led []Led
+	for id := range topology.PartitionID(h.partitions) {
+		p, err := h.data.Partition(id)
+		if err != nil {
+			continue
+		}
+		if leading, _ := p.Leadership(); !leading {
+			continue
+		}
+		err = p.TakeMembership(ctx, factsOf(s, id))
+		if errors.Is(err, region.ErrNotLeader) {
+			continue
+		}
+		// What it has is true of the membership that it has, whatever became of this one.
+		view := p.View()
+		led = append(led, Led{Partition: id, Taken: view.Facts.Epoch, Applied: view.Vector.Entries()})
+	}
+	return led
+}
+
+// factsOf returns what a partition must know, as package region wants it.
+func factsOf(s *membership.State, id topology.PartitionID) region.Facts {
+	from := s.FactsOf(id)
+	f := region.Facts{Epoch: from.Epoch}
+	for _, fact := range from.Facts {
+		f.Facts = append(f.Facts, region.Fact{
+			Region: fact.Region, Actor: topology.Actor(fact.Region, fact.Epoch), State: region.ActorState(fact.State),
+			Cut: fact.Cut, Released: fact.Released, Destination: fact.Destination, Joining: fact.Joining,
+		})
+	}
+	return f
+}
