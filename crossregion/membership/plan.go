@@ -119,6 +119,7 @@ func (s *State) planDrain(p *Plan, next *State) {
 	p.step(next.Living(), "report how far they have what the region wrote; its own last events are the cut")
 	p.step(next.Living().Minus(SetOf(id)), "fetch what they lack up to the cut, and confirm that")
 	p.step(0, "region %d is closed; nothing waits for it", id)
+	p.warn("writes that one node alone has acknowledged, and no partition has taken yet, stay with that node: let the queues of local writes run empty first")
 	p.Loss.Why = "the region tells itself how far it wrote, and stays until everybody has all of it"
 }
 

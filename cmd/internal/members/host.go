@@ -201,15 +201,18 @@ func (h *Host) electionTimeout() time.Duration {
 	return electionTimeout + electionStagger*time.Duration(place)
 }
 
-// resolve returns where another region's voter is reached.
+// resolve returns where another region's voter is reached: by this node's configuration, which can be
+// changed, or else as the membership was told.
 func (h *Host) resolve(node topology.NodeID) (address string, known bool) {
 	id := regionOf(node)
-	s := h.machine.state()
-	if r := s.Region(id); r != nil && r.Address != "" {
-		return r.Address, true
-	}
 	address, known = h.cfg.Addresses[id]
-	return address, known && !s.Founded()
+	if s := h.machine.state(); s.Founded() {
+		r := s.Region(id)
+		if known = r != nil; known && address == "" {
+			address = r.Address
+		}
+	}
+	return address, known && address != ""
 }
 
 // admit reports whether a region's voter may be taken in.
