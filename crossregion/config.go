@@ -19,7 +19,7 @@ type RemoteRegion struct {
 	Actor crdt.Actor
 }
 
-// Config is what a Replicator needs; every field but Regions and Fold is required.
+// Config is what a Replicator needs; every field but Regions, State and Fold is required.
 type Config struct {
 	// Cluster is the deployment's name; what comes from another one is refused.
 	Cluster string
@@ -32,6 +32,9 @@ type Config struct {
 	Regions []RemoteRegion
 	Source  Source
 	Sink    Sink
+	// State tells of what is applied: without it no digests are compared, and who takes over as a leader does not know
+	// how old what waits is.
+	State State
 	// Fold makes what is sent smaller. Without it all deltas are sent as they are.
 	Fold protocol.Folder
 	// Derive gives the keys that authenticate what regions say to each other: the same in all of them.

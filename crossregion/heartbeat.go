@@ -12,8 +12,8 @@ import (
 	"github.com/atolldb/atoll/topology"
 )
 
-// beat broadcasts, in one message per interval, how far the outboxes of the led partitions reach. A
-// node that leads none still sends it, so that the link is known to work.
+// beat broadcasts, once per interval, how far the outboxes of the led partitions reach and their states are. A node
+// that leads none still sends it, so that the link is known to work.
 func (r *Replicator) beat(ctx context.Context) {
 	ticker := time.NewTicker(r.tuning.Heartbeat)
 	defer ticker.Stop()
@@ -24,19 +24,28 @@ func (r *Replicator) beat(ctx context.Context) {
 		case <-ticker.C:
 		}
 		now := r.cfg.Clock()
-		var heads []protocol.Position
+		var heads []protocol.Head
 		for _, s := range r.sessions() {
-			state, _ := r.cfg.Source.Outbox(s.partition)
-			s.acking.headIs(state.Head, now)
-			heads = append(heads, protocol.Position{Partition: s.partition, Actor: state.Actor, Seq: state.Head})
+			heads = append(heads, s.head(now))
 		}
-		frame, err := r.keys.EncodeHeartbeat(r.cfg.Node, heads)
+		if err := r.broadcast(heads, now); err != nil {
+			r.log.Debug("tick not sent", slog.Any("err", err))
+		}
+	}
+}
+
+// broadcast sends a tick, in as many frames as it takes.
+func (r *Replicator) broadcast(heads []protocol.Head, now time.Time) error {
+	for {
+		n := min(len(heads), protocol.TickHeads)
+		frame, err := r.keys.EncodeTick(protocol.Tick{Node: r.cfg.Node, Sent: now, Heads: heads[:n]})
 		if err == nil {
 			err = r.cfg.Link.Outlet().Broadcast(frame)
 		}
-		if err != nil {
-			r.log.Debug("heartbeat not sent", slog.Any("err", err))
+		if heads = heads[n:]; err != nil || len(heads) == 0 {
+			return err
 		}
+		now = now.Add(time.Microsecond) // later than the one before
 	}
 }
 

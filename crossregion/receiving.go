@@ -47,15 +47,15 @@ func (rcv *receiving) onFrame(frame []byte) {
 }
 
 // onHead takes how far the origin's outbox reaches.
-func (rcv *receiving) onHead(head uint64) {
+func (rcv *receiving) onHead(h *protocol.Head, fresh bool) {
 	rcv.mu.Lock()
 	wasStuck := rcv.mu.core.Stuck()
-	err := rcv.mu.core.Heartbeat(head, rcv.r.cfg.Clock())
-	stuck, behind := rcv.mu.core.Stuck(), head > rcv.mu.core.Applied()
+	err := rcv.mu.core.Tick(h, fresh, rcv.r.cfg.Clock())
+	stuck, behind := rcv.mu.core.Stuck(), h.Seq > rcv.mu.core.Applied()
 	rcv.mu.Unlock()
 	rcv.logStuck(wasStuck, stuck)
 	if err != nil {
-		rcv.r.refuse("heartbeat refused", rcv.region.ID, rcv.stream.Partition, err)
+		rcv.r.refuse("tick refused", rcv.region.ID, rcv.stream.Partition, err)
 	} else if behind {
 		rcv.wake.raise()
 	}

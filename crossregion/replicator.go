@@ -28,6 +28,10 @@ type Replicator struct {
 		// ended holds what sessions that are over had counted.
 		ended Stats
 	}
+	heard struct {
+		sync.Mutex
+		from map[topology.RegionID]*protocol.Freshness
+	}
 }
 
 // New returns a Replicator that does nothing until Run.
@@ -50,9 +54,11 @@ func New(cfg Config) (*Replicator, error) {
 		reporters: make(map[topology.RegionID]*reporting, len(cfg.Regions)),
 	}
 	r.mu.led = map[topology.PartitionID]*session{}
+	r.heard.from = map[topology.RegionID]*protocol.Freshness{}
 	for _, region := range cfg.Regions {
 		r.regions[region.ID] = region
 		r.reporters[region.ID] = newReporting(r, region)
+		r.heard.from[region.ID] = &protocol.Freshness{}
 	}
 	return r, nil
 }
@@ -72,6 +78,7 @@ func (r *Replicator) Run(ctx context.Context) error {
 		wg.Go(func() { r.serve(ctx) })
 		wg.Go(func() { r.beat(ctx) })
 		wg.Go(func() { r.checkStream(ctx) })
+		wg.Go(func() { r.digest(ctx) })
 	}
 	wg.Wait()
 	return nil
@@ -194,23 +201,18 @@ func (s subscriber) OnFrame(p topology.PartitionID, frame []byte) {
 	}
 }
 
-// OnHeartbeat tells receivers how far the origin's outboxes reach.
+// OnHeartbeat hands on what a node there says about the partitions it leads.
 func (s subscriber) OnHeartbeat(frame []byte) {
-	heads, err := s.r.keys.DecodeHeartbeat(s.region.ID, frame)
+	tick, err := s.r.keys.DecodeTick(s.region.ID, frame)
 	if err != nil {
-		s.r.refuse("heartbeat refused", s.region.ID, allPartitions, err)
+		s.r.refuse("tick refused", s.region.ID, allPartitions, err)
 		return
 	}
-	for _, h := range heads {
-		session := s.r.session(h.Partition)
-		if session == nil {
-			continue
+	fresh := s.r.fresh(s.region.ID, tick)
+	for i := range tick.Heads {
+		if session := s.r.session(tick.Heads[i].Partition); session != nil {
+			session.onTick(s.region.ID, &tick.Heads[i], fresh)
 		}
-		if h.Actor != s.region.Actor {
-			s.r.refuse("heartbeat refused", s.region.ID, h.Partition, protocol.ErrOtherActor)
-			continue
-		}
-		session.receivers[s.region.ID].onHead(h.Seq)
 	}
 }
 

@@ -74,7 +74,7 @@ func derive(purpose string) [32]byte { return sha256.Sum256([]byte(purpose)) }
 func (d *deployment) config(region *linktest.Region, node int) crossregion.Config {
 	c := crossregion.Config{
 		Cluster: "test", Self: region.ID, Node: topology.NodeID(fmt.Sprintf("n%d-%d", region.ID, node)),
-		Actor: region.Actor, Partitions: testPartitions, Source: region.Node(node), Sink: region.Node(node),
+		Actor: region.Actor, Partitions: testPartitions, Source: region.Node(node), Sink: region.Node(node), State: region.Node(node),
 		Derive: derive, Link: d.memory.Link(region.ID), Clock: time.Now, Logger: slog.New(slog.DiscardHandler),
 	}
 	if node == 0 { // as while programs are being replaced

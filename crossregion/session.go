@@ -20,6 +20,7 @@ type session struct {
 	// observed passes on what the stream was last seen to be.
 	observed  chan protocol.StreamState
 	acking    *acking
+	audit     *auditing
 	receivers map[topology.RegionID]*receiving
 }
 
@@ -27,6 +28,7 @@ func newSession(r *Replicator, p topology.PartitionID) *session {
 	s := &session{
 		r: r, partition: p, observed: make(chan protocol.StreamState, 1),
 		acking:    newAcking(r, p),
+		audit:     &auditing{r: r, partition: p},
 		receivers: make(map[topology.RegionID]*receiving, len(r.cfg.Regions)),
 	}
 	for _, region := range r.cfg.Regions {
@@ -186,26 +188,58 @@ func newAcking(r *Replicator, p topology.PartitionID) *acking {
 	for i, region := range r.cfg.Regions {
 		regions[i] = region.ID
 	}
-	a.mu.core = protocol.NewAcker(r.tuning, regions)
+	a.mu.core = protocol.NewAcker(r.tuning, regions, r.ages(p), r.cfg.Clock())
+	state, _ := r.cfg.Source.Outbox(p)
+	a.mu.core.OutboxIs(state, r.cfg.Clock())
 	return a
+}
+
+// agesAtStart is of how many records of an outbox a new leader looks up when they were made.
+const agesAtStart = 8
+
+// ages tells when some of what waits was made.
+func (r *Replicator) ages(p topology.PartitionID) []protocol.Aged {
+	state, _ := r.cfg.Source.Outbox(p)
+	if r.cfg.State == nil || state.First > state.Head {
+		return nil
+	}
+	var ages []protocol.Aged
+	step := max((state.Head-state.First)/agesAtStart, 1)
+	for seq := state.First; seq <= state.Head && len(ages) < agesAtStart; seq += step {
+		at, err := r.cfg.State.Made(p, seq)
+		if err != nil { // trimmed by now, perhaps
+			r.log.Debug("age of a delta not known", slog.Any("partition", p), slog.Any("err", err))
+			continue
+		}
+		ages = append(ages, protocol.Aged{Seq: seq, At: at})
+	}
+	return ages
 }
 
 func (a *acking) report(region topology.RegionID, seq uint64) error {
 	state, _ := a.r.cfg.Source.Outbox(a.partition)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if err := a.mu.core.Report(region, seq, state.Head, a.r.cfg.Clock()); err != nil {
+	if err := a.mu.core.Report(region, seq, state.Head); err != nil {
 		return err
 	}
 	a.wake.raise()
 	return nil
 }
 
-// headIs marks how far destinations have to come.
-func (a *acking) headIs(head uint64, now time.Time) {
+// heard takes a sign of life of another region's leader of this partition.
+func (a *acking) heard(region topology.RegionID) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.mu.core.HeadIs(head, now)
+	a.mu.core.Heard(region, a.r.cfg.Clock())
+}
+
+// outboxIs marks how far destinations have to come, and returns how long the slowest has had to.
+func (a *acking) outboxIs(state protocol.OutboxState, now time.Time) time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.mu.core.OutboxIs(state, now)
+	return a.mu.core.Behind(now)
 }
 
 func (a *acking) run(ctx context.Context) {
@@ -247,5 +281,6 @@ func (a *acking) flow(f *protocol.Flow, now time.Time) {
 	state, _ := a.r.cfg.Source.Outbox(a.partition)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.mu.core.Flow(f, state.Head, now)
+	a.mu.core.OutboxIs(state, now)
+	a.mu.core.Flow(f, now)
 }

@@ -2,9 +2,11 @@ package crossregion
 
 import (
 	"context"
+	"time"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crossregion/protocol"
+	"github.com/atolldb/atoll/hlc"
 	"github.com/atolldb/atoll/topology"
 )
 
@@ -23,6 +25,17 @@ type Source interface {
 	// Acknowledge records watermarks through Raft, each by maximum with what is known, and trims
 	// the outbox to the least of all registered destinations. An error is temporary.
 	Acknowledge(ctx context.Context, p topology.PartitionID, watermarks []protocol.Watermark) error
+}
+
+// State tells of the states that are replicated. All methods are safe for concurrent use.
+type State interface {
+	// State returns the version vector and the highest clock of what is applied.
+	State(p topology.PartitionID) (crdt.VersionVector, hlc.Time)
+	// Digest computes a fingerprint of a consistent view of the state, and returns it with that view's vector. It
+	// may take seconds. States with equal vectors have equal digests.
+	Digest(ctx context.Context, p topology.PartitionID) (protocol.Digest, error)
+	// Made returns when a record of the outbox was made, by the clock of who made it.
+	Made(p topology.PartitionID, seq uint64) (time.Time, error)
 }
 
 // Sink is the destination's end. All methods are safe for concurrent use.

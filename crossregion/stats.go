@@ -28,6 +28,9 @@ type Stats struct {
 	Refused, BadBatches, Trimmed uint64
 	// Refusals are those of Refused by who they say they are of, partition and reason, in this order.
 	Refusals []Refusal
+	// Digests are those computed here, Diverged how often another region's state turned out to differ from ours
+	// although it has applied the same events.
+	Digests, Diverged uint64
 }
 
 // Refusal counts what was refused for one reason.
@@ -42,7 +45,7 @@ type Refusal struct {
 }
 
 type counters struct {
-	published, folded, rewinds, received, served atomic.Uint64
+	published, folded, rewinds, received, served, digests, diverged atomic.Uint64
 	// refused has one entry per known region, partition and reason at most.
 	refused struct {
 		sync.Mutex
@@ -73,6 +76,7 @@ func (r *Replicator) Stats() Stats {
 	s.Folded = r.counts.folded.Load()
 	s.Published, s.Rewinds = r.counts.published.Load(), r.counts.rewinds.Load()
 	s.Received, s.Served = r.counts.received.Load(), r.counts.served.Load()
+	s.Digests, s.Diverged = r.counts.digests.Load(), r.counts.diverged.Load()
 	s.Refused, s.Refusals = r.counts.refusals()
 	return s
 }
@@ -128,6 +132,7 @@ func (r *Replicator) Flows() []protocol.Flow {
 		for _, region := range r.cfg.Regions {
 			in := protocol.Flow{Source: region.ID, Destination: r.cfg.Self, Partition: s.partition}
 			s.receivers[region.ID].flow(&in)
+			in.Diverged = s.audit.diverged(region.ID)
 			out := protocol.Flow{Source: r.cfg.Self, Destination: region.ID, Partition: s.partition}
 			s.acking.flow(&out, now)
 			flows = append(flows, in, out)

@@ -259,7 +259,7 @@ func viewOf(r *replica.Replica, s *machineState) *MachineView {
 		Position: s.position,
 		Outbox: OutboxState{
 			Actor: r.Self(), First: s.outbox.trimmed + 1, Head: s.outbox.head, Bytes: s.outbox.bytes,
-			FoldedBytes: s.outbox.foldedBytes, FoldedEvents: s.outbox.foldedEvents,
+			FoldedBytes: s.outbox.foldedBytes, FoldedEvents: s.outbox.foldedEvents, Appended: s.outbox.appended,
 		},
 		Vector: vector,
 		HLC:    r.LastHLC(),

@@ -24,11 +24,14 @@ type OutboxState struct {
 	First, Head uint64
 	// Bytes is what they take. FoldedBytes of them are in runs, which stand for FoldedEvents events.
 	Bytes, FoldedBytes, FoldedEvents uint64
+	// Appended is the size of all deltas that were ever in it.
+	Appended uint64
 }
 
-// outboxBounds: the outbox keeps the deltas in (trimmed, head].
+// outboxBounds: the outbox keeps the deltas in (trimmed, head], of so many bytes; appended counts those of all that
+// it ever had.
 type outboxBounds struct {
-	trimmed, head, bytes uint64
+	trimmed, head, bytes, appended uint64
 	// What of bytes is in runs, and how many events these stand for.
 	foldedBytes, foldedEvents uint64
 }
@@ -122,6 +125,7 @@ func (o outbox) add(deltas []replica.Delta) error {
 		}
 		o.bounds.head++
 		o.bounds.bytes += uint64(len(data))
+		o.bounds.appended += uint64(len(data))
 		o.index.put(o.bounds.head, uint64(len(data)))
 		if err := o.kv.Put(outboxKey(o.bounds.head), data); err != nil {
 			return err

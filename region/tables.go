@@ -77,6 +77,7 @@ func loadMachineState(kv replica.KV) (machineState, error) {
 	s.outbox = outboxBounds{
 		trimmed: record.GetOutboxTrimmed(), head: record.GetOutboxHead(), bytes: record.GetOutboxBytes(),
 		foldedBytes: record.GetOutboxFoldedBytes(), foldedEvents: record.GetOutboxFoldedEvents(),
+		appended: record.GetOutboxAppended(),
 	}
 	s.loadEvictions(record.GetEvictions())
 	for _, w := range record.GetWatermarks() {
@@ -99,7 +100,8 @@ func (s *machineState) save(kv replica.KV) error {
 		Configuration: s.position.Configuration, ConfigurationIndex: s.position.ConfigurationIndex,
 		OutboxTrimmed: s.outbox.trimmed, OutboxHead: s.outbox.head, OutboxBytes: s.outbox.bytes,
 		OutboxFoldedBytes: s.outbox.foldedBytes, OutboxFoldedEvents: s.outbox.foldedEvents, Evictions: s.sortedEvictions(),
-		Watermarks: s.sortedWatermarks(), Remembered: s.remembered, Queues: s.sortedQueues(),
+		OutboxAppended: s.outbox.appended,
+		Watermarks:     s.sortedWatermarks(), Remembered: s.remembered, Queues: s.sortedQueues(),
 		MembershipEpoch: s.facts.Epoch, Facts: encodeFacts(s.facts),
 		Elsewhere: s.elsewhere, Owed: encodeAdditions(s.owed),
 	}

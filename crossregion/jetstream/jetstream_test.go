@@ -152,7 +152,7 @@ func (r *region) start(t *testing.T, at map[topology.RegionID]string, others ...
 	link := Config{Region: r.ID, Node: topology.NodeID("n-" + r.name), Server: r.server}
 	repl := crossregion.Config{
 		Cluster: "test", Self: r.ID, Node: link.Node, Actor: r.Actor, Partitions: testPartitions,
-		Source: r.Node(0), Sink: r.Node(0), Clock: time.Now, Logger: testLog(t),
+		Source: r.Node(0), Sink: r.Node(0), State: r.Node(0), Clock: time.Now, Logger: testLog(t),
 		Fold: linktest.Fold, Derive: func(purpose string) [32]byte { return sha256.Sum256([]byte(purpose)) },
 	}
 	for _, o := range others {

@@ -3,13 +3,16 @@ package linktest
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crossregion/protocol"
+	"github.com/atolldb/atoll/hlc"
 	"github.com/atolldb/atoll/topology"
 )
 
@@ -35,6 +38,8 @@ type partition struct {
 	folded uint64
 	acks   map[topology.RegionID]uint64
 	merged map[crdt.Actor][][]byte
+	// rot is what is wrong with the state.
+	rot []byte
 	// faults are the errors of whoever drives this region.
 	faults []string
 	// outbox and leadership are closed and replaced when those change.
@@ -165,8 +170,11 @@ func (n *Node) Outbox(p topology.PartitionID) (protocol.OutboxState, <-chan stru
 	part.mu.Lock()
 	defer part.mu.Unlock()
 	state := protocol.OutboxState{Actor: n.region.Actor, First: part.first, Head: uint64(len(part.written))}
-	for _, data := range part.written[part.first-1:] {
-		state.Bytes += uint64(len(data))
+	for i, data := range part.written {
+		state.Appended += uint64(len(data))
+		if uint64(i) >= part.first-1 {
+			state.Bytes += uint64(len(data))
+		}
 	}
 	return state, part.outbox
 }
@@ -199,6 +207,56 @@ func (n *Node) ReadOutbox(p topology.PartitionID, from uint64, maxBytes int) ([]
 		records = append(records, protocol.Record{Seq: seq, Data: data})
 	}
 	return records, nil
+}
+
+// State implements crossregion.State. The highest clock is how many records there are.
+func (n *Node) State(p topology.PartitionID) (crdt.VersionVector, hlc.Time) {
+	part := n.region.partitions[p]
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	return part.vectorLocked(n.region.Actor), hlc.Time(len(part.written))
+}
+
+// vectorLocked returns how far the partition's state is.
+func (part *partition) vectorLocked(self crdt.Actor) crdt.VersionVector {
+	var v crdt.VersionVector
+	v.Set(self, uint64(len(part.written)))
+	for actor, merged := range part.merged {
+		v.Set(actor, uint64(len(merged)))
+	}
+	return v
+}
+
+// Digest implements crossregion.State.
+func (n *Node) Digest(_ context.Context, p topology.PartitionID) (protocol.Digest, error) {
+	part := n.region.partitions[p]
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	d := protocol.Digest{Vector: part.vectorLocked(n.region.Actor)}
+	sum := sha256.New()
+	d.Vector.Each(func(actor crdt.Actor, _ uint64) {
+		records := part.merged[actor]
+		if actor == n.region.Actor {
+			records = part.written
+		}
+		fmt.Fprintf(sum, "%d %q\n", actor, records)
+	})
+	sum.Write(part.rot)
+	d.Sum = [16]byte(sum.Sum(nil))
+	return d, nil
+}
+
+// Made implements crossregion.State: every record was made at the same instant, long ago.
+func (n *Node) Made(topology.PartitionID, uint64) (time.Time, error) {
+	return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), nil
+}
+
+// Rot changes a partition's state behind everybody's back, or mends it.
+func (r *Region) Rot(p topology.PartitionID, rot string) {
+	part := r.partitions[p]
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	part.rot = []byte(rot)
 }
 
 // Acknowledge implements crossregion.Source.

@@ -145,20 +145,20 @@ func TestFramesAreBounded(t *testing.T) {
 }
 
 func TestKindsAreNotConfused(t *testing.T) {
-	frame, err := testKeys.EncodeHeartbeat("n", []Position{{1, 65, 9}})
+	frame, err := testKeys.EncodeTick(Tick{Node: "n", Heads: []Head{{Position: Position{1, 65, 9}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := testKeys.DecodeWatermarks(frame); !errors.Is(err, ErrBadFrame) {
 		t.Errorf("a heartbeat passes for watermarks: %v", err)
 	}
-	if heads, err := testKeys.DecodeHeartbeat(1, frame); err != nil || heads[0] != (Position{1, 65, 9}) {
+	if heads, err := testKeys.DecodeTick(1, frame); err != nil || heads.Heads[0].Position != (Position{1, 65, 9}) {
 		t.Errorf("%v %v", heads, err)
 	}
-	if _, err := testKeys.DecodeHeartbeat(2, frame); !errors.Is(err, ErrOtherActor) {
+	if _, err := testKeys.DecodeTick(2, frame); !errors.Is(err, ErrOtherActor) {
 		t.Errorf("another region's heartbeat: %v", err)
 	}
-	if _, err := keysOf("d", 1).DecodeHeartbeat(1, frame); !errors.Is(err, ErrOtherCluster) {
+	if _, err := keysOf("d", 1).DecodeTick(1, frame); !errors.Is(err, ErrOtherCluster) {
 		t.Errorf("another cluster's heartbeat: %v", err)
 	}
 }
@@ -209,7 +209,7 @@ func FuzzDecode(f *testing.F) {
 	}
 	frame, _ := Plain.EncodeEnvelope(testStream, []Record{{Seq: 1, Data: []byte("delta")}})
 	f.Add(frame[frameHeader:], byte(FrameEnvelope))
-	frame, _ = testKeys.EncodeHeartbeat("n", []Position{{1, 65, 9}})
+	frame, _ = testKeys.EncodeTick(Tick{Node: "n", Heads: []Head{{Position: Position{1, 65, 9}}}})
 	f.Add(frame[frameHeader:], byte(FrameHeartbeat))
 	frame, _ = Plain.EncodeFetchResponse(testStream, Asked{By: 1}, FetchResult{Records: []Record{{Seq: 4, Data: []byte("x")}}})
 	f.Add(frame[frameHeader:], byte(FrameFetchResponse))
@@ -228,7 +228,7 @@ func FuzzDecode(f *testing.F) {
 				}
 			}
 		}
-		_, _ = testKeys.DecodeHeartbeat(1, frame)
+		_, _ = testKeys.DecodeTick(1, frame)
 		to := sealTo(slices.Clone(frame), Scope{To: 1})
 		_, _, _ = testKeys.DecodeWatermarks(to)
 		_, _ = testKeys.DecodeFetchRequest(3, to)

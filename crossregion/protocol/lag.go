@@ -13,15 +13,23 @@ type Flow struct {
 	// Applied is the last event the destination is known to have durably applied, Head the last the
 	// source is known to have issued.
 	Applied, Head uint64
-	// Heard is when the other side last said how far it is: its heartbeat if it is the source, its
-	// watermark if it is the destination. Zero means never.
+	// First and OutboxBytes are where the source's outbox begins and how much it keeps, as last heard.
+	First, OutboxBytes uint64
+	// LagBytes is the size of the deltas between Applied and Head, if BytesKnown: as they are in the outbox, and in
+	// between two ticks in proportion to their number.
+	LagBytes   uint64
+	BytesKnown bool
+	// Heard is when the leader at the other side last gave a sign: a tick, or a watermark if it is the destination.
+	// Zero means never.
 	Heard time.Time
 	// Unknown means that Head and Applied may be far from the truth: nothing was heard for long.
 	Unknown bool
-	// Behind is for how long the destination has been without an event that Head counts; 0 if it has
-	// all of them. It counts from when the later of the two ends was first told, so no difference
-	// between the clocks of two regions can distort it.
+	// Behind is for how long the destination has been without an event that Head counts, or for how long nothing
+	// was heard, if that is more than two ticks and longer; 0 if it has all of them. It counts from when the later of
+	// the two ends was first told, so no difference between the clocks of two regions can distort it.
 	Behind time.Duration
+	// Diverged says that both ends have applied the same events and have different states; empty if that was not seen.
+	Diverged string
 	// Stuck says why the flow cannot go on without help; empty if it can.
 	Stuck string
 }
@@ -33,6 +41,23 @@ func (f Flow) Lag() uint64 {
 	}
 	return f.Head - f.Applied
 }
+
+// heard fills in for how long the destination has been behind, given for how long it is known to have been, and when the
+// other end was last heard, if it ever was since started. Who is not heard may have issued events, or may have
+// applied none, ever since: silence counts as lag before it makes everything unknown.
+func (f *Flow) heard(t Tuning, behind time.Duration, heard, started, now time.Time) {
+	f.Heard, f.Behind = heard, behind
+	silent := now.Sub(later(heard, started))
+	if silent > silentAfter(t) {
+		f.Behind = max(behind, silent)
+	}
+	f.Unknown = heard.IsZero() || silent > unknownAfter*t.Heartbeat
+}
+
+// kept is what an outbox keeps.
+type kept struct{ first, bytes uint64 }
+
+func (h *Head) kept() kept { return kept{h.First, h.Bytes} }
 
 // marks remember when a head was first heard of, to tell how long its destination has been behind.
 // The zero value is ready. It holds a bounded number: when full, the youngest takes in the next, so

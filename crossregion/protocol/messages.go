@@ -26,35 +26,6 @@ func (k *Keys) check(cluster string, region uint32, speaker crdt.Actor) error {
 	return nil
 }
 
-// EncodeHeartbeat returns a frame that says how far the outboxes reach that a node leads.
-func (k *Keys) EncodeHeartbeat(node topology.NodeID, heads []Position) ([]byte, error) {
-	m := &crossregionv1.Heartbeat{Cluster: k.cluster, Region: uint32(k.region()), Node: string(node)}
-	for _, h := range heads {
-		_, epoch := topology.ActorRegion(h.Actor)
-		m.Heads = append(m.Heads, &crossregionv1.Head{
-			Partition: uint32(h.Partition), Actor: uint32(h.Actor), OutboxEpoch: uint64(epoch), Seq: h.Seq,
-		})
-	}
-	return k.Seal(FrameHeartbeat, Scope{}, m)
-}
-
-// DecodeHeartbeat reads what EncodeHeartbeat returned, and refuses what is not of the region.
-func (k *Keys) DecodeHeartbeat(from topology.RegionID, frame []byte) ([]Position, error) {
-	var m crossregionv1.Heartbeat
-	speaker, err := k.openFrom(from, FrameHeartbeat, Scope{}, frame, &m)
-	if err == nil {
-		err = k.check(m.Cluster, m.Region, speaker)
-	}
-	if err != nil {
-		return nil, err
-	}
-	heads := make([]Position, len(m.Heads))
-	for i, h := range m.Heads {
-		heads[i] = Position{topology.PartitionID(h.Partition), crdt.Actor(h.Actor), h.Seq}
-	}
-	return heads, nil
-}
-
 // EncodeWatermarks returns a frame that tells another region how far this one has applied its events.
 func (k *Keys) EncodeWatermarks(to topology.RegionID, watermarks []Position) ([]byte, error) {
 	m := &crossregionv1.WatermarkReport{Cluster: k.cluster, Region: uint32(k.region())}

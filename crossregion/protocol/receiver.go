@@ -24,7 +24,11 @@ type Receiver struct {
 	// head is the last record the origin is known to have.
 	head    uint64
 	lag     marks
+	sizes   sizes
 	heardAt time.Time
+	// outbox is what the origin last said it keeps; startedAt is when this receiver began.
+	outbox    kept
+	startedAt time.Time
 	// regressedAt is since when the origin says it has less than is applied; zero if it does not.
 	regressedAt time.Time
 	// trimmedAt is since when the origin's outbox begins behind what is missing; zero if it does not.
@@ -78,7 +82,7 @@ type ReceiveAction struct {
 // NewReceiver returns the receiver of a node that begins to lead at now, with applied applied.
 func NewReceiver(t Tuning, applied uint64, now time.Time) *Receiver {
 	return &Receiver{
-		tuning: t, applied: applied, head: applied, movedAt: now, repair: true,
+		tuning: t, applied: applied, head: applied, movedAt: now, startedAt: now, repair: true,
 		merge: Backoff{Least: t.RetryLeast, Most: t.RetryMost},
 		fetch: Backoff{Least: t.RetryLeast, Most: t.RetryMost},
 	}
@@ -168,13 +172,27 @@ func (r *Receiver) headIs(head uint64, now time.Time) {
 	}
 }
 
-// Heartbeat tells how far the origin's outbox reaches. It refuses impossible numbers with ErrSequenceJump.
-func (r *Receiver) Heartbeat(head uint64, now time.Time) error {
-	if err := r.checkJump(head); err != nil {
+// Tick tells how far the origin's outbox reaches. Unless it is fresh, it may have been captured or delayed, and is no
+// sign that the origin is there. Tick refuses impossible numbers with ErrSequenceJump.
+func (r *Receiver) Tick(h *Head, fresh bool, now time.Time) error {
+	if err := r.checkJump(h.Seq); err != nil {
 		return err
 	}
-	r.heardAt = now
-	r.headIs(head, now)
+	if r.heardAt.IsZero() && h.Seq > r.head && h.First == r.applied+1 {
+		r.lag.add(h.Seq, now.Add(-h.Behind)) // what is missing here is what the slowest destination misses
+	}
+	r.headIs(h.Seq, now)
+	r.sizes.add(OutboxState{First: h.First, Head: h.Seq, Bytes: h.Bytes, Appended: h.Appended}, r.applied)
+	if !fresh {
+		return nil
+	}
+	r.heardAt, r.outbox = now, h.kept()
+	r.regressed(h.Seq, now)
+	return nil
+}
+
+// regressed looks whether the origin says it has less than is applied.
+func (r *Receiver) regressed(head uint64, now time.Time) {
 	switch {
 	case head >= r.applied: // not r.head: a leader deposed at the origin may lag for a while
 		if !r.regressedAt.IsZero() {
@@ -185,7 +203,6 @@ func (r *Receiver) Heartbeat(head uint64, now time.Time) error {
 	case now.Sub(r.regressedAt) >= 3*r.tuning.StuckWait:
 		r.stuck = fmt.Sprintf("the origin's outbox ends at %d but %d are applied: it lost events and needs a new epoch", head, r.applied)
 	}
-	return nil
 }
 
 // Action returns what to do next.
@@ -391,7 +408,8 @@ func (r *Receiver) Stuck() string { return r.stuck }
 
 // Flow fills in what the receiver knows.
 func (r *Receiver) Flow(f *Flow, now time.Time) {
-	f.Applied, f.Head, f.Heard, f.Stuck = r.applied, r.head, r.heardAt, r.stuck
-	f.Behind = r.lag.behind(now)
-	f.Unknown = r.heardAt.IsZero() || now.Sub(r.heardAt) > unknownAfter*r.tuning.Heartbeat
+	f.Applied, f.Head, f.Stuck = r.applied, r.head, r.stuck
+	f.First, f.OutboxBytes = r.outbox.first, r.outbox.bytes
+	f.LagBytes, f.BytesKnown = r.sizes.missing(r.applied)
+	f.heard(r.tuning, r.lag.behind(now), r.heardAt, r.startedAt, now)
 }

@@ -52,6 +52,8 @@ type OutboxState struct {
 	// Bytes is the size of the entries kept. FoldedBytes of them are in records that stand for several, for
 	// FoldedEvents of them.
 	Bytes, FoldedBytes, FoldedEvents uint64
+	// Appended is the size of all entries that were ever in it, as they were then.
+	Appended uint64
 }
 
 // Watermark says that a region has durably applied an actor's events up to Seq.

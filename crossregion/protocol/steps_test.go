@@ -168,6 +168,14 @@ func idleReceiver(applied uint64) *Receiver {
 	return r
 }
 
+// tick tells a receiver how far the origin's outbox reaches.
+func tick(t *testing.T, r *Receiver, head uint64, now time.Time) {
+	t.Helper()
+	if err := r.Tick(&Head{Position: Position{Seq: head}, First: head + 1}, true, now); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestReceiverFetchesWhenItBegins(t *testing.T) {
 	r := NewReceiver(DefaultTuning(), 7, start)
 	if a := r.Action(start); a.Kind != ReceiveFetch || a.From != 8 {
@@ -219,7 +227,7 @@ func TestReceiverWaitsForALateEnvelopeThenFetches(t *testing.T) {
 
 func TestReceiverFindsALostTail(t *testing.T) {
 	r := idleReceiver(10)
-	r.Heartbeat(12, start)
+	tick(t, r, 12, start)
 	if a := r.Action(start); a.Kind != ReceiveWait || a.Until != after(r.tuning.StallWait) {
 		t.Fatalf("%+v", a)
 	}
@@ -279,7 +287,7 @@ func TestReceiverDoesNotTrustAFailedMerge(t *testing.T) {
 
 func TestReceiverSaysWhyItIsStuck(t *testing.T) {
 	r := idleReceiver(10)
-	r.Heartbeat(20, start)
+	tick(t, r, 20, start)
 	r.Action(after(time.Minute))
 	for i := range time.Duration(11) {
 		r.Fetched(FetchResult{TrimmedTo: 15}, after(i*time.Second))
@@ -289,12 +297,12 @@ func TestReceiverSaysWhyItIsStuck(t *testing.T) {
 	}
 	r = idleReceiver(10)
 	for i := range time.Duration(40) {
-		r.Heartbeat(3, after(i*time.Second))
+		tick(t, r, 3, after(i*time.Second))
 	}
 	if r.stuck == "" {
 		t.Error("an origin that lost its events goes unnoticed")
 	}
-	r.Heartbeat(10, after(time.Minute))
+	tick(t, r, 10, after(time.Minute))
 	if r.stuck != "" {
 		t.Error("a deposed leader's heartbeats are held against its region for ever")
 	}
@@ -364,14 +372,14 @@ func TestReporterGathersAndRepeats(t *testing.T) {
 }
 
 func TestAckerRecordsWhatAdvances(t *testing.T) {
-	a := NewAcker(DefaultTuning(), nil)
-	if err := a.Report(2, 11, 10, start); !errors.Is(err, ErrBeyondHead) {
+	a := NewAcker(DefaultTuning(), nil, nil, start)
+	if err := a.Report(2, 11, 10); !errors.Is(err, ErrBeyondHead) {
 		t.Errorf("a watermark beyond the head: %v", err)
 	}
 	if marks, _ := a.Due(start); marks != nil {
 		t.Errorf("%v", marks)
 	}
-	_, _, _ = a.Report(2, 5, 10, start), a.Report(3, 4, 10, start), a.Report(2, 3, 10, start)
+	_, _, _ = a.Report(2, 5, 10), a.Report(3, 4, 10), a.Report(2, 3, 10)
 	marks, _ := a.Due(start)
 	if len(marks) != 2 || marks[0] != (Watermark{Region: 2, Seq: 5}) {
 		t.Fatalf("%v", marks)

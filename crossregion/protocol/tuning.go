@@ -30,6 +30,12 @@ type Tuning struct {
 	ReportWait, ReportAll time.Duration
 	// AckWait is the least time between two Raft entries with watermarks of one partition.
 	AckWait time.Duration
+	// A digest is computed of a partition that has been the same for DigestQuiet, DigestEvery after the last at the
+	// earliest, or DigestAgain if it has not changed since; and for one part in DigestShare of one CPU.
+	DigestQuiet, DigestEvery, DigestAgain time.Duration
+	DigestShare                           int
+	// DetailEvery is how often a tick repeats a vector and a digest that have not changed.
+	DetailEvery time.Duration
 	// MergeTimeout, FetchTimeout and OpenTimeout bound one call each.
 	MergeTimeout, FetchTimeout, OpenTimeout time.Duration
 }
@@ -43,10 +49,15 @@ func DefaultTuning() Tuning {
 		GapWait: 500 * time.Millisecond, StallWait: 2 * time.Second, StuckWait: 10 * time.Second,
 		Heartbeat: time.Second, StreamCheck: 15 * time.Second,
 		ReportWait: 200 * time.Millisecond, ReportAll: 10 * time.Second,
-		AckWait:      500 * time.Millisecond,
+		AckWait:     500 * time.Millisecond,
+		DigestQuiet: 2 * time.Second, DigestEvery: 10 * time.Second, DigestAgain: 10 * time.Minute, DigestShare: 50,
+		DetailEvery:  10 * time.Second,
 		MergeTimeout: 30 * time.Second, FetchTimeout: 3 * time.Second, OpenTimeout: 5 * time.Second,
 	}
 }
 
-// A flow is unknown when its other end was not heard for this many of its intervals.
+// unknownAfter is for how many ticks one end of a flow may be silent before the flow is unknown.
 const unknownAfter = 5
+
+// silentAfter is for how long it may be before that counts as lag: less than two ticks.
+func silentAfter(t Tuning) time.Duration { return t.Heartbeat + t.Heartbeat/2 }

@@ -77,47 +77,74 @@ type Acker struct {
 	// reported is the highest watermark heard per region, recorded the highest one in Raft.
 	reported, recorded map[topology.RegionID]uint64
 	heardAt            map[topology.RegionID]time.Time
-	// lag is how long each destination has been behind this origin.
-	lag map[topology.RegionID]*marks
+	startedAt          time.Time
+	outbox             OutboxState
+	// lag is how long each destination has been behind this origin, sizes by how many bytes.
+	lag   map[topology.RegionID]*marks
+	sizes map[topology.RegionID]*sizes
 	// nextAt is when the next entry may be proposed.
 	nextAt time.Time
 	retry  Backoff
 }
 
-// NewAcker returns the acker of a node that begins to lead, for the given destinations.
-func NewAcker(t Tuning, regions []topology.RegionID) *Acker {
+// Aged is a record of an outbox with when it was made.
+type Aged struct {
+	Seq uint64
+	At  time.Time
+}
+
+// NewAcker returns the acker of a node that begins to lead at now, for the given destinations. Of what the outbox holds,
+// ages has some records, in ascending order: who lacks one lacks it since then.
+func NewAcker(t Tuning, regions []topology.RegionID, ages []Aged, now time.Time) *Acker {
 	a := &Acker{
-		tuning: t, retry: Backoff{Least: t.RetryLeast, Most: t.RetryMost},
+		tuning: t, startedAt: now, sizes: make(map[topology.RegionID]*sizes, len(regions)), retry: Backoff{Least: t.RetryLeast, Most: t.RetryMost},
 		reported: map[topology.RegionID]uint64{}, recorded: map[topology.RegionID]uint64{},
 		heardAt: map[topology.RegionID]time.Time{}, lag: make(map[topology.RegionID]*marks, len(regions)),
 	}
 	for _, region := range regions {
-		a.lag[region] = &marks{}
+		a.lag[region], a.sizes[region] = &marks{}, &sizes{}
+		for _, aged := range ages {
+			a.lag[region].add(aged.Seq, earlier(aged.At, now))
+		}
 	}
 	return a
 }
 
-// HeadIs tells how far the outbox reaches.
-func (a *Acker) HeadIs(head uint64, now time.Time) {
+// OutboxIs tells what the outbox holds.
+func (a *Acker) OutboxIs(outbox OutboxState, now time.Time) {
+	a.outbox = outbox
 	for region, lag := range a.lag {
-		if head > a.reported[region] {
-			lag.add(head, now)
+		if outbox.Head > a.reported[region] {
+			lag.add(outbox.Head, now)
 		}
+		a.sizes[region].add(outbox, a.reported[region])
 	}
 }
 
-// Report takes a region's watermark. One beyond what the outbox ever held is refused: it would trim
-// what no one has.
-func (a *Acker) Report(region topology.RegionID, seq, head uint64, now time.Time) error {
+// Report takes a region's watermark, from a report or from the vector of a tick. One beyond what the outbox ever held
+// is refused: it would trim what no one has.
+func (a *Acker) Report(region topology.RegionID, seq, head uint64) error {
 	if seq > head {
 		return fmt.Errorf("%w: %d of %d", ErrBeyondHead, seq, head)
 	}
-	a.heardAt[region] = now
 	a.reported[region] = max(a.reported[region], seq)
 	if lag := a.lag[region]; lag != nil {
 		lag.reached(seq)
+		a.sizes[region].reached(seq)
 	}
 	return nil
+}
+
+// Heard tells that a region's leader of this partition gave a sign of life.
+func (a *Acker) Heard(region topology.RegionID, now time.Time) { a.heardAt[region] = now }
+
+// Behind returns for how long the slowest destination has lacked something.
+func (a *Acker) Behind(now time.Time) time.Duration {
+	most := time.Duration(0)
+	for _, lag := range a.lag {
+		most = max(most, lag.behind(now))
+	}
+	return most
 }
 
 // Due returns what to record now, or when to ask again; zero if not before the next report.
@@ -149,12 +176,20 @@ func (a *Acker) Done(watermarks []Watermark, err error, now time.Time) {
 	}
 }
 
-// Flow fills in what the acker knows of f's destination, given the outbox's head.
-func (a *Acker) Flow(f *Flow, head uint64, now time.Time) {
+// Flow fills in what the acker knows of f's destination.
+func (a *Acker) Flow(f *Flow, now time.Time) {
 	to := f.Destination
-	f.Head, f.Applied, f.Heard = head, a.reported[to], a.heardAt[to]
-	f.Behind = a.lag[to].behind(now)
-	f.Unknown = f.Heard.IsZero() || now.Sub(f.Heard) > 2*a.tuning.ReportAll+unknownAfter*a.tuning.Heartbeat
+	f.Head, f.Applied = a.outbox.Head, a.reported[to]
+	f.First, f.OutboxBytes = a.outbox.First, a.outbox.Bytes
+	f.LagBytes, f.BytesKnown = a.sizes[to].missing(f.Applied)
+	f.heard(a.tuning, a.lag[to].behind(now), a.heardAt[to], a.startedAt, now)
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 func later(a, b time.Time) time.Time {

@@ -44,7 +44,7 @@ func newSession(g *group) *session {
 		f.report.Note(g.id, applied, w.time())
 		s.flows[o.index] = f
 	}
-	s.ack = protocol.NewAcker(w.tuning, others)
+	s.ack = protocol.NewAcker(w.tuning, others, nil, w.time())
 	return s
 }
 

@@ -13,29 +13,38 @@ func (g *group) beat() {
 	if g.session == nil {
 		return
 	}
-	head := g.outbox().Head
-	g.session.ack.HeadIs(head, w.time())
-	frame, err := g.site.keys.EncodeHeartbeat("node", []protocol.Position{{Partition: g.id, Actor: g.site.actor, Seq: head}})
+	outbox := g.outbox()
+	g.session.ack.OutboxIs(outbox, w.time())
+	head := protocol.Head{
+		Position: protocol.Position{Partition: g.id, Actor: g.site.actor, Seq: outbox.Head},
+		First:    outbox.First, Bytes: outbox.Bytes, Appended: outbox.Appended, Behind: g.session.ack.Behind(w.time()),
+	}
+	frame, err := g.site.keys.EncodeTick(protocol.Tick{Node: "node", Sent: w.time(), Heads: []protocol.Head{head}})
 	if err != nil {
-		w.fail("heartbeats can be sent", "%v", err)
+		w.fail("ticks can be sent", "%v", err)
 		return
 	}
 	for _, o := range w.others(g.site) {
-		w.between(g.site, o).send(frame, func(frame []byte) { o.onHeartbeat(g.site, frame) })
+		w.between(g.site, o).send(frame, func(frame []byte) { o.onTick(g.site, frame) })
 	}
 }
 
-func (s *site) onHeartbeat(from *site, frame []byte) {
-	heads, err := s.keys.DecodeHeartbeat(from.id, frame)
+func (s *site) onTick(from *site, frame []byte) {
+	tick, err := s.keys.DecodeTick(from.id, frame)
 	if err != nil {
 		s.w.counts.Damaged++
 		return
 	}
-	for _, h := range heads {
-		if g := s.groups[h.Partition]; g.session != nil && h.Actor == from.actor {
-			g.session.flows[from.index].recv.Heartbeat(h.Seq, s.w.time())
-			g.touch()
+	for i := range tick.Heads {
+		h := &tick.Heads[i]
+		g := s.groups[h.Partition]
+		if g.session == nil || h.Actor != from.actor {
+			continue
 		}
+		if err := g.session.flows[from.index].recv.Tick(h, true, s.w.time()); err != nil {
+			s.w.fail("an honest tick is believed", "%v of %v", err, from)
+		}
+		g.touch()
 	}
 }
 
@@ -70,10 +79,11 @@ func (s *site) onReport(frame []byte) {
 		if g.session == nil || m.Actor != s.actor {
 			continue
 		}
-		err := g.session.ack.Report(from, m.Seq, g.outbox().Head, s.w.time())
+		err := g.session.ack.Report(from, m.Seq, g.outbox().Head)
 		if err != nil && !s.restored {
 			s.w.fail("an honest watermark is believed", "%v of %v", err, s)
 		}
+		g.session.ack.Heard(from, s.w.time())
 		g.touch()
 	}
 }

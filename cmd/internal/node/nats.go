@@ -56,7 +56,7 @@ func (n *Node) openReplication(ctx context.Context) error {
 	n.replicator, err = crossregion.New(crossregion.Config{
 		Cluster: n.cfg.Cluster.Name, Self: n.region.ID, Node: n.cfg.Node, Actor: n.region.Actor(),
 		Partitions: n.cfg.Cluster.Partitions, Regions: remotes,
-		Source: ends, Sink: ends, Fold: fold, Derive: keys.Key, Link: n.link, Clock: n.cfg.Clock, Logger: n.cfg.Logger,
+		Source: ends, Sink: ends, State: ends, Fold: fold, Derive: keys.Key, Link: n.link, Clock: n.cfg.Clock, Logger: n.cfg.Logger,
 	})
 	return err
 }

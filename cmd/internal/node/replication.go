@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/replica"
 	"github.com/atolldb/atoll/crossregion/protocol"
+	"github.com/atolldb/atoll/hlc"
 	"github.com/atolldb/atoll/region"
 	"github.com/atolldb/atoll/topology"
 )
@@ -73,6 +75,43 @@ func (r *replication) Acknowledge(ctx context.Context, p topology.PartitionID, m
 		converted[i] = region.Watermark(m)
 	}
 	return partition.Acknowledge(ctx, converted)
+}
+
+// State implements crossregion.State.
+func (r *replication) State(p topology.PartitionID) (crdt.VersionVector, hlc.Time) {
+	partition, err := r.node.Partition(p)
+	if err != nil {
+		return crdt.VersionVector{}, 0
+	}
+	view := partition.View()
+	return view.Vector, view.HLC
+}
+
+// Digest implements crossregion.State. It reads whatever this replica has applied: equal vectors have equal digests.
+func (r *replication) Digest(ctx context.Context, p topology.PartitionID) (d protocol.Digest, err error) {
+	partition, err := r.node.Partition(p)
+	if err != nil {
+		return d, err
+	}
+	_, err = partition.Read(ctx, region.ReadOptions{Level: region.Eventual}, func(rep *replica.Replica, _ hlc.Time) error {
+		sum, err := rep.Digest()
+		d = protocol.Digest{Vector: rep.Vector(), Sum: sum.Sum}
+		return err
+	})
+	return d, err
+}
+
+// Made implements crossregion.State.
+func (r *replication) Made(p topology.PartitionID, seq uint64) (time.Time, error) {
+	records, err := r.ReadOutbox(p, seq, 1)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if len(records) == 0 {
+		return time.Time{}, protocol.ErrTrimmed
+	}
+	delta, err := replica.DecodeDelta(records[0].Data)
+	return delta.Time.Wall(), err
 }
 
 // fold implements protocol.Folder.

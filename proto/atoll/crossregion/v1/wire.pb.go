@@ -198,13 +198,16 @@ func (x *ActorSeq) GetSeq() uint64 {
 	return 0
 }
 
-// Heartbeat says, for the partitions one node leads, how far their outboxes reach.
+// Heartbeat says, for the partitions one node leads, how far their outboxes reach and their states are. A node that leads
+// many sends several.
 type Heartbeat struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Cluster       string                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
-	Region        uint32                 `protobuf:"varint,2,opt,name=region,proto3" json:"region,omitempty"`
-	Node          string                 `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`
-	Heads         []*Head                `protobuf:"bytes,4,rep,name=heads,proto3" json:"heads,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Cluster string                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Region  uint32                 `protobuf:"varint,2,opt,name=region,proto3" json:"region,omitempty"`
+	Node    string                 `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`
+	Heads   []*Head                `protobuf:"bytes,4,rep,name=heads,proto3" json:"heads,omitempty"`
+	// Microseconds by the node's clock, each time more. What is not later than what was heard before is no sign of life.
+	SentUs        uint64 `protobuf:"varint,5,opt,name=sent_us,json=sentUs,proto3" json:"sent_us,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -267,13 +270,33 @@ func (x *Heartbeat) GetHeads() []*Head {
 	return nil
 }
 
-// Head is the end of one partition's outbox.
+func (x *Heartbeat) GetSentUs() uint64 {
+	if x != nil {
+		return x.SentUs
+	}
+	return 0
+}
+
+// Head is the end of one partition's outbox, and now and then how far its state is.
 type Head struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Partition     uint32                 `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
-	Actor         uint32                 `protobuf:"varint,2,opt,name=actor,proto3" json:"actor,omitempty"`
-	OutboxEpoch   uint64                 `protobuf:"varint,3,opt,name=outbox_epoch,json=outboxEpoch,proto3" json:"outbox_epoch,omitempty"`
-	Seq           uint64                 `protobuf:"varint,4,opt,name=seq,proto3" json:"seq,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Partition   uint32                 `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
+	Actor       uint32                 `protobuf:"varint,2,opt,name=actor,proto3" json:"actor,omitempty"`
+	OutboxEpoch uint64                 `protobuf:"varint,3,opt,name=outbox_epoch,json=outboxEpoch,proto3" json:"outbox_epoch,omitempty"`
+	Seq         uint64                 `protobuf:"varint,4,opt,name=seq,proto3" json:"seq,omitempty"`
+	// The first record kept, the size of those kept, and that of all that were ever in the outbox.
+	First    uint64 `protobuf:"varint,5,opt,name=first,proto3" json:"first,omitempty"`
+	Bytes    uint64 `protobuf:"varint,6,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Appended uint64 `protobuf:"varint,7,opt,name=appended,proto3" json:"appended,omitempty"`
+	// For how long the slowest destination has lacked something; 0 if none does.
+	BehindMs uint64 `protobuf:"varint,8,opt,name=behind_ms,json=behindMs,proto3" json:"behind_ms,omitempty"`
+	// The highest hybrid logical clock in the state.
+	Hlc uint64 `protobuf:"varint,9,opt,name=hlc,proto3" json:"hlc,omitempty"`
+	// The version vector of the state, encoded; absent if it is what was said before.
+	Vector []byte `protobuf:"bytes,10,opt,name=vector,proto3" json:"vector,omitempty"`
+	// The last digest of the state that was computed, 16 bytes, and the vector, encoded, of the state that it is of.
+	Digest        []byte `protobuf:"bytes,11,opt,name=digest,proto3" json:"digest,omitempty"`
+	DigestVector  []byte `protobuf:"bytes,12,opt,name=digest_vector,json=digestVector,proto3" json:"digest_vector,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -334,6 +357,62 @@ func (x *Head) GetSeq() uint64 {
 		return x.Seq
 	}
 	return 0
+}
+
+func (x *Head) GetFirst() uint64 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
+func (x *Head) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *Head) GetAppended() uint64 {
+	if x != nil {
+		return x.Appended
+	}
+	return 0
+}
+
+func (x *Head) GetBehindMs() uint64 {
+	if x != nil {
+		return x.BehindMs
+	}
+	return 0
+}
+
+func (x *Head) GetHlc() uint64 {
+	if x != nil {
+		return x.Hlc
+	}
+	return 0
+}
+
+func (x *Head) GetVector() []byte {
+	if x != nil {
+		return x.Vector
+	}
+	return nil
+}
+
+func (x *Head) GetDigest() []byte {
+	if x != nil {
+		return x.Digest
+	}
+	return nil
+}
+
+func (x *Head) GetDigestVector() []byte {
+	if x != nil {
+		return x.DigestVector
+	}
+	return nil
 }
 
 // FetchRequest asks for a range of an actor's deltas of a partition.
@@ -635,17 +714,27 @@ const file_atoll_crossregion_v1_wire_proto_rawDesc = "" +
 	" \x03(\fR\x06deltas\"2\n" +
 	"\bActorSeq\x12\x14\n" +
 	"\x05actor\x18\x01 \x01(\rR\x05actor\x12\x10\n" +
-	"\x03seq\x18\x02 \x01(\x04R\x03seq\"\x83\x01\n" +
+	"\x03seq\x18\x02 \x01(\x04R\x03seq\"\x9c\x01\n" +
 	"\tHeartbeat\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x16\n" +
 	"\x06region\x18\x02 \x01(\rR\x06region\x12\x12\n" +
 	"\x04node\x18\x03 \x01(\tR\x04node\x120\n" +
-	"\x05heads\x18\x04 \x03(\v2\x1a.atoll.crossregion.v1.HeadR\x05heads\"o\n" +
+	"\x05heads\x18\x04 \x03(\v2\x1a.atoll.crossregion.v1.HeadR\x05heads\x12\x17\n" +
+	"\asent_us\x18\x05 \x01(\x04R\x06sentUs\"\xbb\x02\n" +
 	"\x04Head\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x14\n" +
 	"\x05actor\x18\x02 \x01(\rR\x05actor\x12!\n" +
 	"\foutbox_epoch\x18\x03 \x01(\x04R\voutboxEpoch\x12\x10\n" +
-	"\x03seq\x18\x04 \x01(\x04R\x03seq\"\xb9\x01\n" +
+	"\x03seq\x18\x04 \x01(\x04R\x03seq\x12\x14\n" +
+	"\x05first\x18\x05 \x01(\x04R\x05first\x12\x14\n" +
+	"\x05bytes\x18\x06 \x01(\x04R\x05bytes\x12\x1a\n" +
+	"\bappended\x18\a \x01(\x04R\bappended\x12\x1b\n" +
+	"\tbehind_ms\x18\b \x01(\x04R\bbehindMs\x12\x10\n" +
+	"\x03hlc\x18\t \x01(\x04R\x03hlc\x12\x16\n" +
+	"\x06vector\x18\n" +
+	" \x01(\fR\x06vector\x12\x16\n" +
+	"\x06digest\x18\v \x01(\fR\x06digest\x12#\n" +
+	"\rdigest_vector\x18\f \x01(\fR\fdigestVector\"\xb9\x01\n" +
 	"\fFetchRequest\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x14\n" +

@@ -1637,9 +1637,11 @@ type MachineState struct {
 	// How many op_ids of writes that other regions executed are remembered.
 	Elsewhere uint64 `protobuf:"varint,20,opt,name=elsewhere,proto3" json:"elsewhere,omitempty"`
 	// What is still to be taken back from bounded counters once there are rights to it.
-	Owed          []*Addition `protobuf:"bytes,21,rep,name=owed,proto3" json:"owed,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Owed []*Addition `protobuf:"bytes,21,rep,name=owed,proto3" json:"owed,omitempty"`
+	// Bytes of all deltas ever appended to the outbox.
+	OutboxAppended uint64 `protobuf:"varint,25,opt,name=outbox_appended,json=outboxAppended,proto3" json:"outbox_appended,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *MachineState) Reset() {
@@ -1789,6 +1791,13 @@ func (x *MachineState) GetOwed() []*Addition {
 		return x.Owed
 	}
 	return nil
+}
+
+func (x *MachineState) GetOutboxAppended() uint64 {
+	if x != nil {
+		return x.OutboxAppended
+	}
+	return 0
 }
 
 // Eviction is about a region that the outbox did not wait for.
@@ -1991,7 +2000,7 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"\acounter\x18\x03 \x01(\x12R\acounter\x12\x12\n" +
 	"\x04size\x18\x04 \x01(\x04R\x04size\x12\x18\n" +
 	"\achanged\x18\x05 \x01(\x04R\achanged\x12\x14\n" +
-	"\x05score\x18\x06 \x01(\x01R\x05score\"\xc5\x05\n" +
+	"\x05score\x18\x06 \x01(\x01R\x05score\"\xee\x05\n" +
 	"\fMachineState\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12$\n" +
@@ -2015,7 +2024,8 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"\x10membership_epoch\x18\x11 \x01(\x04R\x0fmembershipEpoch\x12.\n" +
 	"\x05facts\x18\x12 \x03(\v2\x18.atoll.log.v1.MemberFactR\x05facts\x12\x1c\n" +
 	"\telsewhere\x18\x14 \x01(\x04R\telsewhere\x12*\n" +
-	"\x04owed\x18\x15 \x03(\v2\x16.atoll.log.v1.AdditionR\x04owed\"\x86\x01\n" +
+	"\x04owed\x18\x15 \x03(\v2\x16.atoll.log.v1.AdditionR\x04owed\x12'\n" +
+	"\x0foutbox_appended\x18\x19 \x01(\x04R\x0eoutboxAppended\"\x86\x01\n" +
 	"\bEviction\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\rR\x06region\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x10\n" +
