@@ -90,12 +90,40 @@ func (c *Client) Topology(ctx context.Context) (*atollv1.Topology, error) {
 // WatchTopology yields the topology as it is and after each change, until ctx ends or no node answers;
 // the last thing it yields is the error.
 func (c *Client) WatchTopology(ctx context.Context) iter.Seq2[*atollv1.Topology, error] {
-	return func(yield func(*atollv1.Topology, error) bool) {
+	return follow(ctx, c, followTopology)
+}
+
+// WatchStatus yields what Status returns, as it is and then about once a second, until ctx ends or no node answers; the
+// last thing it yields is the error.
+func (c *Client) WatchStatus(ctx context.Context) iter.Seq2[*atollv1.StatusResponse, error] {
+	return follow(ctx, c, func(ctx context.Context, e *endpoint, each func(*atollv1.StatusResponse) bool) error {
+		stream, err := e.regions.WatchStatus(ctx, &atollv1.WatchStatusRequest{})
+		if err != nil {
+			return err
+		}
+		defer func() { _ = stream.Close() }()
+		for {
+			msg, err := stream.Receive()
+			if err != nil {
+				return err
+			}
+			if !each(msg.GetStatus()) {
+				return nil
+			}
+		}
+	})
+}
+
+// follow yields what nodes tell, one after another: of one hands on what a node tells until its stream ends, which it
+// returns the reason of, or nil if the caller wants no more.
+func follow[T any](ctx context.Context, c *Client, one func(ctx context.Context, e *endpoint, each func(T) bool) error) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
 		s := c.shared
+		var none T
 		var avoid *endpoint
 		for n := 1; ; n++ {
 			e, done := s.anyNode(avoid), false
-			err := followTopology(ctx, e, func(t *atollv1.Topology) bool {
+			err := one(ctx, e, func(t T) bool {
 				n = 1
 				done = !yield(t, nil)
 				return !done
@@ -105,7 +133,7 @@ func (c *Client) WatchTopology(ctx context.Context) iter.Seq2[*atollv1.Topology,
 			}
 			fault, v := judge(ctx, err, false, false)
 			if v != notDone || n >= s.cfg.attempts || !pause(ctx, backoff(n, fault.RetryAfter)) {
-				yield(nil, conclude(ctx, fault, false, ""))
+				yield(none, conclude(ctx, fault, false, ""))
 				return
 			}
 			avoid = s.learnFrom(ctx, e, nil, fault)

@@ -104,8 +104,14 @@ func (p *Partition) expireCommand() (*logv1.Command, error) {
 // cut returns an instant from before which no event can still arrive: every other region's last
 // applied event is at least as late, and their clocks only rise.
 func (p *Partition) cut() hlc.Time {
+	cut, _ := p.holder()
+	return cut
+}
+
+// holder returns the cut, and the region that holds it back: 0 if none does.
+func (p *Partition) holder() (cut hlc.Time, by topology.RegionID) {
 	view := p.machine.View()
-	cut := max(p.clock.Now(), view.HLC)
+	cut = max(p.clock.Now(), view.HLC)
 	if view.Facts.Epoch > 0 {
 		return view.Facts.cut(cut, view)
 	}
@@ -116,7 +122,39 @@ func (p *Partition) cut() hlc.Time {
 				last = max(last, at)
 			}
 		}
-		cut = min(cut, last)
+		if last < cut {
+			cut, by = last, d
+		}
 	}
-	return cut
+	return cut, by
+}
+
+// Garbage is what a partition keeps of deleted values because a region may still send events from before.
+type Garbage struct {
+	// Region is the one whose last event applied here is the oldest, at Since; 0 if nothing waits. Since is 0 if
+	// it has sent none.
+	Region topology.RegionID
+	Since  hlc.Time
+	// Count is how many deletions wait, and Bytes an estimate of their size: that of their names, twice. At most
+	// garbageCounted are counted; More says that there are more.
+	Count, Bytes uint64
+	More         bool
+}
+
+const garbageCounted = 10_000
+
+// Garbage tells who holds back the removal of what deletions leave, and how much that is, in what this replica
+// has applied.
+func (p *Partition) Garbage() (Garbage, error) {
+	cut, by := p.holder()
+	g := Garbage{Region: by, Since: cut}
+	err := p.machine.Read(func(r *replica.Replica) (err error) {
+		g.Count, g.Bytes, g.More, err = r.Spent(cut, garbageCounted)
+		return err
+	})
+	if err != nil || g.Count == 0 || by == 0 {
+		return Garbage{}, err
+	}
+	g.Bytes *= 2
+	return g, nil
 }

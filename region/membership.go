@@ -246,13 +246,16 @@ func writes(c *logv1.Command) bool {
 	return c.GetWrite() != nil || c.GetQueued() != nil || c.GetTick() != nil || c.GetExpire() != nil
 }
 
-// cut is Partition.cut of a region that knows the membership: most, or less, where an event of an actor may
+// cut is Partition.holder of a region that knows the membership: most, or less, where an event of an actor may
 // still arrive. One that is closed counts until everybody is at its cut, and this partition, too.
-func (f *Facts) cut(most hlc.Time, view *MachineView) hlc.Time {
+func (f *Facts) cut(most hlc.Time, view *MachineView) (cut hlc.Time, by topology.RegionID) {
 	for _, fact := range f.Facts {
 		if fact.Actor != view.Outbox.Actor && !(fact.Released && view.Vector.Get(fact.Actor) >= fact.Cut) {
-			most = min(most, view.HLCs[fact.Actor])
+			if at := view.HLCs[fact.Actor]; at < most {
+				most = at
+				by, _ = topology.ActorRegion(fact.Actor)
+			}
 		}
 	}
-	return most
+	return most, by
 }

@@ -78,6 +78,20 @@ func (f *fakeRegion) topology() *atollv1.Topology {
 	}
 }
 
+// WatchStatus shows it twice, and refuses to go on.
+func (f *fakeRegion) WatchStatus(ctx context.Context, _ *atollv1.WatchStatusRequest, s atollv1connect.RegionsWatchStatusServerStream) error {
+	for range 2 {
+		status, err := f.Status(ctx, nil)
+		if err == nil {
+			err = s.Send(&atollv1.WatchStatusResponse{Status: status})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return refusal(connect.CodePermissionDenied, client.ReasonDenied, nil)
+}
+
 func (f *fakeRegion) Topology(context.Context, *atollv1.TopologyRequest) (*atollv1.TopologyResponse, error) {
 	if f.refuse != nil {
 		return nil, f.refuse

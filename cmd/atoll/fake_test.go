@@ -459,11 +459,18 @@ func (f *fakeRegion) Scan(_ context.Context, r *atollv1.ScanRequest, s atollv1co
 }
 
 func (f *fakeRegion) Status(context.Context, *atollv1.StatusRequest) (*atollv1.StatusResponse, error) {
+	partitions := []uint32{0, 1}
 	res := &atollv1.StatusResponse{
 		Region: f.name, Node: f.name + "-1", Cluster: "test", Regions: f.regions,
 		Partitions: []*atollv1.PartitionStatus{
-			{Partition: 0, Leader: f.name + "-1", Unshipped: 3, OutboxEntries: 2, OutboxBytes: 100, Vector: f.vector()},
-			{Partition: 1, Unshipped: 1, OutboxEntries: 1, OutboxBytes: 50},
+			{Partition: 0, Leader: f.name + "-1", Unshipped: 3, OutboxEntries: 2, OutboxBytes: 100, Vector: f.vector(),
+				Garbage: &atollv1.Garbage{HeldBy: "us", Since: durationpb.New(90 * time.Second), Count: 3, Bytes: 60, More: true}},
+			{Partition: 1, Unshipped: 1, OutboxEntries: 1, OutboxBytes: 50,
+				Garbage: &atollv1.Garbage{HeldBy: "us", Since: durationpb.New(time.Second), Count: 1, Bytes: 20}},
+		},
+		Refused: []*atollv1.Refused{
+			{Source: "us", Partition: &partitions[0], Reason: "forged", Count: 2}, {Source: "us", Partition: &partitions[1], Reason: "forged", Count: 3},
+			{Reason: "other-cluster", Count: 1},
 		},
 	}
 	for _, source := range f.regions {
@@ -476,6 +483,13 @@ func (f *fakeRegion) Status(context.Context, *atollv1.StatusRequest) (*atollv1.S
 				flow := &atollv1.Flow{
 					Source: source.GetName(), Destination: destination.GetName(), Partition: p, LastHeard: durationpb.New(40 * time.Millisecond),
 					Lag: &atollv1.Lag{Time: durationpb.New(time.Duration(p+1) * 15 * time.Millisecond), Operations: &operations, Bytes: &bytes},
+				}
+				if source.GetName() == f.name {
+					unshipped := uint64(p + 1)
+					flow.Unshipped = &unshipped
+				}
+				if p == 1 && source.GetName() == "us" {
+					flow.Diverged = "digests differ"
 				}
 				if source.GetName() == "us" {
 					flow.Lag, flow.LastHeard = &atollv1.Lag{Unknown: true}, nil

@@ -2,6 +2,8 @@ package main
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -14,15 +16,19 @@ import (
 )
 
 func newStatus(a *app) *cobra.Command {
-	var partitions bool
+	var partitions, follow bool
 	c := &cobra.Command{
 		Use:   "status",
 		Short: "Show regions, lag and outbox",
 		Long: "Show the regions as one of them sees them: who is reachable, how far each is behind each other,\n" +
 			"and what is written but not yet known to have arrived everywhere. A lag is \"unknown\" if nothing\n" +
-			"was heard lately; it is never guessed.",
+			"was heard lately; it is never guessed. UNSHIPPED counts exactly what this region has acknowledged and\n" +
+			"the other is not recorded to have. Below are said: what needs help, states that differ although all\n" +
+			"was applied, who keeps deleted values from being removed, and messages that the asked node refused.\n" +
+			"With --watch it is shown again every second; -o json then prints one object per line.",
 		Example: `  atoll status
   atoll status --region us --partitions
+  atoll status --watch
   atoll status -o json | jq '.flows[] | select(.unknown)'`,
 		Args: wants(0, 0, "none"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -30,20 +36,39 @@ func newStatus(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			status, err := kv.Status(cmd.Context())
-			if err != nil {
-				return err
+			if !follow {
+				status, err := kv.Status(cmd.Context())
+				if err != nil {
+					return err
+				}
+				return a.showStatus(status, partitions)
 			}
-			s := summarize(status)
-			tables := []*grid{s.regionsTable(), s.flowsTable(), s.outboxTable()}
-			if partitions {
-				tables = append(tables, partitionsTable(status))
+			for status, err := range kv.WatchStatus(cmd.Context()) {
+				if errors.Is(err, context.Canceled) {
+					return nil // an interrupt is how a watch ends
+				}
+				if err == nil {
+					err = a.showStatus(status, partitions)
+				}
+				if err != nil {
+					return err
+				}
 			}
-			return a.tables(s, tables...)
+			return nil
 		},
 	}
+	c.Flags().BoolVar(&follow, "watch", false, "show it again every second, until interrupted")
 	c.Flags().BoolVar(&partitions, "partitions", false, "show each partition too")
 	return c
+}
+
+func (a *app) showStatus(status *atollv1.StatusResponse, partitions bool) error {
+	s := summarize(status)
+	tables := []*grid{s.regionsTable(), s.flowsTable(), s.outboxTable()}
+	if partitions {
+		tables = append(tables, partitionsTable(status))
+	}
+	return a.tables(s, tables...)
 }
 
 // summary is the state of replication, added up over partitions.
@@ -54,6 +79,8 @@ type summary struct {
 	Regions    []regionSummary    `json:"regions"`
 	Flows      []flowSummary      `json:"flows"`
 	Outbox     outboxSummary      `json:"outbox"`
+	Garbage    []garbageSummary   `json:"garbage,omitempty"`
+	Refused    []refusedSummary   `json:"refused,omitempty"`
 	Partitions []partitionSummary `json:"partitions"`
 }
 
@@ -81,8 +108,28 @@ type flowSummary struct {
 	Operations  *uint64  `json:"operations,omitempty"`
 	Bytes       *uint64  `json:"bytes,omitempty"`
 	HeardMS     *float64 `json:"last_heard_ms,omitempty"`
+	// Unshipped is known of flows from the asked region.
+	Unshipped *uint64 `json:"unshipped,omitempty"`
+	// Diverged says of each partition whose states differ how that was seen.
+	Diverged []string `json:"diverged,omitempty"`
 	// Stuck says of each partition that cannot go on without help why.
 	Stuck []string `json:"stuck,omitempty"`
+}
+
+// garbageSummary is what one region keeps from being removed: the longest since when, and the sums.
+type garbageSummary struct {
+	HeldBy string `json:"held_by"`
+	// SinceMS is absent if a partition never had an operation of that region.
+	SinceMS *float64 `json:"since_ms,omitempty"`
+	Count   uint64   `json:"count"`
+	Bytes   uint64   `json:"bytes"`
+	More    bool     `json:"more,omitempty"`
+}
+
+type refusedSummary struct {
+	Source string `json:"source,omitempty"`
+	Reason string `json:"reason"`
+	Count  uint64 `json:"count"`
 }
 
 type outboxSummary struct {
@@ -111,6 +158,7 @@ func summarize(s *atollv1.StatusResponse) *summary {
 		}
 		out.Regions = append(out.Regions, region)
 	}
+	out.Garbage, out.Refused = summarizeGarbage(s.GetPartitions()), summarizeRefused(s.GetRefused())
 	for _, p := range s.GetPartitions() {
 		out.Partitions = append(out.Partitions, partitionSummary{
 			p.GetPartition(), p.GetLeader(), p.GetUnshipped(), p.GetOutboxEntries(), p.GetOutboxBytes(), p.GetError().GetMessage(),
@@ -151,8 +199,8 @@ func summarizeFlows(flows []*atollv1.Flow) []flowSummary {
 func summarizeFlow(source, destination string, flows []*atollv1.Flow) flowSummary {
 	out := flowSummary{Source: source, Destination: destination}
 	var lag, heard time.Duration
-	var operations, bytes uint64
-	knowsLag, knowsHeard, knowsOperations, knowsBytes := true, true, true, true
+	var operations, bytes, unshipped uint64
+	knowsLag, knowsHeard, knowsOperations, knowsBytes, knowsUnshipped := true, true, true, true, true
 	for _, f := range flows {
 		out.Unknown = out.Unknown || f.GetLag().GetUnknown()
 		knowsLag = knowsLag && f.GetLag().GetTime() != nil
@@ -164,6 +212,11 @@ func summarizeFlow(source, destination string, flows []*atollv1.Flow) flowSummar
 		if f.GetStuck() != "" {
 			out.Stuck = append(out.Stuck, fmt.Sprintf("partition %d: %s", f.GetPartition(), f.GetStuck()))
 		}
+		if f.GetDiverged() != "" {
+			out.Diverged = append(out.Diverged, fmt.Sprintf("partition %d: %s", f.GetPartition(), f.GetDiverged()))
+		}
+		knowsUnshipped = knowsUnshipped && f.Unshipped != nil
+		unshipped += f.GetUnshipped()
 		operations += f.GetLag().GetOperations()
 		bytes += f.GetLag().GetBytes()
 	}
@@ -173,6 +226,7 @@ func summarizeFlow(source, destination string, flows []*atollv1.Flow) flowSummar
 		out.Bytes = valueIf(knowsBytes, bytes)
 	}
 	out.HeardMS = millisIf(knowsHeard, heard)
+	out.Unshipped = valueIf(knowsUnshipped, unshipped)
 	return out
 }
 
@@ -203,7 +257,7 @@ func (s *summary) regionsTable() *grid {
 }
 
 func (s *summary) flowsTable() *grid {
-	t := &grid{title: "lag", header: []string{"FROM", "TO", "LAG", "OPERATIONS", "BYTES", "LAST HEARD"}}
+	t := &grid{title: "lag", header: []string{"FROM", "TO", "LAG", "OPERATIONS", "BYTES", "UNSHIPPED", "LAST HEARD"}}
 	for _, f := range s.Flows {
 		lag := "unknown"
 		if f.LagMS != nil {
@@ -213,7 +267,7 @@ func (s *summary) flowsTable() *grid {
 		if f.HeardMS != nil {
 			heard = duration(*f.HeardMS) + " ago"
 		}
-		t.add(f.Source, f.Destination, lag, orDash(f.Operations), orDash(f.Bytes), heard)
+		t.add(f.Source, f.Destination, lag, orDash(f.Operations), orDash(f.Bytes), orDash(f.Unshipped), heard)
 	}
 	if len(s.Flows) == 0 {
 		t.note = "no other region"
@@ -222,7 +276,11 @@ func (s *summary) flowsTable() *grid {
 		for _, why := range f.Stuck {
 			t.note += fmt.Sprintf("%s to %s needs help: %s\n", f.Source, f.Destination, why)
 		}
+		for _, how := range f.Diverged {
+			t.note += fmt.Sprintf("%s and %s DIFFER: %s\n", f.Source, f.Destination, how)
+		}
 	}
+	t.note += s.garbageNotes() + s.refusedNotes()
 	return t
 }
 

@@ -207,6 +207,24 @@ func instants(kv KV, table byte, until hlc.Time, limit int) ([]instant, error) {
 	return found, nil
 }
 
+// Spent tells what is kept because of deletions after an instant: how many there are, and how long their names are, at
+// most limit of them. more says that there are more.
+func (r *Replica) Spent(after hlc.Time, limit int) (count, bytes uint64, more bool, err error) {
+	from := instantKey(tableSpent, after+1, nil)
+	err = r.kv.Scan(from, []byte{tableSpent + 1}, func(k, _ []byte) (bool, error) {
+		if more = count == uint64(limit); more {
+			return false, nil
+		}
+		count++
+		bytes += uint64(len(k))
+		return true, nil
+	})
+	if err != nil {
+		return 0, 0, false, fmt.Errorf("read deletions: %w", err)
+	}
+	return count, bytes, more, nil
+}
+
 // instantKey returns a key of table X, V or Y.
 func instantKey(table byte, at hlc.Time, object []byte) []byte {
 	b := make([]byte, 0, 1+instantBytes+len(object))

@@ -34,6 +34,9 @@ func (p *instant) Leader() (topology.NodeID, bool) { return "eu-0", true }
 
 func (p *instant) Term() uint64 { return 1 }
 
+// Garbage is none.
+func (*instant) Garbage() (region.Garbage, error) { return region.Garbage{}, nil }
+
 func (p *instant) View() *region.MachineView { return &region.MachineView{} }
 
 func (p *instant) Destinations() ([]region.OutboxDestination, error) { return nil, nil }

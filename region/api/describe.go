@@ -97,7 +97,25 @@ func (s *Server) describeLocal(id topology.PartitionID, p Partition) *peerv1.Des
 	for i := range destinations {
 		status.Unshipped = max(status.Unshipped, destinations[i].Events)
 	}
+	status.Garbage = s.garbage(p)
 	return &peerv1.DescribePartitionResponse{Status: status, Flows: s.flows(id, destinations)}
+}
+
+// garbage tells who holds back the removal of what deletions leave; nil if nobody does.
+func (s *Server) garbage(p Partition) *atollv1.Garbage {
+	g, err := p.Garbage()
+	if err != nil {
+		s.logger.Warn("what deletions leave is not known", "err", err)
+		return nil
+	}
+	if g.Region == 0 {
+		return nil
+	}
+	out := &atollv1.Garbage{HeldBy: s.regionName(g.Region), Count: g.Count, Bytes: g.Bytes, More: g.More}
+	if g.Since > 0 {
+		out.Since = durationpb.New(max(s.clock().Sub(g.Since.Wall()), 0))
+	}
+	return out
 }
 
 func (s *Server) vector(v crdt.VersionVector, hlcOf func(crdt.Actor) hlc.Time) []*atollv1.VectorEntry {
@@ -121,12 +139,16 @@ func (s *Server) regionName(id topology.RegionID) string {
 	return "unknown"
 }
 
-// flows returns a partition's flows. What regions lack of its outbox, it knows of those out of it.
+// flows returns the partition's flows as this node knows them. If it does not lead the partition it knows nothing, and
+// says that. What regions lack of its outbox, it knows of those out of it.
 func (s *Server) flows(id topology.PartitionID, destinations []region.OutboxDestination) []*atollv1.Flow {
 	if s.replication == nil {
 		return nil
 	}
 	flows := s.replication.Flows(id)
+	if len(flows) == 0 {
+		flows = s.unknownFlows()
+	}
 	out := make([]*atollv1.Flow, len(flows))
 	for i, f := range flows {
 		out[i] = &atollv1.Flow{
@@ -137,6 +159,9 @@ func (s *Server) flows(id topology.PartitionID, destinations []region.OutboxDest
 			Head:        f.Head,
 			Lag:         lagOf(&f),
 			Stuck:       f.Stuck,
+			Diverged:    f.Diverged,
+			OutboxFirst: f.First,
+			OutboxBytes: f.OutboxBytes,
 		}
 		if !f.Heard.IsZero() {
 			out[i].LastHeard = durationpb.New(max(s.clock().Sub(f.Heard), 0))
@@ -152,6 +177,8 @@ func (s *Server) flows(id topology.PartitionID, destinations []region.OutboxDest
 
 // addLacking adds to a flow what the outbox knows of its destination.
 func addLacking(f *atollv1.Flow, d *region.OutboxDestination) {
+	events := d.Events
+	f.Unshipped = &events
 	if !f.GetLag().GetUnknown() {
 		bytes := d.Bytes
 		f.Lag.Bytes = &bytes
@@ -168,6 +195,17 @@ func addLacking(f *atollv1.Flow, d *region.OutboxDestination) {
 	}
 }
 
+// unknownFlows returns the flows between this region and all others, of which nothing is known.
+func (s *Server) unknownFlows() []Flow {
+	var flows []Flow
+	for i := range s.cluster.Regions {
+		if other := s.cluster.Regions[i].ID; other != s.region.ID {
+			flows = append(flows, Flow{Source: other, Destination: s.region.ID, Unknown: true}, Flow{Source: s.region.ID, Destination: other, Unknown: true})
+		}
+	}
+	return flows
+}
+
 // lagOf leaves out what is not known: a figure that may be wrong is worse than none.
 func lagOf(f *Flow) *atollv1.Lag {
 	if f.Unknown {
@@ -177,7 +215,11 @@ func lagOf(f *Flow) *atollv1.Lag {
 	if f.Head > f.Applied {
 		operations = f.Head - f.Applied
 	}
-	return &atollv1.Lag{Time: durationpb.New(max(f.Behind, time.Duration(0))), Operations: &operations}
+	lag := &atollv1.Lag{Time: durationpb.New(max(f.Behind, time.Duration(0))), Operations: &operations}
+	if f.BytesKnown {
+		lag.Bytes = &f.LagBytes
+	}
+	return lag
 }
 
 // digest returns a partition's digest and the vector that belongs to it.

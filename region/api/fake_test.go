@@ -91,6 +91,11 @@ func (r *fakeReplica) leaderLocked() topology.NodeID {
 	return r.leader
 }
 
+// Garbage says that region 2 holds back three deletions, since a minute ago.
+func (r *fakeReplica) Garbage() (region.Garbage, error) {
+	return region.Garbage{Region: 2, Since: hlc.At(testClock().Add(-time.Minute).UnixMilli(), 0), Count: 3, Bytes: 90}, nil
+}
+
 func (r *fakeReplica) View() *region.MachineView {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -20,6 +20,8 @@ type Partition interface {
 	View() *region.MachineView
 	// Destinations returns what each other region lacks of the partition's events.
 	Destinations() ([]region.OutboxDestination, error)
+	// Garbage tells who holds back the removal of what deletions leave.
+	Garbage() (region.Garbage, error)
 	// Write runs operations in order, all or none.
 	Write(ctx context.Context, opID string, ops []replica.Op) (region.WriteResult, error)
 	// WriteAsync is Write without waiting: done is called once, and must not block. What is still to be
@@ -77,6 +79,19 @@ func (h hosted) Watch(cursor []byte) (Feed, error) {
 type Replication interface {
 	// Flows returns the flows of a partition into and out of this region, as this node knows them.
 	Flows(topology.PartitionID) []Flow
+	// Refused returns what this node has refused since it started.
+	Refused() []Refused
+}
+
+// Refused counts messages of other regions that were not taken.
+type Refused struct {
+	// Source is the region they came from or claimed to be of; 0 if it is none that is known.
+	Source topology.RegionID
+	// Partition is what they were about, unless AllPartitions.
+	Partition     topology.PartitionID
+	AllPartitions bool
+	Reason        string
+	Count         uint64
 }
 
 // Flow says how far one region has applied another's events of one partition.
@@ -85,6 +100,11 @@ type Flow struct {
 	// Applied is the last event the destination is known to have applied, Head the last the source is
 	// known to have issued.
 	Applied, Head uint64
+	// First and OutboxBytes are where the source's outbox begins, and how much it keeps.
+	First, OutboxBytes uint64
+	// LagBytes is the size of what the destination lacks, if BytesKnown.
+	LagBytes   uint64
+	BytesKnown bool
 	// Heard is when the other side was last heard of; zero means never.
 	Heard time.Time
 	// Unknown means that nothing was heard for so long that the figures say little.
@@ -93,4 +113,6 @@ type Flow struct {
 	Behind time.Duration
 	// Stuck says why the flow cannot go on without help; empty if it can.
 	Stuck string
+	// Diverged says that both ends have applied the same events and differ; empty if that was not seen.
+	Diverged string
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/atolldb/atoll/hlc"
 	peerv1 "github.com/atolldb/atoll/proto/atoll/peer/v1"
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
+	"github.com/atolldb/atoll/proto/atoll/v1/atollv1connect"
 	"github.com/atolldb/atoll/topology"
 )
 
@@ -19,7 +20,39 @@ const heardLately = 10 * time.Second
 
 // Status returns the regions and the state of replication between them.
 func (r *regionsService) Status(ctx context.Context, _ *atollv1.StatusRequest) (*atollv1.StatusResponse, error) {
+	return r.server().status(ctx)
+}
+
+// statusEvery is how often WatchStatus looks. It asks every partition's leader each time.
+const statusEvery = time.Second
+
+// WatchStatus sends the state of replication as it is, and then again and again.
+func (r *regionsService) WatchStatus(
+	ctx context.Context, _ *atollv1.WatchStatusRequest, stream atollv1connect.RegionsWatchStatusServerStream,
+) error {
 	s := r.server()
+	tick := time.NewTicker(statusEvery)
+	defer tick.Stop()
+	for {
+		now, err := s.status(ctx)
+		if err == nil {
+			err = stream.Send(&atollv1.WatchStatusResponse{Status: now})
+		}
+		if err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.draining:
+			return fail(reasonShuttingDown, "this node is shutting down; watch another")
+		case <-tick.C:
+		}
+	}
+}
+
+// status asks every partition's leader.
+func (s *Server) status(ctx context.Context) (*atollv1.StatusResponse, error) {
 	described := make([]*peerv1.DescribePartitionResponse, s.cluster.Partitions)
 	err := s.eachPartition(len(described), func(i int) error {
 		id := topology.PartitionID(i)
@@ -27,6 +60,7 @@ func (r *regionsService) Status(ctx context.Context, _ *atollv1.StatusRequest) (
 		if err != nil {
 			res = &peerv1.DescribePartitionResponse{
 				Status: &atollv1.PartitionStatus{Partition: uint32(id), Error: failureOf(err).item()},
+				Flows:  s.flowsNotAsked(id),
 			}
 		}
 		described[i] = res
@@ -41,7 +75,38 @@ func (r *regionsService) Status(ctx context.Context, _ *atollv1.StatusRequest) (
 		res.Flows = append(res.Flows, d.GetFlows()...)
 	}
 	res.Regions = s.regionStates(res.GetFlows())
+	res.Refused = s.refused()
 	return res, nil
+}
+
+// flowsNotAsked returns the flows of a partition that nobody could be asked about.
+func (s *Server) flowsNotAsked(id topology.PartitionID) []*atollv1.Flow {
+	var out []*atollv1.Flow
+	for _, f := range s.unknownFlows() {
+		out = append(out, &atollv1.Flow{
+			Source: s.regionName(f.Source), Destination: s.regionName(f.Destination), Partition: uint32(id), Lag: &atollv1.Lag{Unknown: true},
+		})
+	}
+	return out
+}
+
+// refused returns what this node has refused of other regions.
+func (s *Server) refused() []*atollv1.Refused {
+	if s.replication == nil {
+		return nil
+	}
+	var out []*atollv1.Refused
+	for _, r := range s.replication.Refused() {
+		refused := &atollv1.Refused{Reason: r.Reason, Count: r.Count}
+		if r.Source != 0 {
+			refused.Source = s.regionName(r.Source)
+		}
+		if partition := uint32(r.Partition); !r.AllPartitions {
+			refused.Partition = &partition
+		}
+		out = append(out, refused)
+	}
+	return out
 }
 
 // eachPartition runs do for 0 to n-1, some at a time.

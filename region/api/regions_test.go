@@ -1,9 +1,15 @@
 package api
 
 import (
+	"errors"
+	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
+
+	"connectrpc.com/connect/v2"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/replica"
@@ -17,11 +23,19 @@ type fakeReplication func(topology.PartitionID) []Flow
 
 func (f fakeReplication) Flows(p topology.PartitionID) []Flow { return f(p) }
 
+func (f fakeReplication) Refused() []Refused {
+	return []Refused{
+		{Source: 2, Partition: 3, Reason: "forged", Count: 7},
+		{AllPartitions: true, Reason: "other-cluster", Count: 1},
+	}
+}
+
 func TestStatusGathersFromLeaders(t *testing.T) {
 	r := setup(t, 3, 4, 1, func(c *Config) {
 		c.Replication = fakeReplication(func(topology.PartitionID) []Flow {
 			return []Flow{
-				{Source: 1, Destination: 2, Applied: 3, Head: 7, Heard: testClock().Add(-time.Second), Behind: 2 * time.Second},
+				{Source: 1, Destination: 2, Applied: 3, Head: 7, Heard: testClock().Add(-time.Second), Behind: 2 * time.Second,
+					First: 2, OutboxBytes: 60, LagBytes: 50, BytesKnown: true, Diverged: "differ"},
 				{Source: 2, Destination: 1, Applied: 9, Unknown: true, Stuck: "lost"},
 			}
 		})
@@ -61,6 +75,15 @@ func TestStatusGathersFromLeaders(t *testing.T) {
 	equal(t, "unknown bytes", lost.GetLag().Bytes, nil)
 	equal(t, "time behind", known.GetLag().GetTime().AsDuration(), 2*time.Second)
 	equal(t, "last heard", known.GetLastHeard().AsDuration(), time.Second)
+	equal(t, "outbox", fmt.Sprint(known.GetOutboxFirst(), known.GetOutboxBytes()), "2 60")
+	garbage := res.GetPartitions()[1].GetGarbage()
+	equal(t, "garbage", fmt.Sprint(garbage.GetHeldBy(), garbage.GetSince().AsDuration(), garbage.GetCount(), garbage.GetBytes(), garbage.GetMore()), "us1m0s 3 90 false")
+	equal(t, "diverged", known.GetDiverged()+"|"+lost.GetDiverged(), "differ|")
+	equal(t, "unshipped", known.GetUnshipped(), res.GetPartitions()[0].GetOutboxEntries()) // nobody has acknowledged
+	equal(t, "unshipped of another region", lost.Unshipped, nil)
+	equal(t, "refused", fmt.Sprint(res.GetRefused()), fmt.Sprint([]*atollv1.Refused{
+		{Source: "us", Partition: proto.Uint32(3), Reason: "forged", Count: 7}, {Reason: "other-cluster", Count: 1},
+	}))
 	equal(t, "unknown", lost.GetLag().GetUnknown(), true)
 	equal(t, "unknown operations", lost.GetLag().Operations, nil)
 	equal(t, "unknown time", lost.GetLag().GetTime(), nil)
@@ -71,14 +94,45 @@ func TestStatusGathersFromLeaders(t *testing.T) {
 	}
 }
 
+// TestWatchStatusGoesOn: the state is told again and again, and the watch ends when the node does.
+func TestWatchStatusGoesOn(t *testing.T) {
+	r := setup(t, 3, 4, 1)
+	w, err := r.regions("eu-1").WatchStatus(testContext(t), &atollv1.WatchStatusRequest{})
+	noError(t, err)
+	seen := 0
+	for ; seen < 2; seen++ {
+		msg, err := w.Receive()
+		noError(t, err)
+		equal(t, "partitions", len(msg.GetStatus().GetPartitions()), 4)
+		mustPut(t, r.kv("eu-0"), "k", "v")
+	}
+	r.servers["eu-1"].Drain()
+	for err == nil {
+		_, err = w.Receive()
+	}
+	if !errors.Is(err, io.EOF) && connect.CodeOf(err) != connect.CodeUnavailable {
+		t.Errorf("after the node was drained: %v", err)
+	}
+}
+
 func TestStatusWithoutLeaders(t *testing.T) {
-	r := setup(t, 3, 4, 2)
+	r := setup(t, 3, 4, 2, func(c *Config) {
+		c.Replication = fakeReplication(func(topology.PartitionID) []Flow { return nil })
+	})
 	for _, g := range r.groups {
 		g.lead("")
 	}
 	res, err := r.regions("eu-0").Status(testContext(t), &atollv1.StatusRequest{})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if n := len(res.GetFlows()); n != 8 {
+		t.Errorf("%d flows, which must be there and unknown", n)
+	}
+	for _, f := range res.GetFlows() {
+		if !f.GetLag().GetUnknown() {
+			t.Errorf("without a leader: %v", f)
+		}
 	}
 	for i, p := range res.GetPartitions() {
 		if p.GetLeader() != "" || p.GetError() != nil {

@@ -245,9 +245,21 @@ func (f flows) Flows(p topology.PartitionID) []api.Flow {
 			picked = append(picked, api.Flow{
 				Source: flow.Source, Destination: flow.Destination,
 				Applied: flow.Applied, Head: flow.Head, Heard: flow.Heard,
-				Unknown: flow.Unknown, Behind: flow.Behind, Stuck: flow.Stuck,
+				Unknown: flow.Unknown, Behind: flow.Behind, Stuck: flow.Stuck, Diverged: flow.Diverged,
+				First: flow.First, OutboxBytes: flow.OutboxBytes, LagBytes: flow.LagBytes, BytesKnown: flow.BytesKnown,
 			})
 		}
 	}
 	return picked
+}
+
+// Refused implements api.Replication.
+func (f flows) Refused() []api.Refused {
+	var all []api.Refused
+	for _, r := range f.replicator.Stats().Refusals {
+		all = append(all, api.Refused{
+			Source: r.Source, Partition: r.Partition, AllPartitions: r.AllPartitions, Reason: string(r.Reason), Count: r.Count,
+		})
+	}
+	return all
 }

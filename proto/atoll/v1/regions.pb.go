@@ -325,10 +325,12 @@ func (x *VectorEntry) GetHlc() uint64 {
 // Lag is how far a destination is behind a source. A field is absent if it is unknown.
 type Lag struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Age of the oldest operation not yet applied at the destination.
+	// Age of the oldest operation not yet applied at the destination, or for how long nothing was heard, if that is
+	// longer and more than a moment.
 	Time       *durationpb.Duration `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
 	Operations *uint64              `protobuf:"varint,2,opt,name=operations,proto3,oneof" json:"operations,omitempty"`
-	Bytes      *uint64              `protobuf:"varint,3,opt,name=bytes,proto3,oneof" json:"bytes,omitempty"`
+	// Size of these operations' deltas in the source's outbox, in proportion where it is not known exactly.
+	Bytes *uint64 `protobuf:"varint,3,opt,name=bytes,proto3,oneof" json:"bytes,omitempty"`
 	// True if nothing was heard lately, so that the figures cannot be known.
 	Unknown       bool `protobuf:"varint,4,opt,name=unknown,proto3" json:"unknown,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -407,7 +409,15 @@ type Flow struct {
 	// Time since the source or destination was last heard of; absent if never.
 	LastHeard *durationpb.Duration `protobuf:"bytes,7,opt,name=last_heard,json=lastHeard,proto3" json:"last_heard,omitempty"`
 	// Why the flow cannot go on without help; empty if it can.
-	Stuck         string `protobuf:"bytes,8,opt,name=stuck,proto3" json:"stuck,omitempty"`
+	Stuck string `protobuf:"bytes,8,opt,name=stuck,proto3" json:"stuck,omitempty"`
+	// First delta and size of what the source's outbox keeps, as last heard.
+	OutboxFirst uint64 `protobuf:"varint,9,opt,name=outbox_first,json=outboxFirst,proto3" json:"outbox_first,omitempty"`
+	OutboxBytes uint64 `protobuf:"varint,10,opt,name=outbox_bytes,json=outboxBytes,proto3" json:"outbox_bytes,omitempty"`
+	// Exactly how many operations acknowledged in the source the destination is not recorded to have. Absent unless the
+	// answering region is the source.
+	Unshipped *uint64 `protobuf:"varint,11,opt,name=unshipped,proto3,oneof" json:"unshipped,omitempty"`
+	// That both ends have applied the same operations and hold different states, and how that was seen; empty if it was not.
+	Diverged      string `protobuf:"bytes,12,opt,name=diverged,proto3" json:"diverged,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -498,6 +508,189 @@ func (x *Flow) GetStuck() string {
 	return ""
 }
 
+func (x *Flow) GetOutboxFirst() uint64 {
+	if x != nil {
+		return x.OutboxFirst
+	}
+	return 0
+}
+
+func (x *Flow) GetOutboxBytes() uint64 {
+	if x != nil {
+		return x.OutboxBytes
+	}
+	return 0
+}
+
+func (x *Flow) GetUnshipped() uint64 {
+	if x != nil && x.Unshipped != nil {
+		return *x.Unshipped
+	}
+	return 0
+}
+
+func (x *Flow) GetDiverged() string {
+	if x != nil {
+		return x.Diverged
+	}
+	return ""
+}
+
+// Garbage is what a partition still keeps of deleted values, because operations from before their deletion may be
+// on their way.
+type Garbage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The region whose last operation applied here is the oldest; empty if nothing waits.
+	HeldBy string `protobuf:"bytes,1,opt,name=held_by,json=heldBy,proto3" json:"held_by,omitempty"`
+	// Age of that operation: for so long deletions have been kept.
+	Since *durationpb.Duration `protobuf:"bytes,2,opt,name=since,proto3" json:"since,omitempty"`
+	// Deletions kept, and an estimate of their size: that of their names, twice. At most 10000 are counted; more says that
+	// there are more.
+	Count         uint64 `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
+	Bytes         uint64 `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	More          bool   `protobuf:"varint,5,opt,name=more,proto3" json:"more,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Garbage) Reset() {
+	*x = Garbage{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Garbage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Garbage) ProtoMessage() {}
+
+func (x *Garbage) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Garbage.ProtoReflect.Descriptor instead.
+func (*Garbage) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Garbage) GetHeldBy() string {
+	if x != nil {
+		return x.HeldBy
+	}
+	return ""
+}
+
+func (x *Garbage) GetSince() *durationpb.Duration {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Garbage) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *Garbage) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *Garbage) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+// Refused counts messages between regions that were not taken.
+type Refused struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The region they came from or claimed to be of; empty if that is none of the deployment.
+	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
+	// The partition they were about, unless they were about none.
+	Partition *uint32 `protobuf:"varint,2,opt,name=partition,proto3,oneof" json:"partition,omitempty"`
+	// Why: damaged, version, oversized, bomb, forged, other-cluster, other-partition, other-actor, old-epoch, counts,
+	// sequence-jump, future-clock, beyond-head, bad-delta or other.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Count         uint64 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Refused) Reset() {
+	*x = Refused{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Refused) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Refused) ProtoMessage() {}
+
+func (x *Refused) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Refused.ProtoReflect.Descriptor instead.
+func (*Refused) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Refused) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Refused) GetPartition() uint32 {
+	if x != nil && x.Partition != nil {
+		return *x.Partition
+	}
+	return 0
+}
+
+func (x *Refused) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Refused) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
 // PartitionStatus is the state of one partition in the answering region.
 type PartitionStatus struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -511,14 +704,15 @@ type PartitionStatus struct {
 	OutboxEntries uint64 `protobuf:"varint,5,opt,name=outbox_entries,json=outboxEntries,proto3" json:"outbox_entries,omitempty"`
 	OutboxBytes   uint64 `protobuf:"varint,6,opt,name=outbox_bytes,json=outboxBytes,proto3" json:"outbox_bytes,omitempty"`
 	// Set if the partition could not be asked.
-	Error         *Error `protobuf:"bytes,7,opt,name=error,proto3" json:"error,omitempty"`
+	Error         *Error   `protobuf:"bytes,7,opt,name=error,proto3" json:"error,omitempty"`
+	Garbage       *Garbage `protobuf:"bytes,8,opt,name=garbage,proto3" json:"garbage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PartitionStatus) Reset() {
 	*x = PartitionStatus{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[6]
+	mi := &file_atoll_v1_regions_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -530,7 +724,7 @@ func (x *PartitionStatus) String() string {
 func (*PartitionStatus) ProtoMessage() {}
 
 func (x *PartitionStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[6]
+	mi := &file_atoll_v1_regions_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -543,7 +737,7 @@ func (x *PartitionStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionStatus.ProtoReflect.Descriptor instead.
 func (*PartitionStatus) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{6}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PartitionStatus) GetPartition() uint32 {
@@ -595,22 +789,113 @@ func (x *PartitionStatus) GetError() *Error {
 	return nil
 }
 
+func (x *PartitionStatus) GetGarbage() *Garbage {
+	if x != nil {
+		return x.Garbage
+	}
+	return nil
+}
+
+// WatchStatusRequest asks for the state of replication now and from then on.
+type WatchStatusRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchStatusRequest) Reset() {
+	*x = WatchStatusRequest{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchStatusRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchStatusRequest) ProtoMessage() {}
+
+func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchStatusRequest.ProtoReflect.Descriptor instead.
+func (*WatchStatusRequest) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{9}
+}
+
+// WatchStatusResponse is the state of replication as of one instant.
+type WatchStatusResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Status        *StatusResponse        `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchStatusResponse) Reset() {
+	*x = WatchStatusResponse{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchStatusResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchStatusResponse) ProtoMessage() {}
+
+func (x *WatchStatusResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchStatusResponse.ProtoReflect.Descriptor instead.
+func (*WatchStatusResponse) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *WatchStatusResponse) GetStatus() *StatusResponse {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
 // StatusResponse is the state of replication as the answering region knows it.
 type StatusResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Region        string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
-	Node          string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
-	Cluster       string                 `protobuf:"bytes,3,opt,name=cluster,proto3" json:"cluster,omitempty"`
-	Regions       []*Region              `protobuf:"bytes,4,rep,name=regions,proto3" json:"regions,omitempty"`
-	Partitions    []*PartitionStatus     `protobuf:"bytes,5,rep,name=partitions,proto3" json:"partitions,omitempty"`
-	Flows         []*Flow                `protobuf:"bytes,6,rep,name=flows,proto3" json:"flows,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Region     string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
+	Node       string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	Cluster    string                 `protobuf:"bytes,3,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Regions    []*Region              `protobuf:"bytes,4,rep,name=regions,proto3" json:"regions,omitempty"`
+	Partitions []*PartitionStatus     `protobuf:"bytes,5,rep,name=partitions,proto3" json:"partitions,omitempty"`
+	Flows      []*Flow                `protobuf:"bytes,6,rep,name=flows,proto3" json:"flows,omitempty"`
+	// What the answering node has refused since it started.
+	Refused       []*Refused `protobuf:"bytes,7,rep,name=refused,proto3" json:"refused,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[7]
+	mi := &file_atoll_v1_regions_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -622,7 +907,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[7]
+	mi := &file_atoll_v1_regions_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -635,7 +920,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{7}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StatusResponse) GetRegion() string {
@@ -680,6 +965,13 @@ func (x *StatusResponse) GetFlows() []*Flow {
 	return nil
 }
 
+func (x *StatusResponse) GetRefused() []*Refused {
+	if x != nil {
+		return x.Refused
+	}
+	return nil
+}
+
 // DigestRequest asks for digests.
 type DigestRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -692,7 +984,7 @@ type DigestRequest struct {
 
 func (x *DigestRequest) Reset() {
 	*x = DigestRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[8]
+	mi := &file_atoll_v1_regions_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -704,7 +996,7 @@ func (x *DigestRequest) String() string {
 func (*DigestRequest) ProtoMessage() {}
 
 func (x *DigestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[8]
+	mi := &file_atoll_v1_regions_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -717,7 +1009,7 @@ func (x *DigestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DigestRequest.ProtoReflect.Descriptor instead.
 func (*DigestRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{8}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DigestRequest) GetPartitions() []uint32 {
@@ -750,7 +1042,7 @@ type PartitionDigest struct {
 
 func (x *PartitionDigest) Reset() {
 	*x = PartitionDigest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[9]
+	mi := &file_atoll_v1_regions_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -762,7 +1054,7 @@ func (x *PartitionDigest) String() string {
 func (*PartitionDigest) ProtoMessage() {}
 
 func (x *PartitionDigest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[9]
+	mi := &file_atoll_v1_regions_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -775,7 +1067,7 @@ func (x *PartitionDigest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionDigest.ProtoReflect.Descriptor instead.
 func (*PartitionDigest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{9}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PartitionDigest) GetPartition() uint32 {
@@ -824,7 +1116,7 @@ type DigestResponse struct {
 
 func (x *DigestResponse) Reset() {
 	*x = DigestResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[10]
+	mi := &file_atoll_v1_regions_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -836,7 +1128,7 @@ func (x *DigestResponse) String() string {
 func (*DigestResponse) ProtoMessage() {}
 
 func (x *DigestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[10]
+	mi := &file_atoll_v1_regions_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -849,7 +1141,7 @@ func (x *DigestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DigestResponse.ProtoReflect.Descriptor instead.
 func (*DigestResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{10}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DigestResponse) GetRegion() string {
@@ -877,7 +1169,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[11]
+	mi := &file_atoll_v1_regions_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -889,7 +1181,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[11]
+	mi := &file_atoll_v1_regions_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -902,7 +1194,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{11}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ExplainRequest) GetKey() string {
@@ -933,7 +1225,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[12]
+	mi := &file_atoll_v1_regions_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -945,7 +1237,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[12]
+	mi := &file_atoll_v1_regions_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -958,7 +1250,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{12}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Event) GetRegion() string {
@@ -1003,7 +1295,7 @@ type ExplainRegister struct {
 
 func (x *ExplainRegister) Reset() {
 	*x = ExplainRegister{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[13]
+	mi := &file_atoll_v1_regions_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1015,7 +1307,7 @@ func (x *ExplainRegister) String() string {
 func (*ExplainRegister) ProtoMessage() {}
 
 func (x *ExplainRegister) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[13]
+	mi := &file_atoll_v1_regions_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1028,7 +1320,7 @@ func (x *ExplainRegister) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRegister.ProtoReflect.Descriptor instead.
 func (*ExplainRegister) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{13}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ExplainRegister) GetWinner() *Event {
@@ -1074,7 +1366,7 @@ type ExplainCounterPart struct {
 
 func (x *ExplainCounterPart) Reset() {
 	*x = ExplainCounterPart{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[14]
+	mi := &file_atoll_v1_regions_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1086,7 +1378,7 @@ func (x *ExplainCounterPart) String() string {
 func (*ExplainCounterPart) ProtoMessage() {}
 
 func (x *ExplainCounterPart) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[14]
+	mi := &file_atoll_v1_regions_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1099,7 +1391,7 @@ func (x *ExplainCounterPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainCounterPart.ProtoReflect.Descriptor instead.
 func (*ExplainCounterPart) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{14}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ExplainCounterPart) GetLast() *Event {
@@ -1141,7 +1433,7 @@ type ExplainCounter struct {
 
 func (x *ExplainCounter) Reset() {
 	*x = ExplainCounter{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[15]
+	mi := &file_atoll_v1_regions_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1153,7 +1445,7 @@ func (x *ExplainCounter) String() string {
 func (*ExplainCounter) ProtoMessage() {}
 
 func (x *ExplainCounter) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[15]
+	mi := &file_atoll_v1_regions_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1166,7 +1458,7 @@ func (x *ExplainCounter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainCounter.ProtoReflect.Descriptor instead.
 func (*ExplainCounter) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{15}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ExplainCounter) GetValue() int64 {
@@ -1194,7 +1486,7 @@ type ExplainElement struct {
 
 func (x *ExplainElement) Reset() {
 	*x = ExplainElement{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[16]
+	mi := &file_atoll_v1_regions_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1206,7 +1498,7 @@ func (x *ExplainElement) String() string {
 func (*ExplainElement) ProtoMessage() {}
 
 func (x *ExplainElement) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[16]
+	mi := &file_atoll_v1_regions_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1219,7 +1511,7 @@ func (x *ExplainElement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainElement.ProtoReflect.Descriptor instead.
 func (*ExplainElement) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{16}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ExplainElement) GetElement() []byte {
@@ -1247,7 +1539,7 @@ type ExplainSet struct {
 
 func (x *ExplainSet) Reset() {
 	*x = ExplainSet{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[17]
+	mi := &file_atoll_v1_regions_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1259,7 +1551,7 @@ func (x *ExplainSet) String() string {
 func (*ExplainSet) ProtoMessage() {}
 
 func (x *ExplainSet) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[17]
+	mi := &file_atoll_v1_regions_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1272,7 +1564,7 @@ func (x *ExplainSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainSet.ProtoReflect.Descriptor instead.
 func (*ExplainSet) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{17}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ExplainSet) GetSize() uint64 {
@@ -1309,7 +1601,7 @@ type ExplainedObject struct {
 
 func (x *ExplainedObject) Reset() {
 	*x = ExplainedObject{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[18]
+	mi := &file_atoll_v1_regions_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1321,7 +1613,7 @@ func (x *ExplainedObject) String() string {
 func (*ExplainedObject) ProtoMessage() {}
 
 func (x *ExplainedObject) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[18]
+	mi := &file_atoll_v1_regions_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1334,7 +1626,7 @@ func (x *ExplainedObject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainedObject.ProtoReflect.Descriptor instead.
 func (*ExplainedObject) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{18}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ExplainedObject) GetType() Type {
@@ -1442,7 +1734,7 @@ type ExplainDeadline struct {
 
 func (x *ExplainDeadline) Reset() {
 	*x = ExplainDeadline{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[19]
+	mi := &file_atoll_v1_regions_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1454,7 +1746,7 @@ func (x *ExplainDeadline) String() string {
 func (*ExplainDeadline) ProtoMessage() {}
 
 func (x *ExplainDeadline) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[19]
+	mi := &file_atoll_v1_regions_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1467,7 +1759,7 @@ func (x *ExplainDeadline) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainDeadline.ProtoReflect.Descriptor instead.
 func (*ExplainDeadline) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{19}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ExplainDeadline) GetExpiresHlc() uint64 {
@@ -1496,7 +1788,7 @@ type ExplainParts struct {
 
 func (x *ExplainParts) Reset() {
 	*x = ExplainParts{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[20]
+	mi := &file_atoll_v1_regions_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1508,7 +1800,7 @@ func (x *ExplainParts) String() string {
 func (*ExplainParts) ProtoMessage() {}
 
 func (x *ExplainParts) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[20]
+	mi := &file_atoll_v1_regions_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1521,7 +1813,7 @@ func (x *ExplainParts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainParts.ProtoReflect.Descriptor instead.
 func (*ExplainParts) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{20}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ExplainParts) GetSize() uint64 {
@@ -1555,7 +1847,7 @@ type ExplainPart struct {
 
 func (x *ExplainPart) Reset() {
 	*x = ExplainPart{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[21]
+	mi := &file_atoll_v1_regions_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1567,7 +1859,7 @@ func (x *ExplainPart) String() string {
 func (*ExplainPart) ProtoMessage() {}
 
 func (x *ExplainPart) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[21]
+	mi := &file_atoll_v1_regions_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1580,7 +1872,7 @@ func (x *ExplainPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainPart.ProtoReflect.Descriptor instead.
 func (*ExplainPart) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{21}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ExplainPart) GetName() []byte {
@@ -1629,7 +1921,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[22]
+	mi := &file_atoll_v1_regions_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1641,7 +1933,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[22]
+	mi := &file_atoll_v1_regions_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1654,7 +1946,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{22}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ExplainResponse) GetRegion() string {
@@ -1719,7 +2011,7 @@ type ConflictsRequest struct {
 
 func (x *ConflictsRequest) Reset() {
 	*x = ConflictsRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[23]
+	mi := &file_atoll_v1_regions_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1731,7 +2023,7 @@ func (x *ConflictsRequest) String() string {
 func (*ConflictsRequest) ProtoMessage() {}
 
 func (x *ConflictsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[23]
+	mi := &file_atoll_v1_regions_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1744,7 +2036,7 @@ func (x *ConflictsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictsRequest.ProtoReflect.Descriptor instead.
 func (*ConflictsRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{23}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ConflictsRequest) GetNamespace() string {
@@ -1807,7 +2099,7 @@ type ConflictCount struct {
 
 func (x *ConflictCount) Reset() {
 	*x = ConflictCount{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[24]
+	mi := &file_atoll_v1_regions_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1819,7 +2111,7 @@ func (x *ConflictCount) String() string {
 func (*ConflictCount) ProtoMessage() {}
 
 func (x *ConflictCount) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[24]
+	mi := &file_atoll_v1_regions_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1832,7 +2124,7 @@ func (x *ConflictCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictCount.ProtoReflect.Descriptor instead.
 func (*ConflictCount) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{24}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ConflictCount) GetNamespace() string {
@@ -1912,7 +2204,7 @@ type Loser struct {
 
 func (x *Loser) Reset() {
 	*x = Loser{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[25]
+	mi := &file_atoll_v1_regions_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1924,7 +2216,7 @@ func (x *Loser) String() string {
 func (*Loser) ProtoMessage() {}
 
 func (x *Loser) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[25]
+	mi := &file_atoll_v1_regions_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1937,7 +2229,7 @@ func (x *Loser) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Loser.ProtoReflect.Descriptor instead.
 func (*Loser) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{25}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Loser) GetPartition() uint32 {
@@ -2047,7 +2339,7 @@ type ConflictsResponse struct {
 
 func (x *ConflictsResponse) Reset() {
 	*x = ConflictsResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[26]
+	mi := &file_atoll_v1_regions_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2059,7 +2351,7 @@ func (x *ConflictsResponse) String() string {
 func (*ConflictsResponse) ProtoMessage() {}
 
 func (x *ConflictsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[26]
+	mi := &file_atoll_v1_regions_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2072,7 +2364,7 @@ func (x *ConflictsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictsResponse.ProtoReflect.Descriptor instead.
 func (*ConflictsResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{26}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ConflictsResponse) GetRegion() string {
@@ -2135,7 +2427,7 @@ type PartitionError struct {
 
 func (x *PartitionError) Reset() {
 	*x = PartitionError{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[27]
+	mi := &file_atoll_v1_regions_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2147,7 +2439,7 @@ func (x *PartitionError) String() string {
 func (*PartitionError) ProtoMessage() {}
 
 func (x *PartitionError) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[27]
+	mi := &file_atoll_v1_regions_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2160,7 +2452,7 @@ func (x *PartitionError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionError.ProtoReflect.Descriptor instead.
 func (*PartitionError) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{27}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *PartitionError) GetPartition() uint32 {
@@ -2192,7 +2484,7 @@ type RestoreLoserRequest struct {
 
 func (x *RestoreLoserRequest) Reset() {
 	*x = RestoreLoserRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[28]
+	mi := &file_atoll_v1_regions_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2204,7 +2496,7 @@ func (x *RestoreLoserRequest) String() string {
 func (*RestoreLoserRequest) ProtoMessage() {}
 
 func (x *RestoreLoserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[28]
+	mi := &file_atoll_v1_regions_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2217,7 +2509,7 @@ func (x *RestoreLoserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreLoserRequest.ProtoReflect.Descriptor instead.
 func (*RestoreLoserRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{28}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RestoreLoserRequest) GetPartition() uint32 {
@@ -2262,7 +2554,7 @@ type RestoreLoserResponse struct {
 
 func (x *RestoreLoserResponse) Reset() {
 	*x = RestoreLoserResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[29]
+	mi := &file_atoll_v1_regions_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2274,7 +2566,7 @@ func (x *RestoreLoserResponse) String() string {
 func (*RestoreLoserResponse) ProtoMessage() {}
 
 func (x *RestoreLoserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[29]
+	mi := &file_atoll_v1_regions_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2287,7 +2579,7 @@ func (x *RestoreLoserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreLoserResponse.ProtoReflect.Descriptor instead.
 func (*RestoreLoserResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{29}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RestoreLoserResponse) GetVersion() string {
@@ -2340,7 +2632,7 @@ const file_atoll_v1_regions_proto_rawDesc = "" +
 	"\x05bytes\x18\x03 \x01(\x04H\x01R\x05bytes\x88\x01\x01\x12\x18\n" +
 	"\aunknown\x18\x04 \x01(\bR\aunknownB\r\n" +
 	"\v_operationsB\b\n" +
-	"\x06_bytes\"\xfd\x01\n" +
+	"\x06_bytes\"\x90\x03\n" +
 	"\x04Flow\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12 \n" +
 	"\vdestination\x18\x02 \x01(\tR\vdestination\x12\x1c\n" +
@@ -2350,7 +2642,27 @@ const file_atoll_v1_regions_proto_rawDesc = "" +
 	"\x04head\x18\x06 \x01(\x04R\x04head\x128\n" +
 	"\n" +
 	"last_heard\x18\a \x01(\v2\x19.google.protobuf.DurationR\tlastHeard\x12\x14\n" +
-	"\x05stuck\x18\b \x01(\tR\x05stuck\"\x85\x02\n" +
+	"\x05stuck\x18\b \x01(\tR\x05stuck\x12!\n" +
+	"\foutbox_first\x18\t \x01(\x04R\voutboxFirst\x12!\n" +
+	"\foutbox_bytes\x18\n" +
+	" \x01(\x04R\voutboxBytes\x12!\n" +
+	"\tunshipped\x18\v \x01(\x04H\x00R\tunshipped\x88\x01\x01\x12\x1a\n" +
+	"\bdiverged\x18\f \x01(\tR\bdivergedB\f\n" +
+	"\n" +
+	"_unshipped\"\x93\x01\n" +
+	"\aGarbage\x12\x17\n" +
+	"\aheld_by\x18\x01 \x01(\tR\x06heldBy\x12/\n" +
+	"\x05since\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05since\x12\x14\n" +
+	"\x05count\x18\x03 \x01(\x04R\x05count\x12\x14\n" +
+	"\x05bytes\x18\x04 \x01(\x04R\x05bytes\x12\x12\n" +
+	"\x04more\x18\x05 \x01(\bR\x04more\"\x80\x01\n" +
+	"\aRefused\x12\x16\n" +
+	"\x06source\x18\x01 \x01(\tR\x06source\x12!\n" +
+	"\tpartition\x18\x02 \x01(\rH\x00R\tpartition\x88\x01\x01\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05count\x18\x04 \x01(\x04R\x05countB\f\n" +
+	"\n" +
+	"_partition\"\xb2\x02\n" +
 	"\x0fPartitionStatus\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x16\n" +
 	"\x06leader\x18\x02 \x01(\tR\x06leader\x12-\n" +
@@ -2358,7 +2670,11 @@ const file_atoll_v1_regions_proto_rawDesc = "" +
 	"\tunshipped\x18\x04 \x01(\x04R\tunshipped\x12%\n" +
 	"\x0eoutbox_entries\x18\x05 \x01(\x04R\routboxEntries\x12!\n" +
 	"\foutbox_bytes\x18\x06 \x01(\x04R\voutboxBytes\x12%\n" +
-	"\x05error\x18\a \x01(\v2\x0f.atoll.v1.ErrorR\x05error\"\xe3\x01\n" +
+	"\x05error\x18\a \x01(\v2\x0f.atoll.v1.ErrorR\x05error\x12+\n" +
+	"\agarbage\x18\b \x01(\v2\x11.atoll.v1.GarbageR\agarbage\"\x14\n" +
+	"\x12WatchStatusRequest\"G\n" +
+	"\x13WatchStatusResponse\x120\n" +
+	"\x06status\x18\x01 \x01(\v2\x18.atoll.v1.StatusResponseR\x06status\"\x90\x02\n" +
 	"\x0eStatusResponse\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x18\n" +
@@ -2367,7 +2683,8 @@ const file_atoll_v1_regions_proto_rawDesc = "" +
 	"\n" +
 	"partitions\x18\x05 \x03(\v2\x19.atoll.v1.PartitionStatusR\n" +
 	"partitions\x12$\n" +
-	"\x05flows\x18\x06 \x03(\v2\x0e.atoll.v1.FlowR\x05flows\"`\n" +
+	"\x05flows\x18\x06 \x03(\v2\x0e.atoll.v1.FlowR\x05flows\x12+\n" +
+	"\arefused\x18\a \x03(\v2\x11.atoll.v1.RefusedR\arefused\"`\n" +
 	"\rDigestRequest\x12\x1e\n" +
 	"\n" +
 	"partitions\x18\x01 \x03(\rR\n" +
@@ -2495,9 +2812,10 @@ const file_atoll_v1_regions_proto_rawDesc = "" +
 	"\vRegionState\x12\x1c\n" +
 	"\x18REGION_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13REGION_STATE_ACTIVE\x10\x01\x12\x1c\n" +
-	"\x18REGION_STATE_UNREACHABLE\x10\x022\xec\x02\n" +
+	"\x18REGION_STATE_UNREACHABLE\x10\x022\xbf\x03\n" +
 	"\aRegions\x12@\n" +
-	"\x06Status\x12\x17.atoll.v1.StatusRequest\x1a\x18.atoll.v1.StatusResponse\"\x03\x90\x02\x01\x12@\n" +
+	"\x06Status\x12\x17.atoll.v1.StatusRequest\x1a\x18.atoll.v1.StatusResponse\"\x03\x90\x02\x01\x12Q\n" +
+	"\vWatchStatus\x12\x1c.atoll.v1.WatchStatusRequest\x1a\x1d.atoll.v1.WatchStatusResponse\"\x03\x90\x02\x010\x01\x12@\n" +
 	"\x06Digest\x12\x17.atoll.v1.DigestRequest\x1a\x18.atoll.v1.DigestResponse\"\x03\x90\x02\x01\x12C\n" +
 	"\aExplain\x12\x18.atoll.v1.ExplainRequest\x1a\x19.atoll.v1.ExplainResponse\"\x03\x90\x02\x01\x12I\n" +
 	"\tConflicts\x12\x1a.atoll.v1.ConflictsRequest\x1a\x1b.atoll.v1.ConflictsResponse\"\x03\x90\x02\x01\x12M\n" +
@@ -2516,7 +2834,7 @@ func file_atoll_v1_regions_proto_rawDescGZIP() []byte {
 }
 
 var file_atoll_v1_regions_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_atoll_v1_regions_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_atoll_v1_regions_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_atoll_v1_regions_proto_goTypes = []any{
 	(RegionState)(0),             // 0: atoll.v1.RegionState
 	(*StatusRequest)(nil),        // 1: atoll.v1.StatusRequest
@@ -2525,96 +2843,106 @@ var file_atoll_v1_regions_proto_goTypes = []any{
 	(*VectorEntry)(nil),          // 4: atoll.v1.VectorEntry
 	(*Lag)(nil),                  // 5: atoll.v1.Lag
 	(*Flow)(nil),                 // 6: atoll.v1.Flow
-	(*PartitionStatus)(nil),      // 7: atoll.v1.PartitionStatus
-	(*StatusResponse)(nil),       // 8: atoll.v1.StatusResponse
-	(*DigestRequest)(nil),        // 9: atoll.v1.DigestRequest
-	(*PartitionDigest)(nil),      // 10: atoll.v1.PartitionDigest
-	(*DigestResponse)(nil),       // 11: atoll.v1.DigestResponse
-	(*ExplainRequest)(nil),       // 12: atoll.v1.ExplainRequest
-	(*Event)(nil),                // 13: atoll.v1.Event
-	(*ExplainRegister)(nil),      // 14: atoll.v1.ExplainRegister
-	(*ExplainCounterPart)(nil),   // 15: atoll.v1.ExplainCounterPart
-	(*ExplainCounter)(nil),       // 16: atoll.v1.ExplainCounter
-	(*ExplainElement)(nil),       // 17: atoll.v1.ExplainElement
-	(*ExplainSet)(nil),           // 18: atoll.v1.ExplainSet
-	(*ExplainedObject)(nil),      // 19: atoll.v1.ExplainedObject
-	(*ExplainDeadline)(nil),      // 20: atoll.v1.ExplainDeadline
-	(*ExplainParts)(nil),         // 21: atoll.v1.ExplainParts
-	(*ExplainPart)(nil),          // 22: atoll.v1.ExplainPart
-	(*ExplainResponse)(nil),      // 23: atoll.v1.ExplainResponse
-	(*ConflictsRequest)(nil),     // 24: atoll.v1.ConflictsRequest
-	(*ConflictCount)(nil),        // 25: atoll.v1.ConflictCount
-	(*Loser)(nil),                // 26: atoll.v1.Loser
-	(*ConflictsResponse)(nil),    // 27: atoll.v1.ConflictsResponse
-	(*PartitionError)(nil),       // 28: atoll.v1.PartitionError
-	(*RestoreLoserRequest)(nil),  // 29: atoll.v1.RestoreLoserRequest
-	(*RestoreLoserResponse)(nil), // 30: atoll.v1.RestoreLoserResponse
-	(*durationpb.Duration)(nil),  // 31: google.protobuf.Duration
-	(*Error)(nil),                // 32: atoll.v1.Error
-	(*ReadOptions)(nil),          // 33: atoll.v1.ReadOptions
-	(Type)(0),                    // 34: atoll.v1.Type
-	(*ReplyInfo)(nil),            // 35: atoll.v1.ReplyInfo
-	(*WriteOptions)(nil),         // 36: atoll.v1.WriteOptions
+	(*Garbage)(nil),              // 7: atoll.v1.Garbage
+	(*Refused)(nil),              // 8: atoll.v1.Refused
+	(*PartitionStatus)(nil),      // 9: atoll.v1.PartitionStatus
+	(*WatchStatusRequest)(nil),   // 10: atoll.v1.WatchStatusRequest
+	(*WatchStatusResponse)(nil),  // 11: atoll.v1.WatchStatusResponse
+	(*StatusResponse)(nil),       // 12: atoll.v1.StatusResponse
+	(*DigestRequest)(nil),        // 13: atoll.v1.DigestRequest
+	(*PartitionDigest)(nil),      // 14: atoll.v1.PartitionDigest
+	(*DigestResponse)(nil),       // 15: atoll.v1.DigestResponse
+	(*ExplainRequest)(nil),       // 16: atoll.v1.ExplainRequest
+	(*Event)(nil),                // 17: atoll.v1.Event
+	(*ExplainRegister)(nil),      // 18: atoll.v1.ExplainRegister
+	(*ExplainCounterPart)(nil),   // 19: atoll.v1.ExplainCounterPart
+	(*ExplainCounter)(nil),       // 20: atoll.v1.ExplainCounter
+	(*ExplainElement)(nil),       // 21: atoll.v1.ExplainElement
+	(*ExplainSet)(nil),           // 22: atoll.v1.ExplainSet
+	(*ExplainedObject)(nil),      // 23: atoll.v1.ExplainedObject
+	(*ExplainDeadline)(nil),      // 24: atoll.v1.ExplainDeadline
+	(*ExplainParts)(nil),         // 25: atoll.v1.ExplainParts
+	(*ExplainPart)(nil),          // 26: atoll.v1.ExplainPart
+	(*ExplainResponse)(nil),      // 27: atoll.v1.ExplainResponse
+	(*ConflictsRequest)(nil),     // 28: atoll.v1.ConflictsRequest
+	(*ConflictCount)(nil),        // 29: atoll.v1.ConflictCount
+	(*Loser)(nil),                // 30: atoll.v1.Loser
+	(*ConflictsResponse)(nil),    // 31: atoll.v1.ConflictsResponse
+	(*PartitionError)(nil),       // 32: atoll.v1.PartitionError
+	(*RestoreLoserRequest)(nil),  // 33: atoll.v1.RestoreLoserRequest
+	(*RestoreLoserResponse)(nil), // 34: atoll.v1.RestoreLoserResponse
+	(*durationpb.Duration)(nil),  // 35: google.protobuf.Duration
+	(*Error)(nil),                // 36: atoll.v1.Error
+	(*ReadOptions)(nil),          // 37: atoll.v1.ReadOptions
+	(Type)(0),                    // 38: atoll.v1.Type
+	(*ReplyInfo)(nil),            // 39: atoll.v1.ReplyInfo
+	(*WriteOptions)(nil),         // 40: atoll.v1.WriteOptions
 }
 var file_atoll_v1_regions_proto_depIdxs = []int32{
 	0,  // 0: atoll.v1.Region.state:type_name -> atoll.v1.RegionState
 	3,  // 1: atoll.v1.Region.nodes:type_name -> atoll.v1.Node
-	31, // 2: atoll.v1.Lag.time:type_name -> google.protobuf.Duration
+	35, // 2: atoll.v1.Lag.time:type_name -> google.protobuf.Duration
 	5,  // 3: atoll.v1.Flow.lag:type_name -> atoll.v1.Lag
-	31, // 4: atoll.v1.Flow.last_heard:type_name -> google.protobuf.Duration
-	4,  // 5: atoll.v1.PartitionStatus.vector:type_name -> atoll.v1.VectorEntry
-	32, // 6: atoll.v1.PartitionStatus.error:type_name -> atoll.v1.Error
-	2,  // 7: atoll.v1.StatusResponse.regions:type_name -> atoll.v1.Region
-	7,  // 8: atoll.v1.StatusResponse.partitions:type_name -> atoll.v1.PartitionStatus
-	6,  // 9: atoll.v1.StatusResponse.flows:type_name -> atoll.v1.Flow
-	33, // 10: atoll.v1.DigestRequest.options:type_name -> atoll.v1.ReadOptions
-	4,  // 11: atoll.v1.PartitionDigest.vector:type_name -> atoll.v1.VectorEntry
-	32, // 12: atoll.v1.PartitionDigest.error:type_name -> atoll.v1.Error
-	10, // 13: atoll.v1.DigestResponse.partitions:type_name -> atoll.v1.PartitionDigest
-	13, // 14: atoll.v1.ExplainRegister.winner:type_name -> atoll.v1.Event
-	13, // 15: atoll.v1.ExplainCounterPart.last:type_name -> atoll.v1.Event
-	15, // 16: atoll.v1.ExplainCounter.parts:type_name -> atoll.v1.ExplainCounterPart
-	13, // 17: atoll.v1.ExplainElement.dots:type_name -> atoll.v1.Event
-	17, // 18: atoll.v1.ExplainSet.elements:type_name -> atoll.v1.ExplainElement
-	34, // 19: atoll.v1.ExplainedObject.type:type_name -> atoll.v1.Type
-	14, // 20: atoll.v1.ExplainedObject.register:type_name -> atoll.v1.ExplainRegister
-	16, // 21: atoll.v1.ExplainedObject.counter:type_name -> atoll.v1.ExplainCounter
-	18, // 22: atoll.v1.ExplainedObject.set:type_name -> atoll.v1.ExplainSet
-	21, // 23: atoll.v1.ExplainedObject.parts:type_name -> atoll.v1.ExplainParts
-	20, // 24: atoll.v1.ExplainedObject.deadline:type_name -> atoll.v1.ExplainDeadline
-	13, // 25: atoll.v1.ExplainDeadline.event:type_name -> atoll.v1.Event
-	22, // 26: atoll.v1.ExplainParts.parts:type_name -> atoll.v1.ExplainPart
-	13, // 27: atoll.v1.ExplainPart.events:type_name -> atoll.v1.Event
-	19, // 28: atoll.v1.ExplainResponse.objects:type_name -> atoll.v1.ExplainedObject
-	4,  // 29: atoll.v1.ExplainResponse.vector:type_name -> atoll.v1.VectorEntry
-	35, // 30: atoll.v1.ExplainResponse.info:type_name -> atoll.v1.ReplyInfo
-	26, // 31: atoll.v1.ExplainResponse.losers:type_name -> atoll.v1.Loser
-	34, // 32: atoll.v1.ConflictCount.type:type_name -> atoll.v1.Type
-	34, // 33: atoll.v1.Loser.type:type_name -> atoll.v1.Type
-	13, // 34: atoll.v1.Loser.lost:type_name -> atoll.v1.Event
-	13, // 35: atoll.v1.Loser.won:type_name -> atoll.v1.Event
-	25, // 36: atoll.v1.ConflictsResponse.counts:type_name -> atoll.v1.ConflictCount
-	26, // 37: atoll.v1.ConflictsResponse.losers:type_name -> atoll.v1.Loser
-	28, // 38: atoll.v1.ConflictsResponse.errors:type_name -> atoll.v1.PartitionError
-	32, // 39: atoll.v1.PartitionError.error:type_name -> atoll.v1.Error
-	36, // 40: atoll.v1.RestoreLoserRequest.options:type_name -> atoll.v1.WriteOptions
-	26, // 41: atoll.v1.RestoreLoserResponse.loser:type_name -> atoll.v1.Loser
-	35, // 42: atoll.v1.RestoreLoserResponse.info:type_name -> atoll.v1.ReplyInfo
-	1,  // 43: atoll.v1.Regions.Status:input_type -> atoll.v1.StatusRequest
-	9,  // 44: atoll.v1.Regions.Digest:input_type -> atoll.v1.DigestRequest
-	12, // 45: atoll.v1.Regions.Explain:input_type -> atoll.v1.ExplainRequest
-	24, // 46: atoll.v1.Regions.Conflicts:input_type -> atoll.v1.ConflictsRequest
-	29, // 47: atoll.v1.Regions.RestoreLoser:input_type -> atoll.v1.RestoreLoserRequest
-	8,  // 48: atoll.v1.Regions.Status:output_type -> atoll.v1.StatusResponse
-	11, // 49: atoll.v1.Regions.Digest:output_type -> atoll.v1.DigestResponse
-	23, // 50: atoll.v1.Regions.Explain:output_type -> atoll.v1.ExplainResponse
-	27, // 51: atoll.v1.Regions.Conflicts:output_type -> atoll.v1.ConflictsResponse
-	30, // 52: atoll.v1.Regions.RestoreLoser:output_type -> atoll.v1.RestoreLoserResponse
-	48, // [48:53] is the sub-list for method output_type
-	43, // [43:48] is the sub-list for method input_type
-	43, // [43:43] is the sub-list for extension type_name
-	43, // [43:43] is the sub-list for extension extendee
-	0,  // [0:43] is the sub-list for field type_name
+	35, // 4: atoll.v1.Flow.last_heard:type_name -> google.protobuf.Duration
+	35, // 5: atoll.v1.Garbage.since:type_name -> google.protobuf.Duration
+	4,  // 6: atoll.v1.PartitionStatus.vector:type_name -> atoll.v1.VectorEntry
+	36, // 7: atoll.v1.PartitionStatus.error:type_name -> atoll.v1.Error
+	7,  // 8: atoll.v1.PartitionStatus.garbage:type_name -> atoll.v1.Garbage
+	12, // 9: atoll.v1.WatchStatusResponse.status:type_name -> atoll.v1.StatusResponse
+	2,  // 10: atoll.v1.StatusResponse.regions:type_name -> atoll.v1.Region
+	9,  // 11: atoll.v1.StatusResponse.partitions:type_name -> atoll.v1.PartitionStatus
+	6,  // 12: atoll.v1.StatusResponse.flows:type_name -> atoll.v1.Flow
+	8,  // 13: atoll.v1.StatusResponse.refused:type_name -> atoll.v1.Refused
+	37, // 14: atoll.v1.DigestRequest.options:type_name -> atoll.v1.ReadOptions
+	4,  // 15: atoll.v1.PartitionDigest.vector:type_name -> atoll.v1.VectorEntry
+	36, // 16: atoll.v1.PartitionDigest.error:type_name -> atoll.v1.Error
+	14, // 17: atoll.v1.DigestResponse.partitions:type_name -> atoll.v1.PartitionDigest
+	17, // 18: atoll.v1.ExplainRegister.winner:type_name -> atoll.v1.Event
+	17, // 19: atoll.v1.ExplainCounterPart.last:type_name -> atoll.v1.Event
+	19, // 20: atoll.v1.ExplainCounter.parts:type_name -> atoll.v1.ExplainCounterPart
+	17, // 21: atoll.v1.ExplainElement.dots:type_name -> atoll.v1.Event
+	21, // 22: atoll.v1.ExplainSet.elements:type_name -> atoll.v1.ExplainElement
+	38, // 23: atoll.v1.ExplainedObject.type:type_name -> atoll.v1.Type
+	18, // 24: atoll.v1.ExplainedObject.register:type_name -> atoll.v1.ExplainRegister
+	20, // 25: atoll.v1.ExplainedObject.counter:type_name -> atoll.v1.ExplainCounter
+	22, // 26: atoll.v1.ExplainedObject.set:type_name -> atoll.v1.ExplainSet
+	25, // 27: atoll.v1.ExplainedObject.parts:type_name -> atoll.v1.ExplainParts
+	24, // 28: atoll.v1.ExplainedObject.deadline:type_name -> atoll.v1.ExplainDeadline
+	17, // 29: atoll.v1.ExplainDeadline.event:type_name -> atoll.v1.Event
+	26, // 30: atoll.v1.ExplainParts.parts:type_name -> atoll.v1.ExplainPart
+	17, // 31: atoll.v1.ExplainPart.events:type_name -> atoll.v1.Event
+	23, // 32: atoll.v1.ExplainResponse.objects:type_name -> atoll.v1.ExplainedObject
+	4,  // 33: atoll.v1.ExplainResponse.vector:type_name -> atoll.v1.VectorEntry
+	39, // 34: atoll.v1.ExplainResponse.info:type_name -> atoll.v1.ReplyInfo
+	30, // 35: atoll.v1.ExplainResponse.losers:type_name -> atoll.v1.Loser
+	38, // 36: atoll.v1.ConflictCount.type:type_name -> atoll.v1.Type
+	38, // 37: atoll.v1.Loser.type:type_name -> atoll.v1.Type
+	17, // 38: atoll.v1.Loser.lost:type_name -> atoll.v1.Event
+	17, // 39: atoll.v1.Loser.won:type_name -> atoll.v1.Event
+	29, // 40: atoll.v1.ConflictsResponse.counts:type_name -> atoll.v1.ConflictCount
+	30, // 41: atoll.v1.ConflictsResponse.losers:type_name -> atoll.v1.Loser
+	32, // 42: atoll.v1.ConflictsResponse.errors:type_name -> atoll.v1.PartitionError
+	36, // 43: atoll.v1.PartitionError.error:type_name -> atoll.v1.Error
+	40, // 44: atoll.v1.RestoreLoserRequest.options:type_name -> atoll.v1.WriteOptions
+	30, // 45: atoll.v1.RestoreLoserResponse.loser:type_name -> atoll.v1.Loser
+	39, // 46: atoll.v1.RestoreLoserResponse.info:type_name -> atoll.v1.ReplyInfo
+	1,  // 47: atoll.v1.Regions.Status:input_type -> atoll.v1.StatusRequest
+	10, // 48: atoll.v1.Regions.WatchStatus:input_type -> atoll.v1.WatchStatusRequest
+	13, // 49: atoll.v1.Regions.Digest:input_type -> atoll.v1.DigestRequest
+	16, // 50: atoll.v1.Regions.Explain:input_type -> atoll.v1.ExplainRequest
+	28, // 51: atoll.v1.Regions.Conflicts:input_type -> atoll.v1.ConflictsRequest
+	33, // 52: atoll.v1.Regions.RestoreLoser:input_type -> atoll.v1.RestoreLoserRequest
+	12, // 53: atoll.v1.Regions.Status:output_type -> atoll.v1.StatusResponse
+	11, // 54: atoll.v1.Regions.WatchStatus:output_type -> atoll.v1.WatchStatusResponse
+	15, // 55: atoll.v1.Regions.Digest:output_type -> atoll.v1.DigestResponse
+	27, // 56: atoll.v1.Regions.Explain:output_type -> atoll.v1.ExplainResponse
+	31, // 57: atoll.v1.Regions.Conflicts:output_type -> atoll.v1.ConflictsResponse
+	34, // 58: atoll.v1.Regions.RestoreLoser:output_type -> atoll.v1.RestoreLoserResponse
+	53, // [53:59] is the sub-list for method output_type
+	47, // [47:53] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_atoll_v1_regions_proto_init() }
@@ -2624,7 +2952,9 @@ func file_atoll_v1_regions_proto_init() {
 	}
 	file_atoll_v1_common_proto_init()
 	file_atoll_v1_regions_proto_msgTypes[4].OneofWrappers = []any{}
-	file_atoll_v1_regions_proto_msgTypes[18].OneofWrappers = []any{
+	file_atoll_v1_regions_proto_msgTypes[5].OneofWrappers = []any{}
+	file_atoll_v1_regions_proto_msgTypes[7].OneofWrappers = []any{}
+	file_atoll_v1_regions_proto_msgTypes[22].OneofWrappers = []any{
 		(*ExplainedObject_Register)(nil),
 		(*ExplainedObject_Counter)(nil),
 		(*ExplainedObject_Set)(nil),
@@ -2636,7 +2966,7 @@ func file_atoll_v1_regions_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_v1_regions_proto_rawDesc), len(file_atoll_v1_regions_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   30,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

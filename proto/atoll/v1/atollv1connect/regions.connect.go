@@ -26,6 +26,8 @@ const (
 const (
 	// RegionsStatusProcedure is the procedure name of the Regions's Status RPC.
 	RegionsStatusProcedure = "/atoll.v1.Regions/Status"
+	// RegionsWatchStatusProcedure is the procedure name of the Regions's WatchStatus RPC.
+	RegionsWatchStatusProcedure = "/atoll.v1.Regions/WatchStatus"
 	// RegionsDigestProcedure is the procedure name of the Regions's Digest RPC.
 	RegionsDigestProcedure = "/atoll.v1.Regions/Digest"
 	// RegionsExplainProcedure is the procedure name of the Regions's Explain RPC.
@@ -42,6 +44,14 @@ var (
 			StreamType:       connect.StreamTypeUnary,
 			Schema:           v1.File_atoll_v1_regions_proto.Services().ByName("Regions").Methods().ByName("Status"),
 			Procedure:        RegionsStatusProcedure,
+			IdempotencyLevel: connect.IdempotencyNoSideEffects,
+		}
+	})
+	regionsWatchStatusSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType:       connect.StreamTypeServer,
+			Schema:           v1.File_atoll_v1_regions_proto.Services().ByName("Regions").Methods().ByName("WatchStatus"),
+			Procedure:        RegionsWatchStatusProcedure,
 			IdempotencyLevel: connect.IdempotencyNoSideEffects,
 		}
 	})
@@ -83,6 +93,8 @@ type RegionsClient interface {
 	// Status returns the regions, and per (source, destination, partition) the replication state that
 	// the answering region knows.
 	Status(context.Context, *v1.StatusRequest) (*v1.StatusResponse, error)
+	// WatchStatus streams what Status returns, first as it is and then about once a second.
+	WatchStatus(context.Context, *v1.WatchStatusRequest) (RegionsWatchStatusClientStream, error)
 	// Digest returns per partition the version vector and a digest of the state. Equal vectors imply
 	// equal digests.
 	Digest(context.Context, *v1.DigestRequest) (*v1.DigestResponse, error)
@@ -101,11 +113,33 @@ func NewRegionsClient(client *connect.Client) RegionsClient {
 	return &regionsClient{client: client}
 }
 
+// RegionsWatchStatusClientStream is the client stream for the Regions's WatchStatus RPC.
+type RegionsWatchStatusClientStream struct {
+	stream connect.ClientStream
+}
+
+// Receive returns the next response message from the server.
+func (s RegionsWatchStatusClientStream) Receive() (*v1.WatchStatusResponse, error) {
+	var res v1.WatchStatusResponse
+	if err := s.stream.Receive(&res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+// Close releases the stream's resources. It is idempotent and is typically deferred to clean up a
+// stream abandoned before io.EOF.
+func (s RegionsWatchStatusClientStream) Close() error {
+	return s.stream.Close()
+}
+
 // RegionsHandler is an implementation of the atoll.v1.Regions service.
 type RegionsHandler interface {
 	// Status returns the regions, and per (source, destination, partition) the replication state that
 	// the answering region knows.
 	Status(context.Context, *v1.StatusRequest) (*v1.StatusResponse, error)
+	// WatchStatus streams what Status returns, first as it is and then about once a second.
+	WatchStatus(context.Context, *v1.WatchStatusRequest, RegionsWatchStatusServerStream) error
 	// Digest returns per partition the version vector and a digest of the state. Equal vectors imply
 	// equal digests.
 	Digest(context.Context, *v1.DigestRequest) (*v1.DigestResponse, error)
@@ -123,6 +157,7 @@ func RegisterRegionsHandler(server *connect.Server, svc RegionsHandler) {
 	adapter := regionsHandler{svc: svc}
 	server.Register(
 		connect.Method{Spec: regionsStatusSpec(), Handler: adapter.status},
+		connect.Method{Spec: regionsWatchStatusSpec(), Handler: adapter.watchStatus},
 		connect.Method{Spec: regionsDigestSpec(), Handler: adapter.digest},
 		connect.Method{Spec: regionsExplainSpec(), Handler: adapter.explain},
 		connect.Method{Spec: regionsConflictsSpec(), Handler: adapter.conflicts},
@@ -130,11 +165,30 @@ func RegisterRegionsHandler(server *connect.Server, svc RegionsHandler) {
 	)
 }
 
+// RegionsWatchStatusServerStream is the server stream for the Regions's WatchStatus RPC.
+type RegionsWatchStatusServerStream struct {
+	stream connect.ServerStream
+}
+
+// SendHeaders flushes the response headers without a message. The first Send does this implicitly.
+func (s RegionsWatchStatusServerStream) SendHeaders() error {
+	return s.stream.SendHeaders()
+}
+
+// Send sends a response message to the client.
+func (s RegionsWatchStatusServerStream) Send(res *v1.WatchStatusResponse) error {
+	return s.stream.Send(res)
+}
+
 // UnimplementedRegionsHandler returns CodeUnimplemented from all methods.
 type UnimplementedRegionsHandler struct{}
 
 func (UnimplementedRegionsHandler) Status(context.Context, *v1.StatusRequest) (*v1.StatusResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "atoll.v1.Regions.Status is not implemented")
+}
+
+func (UnimplementedRegionsHandler) WatchStatus(context.Context, *v1.WatchStatusRequest, RegionsWatchStatusServerStream) error {
+	return connect.NewError(connect.CodeUnimplemented, "atoll.v1.Regions.WatchStatus is not implemented")
 }
 
 func (UnimplementedRegionsHandler) Digest(context.Context, *v1.DigestRequest) (*v1.DigestResponse, error) {
@@ -163,6 +217,14 @@ func (c *regionsClient) Status(ctx context.Context, req *v1.StatusRequest) (*v1.
 		return nil, err
 	}
 	return &res, nil
+}
+
+func (c *regionsClient) WatchStatus(ctx context.Context, req *v1.WatchStatusRequest) (RegionsWatchStatusClientStream, error) {
+	stream, err := c.client.CallServerStream(ctx, regionsWatchStatusSpec(), req)
+	if err != nil {
+		return RegionsWatchStatusClientStream{}, err
+	}
+	return RegionsWatchStatusClientStream{stream: stream}, nil
 }
 
 func (c *regionsClient) Digest(ctx context.Context, req *v1.DigestRequest) (*v1.DigestResponse, error) {
@@ -209,6 +271,14 @@ func (h regionsHandler) status(ctx context.Context, _ connect.Spec, stream conne
 		return err
 	}
 	return stream.Send(res)
+}
+
+func (h regionsHandler) watchStatus(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.WatchStatusRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	return h.svc.WatchStatus(ctx, &req, RegionsWatchStatusServerStream{stream: stream})
 }
 
 func (h regionsHandler) digest(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
+)
+
+// summarizeGarbage adds up what each region keeps from being removed.
+func summarizeGarbage(partitions []*atollv1.PartitionStatus) []garbageSummary {
+	var out []garbageSummary
+	for _, p := range partitions {
+		g := p.GetGarbage()
+		if g == nil {
+			continue
+		}
+		i := slices.IndexFunc(out, func(s garbageSummary) bool { return s.HeldBy == g.GetHeldBy() })
+		if i < 0 {
+			i, out = len(out), append(out, garbageSummary{HeldBy: g.GetHeldBy(), SinceMS: new(float64)})
+		}
+		s := &out[i]
+		s.Count += g.GetCount()
+		s.Bytes += g.GetBytes()
+		s.More = s.More || g.GetMore()
+		since := millisIf(g.GetSince() != nil, g.GetSince().AsDuration())
+		if since == nil || s.SinceMS == nil {
+			s.SinceMS = nil // for ever is the longest
+		} else {
+			s.SinceMS = valueIf(true, max(*s.SinceMS, *since))
+		}
+	}
+	slices.SortFunc(out, func(a, b garbageSummary) int { return cmp.Compare(a.HeldBy, b.HeldBy) })
+	return out
+}
+
+// summarizeRefused adds up refusals over partitions.
+func summarizeRefused(refused []*atollv1.Refused) []refusedSummary {
+	var out []refusedSummary
+	for _, r := range refused {
+		i := slices.IndexFunc(out, func(s refusedSummary) bool { return s.Source == r.GetSource() && s.Reason == r.GetReason() })
+		if i < 0 {
+			i, out = len(out), append(out, refusedSummary{Source: r.GetSource(), Reason: r.GetReason()})
+		}
+		out[i].Count += r.GetCount()
+	}
+	return out
+}
+
+func (s *summary) garbageNotes() (notes string) {
+	for _, g := range s.Garbage {
+		since, least := "ever", ""
+		if g.SinceMS != nil {
+			since = duration(*g.SinceMS)
+		}
+		if g.More {
+			least = "at least "
+		}
+		notes += fmt.Sprintf("deletions are kept because of %s since %s: %s%d, some %d bytes\n", g.HeldBy, since, least, g.Count, g.Bytes)
+	}
+	return notes
+}
+
+func (s *summary) refusedNotes() (notes string) {
+	for _, r := range s.Refused {
+		notes += fmt.Sprintf("%s refused %d messages of %s: %s\n", s.Node, r.Count, cmp.Or(r.Source, "nobody known"), r.Reason)
+	}
+	return notes
+}
