@@ -42,9 +42,22 @@ func (s *session) onTick(region topology.RegionID, h *protocol.Head, fresh bool)
 		if err := s.acking.report(region, h.Vector.Get(s.r.cfg.Actor)); err != nil {
 			s.r.refuse("watermark refused", region, s.partition, err)
 		}
+		s.elsewhere(region, h)
 	}
 	if h.Digest.Vector.Len() > 0 {
 		s.audit.of(region, h.Digest)
+	}
+}
+
+// elsewhere tells receivers what a region has applied of third regions' events.
+func (s *session) elsewhere(region topology.RegionID, h *protocol.Head) {
+	for origin, rcv := range s.receivers {
+		if origin == region {
+			continue
+		}
+		if err := rcv.elsewhere(region, h.Vector.Get(rcv.stream.Actor)); err != nil {
+			s.r.refuse("tick refused", region, s.partition, err)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package crossregion
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"math/rand/v2"
@@ -19,6 +20,7 @@ type receiving struct {
 	mu     struct {
 		sync.Mutex
 		core *protocol.Receiver
+		ring *protocol.Ring
 	}
 }
 
@@ -26,7 +28,26 @@ func newReceiving(r *Replicator, p topology.PartitionID, region RemoteRegion) *r
 	rcv := &receiving{r: r, region: region, stream: r.stream(p, region.Actor), wake: newSignal()}
 	applied := r.cfg.Sink.Applied(p, region.Actor)
 	rcv.mu.core = protocol.NewReceiver(r.tuning, applied, r.cfg.Clock())
+	rcv.mu.ring = protocol.NewRing(r.tuning.RelayBytes)
 	return rcv
+}
+
+// relayed returns what this node can pass on of the origin's records.
+func (rcv *receiving) relayed(from uint64, maxBytes int) [][]byte {
+	rcv.mu.Lock()
+	defer rcv.mu.Unlock()
+	return rcv.mu.ring.From(from, maxBytes)
+}
+
+// elsewhere takes how far a third region has applied the origin's events.
+func (rcv *receiving) elsewhere(region topology.RegionID, seq uint64) error {
+	rcv.mu.Lock()
+	defer rcv.mu.Unlock()
+	if err := rcv.mu.core.Elsewhere(region, seq, rcv.r.cfg.Clock()); err != nil {
+		return err
+	}
+	rcv.wake.raise()
+	return nil
 }
 
 // onFrame takes an envelope from the stream.
@@ -37,7 +58,9 @@ func (rcv *receiving) onFrame(frame []byte) {
 		return
 	}
 	rcv.mu.Lock()
-	err = rcv.mu.core.Offer(records, true, rcv.r.cfg.Clock())
+	if err = rcv.mu.core.Offer(records, true, rcv.r.cfg.Clock()); err == nil {
+		rcv.mu.ring.Add(records, frame)
+	}
 	rcv.mu.Unlock()
 	if err != nil {
 		rcv.r.refuse("envelope refused", rcv.region.ID, rcv.stream.Partition, err)
@@ -116,20 +139,20 @@ func (rcv *receiving) merge(ctx context.Context, records []protocol.Record) uint
 func (rcv *receiving) fetch(ctx context.Context, a protocol.ReceiveAction) uint64 {
 	ctx, cancel := context.WithTimeout(ctx, rcv.r.tuning.FetchTimeout)
 	defer cancel()
-	p := rcv.stream.Partition
+	p, from := rcv.stream.Partition, cmp.Or(a.Via, rcv.region.ID)
 	var res protocol.FetchResult
 	wanted := protocol.FetchRequest{From: a.From, MaxBytes: rcv.r.tuning.FetchBytes, Codec: protocol.CodecNewest, Nonce: rand.Uint64()}
 	if a.Plain {
 		wanted.Codec = protocol.CodecPlain
 	}
-	request, err := rcv.r.keys.EncodeFetchRequest(rcv.stream, rcv.region.ID, wanted)
+	request, err := rcv.r.keys.EncodeFetchRequest(rcv.stream, from, wanted)
 	if err == nil {
 		var response []byte
-		response, err = rcv.r.cfg.Link.Inlet(rcv.region.ID).Fetch(ctx, p, request)
+		response, err = rcv.r.cfg.Link.Inlet(from).Fetch(ctx, p, request)
 		if err == nil {
-			res = rcv.r.packer.DecodeFetchResponse(rcv.stream, rcv.region.ID, wanted.Nonce, response)
+			res = rcv.r.packer.DecodeFetchResponse(rcv.stream, from, wanted.Nonce, response)
 			if err = res.Err; err != nil {
-				rcv.r.refuse("fetch response refused", rcv.region.ID, p, err)
+				rcv.r.refuse("fetch response refused", from, p, err)
 			}
 		}
 	}
@@ -142,6 +165,11 @@ func (rcv *receiving) fetch(ctx context.Context, a protocol.ReceiveAction) uint6
 	wasStuck := rcv.mu.core.Stuck()
 	rcv.mu.core.AppliedIs(applied, now)
 	rcv.mu.core.Fetched(res, now)
+	for i, records := range append([][]protocol.Record{res.Records}, res.More...) {
+		if err == nil && len(records) > 0 {
+			rcv.mu.ring.Add(records, res.Envelopes[i])
+		}
+	}
 	applied, stuck := rcv.mu.core.Applied(), rcv.mu.core.Stuck()
 	rcv.mu.Unlock()
 	rcv.logStuck(wasStuck, stuck)

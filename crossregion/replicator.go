@@ -227,12 +227,12 @@ func (h handler) Fetch(p topology.PartitionID, request []byte) []byte {
 	}
 	s := r.stream(p, r.cfg.Actor)
 	wanted, err := r.keys.DecodeFetchRequest(p, request)
-	if err == nil && wanted.Actor != r.cfg.Actor {
-		err = protocol.ErrOtherActor
-	}
 	if err != nil {
 		r.refuse("fetch request refused", r.claimed(request), p, err)
 		return nil
+	}
+	if wanted.Actor != r.cfg.Actor {
+		return h.relay(p, wanted)
 	}
 	var res protocol.FetchResult
 	state, _ := r.cfg.Source.Outbox(p)
@@ -275,6 +275,23 @@ func (r *Replicator) answer(wanted protocol.Asked, res protocol.FetchResult) pro
 		res.Records = protocol.Alike(res.Records)
 	}
 	return res
+}
+
+// relay answers with what this node has received of another region's records.
+func (h handler) relay(p topology.PartitionID, wanted protocol.Asked) []byte {
+	session := h.r.session(p)
+	origin, _ := topology.ActorRegion(wanted.Actor)
+	if session == nil || session.receivers[origin] == nil {
+		return nil
+	}
+	frames := session.receivers[origin].relayed(wanted.From, wanted.MaxBytes)
+	response, err := h.r.packer.EncodeRelayResponse(wanted, frames)
+	if err != nil {
+		h.r.log.Error("records cannot be passed on to another region", slog.Any("partition", p), slog.Any("err", err))
+		return nil
+	}
+	h.r.counts.relayed.Add(uint64(len(frames)))
+	return response
 }
 
 // Report hands watermarks to the partitions they are about.

@@ -23,6 +23,8 @@ type Stats struct {
 	Duplicates, Gaps, Evicted uint64
 	// Fetches are requests to an origin's outbox, Served those answered here.
 	Fetches, Served uint64
+	// Relayed are envelopes of other regions that were passed on.
+	Relayed uint64
 	// Refused are frames and batches that were not taken, BadBatches events the sink will not take,
 	// Trimmed answers that the outbox does not go back far enough.
 	Refused, BadBatches, Trimmed uint64
@@ -45,7 +47,7 @@ type Refusal struct {
 }
 
 type counters struct {
-	published, folded, rewinds, received, served, digests, diverged atomic.Uint64
+	published, folded, rewinds, received, served, digests, diverged, relayed atomic.Uint64
 	// refused has one entry per known region, partition and reason at most.
 	refused struct {
 		sync.Mutex
@@ -76,6 +78,7 @@ func (r *Replicator) Stats() Stats {
 	s.Folded = r.counts.folded.Load()
 	s.Published, s.Rewinds = r.counts.published.Load(), r.counts.rewinds.Load()
 	s.Received, s.Served = r.counts.received.Load(), r.counts.served.Load()
+	s.Relayed = r.counts.relayed.Load()
 	s.Digests, s.Diverged = r.counts.digests.Load(), r.counts.diverged.Load()
 	s.Refused, s.Refusals = r.counts.refusals()
 	return s

@@ -141,10 +141,14 @@ func TestHalfOpenLinkComesBack(t *testing.T) {
 	eu.write(100, 100)
 	us.write(100, 100)
 	converge(t, time.Minute, eu, us)
+	until(t, "first ticks", 10*time.Second, func() bool { return eu.knowsAll() && us.knowsAll() })
 	toEU.stall()
 	toUS.stall()
+	stalled := time.Now()
 	eu.write(2000, 100)
 	us.write(2000, 100)
+	until(t, "notice of a half-open link", 10*time.Second, func() bool { return eu.knowsNothing() && us.knowsNothing() })
+	t.Logf("half-open links were noticed after %v", time.Since(stalled))
 	// Long enough for both ends to take the connection for dead, and for attempts to connect anew
 	// to be stuck in the same way.
 	wait(t, 12*time.Second)

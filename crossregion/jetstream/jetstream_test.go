@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -134,6 +135,24 @@ type region struct {
 	listen string
 	server *Server
 	stop   func()
+
+	replicator *crossregion.Replicator
+}
+
+// knowsAll says whether the region tells of no flow that it is unknown.
+func (r *region) knowsAll() bool {
+	flows := r.replicator.Flows()
+	return len(flows) > 0 && !slices.ContainsFunc(flows, func(f protocol.Flow) bool { return f.Unknown })
+}
+
+// knowsNothing says whether the region tells of every flow that it is unknown.
+func (r *region) knowsNothing() bool {
+	for _, f := range r.replicator.Flows() {
+		if !f.Unknown || f.Behind == 0 {
+			return false
+		}
+	}
+	return true
 }
 
 const testPartitions = 4
@@ -169,6 +188,7 @@ func (r *region) start(t *testing.T, at map[topology.RegionID]string, others ...
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.replicator = replicator
 	stopReplicator := background(t, func(ctx context.Context) { _ = replicator.Run(ctx) })
 	r.stop = func() { stopReplicator(); stopLink(); r.server.Stop() }
 	t.Cleanup(r.stop)

@@ -116,6 +116,16 @@ func (p *Packer) EncodeFetchResponse(s Stream, asked Asked, res FetchResult) ([]
 	return p.keys.Seal(FrameFetchResponse, Scope{To: asked.By, Nonce: asked.Nonce}, m)
 }
 
+// EncodeRelayResponse returns this region's answer to a request for another's records: envelopes as their origin made
+// them, or that there are none here.
+func (p *Packer) EncodeRelayResponse(asked Asked, envelopes [][]byte) ([]byte, error) {
+	m := &crossregionv1.FetchResponse{NothingYet: len(envelopes) == 0}
+	if len(envelopes) > 0 {
+		m.Envelope, m.More = envelopes[0], envelopes[1:]
+	}
+	return p.keys.Seal(FrameFetchResponse, Scope{To: asked.By, Nonce: asked.Nonce}, m)
+}
+
 // DecodeFetchResponse reads what EncodeFetchResponse returned in the region from, for a request of this one with
 // the nonce. What is wrong with it is in the result.
 func (p *Packer) DecodeFetchResponse(s Stream, from topology.RegionID, nonce uint64, frame []byte) FetchResult {
@@ -127,6 +137,16 @@ func (p *Packer) DecodeFetchResponse(s Stream, from topology.RegionID, nonce uin
 	if len(m.Envelope) == 0 {
 		return FetchResult{Nothing: m.NothingYet, TrimmedTo: m.TrimmedTo}
 	}
-	records, err := p.DecodeEnvelope(s, m.Envelope)
-	return FetchResult{Records: records, Err: err}
+	res := FetchResult{Envelopes: append([][]byte{m.Envelope}, m.More...)}
+	if res.Records, res.Err = p.DecodeEnvelope(s, m.Envelope); res.Err != nil {
+		return FetchResult{Err: res.Err}
+	}
+	for _, envelope := range m.More {
+		records, err := p.DecodeEnvelope(s, envelope)
+		if err != nil {
+			return FetchResult{Err: err}
+		}
+		res.More = append(res.More, records)
+	}
+	return res
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/atolldb/atoll/topology"
 )
 
 // Receiver takes one origin's deltas of one partition into this region, each once and in order. It
@@ -38,6 +40,7 @@ type Receiver struct {
 	// repair says that records are being fetched.
 	repair       bool
 	merge, fetch Backoff
+	relay        relay
 	// Up to carefulTo, records are merged one by one, to find the one that cannot be.
 	carefulTo uint64
 	// Up to plainTo, records are fetched one by one, because one that stands for several cannot be merged.
@@ -76,7 +79,9 @@ type ReceiveAction struct {
 	Records []Record
 	From    uint64
 	Plain   bool // fetch records that are one delta each
-	Until   time.Time
+	// Via is the region to fetch from; 0 is the origin.
+	Via   topology.RegionID
+	Until time.Time
 }
 
 // NewReceiver returns the receiver of a node that begins to lead at now, with applied applied.
@@ -220,7 +225,9 @@ func (r *Receiver) Action(now time.Time) ReceiveAction {
 	if !at.IsZero() && !now.Before(at) {
 		r.repair = true
 		r.Counts.Fetches++
-		return ReceiveAction{Kind: ReceiveFetch, From: r.applied + 1, Plain: r.applied < r.plainTo}
+		return ReceiveAction{
+			Kind: ReceiveFetch, From: r.applied + 1, Plain: r.applied < r.plainTo, Via: r.relay.next(r.applied, now, r.tuning.RelayAfter),
+		}
 	}
 	return ReceiveAction{Kind: ReceiveWait, Until: at}
 }
@@ -334,11 +341,19 @@ type FetchResult struct {
 	// TrimmedTo is the outbox's first record if that comes after what was asked for.
 	TrimmedTo uint64
 	Err       error
+	// More are runs of records from further envelopes; Envelopes are all of them as they came.
+	More      [][]Record
+	Envelopes [][]byte
 }
 
 // Fetched tells how a fetch ended.
 func (r *Receiver) Fetched(res FetchResult, now time.Time) {
 	n := len(res.Records)
+	if r.relay.asked != 0 && n == 0 {
+		r.fetch.Failed(now) // only the origin can say that there is nothing
+		return
+	}
+	r.relay.answered(res, r.applied, now)
 	switch {
 	case res.Err != nil:
 		r.fetch.Failed(now)
@@ -354,8 +369,10 @@ func (r *Receiver) Fetched(res FetchResult, now time.Time) {
 		r.fetch.Failed(now)
 	default:
 		r.fetch.Succeeded()
-		if r.Offer(res.Records, false, now) != nil {
-			r.fetch.Failed(now)
+		for _, records := range append([][]Record{res.Records}, res.More...) {
+			if r.Offer(records, false, now) != nil {
+				r.fetch.Failed(now)
+			}
 		}
 	}
 }
@@ -375,7 +392,7 @@ func (r *Receiver) trimmed(first uint64, now time.Time) {
 	if r.trimmedAt.IsZero() {
 		r.trimmedAt = now
 	}
-	if now.Sub(r.trimmedAt) < r.tuning.StuckWait {
+	if now.Sub(r.trimmedAt) < r.tuning.StuckWait || !r.relay.exhausted(r.applied) {
 		r.fetch.Failed(now)
 		return
 	}

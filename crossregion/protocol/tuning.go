@@ -23,6 +23,10 @@ type Tuning struct {
 	StallWait time.Duration
 	// StuckWait is the time between two tries of what will hardly ever succeed.
 	StuckWait time.Duration
+	// RelayAfter is for how long an origin may not give what is missing before other regions are asked for it;
+	// RelayBytes is how much each partition keeps of each origin for others.
+	RelayAfter time.Duration
+	RelayBytes int
 	// Heartbeat is the interval of heartbeats; StreamCheck that of looking whether the stream is
 	// still the same one.
 	Heartbeat, StreamCheck time.Duration
@@ -47,6 +51,7 @@ func DefaultTuning() Tuning {
 		RetryLeast: 100 * time.Millisecond, RetryMost: 5 * time.Second,
 		BufferBytes: 2 << 20, MergeBytes: 512 << 10, MergeRecords: 4096, FetchBytes: 512 << 10,
 		GapWait: 500 * time.Millisecond, StallWait: 2 * time.Second, StuckWait: 10 * time.Second,
+		RelayAfter: 5 * time.Second, RelayBytes: 1 << 20,
 		Heartbeat: time.Second, StreamCheck: 15 * time.Second,
 		ReportWait: 200 * time.Millisecond, ReportAll: 10 * time.Second,
 		AckWait:     500 * time.Millisecond,

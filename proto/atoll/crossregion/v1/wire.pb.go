@@ -517,7 +517,9 @@ type FetchResponse struct {
 	// Set if from lies beyond the outbox's end.
 	NothingYet bool `protobuf:"varint,2,opt,name=nothing_yet,json=nothingYet,proto3" json:"nothing_yet,omitempty"`
 	// Set if the outbox begins after from: the range cannot be had any more.
-	TrimmedTo     uint64 `protobuf:"varint,3,opt,name=trimmed_to,json=trimmedTo,proto3" json:"trimmed_to,omitempty"`
+	TrimmedTo uint64 `protobuf:"varint,3,opt,name=trimmed_to,json=trimmedTo,proto3" json:"trimmed_to,omitempty"`
+	// Further envelopes. Those of a region that passes on another's are as their origin made them.
+	More          [][]byte `protobuf:"bytes,4,rep,name=more,proto3" json:"more,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -571,6 +573,13 @@ func (x *FetchResponse) GetTrimmedTo() uint64 {
 		return x.TrimmedTo
 	}
 	return 0
+}
+
+func (x *FetchResponse) GetMore() [][]byte {
+	if x != nil {
+		return x.More
+	}
+	return nil
 }
 
 // WatermarkReport says how far a region has durably applied another's events.
@@ -742,13 +751,14 @@ const file_atoll_crossregion_v1_wire_proto_rawDesc = "" +
 	"\x04from\x18\x04 \x01(\x04R\x04from\x12\x1b\n" +
 	"\tmax_bytes\x18\x05 \x01(\rR\bmaxBytes\x12\x14\n" +
 	"\x05codec\x18\x06 \x01(\rR\x05codec\x12\x14\n" +
-	"\x05nonce\x18\a \x01(\x04R\x05nonce\"k\n" +
+	"\x05nonce\x18\a \x01(\x04R\x05nonce\"\x7f\n" +
 	"\rFetchResponse\x12\x1a\n" +
 	"\benvelope\x18\x01 \x01(\fR\benvelope\x12\x1f\n" +
 	"\vnothing_yet\x18\x02 \x01(\bR\n" +
 	"nothingYet\x12\x1d\n" +
 	"\n" +
-	"trimmed_to\x18\x03 \x01(\x04R\ttrimmedTo\"\x8d\x01\n" +
+	"trimmed_to\x18\x03 \x01(\x04R\ttrimmedTo\x12\x12\n" +
+	"\x04more\x18\x04 \x03(\fR\x04more\"\x8d\x01\n" +
 	"\x0fWatermarkReport\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x16\n" +
 	"\x06region\x18\x02 \x01(\rR\x06region\x12H\n" +

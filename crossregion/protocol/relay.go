@@ -1,0 +1,82 @@
+package protocol
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/atolldb/atoll/topology"
+)
+
+// relay decides whom a receiver asks for an origin's records: the origin, and, once that has not given what is missing
+// for some time, in turn the other regions that have said they applied it. The zero value asks the origin.
+type relay struct {
+	// have is what other regions have applied of the origin's events.
+	have map[topology.RegionID]uint64
+	// failingAt is since when the origin gives nothing; zero if it does.
+	failingAt time.Time
+	// asked is who was asked last, 0 for the origin; tried are those asked since the origin last gave something.
+	asked topology.RegionID
+	tried map[topology.RegionID]bool
+}
+
+// candidates returns who has more than is applied, in order.
+func (r *relay) candidates(applied uint64) []topology.RegionID {
+	var regions []topology.RegionID
+	for _, region := range slices.Sorted(maps.Keys(r.have)) {
+		if r.have[region] > applied {
+			regions = append(regions, region)
+		}
+	}
+	return regions
+}
+
+// next returns whom to ask: the origin after each round of the others.
+func (r *relay) next(applied uint64, now time.Time, after time.Duration) topology.RegionID {
+	before := r.asked
+	r.asked = 0
+	if r.failingAt.IsZero() || now.Sub(r.failingAt) < after {
+		return 0
+	}
+	for _, region := range r.candidates(applied) {
+		if region > before {
+			r.asked = region
+			if r.tried == nil {
+				r.tried = map[topology.RegionID]bool{}
+			}
+			r.tried[region] = true
+			return region
+		}
+	}
+	return 0
+}
+
+// answered takes how a fetch ended that was not a relay's without records.
+func (r *relay) answered(res FetchResult, applied uint64, now time.Time) {
+	switch {
+	case r.asked != 0:
+	case res.Err == nil && res.TrimmedTo <= applied+1:
+		r.failingAt, r.tried = time.Time{}, nil
+	case r.failingAt.IsZero():
+		r.failingAt = now
+	}
+}
+
+// exhausted reports whether everybody who has more was asked.
+func (r *relay) exhausted(applied uint64) bool {
+	return !slices.ContainsFunc(r.candidates(applied), func(region topology.RegionID) bool { return !r.tried[region] })
+}
+
+// Elsewhere tells how far another region than the origin has applied the origin's events: what is missing here may be had
+// there. It refuses impossible numbers with ErrSequenceJump.
+func (r *Receiver) Elsewhere(region topology.RegionID, seq uint64, now time.Time) error {
+	if err := r.checkJump(seq); err != nil {
+		return err
+	}
+	if r.relay.have == nil {
+		r.relay.have = map[topology.RegionID]uint64{}
+	}
+	r.relay.have[region] = max(r.relay.have[region], seq)
+	r.headIs(seq, now)
+	return nil
+}
