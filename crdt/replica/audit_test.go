@@ -202,7 +202,7 @@ func (a *auditor) element(k, v []byte) {
 		return
 	}
 	dots, err := crdt.DecodeDotSet(v)
-	outside := func(d crdt.Dot) bool { return !a.meta.vector.Covers(d) }
+	outside := func(d crdt.Dot) bool { return !somewhere(a.meta, d) }
 	if err != nil || len(dots) == 0 || slices.ContainsFunc(dots, outside) {
 		a.odd[kid] = fmt.Errorf("element with dots %v at vector %v, %w", dots, a.meta.vector, err)
 	}
@@ -241,8 +241,15 @@ func (a *auditor) counterZSet(h *counterZSetHeader) error {
 
 // needless reports whether a row of a counter cannot be or need not be.
 func (a *auditor) needless(r crdt.Row) bool {
-	applied := a.meta.vector.Get(r.Actor)
-	return applied < r.Entry.Seq || r.Actor == a.meta.self && !r.Live() || r.Entry.Seq == 0 && r.Base.Seq <= applied
+	early := r.Entry.Seq != 0 && !somewhere(a.meta, crdt.Dot{Actor: r.Actor, Seq: r.Entry.Seq})
+	// After a resync, a reset that overtook its addition may stay until its owner has told that it has seen it.
+	idle := r.Entry.Seq == 0 && r.Base.Seq <= a.meta.vector.Get(r.Actor) && a.meta.unsure == 0 && len(a.meta.layers) == 0
+	return early || r.Actor == a.meta.self && !r.Live() || idle
+}
+
+// somewhere reports whether an event is included at least in a part of the state.
+func somewhere(m *meta, d crdt.Dot) bool {
+	return m.vector.Covers(d) || slices.ContainsFunc(m.layers, func(l layer) bool { return l.donor.Vector.Covers(d) })
 }
 
 func auditObject(m *meta, k, v []byte, owned *[]setHeader, fields map[uint64]bool) error {
@@ -253,7 +260,7 @@ func auditObject(m *meta, k, v []byte, owned *[]setHeader, fields map[uint64]boo
 	switch t {
 	case crdt.TypeLWWRegister:
 		reg, err := crdt.DecodeLWWRegister(v)
-		if err != nil || reg.Time > m.last || !m.vector.Covers(reg.Dot()) {
+		if err != nil || reg.Time > m.latest() || !somewhere(m, reg.Dot()) {
 			return fmt.Errorf("register %+v at %v, %w", reg, m.last, err)
 		}
 	case crdt.TypeCounter:
@@ -267,7 +274,7 @@ func auditObject(m *meta, k, v []byte, owned *[]setHeader, fields map[uint64]boo
 		}
 	case crdt.TypeLWWMap, crdt.TypeZSet:
 		h, err := decodeFieldsHeader(v)
-		if err != nil || !m.vector.Covers(h.last) {
+		if err != nil || !somewhere(m, h.last) {
 			return fmt.Errorf("header of fields %+v at %v, %w", h, m.vector, err)
 		}
 		fields[h.kid] = true
@@ -289,7 +296,7 @@ func auditCounter(m *meta, v []byte) error {
 		return fmt.Errorf("counter without rows")
 	}
 	for _, row := range c.rows.Rows() {
-		if m.vector.Get(row.Actor) < row.Entry.Seq {
+		if row.Entry.Seq != 0 && !somewhere(m, crdt.Dot{Actor: row.Actor, Seq: row.Entry.Seq}) {
 			return fmt.Errorf("counter entry %+v outside of the vector", row)
 		}
 	}

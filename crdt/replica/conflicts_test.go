@@ -244,6 +244,19 @@ func TestMetaOfVersion2(t *testing.T) {
 	}
 }
 
+// TestMetaOfVersion3 reads what was stored before there were resyncs.
+func TestMetaOfVersion3(t *testing.T) {
+	data, err := hex.DecodeString("0301" + "0000000100000009" + "05" + "000000" + "040506" + "0309" + "6407" + "8a80808010" +
+		"02" + "0104" + "0000000100000009" + "0207" + "0000000100000008" + "01" + "01" + "0207" + "02" + "02" + "0103" + "4601")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := decodeMeta(data)
+	if err != nil || m.vector.Get(2) != 7 || m.owed != 0x10000000a || m.collected != 0 || len(m.layers) != 0 {
+		t.Fatalf("%+v, %v", m, err)
+	}
+}
+
 // TestMetaEncoding pins the present version.
 func TestMetaEncoding(t *testing.T) {
 	m := newMeta(1)
@@ -255,7 +268,7 @@ func TestMetaEncoding(t *testing.T) {
 	m.raiseSeen(2, []crdt.Dot{{Actor: 1, Seq: 3}, {Actor: 70, Seq: 1}})
 	m.owe(0x100000009) // was told
 	m.owe(0x10000000a)
-	const want = "0301" + "0000000100000009" + "05" + "000000" + "040506" + "0309" + "6407" + "8a80808010" +
+	const want = "0401" + "0000000100000009" + "05" + "000000" + "040506" + "0309" + "6407" + "8a80808010" + "0000" +
 		"02" + "0104" + "0000000100000009" + "0207" + "0000000100000008" + "01" + "01" + "0207" + "02" + "02" + "0103" + "4601"
 	if got := fmt.Sprintf("%x", m.append(nil)); got != want {
 		t.Errorf("encodes to\n%s, want\n%s", got, want)
@@ -264,7 +277,7 @@ func TestMetaEncoding(t *testing.T) {
 	if err != nil || !bytes.Equal(back.append(nil), m.append(nil)) || back.losers != m.losers || back.owed != m.owed {
 		t.Errorf("%+v, %v", back, err)
 	}
-	const seenFrom, seenBetween = 47, 51 // it could end there
+	const seenFrom, seenBetween = 49, 53 // it could end there
 	for i := range m.append(nil) {
 		if _, err := decodeMeta(m.append(nil)[:i]); err == nil && i != seenFrom && i != seenBetween {
 			t.Errorf("cut off after %d bytes it is no error", i)

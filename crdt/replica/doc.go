@@ -26,7 +26,7 @@
 // number as varints. Values begin with a version byte, which is 1, or 2 if a header has elements in it.
 //
 //	key                                        value
-//	M                                          what meta.append says; version 3
+//	M                                          what meta.append says; version 4
 //	K | ns, key | type 1                       type 1: crdt.LWWRegister
 //	                                           type 2: last dot | crdt.Counter
 //	                                           type 3: last dot | kid | number of elements
@@ -174,6 +174,14 @@
 // All numbers are varints. A counter's change that is one entry of the author alone is written as
 // 0 | seq-gen | sum zigzag. Namespaces and objects ascend.
 //
+// # Resyncs
+//
+// A replica can take over the state of another region's, its donor, in chunks, in the order of Positions, while it
+// goes on being written and merged into. What is at a place includes the events of the vector, and of the donors
+// of all layers whose cursor is behind the place: a layer is a resync that is under way, or was given up. All that
+// asks whether an add was there before asks so (meta.includes), and what a delta does where it is included already
+// is left out (work.fresh). At the end the vector takes in the donor's. See resync_chunk.go for the encodings.
+//
 // # Files
 //
 // op.go, delta.go and errors.go are what callers exchange with a Replica; execute.go and merge.go are
@@ -184,7 +192,8 @@
 // causality.go knows who has seen what, conflicts.go and losers.go keep what merges decided, settle.go
 // drops what resets leave; tick.go tells other regions how far this one is; expiry.go and overdue.go are about what has expired, deadline.go keeps when; check.go says what a delta may be; overlay.go makes batches all
 // or none; headers.go remembers what keys hold; memory.go is a KV for tests. run*.go are runs, and fold*.go say
-// for each type what is superfluous in one.
+// for each type what is superfluous in one. position.go puts all parts of a state in one order, of which fingerprint.go
+// makes ranges; resync*.go transfer it.
 //
 // # Sources
 //

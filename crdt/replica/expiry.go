@@ -88,6 +88,7 @@ func (r *Replica) Due(x Expiry) (bool, error) {
 // are told to wait no longer: an event of one region is enough, and all that did the same lose nothing.
 func (r *Replica) Expire(x Expiry) (Expired, error) {
 	e := &expiry{Expiry: x, w: r.begin(false)}
+	e.w.meta.collected = max(e.w.meta.collected, x.Cut)
 	if err := e.due(); err != nil {
 		return Expired{}, err
 	}

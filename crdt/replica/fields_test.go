@@ -41,7 +41,7 @@ func (f *fields) has(key []byte) bool {
 
 func (f *fields) audit() error {
 	h := &f.header
-	if s := h.stamp; s.Seq != 0 && (!f.has(f.spentKey(s.Time, nil)) || !f.meta.vector.Covers(s.Dot())) {
+	if s := h.stamp; s.Seq != 0 && (!f.has(f.spentKey(s.Time, nil)) || !somewhere(f.meta, s.Dot())) {
 		return fmt.Errorf("stamp %v is in no table or not in the vector", s)
 	}
 	if h.kid == 0 {
@@ -54,7 +54,7 @@ func (f *fields) audit() error {
 	bad := f.auditIndex()
 	err := f.survey(func(name []byte, reg *crdt.LWWRegister) {
 		switch {
-		case !f.meta.vector.Covers(reg.Dot()) || reg.Compare(h.stamp) <= 0:
+		case !somewhere(f.meta, reg.Dot()) || reg.Compare(h.stamp) <= 0:
 			bad = fmt.Sprintf("field %q is not of the vector, or not after the delete", name)
 		case !reg.Deleted:
 			count++

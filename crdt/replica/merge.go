@@ -99,6 +99,7 @@ func (r *Replica) apply(actor crdt.Actor, deltas []Delta) error {
 	if err := w.forgetAhead(actor); err != nil {
 		return fmt.Errorf("forget what was seen ahead: %w", err)
 	}
+	w.meta.dropLayers()
 	return r.commit(w)
 }
 
@@ -182,6 +183,11 @@ func (w *work) merge(d *Delta) error {
 	}
 	for i := range d.Effects {
 		e := &d.Effects[i]
+		if len(w.meta.layers) > 0 {
+			if e = w.fresh(d, e); e == nil {
+				continue
+			}
+		}
 		if w.set != nil && (e.Type != crdt.TypeAWSet || !e.Path.IsRoot()) {
 			if err := w.closeSet(); err != nil {
 				return err

@@ -14,8 +14,8 @@ import (
 const storeVersion = 1
 
 // metaVersion is the first byte of the pair in table M. Version 1 ended after the vector, which had no
-// number before it, and version 2 did not say what is owed.
-const metaVersion = 3
+// number before it, version 2 did not say what is owed, and version 3 nothing of resyncs.
+const metaVersion = 4
 
 // meta is what a replica knows besides its objects: one pair, written once per Flush.
 type meta struct {
@@ -38,6 +38,10 @@ type meta struct {
 	// owed is the instant at or after which others may wait for an own event, 0 if they do not: it is after that
 	// of the last own event.
 	owed hlc.Time
+	// collected is the latest instant up to which Expire was told that no event is still to come.
+	collected hlc.Time
+	// layers are the resyncs that are not finished, at most one of them under way. Donors are not changed in place.
+	layers []layer
 }
 
 func newMeta(self crdt.Actor) *meta {
@@ -47,6 +51,7 @@ func newMeta(self crdt.Actor) *meta {
 func (m *meta) clone() *meta {
 	c := *m
 	c.vector, c.times, c.seen = m.vector.Clone(), maps.Clone(m.times), maps.Clone(m.seen)
+	c.layers = slices.Clone(m.layers)
 	return &c
 }
 
@@ -62,12 +67,13 @@ func (m *meta) advance(d crdt.Dot, at hlc.Time) {
 
 // instant returns the instant that the next own event gets: after all that this replica has seen, and
 // not past what other replicas accept, however wrong the proposer's clock is.
-func (m *meta) instant(now hlc.Time) hlc.Time { return max(min(now, maxTime), m.last.Next()) }
+func (m *meta) instant(now hlc.Time) hlc.Time { return max(min(now, maxTime), m.latest().Next()) }
 
 // append appends the encoding:
 //
-//	version 3 | self | last 8 | next kid | pre-removals | deferred clears | garbage kids
+//	version 4 | self | last 8 | next kid | pre-removals | deferred clears | garbage kids
 //	seen ahead | resets unsettled | unsure | first loser | next loser | bytes of losers | losers let go | owed
+//	collected | number of layers | layers: id | flags (1 under way) | cursor | what Donor.append says, as bytes
 //	number of actors, and in ascending order of them: actor | seq | time 8
 //	then, to the end, in ascending order of actors: actor | number of dots it has seen | dots
 //
@@ -77,10 +83,14 @@ func (m *meta) append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint64(b, uint64(m.last))
 	for _, n := range []uint64{
 		m.nextKid, m.preremovals, m.deferred, m.garbage, m.ahead, m.unsettled, m.unsure,
-		m.losers.first, m.losers.next, m.losers.bytes, m.losers.letGo, uint64(m.owed), uint64(m.vector.Len()),
+		m.losers.first, m.losers.next, m.losers.bytes, m.losers.letGo, uint64(m.owed), uint64(m.collected), uint64(len(m.layers)),
 	} {
 		b = binary.AppendUvarint(b, n)
 	}
+	for i := range m.layers {
+		b = m.layers[i].append(b)
+	}
+	b = binary.AppendUvarint(b, uint64(m.vector.Len()))
 	m.vector.Each(func(a crdt.Actor, seq uint64) {
 		b = appendDot(b, crdt.Dot{Actor: a, Seq: seq})
 		b = binary.BigEndian.AppendUint64(b, uint64(m.times[a]))
@@ -115,6 +125,9 @@ func decodeMeta(data []byte) (*meta, error) {
 	}
 	if version > 2 {
 		m.owed = hlc.Time(r.Uvarint(any))
+	}
+	if version > 3 {
+		m.readLayers(r)
 	}
 	const entryBytes = 10 // two varints and a time
 	for range r.Count(entryBytes) {
@@ -159,6 +172,11 @@ func (m *meta) readSeen(r *codec.Reader) {
 	if _, ok := m.seen[a]; ok {
 		r.Fail("actor %d has seen twice", a)
 	}
+	m.seen[a] = readSeenDots(r, a)
+}
+
+// readSeenDots reads what an actor has seen of the others.
+func readSeenDots(r *codec.Reader, a crdt.Actor) crdt.VersionVector {
 	var seen crdt.VersionVector
 	for range r.Count(2) {
 		d := readDot(r)
@@ -167,5 +185,45 @@ func (m *meta) readSeen(r *codec.Reader) {
 		}
 		seen.Set(d.Actor, d.Seq)
 	}
-	m.seen[a] = seen
+	return seen
+}
+
+// layerActive is the flag of a layer that is under way.
+const layerActive = 1
+
+func (l *layer) append(b []byte) []byte {
+	b = append(binary.AppendUvarint(b, l.id), byte(count(l.active)))
+	return codec.AppendBytes(l.cursor.append(b), l.donor.append(nil))
+}
+
+func (m *meta) readLayers(r *codec.Reader) {
+	m.collected = hlc.Time(r.Uvarint(^uint64(0)))
+	const layerBytes = 5
+	n := r.Count(layerBytes)
+	if n > maxLayers+1 {
+		r.Fail("%d layers", n)
+		return
+	}
+	for range n {
+		l := layer{id: r.Uvarint(^uint64(0))}
+		flags := r.Byte()
+		l.active, l.cursor = flags == layerActive, readPosition(r)
+		if flags > layerActive || l.active && m.active() != nil {
+			r.Fail("flags %#x of a layer", flags)
+		}
+		l.donor = readDonorBytes(r)
+		m.layers = append(m.layers, l)
+		if !r.OK() {
+			return
+		}
+	}
+}
+
+// readDonorBytes reads a donor's description that has its length before it.
+func readDonorBytes(r *codec.Reader) Donor {
+	d, err := DecodeDonor(append([]byte{donorVersion}, r.Bytes(r.Len())...))
+	if err != nil {
+		r.FailWith(err)
+	}
+	return d
 }

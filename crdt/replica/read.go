@@ -41,7 +41,7 @@ func (h *holdings) object(namespace, key string, t crdt.Type, now hlc.Time) Obje
 
 // judge returns the instant by which expiry is judged: a reader's clock that lags does not bring
 // back what was expired for the events applied here.
-func (r *Replica) judge(now hlc.Time) hlc.Time { return max(now, r.meta.last) }
+func (r *Replica) judge(now hlc.Time) hlc.Time { return max(now, r.meta.latest()) }
 
 // Lookup returns the value of a key at an instant, and whether there is one. If the key holds
 // several types, which concurrent regions can bring about, it is the first of them in the order of

@@ -16,6 +16,8 @@ type Replica struct {
 	dirty   bool
 	headers *Headers
 	inside  insideLimits
+	// joinLimit bounds what one JoinChunk looks at; 0 means joinBudget.
+	joinLimit int
 	// only is the one type that Lookup and Walk look at, 0 for all.
 	only crdt.Type
 	// path is where in observed-remove maps readers read; the root unless this is a view by Below.
@@ -81,7 +83,7 @@ func (r *Replica) Seq() uint64 { return r.meta.vector.Get(r.meta.self) }
 
 // LastHLC returns the latest instant issued or merged. Instants that come from a clock must be
 // judged against it: nothing here happened after it.
-func (r *Replica) LastHLC() hlc.Time { return r.meta.last }
+func (r *Replica) LastHLC() hlc.Time { return r.meta.latest() }
 
 // Vector returns what this replica has applied, its own events included. It is the caller's.
 func (r *Replica) Vector() crdt.VersionVector { return r.meta.vector.Clone() }

@@ -179,7 +179,13 @@ func (setKind) delete(o *operation) (Outcome, []Effect, error) {
 	}
 	removed := set.count
 	set.count = 0
-	seen := o.work.meta.vector.Clone()
+	object := o.key(crdt.TypeAWSet)
+	seen := o.work.meta.context(object)
+	if !o.work.meta.vector.Descends(seen) { // a resync has yet to bring some of what is cleared
+		if err := o.work.deferClear(object, seen); err != nil {
+			return Outcome{}, nil, err
+		}
+	}
 	return o.storeSet(set, removed, &SetChange{Cleared: &seen})
 }
 

@@ -183,7 +183,7 @@ func (m *setMerge) readDeferred() error {
 // clear removes every add that a clear observed, and defers the clear for those still to arrive.
 func (m *setMerge) clear(cleared crdt.VersionVector) error {
 	if !m.meta.vector.Descends(cleared) {
-		if err := m.deferClear(cleared); err != nil {
+		if err := m.deferClear(m.key, cleared); err != nil {
 			return err
 		}
 	}
@@ -221,9 +221,10 @@ func (m *setMerge) clear(cleared crdt.VersionVector) error {
 	}
 }
 
-func (m *setMerge) deferClear(cleared crdt.VersionVector) error {
-	key := deferredKey(m.key)
-	data, ok, err := m.kv.Get(key)
+// deferClear remembers a clear for the adds that it covers and that are still to arrive.
+func (w *work) deferClear(object []byte, cleared crdt.VersionVector) error {
+	key := deferredKey(object)
+	data, ok, err := w.kv.Get(key)
 	if err != nil {
 		return err
 	}
@@ -235,9 +236,9 @@ func (m *setMerge) deferClear(cleared crdt.VersionVector) error {
 		}
 		joined.Join(earlier)
 	} else {
-		m.meta.deferred++
+		w.meta.deferred++
 	}
-	return m.kv.Put(key, joined.Append(nil))
+	return w.kv.Put(key, joined.Append(nil))
 }
 
 // survey visits the elements with the adds they have and those that a clear leaves.

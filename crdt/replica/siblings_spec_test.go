@@ -332,7 +332,7 @@ func auditSiblings(m *meta, t crdt.Type, v []byte) error {
 	actors := map[crdt.Actor]bool{}
 	for _, s := range o.(*siblings).list {
 		actors[s.Dot.Actor] = true
-		if !m.vector.Covers(s.Dot) || s.Time > m.last {
+		if !somewhere(m, s.Dot) || s.Time > m.latest() {
 			return fmt.Errorf("sibling %+v at vector %v", s, m.vector)
 		}
 	}

@@ -50,7 +50,7 @@ func (a *auditor) auditTimelines() error {
 		case !ok && a.garbage[a.entryKids[i]]:
 		case !ok:
 			return fmt.Errorf("entry %v of no timeline", e)
-		case e.Time < h.mark || !a.meta.vector.Covers(crdt.Dot{Actor: e.Actor, Seq: e.Seq}):
+		case e.Time < h.mark || !somewhere(a.meta, crdt.Dot{Actor: e.Actor, Seq: e.Seq}):
 			return fmt.Errorf("entry %v in timeline %+v", e, h)
 		}
 	}

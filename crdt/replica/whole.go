@@ -31,6 +31,10 @@ type wholeType[V any] interface {
 	// spent returns from when on collect finds something to drop; 0 means never.
 	spent(v *V) hlc.Time
 	collect(v *V, cut hlc.Time)
+	// since returns what is of after an instant up to which another replica has seen everything.
+	since(v V, cut hlc.Time) V
+	// hides reports whether essence may be equal where values are not, though nothing is spent.
+	hides() bool
 	// essence encodes of a live value what replicas with equal vectors agree on.
 	essence(v V) []byte
 	explain(v *V, e *Explained)
