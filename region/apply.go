@@ -125,6 +125,8 @@ func (a *application) command(now hlc.Time, c *logv1.Command) (result, error) {
 		return a.destination(now, c.Destination)
 	case *logv1.Command_Membership:
 		return a.membership(c.Membership)
+	case *logv1.Command_Resync:
+		return a.resync(c.Resync)
 	default:
 		return result{err: ErrBadCommand}, nil
 	}
@@ -297,7 +299,7 @@ func refusal(err error) (result, error) {
 	var op *replica.OpError
 	var gap *replica.GapError
 	var bad *replica.BadDeltaError
-	if errors.As(err, &op) || errors.As(err, &gap) || errors.As(err, &bad) || errors.Is(err, ErrOpIDReused) {
+	if errors.As(err, &op) || errors.As(err, &gap) || errors.As(err, &bad) || errors.Is(err, ErrOpIDReused) || refusesResync(err) {
 		return result{err: err}, nil
 	}
 	return result{}, err

@@ -51,6 +51,9 @@ func (p *Partition) expireLoop(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 		}
+		if err := p.exports.closeOld(); err != nil {
+			p.logger.Warn("a view for another region was not closed", "err", err)
+		}
 		if leading, _ := p.group.Leadership(); !leading {
 			continue
 		}

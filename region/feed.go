@@ -37,6 +37,8 @@ const (
 	CauseExpired
 	// CauseRestored is a write in this region of what had lost against a concurrent one.
 	CauseRestored
+	// CauseRepaired is that the state of another region's replica was taken over: the value may have changed.
+	CauseRepaired
 )
 
 // Change says that a key changed.
@@ -82,7 +84,7 @@ func (c *changes) restart(view *MachineView) {
 	c.mu.Lock()
 	c.mu.first += uint64(len(c.mu.ring)) + 1 // one more, so that all feeds fall behind
 	c.mu.ring, c.mu.bytes = nil, 0
-	c.mu.floor, c.mu.floorIndex = view.Vector, view.Position.Index
+	c.mu.floor, c.mu.floorIndex = view.Ahead, view.Position.Index
 	c.mu.end, c.mu.endIndex = view.Vector, view.Position.Index
 	c.mu.Unlock()
 	c.changed.notify()
@@ -92,6 +94,11 @@ func (c *changes) restart(view *MachineView) {
 func (c *changes) add(view *MachineView, changed []change) {
 	c.mu.Lock()
 	c.mu.end, c.mu.endIndex = view.Vector, view.Position.Index
+	if !view.Ahead.Equal(view.Vector) && !c.mu.floor.Descends(view.Ahead) {
+		// What a resync changes has no events in the ring, so who has not seen the donor's has to list.
+		c.mu.floor = c.mu.floor.Clone()
+		c.mu.floor.Join(view.Ahead)
+	}
 	for i := range changed {
 		c.mu.bytes += changed[i].bytes()
 	}

@@ -75,8 +75,9 @@ type result struct {
 	repeated bool // the outcomes were remembered, nothing was done now
 	// elsewhere says of such that another region executed the write: of the outcomes only versions are known.
 	elsewhere bool
-	applied   uint64 // of a merge: the actor's sequence number reached
-	err       error  // refused: nothing was done
+	applied   uint64           // of a merge: the actor's sequence number reached
+	cursor    replica.Position // of a resync's chunk
+	err       error            // refused: nothing was done
 }
 
 // MachineView is a summary of a partition's state as of one applied entry.
@@ -94,7 +95,14 @@ type MachineView struct {
 	Facts Facts
 	// Owed is the instant at or after which other regions may wait for an event of this one; 0 if they do not.
 	Owed hlc.Time
+	// Resync is the resync that is under way, nil if none is. Ahead is Vector joined with those of all donors whose
+	// state was taken over in part: somewhere, the values may include as much.
+	Resync *replica.ResyncState
+	Ahead  crdt.VersionVector
 }
+
+// Resyncing reports whether the values are not those of Vector everywhere: then no digest of them means anything.
+func (v *MachineView) Resyncing() bool { return v.Resync != nil || !v.Ahead.Equal(v.Vector) }
 
 // NewMachine returns the state machine of the partition in store. self is the actor of this region;
 // clock observes every clock that is applied.
@@ -266,6 +274,10 @@ func viewOf(r *replica.Replica, s *machineState) *MachineView {
 		Owed:   r.Owed(),
 		Facts:  s.facts,
 		HLCs:   map[crdt.Actor]hlc.Time{},
+		Ahead:  r.Ahead(),
+	}
+	if state, ok := r.Resync(); ok {
+		view.Resync = &state
 	}
 	for _, dot := range vector.Entries() {
 		view.HLCs[dot.Actor] = r.HLCOf(dot.Actor)

@@ -3,6 +3,7 @@ package region
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -53,6 +54,7 @@ type Partition struct {
 	destinations []topology.RegionID
 	batcher      *batcher
 	confirmer    *confirmer
+	exports      *exports
 	queue        LocalQueue
 	quota        uint64
 	lowDisk      func() bool
@@ -86,6 +88,7 @@ func NewPartition(c PartitionConfig) *Partition {
 		id: c.ID, machine: c.Machine, group: c.Group, clock: c.Clock, wall: c.Wall, destinations: c.Destinations,
 		batcher:   newBatcher(c.Proposer, c.Machine, c.Group, c.Clock),
 		confirmer: newConfirmer(c.Group, c.Wall),
+		exports:   newExports(c.Machine, c.Wall),
 		queue:     c.Queue, quota: cmp.Or(c.OutboxQuota, DefaultOutboxQuota), lowDisk: c.LowDisk,
 		logger: c.Logger.With("partition", c.ID),
 	}
@@ -103,7 +106,8 @@ func (p *Partition) Run(ctx context.Context, flushes *semaphore.Weighted) error 
 	g.Go(func() error { return p.expireLoop(ctx) })
 	g.Go(func() error { return p.outboxLoop(ctx) })
 	g.Go(func() error { return p.flushLoop(ctx, flushes) })
-	return g.Wait()
+	err := g.Wait()
+	return errors.Join(err, p.exports.closeIf(func(uint64, *export) bool { return true }))
 }
 
 // ID returns the partition's number.

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 
 	"connectrpc.com/connect/v2"
@@ -73,6 +74,10 @@ var causes = [...]cause{
 	{as[*replica.OpError], internalFault},
 	{as[*replica.GapError], internalFault},
 	{as[*replica.BadDeltaError], internalFault},
+	{anyOf(
+		region.ErrTooManyExports, region.ErrNoExport, region.ErrVectorsDiffer, replica.ErrResyncing, replica.ErrNoResync,
+		replica.ErrResyncNotNeeded, replica.ErrTooManyResyncs, replica.ErrLostEvents, replica.ErrRangeDiffers,
+	), internalFault},
 	{is(store.ErrLocked), internalFault},
 	{is(store.ErrTooLarge), internalFault},
 }
@@ -80,6 +85,12 @@ var causes = [...]cause{
 const outcomeUnknownText = "the write may or may not have taken effect; to find out, repeat it with the same op_id"
 
 func is(target error) func(error) bool { return func(err error) bool { return errors.Is(err, target) } }
+
+func anyOf(targets ...error) func(error) bool {
+	return func(err error) bool {
+		return slices.ContainsFunc(targets, func(target error) bool { return errors.Is(err, target) })
+	}
+}
 
 func as[E error](err error) bool {
 	_, ok := errors.AsType[E](err)

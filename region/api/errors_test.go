@@ -64,6 +64,16 @@ var samples = map[string]struct {
 	"replica.GapError":            {&replica.GapError{}, reasonInternal, client.ErrInternal},
 	"replica.BadDeltaError":       {&replica.BadDeltaError{}, reasonInternal, client.ErrInternal},
 
+	"region.ErrTooManyExports":   {region.ErrTooManyExports, reasonInternal, client.ErrInternal},
+	"region.ErrNoExport":         {region.ErrNoExport, reasonInternal, client.ErrInternal},
+	"region.ErrVectorsDiffer":    {region.ErrVectorsDiffer, reasonInternal, client.ErrInternal},
+	"replica.ErrResyncing":       {replica.ErrResyncing, reasonInternal, client.ErrInternal},
+	"replica.ErrNoResync":        {replica.ErrNoResync, reasonInternal, client.ErrInternal},
+	"replica.ErrResyncNotNeeded": {replica.ErrResyncNotNeeded, reasonInternal, client.ErrInternal},
+	"replica.ErrTooManyResyncs":  {replica.ErrTooManyResyncs, reasonInternal, client.ErrInternal},
+	"replica.ErrLostEvents":      {replica.ErrLostEvents, reasonInternal, client.ErrInternal},
+	"replica.ErrRangeDiffers":    {replica.ErrRangeDiffers, reasonInternal, client.ErrInternal},
+
 	"crdt.ErrCounterOverflow":      {opError(fmt.Errorf("add: %w", crdt.ErrCounterOverflow)), reasonInvalidArgument, client.ErrInvalidArgument},
 	"crdt.ErrAmount":               {opError(crdt.ErrAmount), reasonInvalidArgument, client.ErrInvalidArgument},
 	"crdt.ErrScoreNotANumber":      {opError(crdt.ErrScoreNotANumber), reasonInvalidArgument, client.ErrInvalidArgument},

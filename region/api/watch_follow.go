@@ -141,6 +141,8 @@ func causeOf(c region.Cause) atollv1.Cause {
 		return atollv1.Cause_CAUSE_EXPIRED
 	case region.CauseRestored:
 		return atollv1.Cause_CAUSE_RESTORED
+	case region.CauseRepaired:
+		return atollv1.Cause_CAUSE_REPAIRED
 	default:
 		return atollv1.Cause_CAUSE_UNSPECIFIED
 	}

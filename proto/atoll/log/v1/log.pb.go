@@ -118,6 +118,7 @@ type Command struct {
 	//	*Command_OutboxFold
 	//	*Command_Destination
 	//	*Command_Membership
+	//	*Command_Resync
 	Command       isCommand_Command `protobuf_oneof:"command"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -241,6 +242,15 @@ func (x *Command) GetMembership() *MembershipCommand {
 	return nil
 }
 
+func (x *Command) GetResync() *ResyncCommand {
+	if x != nil {
+		if x, ok := x.Command.(*Command_Resync); ok {
+			return x.Resync
+		}
+	}
+	return nil
+}
+
 type isCommand_Command interface {
 	isCommand_Command()
 }
@@ -281,6 +291,10 @@ type Command_Membership struct {
 	Membership *MembershipCommand `protobuf:"bytes,10,opt,name=membership,proto3,oneof"`
 }
 
+type Command_Resync struct {
+	Resync *ResyncCommand `protobuf:"bytes,7,opt,name=resync,proto3,oneof"`
+}
+
 func (*Command_Write) isCommand_Command() {}
 
 func (*Command_Merge) isCommand_Command() {}
@@ -298,6 +312,8 @@ func (*Command_OutboxFold) isCommand_Command() {}
 func (*Command_Destination) isCommand_Command() {}
 
 func (*Command_Membership) isCommand_Command() {}
+
+func (*Command_Resync) isCommand_Command() {}
 
 // WriteCommand runs operations of this region's clients, all or none.
 type WriteCommand struct {
@@ -719,6 +735,135 @@ func (*TickCommand) Descriptor() ([]byte, []int) {
 	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{8}
 }
 
+// ResyncCommand is a step of taking over the state of another region's replica. The encodings are those of package
+// crdt/replica.
+type ResyncCommand struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A random number that names the resync, not 0.
+	Id uint64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Types that are valid to be assigned to Step:
+	//
+	//	*ResyncCommand_Begin
+	//	*ResyncCommand_Chunk
+	//	*ResyncCommand_End
+	//	*ResyncCommand_Abandon
+	Step          isResyncCommand_Step `protobuf_oneof:"step"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResyncCommand) Reset() {
+	*x = ResyncCommand{}
+	mi := &file_atoll_log_v1_log_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResyncCommand) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResyncCommand) ProtoMessage() {}
+
+func (x *ResyncCommand) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_log_v1_log_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResyncCommand.ProtoReflect.Descriptor instead.
+func (*ResyncCommand) Descriptor() ([]byte, []int) {
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ResyncCommand) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *ResyncCommand) GetStep() isResyncCommand_Step {
+	if x != nil {
+		return x.Step
+	}
+	return nil
+}
+
+func (x *ResyncCommand) GetBegin() []byte {
+	if x != nil {
+		if x, ok := x.Step.(*ResyncCommand_Begin); ok {
+			return x.Begin
+		}
+	}
+	return nil
+}
+
+func (x *ResyncCommand) GetChunk() []byte {
+	if x != nil {
+		if x, ok := x.Step.(*ResyncCommand_Chunk); ok {
+			return x.Chunk
+		}
+	}
+	return nil
+}
+
+func (x *ResyncCommand) GetEnd() bool {
+	if x != nil {
+		if x, ok := x.Step.(*ResyncCommand_End); ok {
+			return x.End
+		}
+	}
+	return false
+}
+
+func (x *ResyncCommand) GetAbandon() bool {
+	if x != nil {
+		if x, ok := x.Step.(*ResyncCommand_Abandon); ok {
+			return x.Abandon
+		}
+	}
+	return false
+}
+
+type isResyncCommand_Step interface {
+	isResyncCommand_Step()
+}
+
+type ResyncCommand_Begin struct {
+	// The donor's description: the resync begins.
+	Begin []byte `protobuf:"bytes,2,opt,name=begin,proto3,oneof"`
+}
+
+type ResyncCommand_Chunk struct {
+	// A chunk, which is joined.
+	Chunk []byte `protobuf:"bytes,3,opt,name=chunk,proto3,oneof"`
+}
+
+type ResyncCommand_End struct {
+	// All chunks were joined: the version vector takes in the donor's.
+	End bool `protobuf:"varint,4,opt,name=end,proto3,oneof"`
+}
+
+type ResyncCommand_Abandon struct {
+	// The resync is given up. What was joined stays.
+	Abandon bool `protobuf:"varint,5,opt,name=abandon,proto3,oneof"`
+}
+
+func (*ResyncCommand_Begin) isResyncCommand_Step() {}
+
+func (*ResyncCommand_Chunk) isResyncCommand_Step() {}
+
+func (*ResyncCommand_End) isResyncCommand_Step() {}
+
+func (*ResyncCommand_Abandon) isResyncCommand_Step() {}
+
 // Operation is one operation on one key.
 type Operation struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -751,7 +896,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[9]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -763,7 +908,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[9]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -776,7 +921,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{9}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Operation) GetKind() uint32 {
@@ -911,7 +1056,7 @@ type MergeCommand struct {
 
 func (x *MergeCommand) Reset() {
 	*x = MergeCommand{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[10]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -923,7 +1068,7 @@ func (x *MergeCommand) String() string {
 func (*MergeCommand) ProtoMessage() {}
 
 func (x *MergeCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[10]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -936,7 +1081,7 @@ func (x *MergeCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MergeCommand.ProtoReflect.Descriptor instead.
 func (*MergeCommand) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{10}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *MergeCommand) GetActor() uint32 {
@@ -965,7 +1110,7 @@ type AcknowledgeCommand struct {
 
 func (x *AcknowledgeCommand) Reset() {
 	*x = AcknowledgeCommand{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[11]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -977,7 +1122,7 @@ func (x *AcknowledgeCommand) String() string {
 func (*AcknowledgeCommand) ProtoMessage() {}
 
 func (x *AcknowledgeCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[11]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -990,7 +1135,7 @@ func (x *AcknowledgeCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcknowledgeCommand.ProtoReflect.Descriptor instead.
 func (*AcknowledgeCommand) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{11}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *AcknowledgeCommand) GetWatermarks() []*Watermark {
@@ -1019,7 +1164,7 @@ type Watermark struct {
 
 func (x *Watermark) Reset() {
 	*x = Watermark{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[12]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1031,7 +1176,7 @@ func (x *Watermark) String() string {
 func (*Watermark) ProtoMessage() {}
 
 func (x *Watermark) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[12]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1044,7 +1189,7 @@ func (x *Watermark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Watermark.ProtoReflect.Descriptor instead.
 func (*Watermark) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{12}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Watermark) GetRegion() uint32 {
@@ -1079,7 +1224,7 @@ type OutboxFoldCommand struct {
 
 func (x *OutboxFoldCommand) Reset() {
 	*x = OutboxFoldCommand{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[13]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1091,7 +1236,7 @@ func (x *OutboxFoldCommand) String() string {
 func (*OutboxFoldCommand) ProtoMessage() {}
 
 func (x *OutboxFoldCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[13]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1104,7 +1249,7 @@ func (x *OutboxFoldCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutboxFoldCommand.ProtoReflect.Descriptor instead.
 func (*OutboxFoldCommand) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{13}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *OutboxFoldCommand) GetRun() []byte {
@@ -1129,7 +1274,7 @@ type DestinationCommand struct {
 
 func (x *DestinationCommand) Reset() {
 	*x = DestinationCommand{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[14]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1141,7 +1286,7 @@ func (x *DestinationCommand) String() string {
 func (*DestinationCommand) ProtoMessage() {}
 
 func (x *DestinationCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[14]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1154,7 +1299,7 @@ func (x *DestinationCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestinationCommand.ProtoReflect.Descriptor instead.
 func (*DestinationCommand) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{14}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DestinationCommand) GetRegion() uint32 {
@@ -1216,7 +1361,7 @@ type EvictDestination struct {
 
 func (x *EvictDestination) Reset() {
 	*x = EvictDestination{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[15]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1228,7 +1373,7 @@ func (x *EvictDestination) String() string {
 func (*EvictDestination) ProtoMessage() {}
 
 func (x *EvictDestination) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[15]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1241,7 +1386,7 @@ func (x *EvictDestination) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvictDestination.ProtoReflect.Descriptor instead.
 func (*EvictDestination) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{15}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *EvictDestination) GetTrimTo() uint64 {
@@ -1261,7 +1406,7 @@ type ReadmitDestination struct {
 
 func (x *ReadmitDestination) Reset() {
 	*x = ReadmitDestination{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[16]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1273,7 +1418,7 @@ func (x *ReadmitDestination) String() string {
 func (*ReadmitDestination) ProtoMessage() {}
 
 func (x *ReadmitDestination) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[16]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1286,7 +1431,7 @@ func (x *ReadmitDestination) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadmitDestination.ProtoReflect.Descriptor instead.
 func (*ReadmitDestination) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{16}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ReadmitDestination) GetSeq() uint64 {
@@ -1307,7 +1452,7 @@ type RememberedEntry struct {
 
 func (x *RememberedEntry) Reset() {
 	*x = RememberedEntry{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[17]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1319,7 +1464,7 @@ func (x *RememberedEntry) String() string {
 func (*RememberedEntry) ProtoMessage() {}
 
 func (x *RememberedEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[17]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1332,7 +1477,7 @@ func (x *RememberedEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RememberedEntry.ProtoReflect.Descriptor instead.
 func (*RememberedEntry) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{17}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RememberedEntry) GetHlc() uint64 {
@@ -1364,7 +1509,7 @@ type RememberedWrite struct {
 
 func (x *RememberedWrite) Reset() {
 	*x = RememberedWrite{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[18]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1376,7 +1521,7 @@ func (x *RememberedWrite) String() string {
 func (*RememberedWrite) ProtoMessage() {}
 
 func (x *RememberedWrite) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[18]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1389,7 +1534,7 @@ func (x *RememberedWrite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RememberedWrite.ProtoReflect.Descriptor instead.
 func (*RememberedWrite) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{18}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RememberedWrite) GetOpId() string {
@@ -1439,7 +1584,7 @@ type Addition struct {
 
 func (x *Addition) Reset() {
 	*x = Addition{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[19]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1451,7 +1596,7 @@ func (x *Addition) String() string {
 func (*Addition) ProtoMessage() {}
 
 func (x *Addition) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[19]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1464,7 +1609,7 @@ func (x *Addition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Addition.ProtoReflect.Descriptor instead.
 func (*Addition) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{19}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Addition) GetKind() uint32 {
@@ -1538,7 +1683,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[20]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1550,7 +1695,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[20]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1563,7 +1708,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{20}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Outcome) GetVersion() string {
@@ -1646,7 +1791,7 @@ type MachineState struct {
 
 func (x *MachineState) Reset() {
 	*x = MachineState{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[21]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1658,7 +1803,7 @@ func (x *MachineState) String() string {
 func (*MachineState) ProtoMessage() {}
 
 func (x *MachineState) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[21]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1671,7 +1816,7 @@ func (x *MachineState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineState.ProtoReflect.Descriptor instead.
 func (*MachineState) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{21}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *MachineState) GetIndex() uint64 {
@@ -1816,7 +1961,7 @@ type Eviction struct {
 
 func (x *Eviction) Reset() {
 	*x = Eviction{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[22]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1828,7 +1973,7 @@ func (x *Eviction) String() string {
 func (*Eviction) ProtoMessage() {}
 
 func (x *Eviction) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[22]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1841,7 +1986,7 @@ func (x *Eviction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Eviction.ProtoReflect.Descriptor instead.
 func (*Eviction) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{22}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Eviction) GetRegion() uint32 {
@@ -1889,7 +2034,7 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"\bproposal\x18\x02 \x01(\x04R\bproposal\x12\x10\n" +
 	"\x03hlc\x18\x03 \x01(\x04R\x03hlc\x121\n" +
 	"\bcommands\x18\x04 \x03(\v2\x15.atoll.log.v1.CommandR\bcommands\x12#\n" +
-	"\rships_nowhere\x18\x05 \x01(\bR\fshipsNowhere\"\xae\x04\n" +
+	"\rships_nowhere\x18\x05 \x01(\bR\fshipsNowhere\"\xe5\x04\n" +
 	"\aCommand\x122\n" +
 	"\x05write\x18\x01 \x01(\v2\x1a.atoll.log.v1.WriteCommandH\x00R\x05write\x122\n" +
 	"\x05merge\x18\x02 \x01(\v2\x1a.atoll.log.v1.MergeCommandH\x00R\x05merge\x12D\n" +
@@ -1903,7 +2048,8 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"\n" +
 	"membership\x18\n" +
 	" \x01(\v2\x1f.atoll.log.v1.MembershipCommandH\x00R\n" +
-	"membershipB\t\n" +
+	"membership\x125\n" +
+	"\x06resync\x18\a \x01(\v2\x1b.atoll.log.v1.ResyncCommandH\x00R\x06resyncB\t\n" +
 	"\acommand\"\x8f\x01\n" +
 	"\fWriteCommand\x12\x13\n" +
 	"\x05op_id\x18\x01 \x01(\tR\x04opId\x127\n" +
@@ -1933,7 +2079,14 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"\breleased\x18\x05 \x01(\bR\breleased\x12 \n" +
 	"\vdestination\x18\x06 \x01(\bR\vdestination\x12\x18\n" +
 	"\ajoining\x18\a \x01(\bR\ajoining\"\r\n" +
-	"\vTickCommand\"\xd9\x03\n" +
+	"\vTickCommand\"\x87\x01\n" +
+	"\rResyncCommand\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x16\n" +
+	"\x05begin\x18\x02 \x01(\fH\x00R\x05begin\x12\x16\n" +
+	"\x05chunk\x18\x03 \x01(\fH\x00R\x05chunk\x12\x12\n" +
+	"\x03end\x18\x04 \x01(\bH\x00R\x03end\x12\x1a\n" +
+	"\aabandon\x18\x05 \x01(\bH\x00R\aabandonB\x06\n" +
+	"\x04step\"\xd9\x03\n" +
 	"\tOperation\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x10\n" +
@@ -2047,7 +2200,7 @@ func file_atoll_log_v1_log_proto_rawDescGZIP() []byte {
 	return file_atoll_log_v1_log_proto_rawDescData
 }
 
-var file_atoll_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_atoll_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_atoll_log_v1_log_proto_goTypes = []any{
 	(*LogEntry)(nil),           // 0: atoll.log.v1.LogEntry
 	(*Command)(nil),            // 1: atoll.log.v1.Command
@@ -2058,52 +2211,54 @@ var file_atoll_log_v1_log_proto_goTypes = []any{
 	(*MembershipCommand)(nil),  // 6: atoll.log.v1.MembershipCommand
 	(*MemberFact)(nil),         // 7: atoll.log.v1.MemberFact
 	(*TickCommand)(nil),        // 8: atoll.log.v1.TickCommand
-	(*Operation)(nil),          // 9: atoll.log.v1.Operation
-	(*MergeCommand)(nil),       // 10: atoll.log.v1.MergeCommand
-	(*AcknowledgeCommand)(nil), // 11: atoll.log.v1.AcknowledgeCommand
-	(*Watermark)(nil),          // 12: atoll.log.v1.Watermark
-	(*OutboxFoldCommand)(nil),  // 13: atoll.log.v1.OutboxFoldCommand
-	(*DestinationCommand)(nil), // 14: atoll.log.v1.DestinationCommand
-	(*EvictDestination)(nil),   // 15: atoll.log.v1.EvictDestination
-	(*ReadmitDestination)(nil), // 16: atoll.log.v1.ReadmitDestination
-	(*RememberedEntry)(nil),    // 17: atoll.log.v1.RememberedEntry
-	(*RememberedWrite)(nil),    // 18: atoll.log.v1.RememberedWrite
-	(*Addition)(nil),           // 19: atoll.log.v1.Addition
-	(*Outcome)(nil),            // 20: atoll.log.v1.Outcome
-	(*MachineState)(nil),       // 21: atoll.log.v1.MachineState
-	(*Eviction)(nil),           // 22: atoll.log.v1.Eviction
+	(*ResyncCommand)(nil),      // 9: atoll.log.v1.ResyncCommand
+	(*Operation)(nil),          // 10: atoll.log.v1.Operation
+	(*MergeCommand)(nil),       // 11: atoll.log.v1.MergeCommand
+	(*AcknowledgeCommand)(nil), // 12: atoll.log.v1.AcknowledgeCommand
+	(*Watermark)(nil),          // 13: atoll.log.v1.Watermark
+	(*OutboxFoldCommand)(nil),  // 14: atoll.log.v1.OutboxFoldCommand
+	(*DestinationCommand)(nil), // 15: atoll.log.v1.DestinationCommand
+	(*EvictDestination)(nil),   // 16: atoll.log.v1.EvictDestination
+	(*ReadmitDestination)(nil), // 17: atoll.log.v1.ReadmitDestination
+	(*RememberedEntry)(nil),    // 18: atoll.log.v1.RememberedEntry
+	(*RememberedWrite)(nil),    // 19: atoll.log.v1.RememberedWrite
+	(*Addition)(nil),           // 20: atoll.log.v1.Addition
+	(*Outcome)(nil),            // 21: atoll.log.v1.Outcome
+	(*MachineState)(nil),       // 22: atoll.log.v1.MachineState
+	(*Eviction)(nil),           // 23: atoll.log.v1.Eviction
 }
 var file_atoll_log_v1_log_proto_depIdxs = []int32{
 	1,  // 0: atoll.log.v1.LogEntry.commands:type_name -> atoll.log.v1.Command
 	2,  // 1: atoll.log.v1.Command.write:type_name -> atoll.log.v1.WriteCommand
-	10, // 2: atoll.log.v1.Command.merge:type_name -> atoll.log.v1.MergeCommand
-	11, // 3: atoll.log.v1.Command.acknowledge:type_name -> atoll.log.v1.AcknowledgeCommand
+	11, // 2: atoll.log.v1.Command.merge:type_name -> atoll.log.v1.MergeCommand
+	12, // 3: atoll.log.v1.Command.acknowledge:type_name -> atoll.log.v1.AcknowledgeCommand
 	5,  // 4: atoll.log.v1.Command.expire:type_name -> atoll.log.v1.ExpireCommand
 	3,  // 5: atoll.log.v1.Command.queued:type_name -> atoll.log.v1.QueuedCommand
 	8,  // 6: atoll.log.v1.Command.tick:type_name -> atoll.log.v1.TickCommand
-	13, // 7: atoll.log.v1.Command.outbox_fold:type_name -> atoll.log.v1.OutboxFoldCommand
-	14, // 8: atoll.log.v1.Command.destination:type_name -> atoll.log.v1.DestinationCommand
+	14, // 7: atoll.log.v1.Command.outbox_fold:type_name -> atoll.log.v1.OutboxFoldCommand
+	15, // 8: atoll.log.v1.Command.destination:type_name -> atoll.log.v1.DestinationCommand
 	6,  // 9: atoll.log.v1.Command.membership:type_name -> atoll.log.v1.MembershipCommand
-	9,  // 10: atoll.log.v1.WriteCommand.operations:type_name -> atoll.log.v1.Operation
-	4,  // 11: atoll.log.v1.WriteCommand.queue:type_name -> atoll.log.v1.QueuePosition
-	2,  // 12: atoll.log.v1.QueuedCommand.writes:type_name -> atoll.log.v1.WriteCommand
-	7,  // 13: atoll.log.v1.MembershipCommand.facts:type_name -> atoll.log.v1.MemberFact
-	12, // 14: atoll.log.v1.AcknowledgeCommand.watermarks:type_name -> atoll.log.v1.Watermark
-	15, // 15: atoll.log.v1.DestinationCommand.evict:type_name -> atoll.log.v1.EvictDestination
-	16, // 16: atoll.log.v1.DestinationCommand.readmit:type_name -> atoll.log.v1.ReadmitDestination
-	18, // 17: atoll.log.v1.RememberedEntry.writes:type_name -> atoll.log.v1.RememberedWrite
-	20, // 18: atoll.log.v1.RememberedWrite.outcomes:type_name -> atoll.log.v1.Outcome
-	19, // 19: atoll.log.v1.RememberedWrite.additions:type_name -> atoll.log.v1.Addition
-	12, // 20: atoll.log.v1.MachineState.watermarks:type_name -> atoll.log.v1.Watermark
-	4,  // 21: atoll.log.v1.MachineState.queues:type_name -> atoll.log.v1.QueuePosition
-	22, // 22: atoll.log.v1.MachineState.evictions:type_name -> atoll.log.v1.Eviction
-	7,  // 23: atoll.log.v1.MachineState.facts:type_name -> atoll.log.v1.MemberFact
-	19, // 24: atoll.log.v1.MachineState.owed:type_name -> atoll.log.v1.Addition
-	25, // [25:25] is the sub-list for method output_type
-	25, // [25:25] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	9,  // 10: atoll.log.v1.Command.resync:type_name -> atoll.log.v1.ResyncCommand
+	10, // 11: atoll.log.v1.WriteCommand.operations:type_name -> atoll.log.v1.Operation
+	4,  // 12: atoll.log.v1.WriteCommand.queue:type_name -> atoll.log.v1.QueuePosition
+	2,  // 13: atoll.log.v1.QueuedCommand.writes:type_name -> atoll.log.v1.WriteCommand
+	7,  // 14: atoll.log.v1.MembershipCommand.facts:type_name -> atoll.log.v1.MemberFact
+	13, // 15: atoll.log.v1.AcknowledgeCommand.watermarks:type_name -> atoll.log.v1.Watermark
+	16, // 16: atoll.log.v1.DestinationCommand.evict:type_name -> atoll.log.v1.EvictDestination
+	17, // 17: atoll.log.v1.DestinationCommand.readmit:type_name -> atoll.log.v1.ReadmitDestination
+	19, // 18: atoll.log.v1.RememberedEntry.writes:type_name -> atoll.log.v1.RememberedWrite
+	21, // 19: atoll.log.v1.RememberedWrite.outcomes:type_name -> atoll.log.v1.Outcome
+	20, // 20: atoll.log.v1.RememberedWrite.additions:type_name -> atoll.log.v1.Addition
+	13, // 21: atoll.log.v1.MachineState.watermarks:type_name -> atoll.log.v1.Watermark
+	4,  // 22: atoll.log.v1.MachineState.queues:type_name -> atoll.log.v1.QueuePosition
+	23, // 23: atoll.log.v1.MachineState.evictions:type_name -> atoll.log.v1.Eviction
+	7,  // 24: atoll.log.v1.MachineState.facts:type_name -> atoll.log.v1.MemberFact
+	20, // 25: atoll.log.v1.MachineState.owed:type_name -> atoll.log.v1.Addition
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_atoll_log_v1_log_proto_init() }
@@ -2121,8 +2276,15 @@ func file_atoll_log_v1_log_proto_init() {
 		(*Command_OutboxFold)(nil),
 		(*Command_Destination)(nil),
 		(*Command_Membership)(nil),
+		(*Command_Resync)(nil),
 	}
-	file_atoll_log_v1_log_proto_msgTypes[14].OneofWrappers = []any{
+	file_atoll_log_v1_log_proto_msgTypes[9].OneofWrappers = []any{
+		(*ResyncCommand_Begin)(nil),
+		(*ResyncCommand_Chunk)(nil),
+		(*ResyncCommand_End)(nil),
+		(*ResyncCommand_Abandon)(nil),
+	}
+	file_atoll_log_v1_log_proto_msgTypes[15].OneofWrappers = []any{
 		(*DestinationCommand_Evict)(nil),
 		(*DestinationCommand_Readmit)(nil),
 	}
@@ -2132,7 +2294,7 @@ func file_atoll_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_log_v1_log_proto_rawDesc), len(file_atoll_log_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   23,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,177 @@
+package region
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/atolldb/atoll/crdt/replica"
+)
+
+const (
+	// maxExports bounds the views that a partition keeps open for others, each of which holds pages of the state
+	// file that could be used again.
+	maxExports = 2
+	// exportIdle is how long a view is kept that nobody asks for, and exportAge how long at most. A receiver whose
+	// view is gone gives its resync up and begins another.
+	exportIdle = time.Minute
+	exportAge  = 30 * time.Minute
+)
+
+var (
+	// ErrTooManyExports means that as many views of the partition are open as may be.
+	ErrTooManyExports = errors.New("too many regions take over the partition's state")
+	// ErrNoExport means that there is no such view, or not any more.
+	ErrNoExport = errors.New("the view of the partition's state is gone")
+)
+
+// exports are the views of one partition's state that other regions read.
+type exports struct {
+	machine *Machine
+	wall    func() time.Time
+	mu      struct {
+		sync.Mutex
+		last uint64
+		open map[uint64]*export
+	}
+}
+
+// export is a view of the state.
+type export struct {
+	sync.Mutex // one reads at a time
+	snapshot   StoreSnapshot
+	replica    *replica.Replica
+	opened     time.Time
+	used       time.Time // guarded by exports.mu
+}
+
+func newExports(m *Machine, wall func() time.Time) *exports {
+	e := &exports{machine: m, wall: wall}
+	e.mu.open = map[uint64]*export{}
+	return e
+}
+
+// OpenExport pins one view of this replica's state, and returns its number and what it includes, for BeginResync in
+// another region. Any replica can be asked. A view that is not read for a minute, or is open for half an hour, goes.
+// Errors: ErrTooManyExports, replica.ErrResyncing.
+func (p *Partition) OpenExport() (id uint64, donor []byte, err error) { return p.exports.openView() }
+
+// ExportChunk returns what the view holds from a position on, encoded for ResyncChunk, and where the next chunk
+// begins. Error: ErrNoExport.
+func (p *Partition) ExportChunk(id uint64, from replica.Position, maxBytes int) (chunk []byte, next replica.Position, err error) {
+	err = p.exports.read(id, func(r *replica.Replica) error {
+		c, err := r.Export(from, maxBytes)
+		chunk, next = replica.EncodeChunk(&c), c.To
+		return err
+	})
+	return chunk, next, err
+}
+
+// ExportHidden returns what the view holds in a range, for a replica that holds the same items there: see Differing.
+// The chunk may end before to. Error: ErrNoExport.
+func (p *Partition) ExportHidden(id uint64, from, to replica.Position, maxBytes int) (chunk []byte, next replica.Position, err error) {
+	err = p.exports.read(id, func(r *replica.Replica) error {
+		c, err := r.ExportHidden(from, to, maxBytes)
+		chunk, next = replica.EncodeChunk(&c), c.To
+		return err
+	})
+	return chunk, next, err
+}
+
+// ExportFingerprints divides what the view holds from a position on into ranges of a number of items each, at most
+// limit of them. Error: ErrNoExport.
+func (p *Partition) ExportFingerprints(id uint64, from replica.Position, items, limit int) (ranges []replica.RangeFingerprint, err error) {
+	err = p.exports.read(id, func(r *replica.Replica) error {
+		ranges, err = r.Fingerprints(from, replica.Position{End: true}, items, limit)
+		return err
+	})
+	return ranges, err
+}
+
+// CloseExport lets a view go. To close one that is gone is no error.
+func (p *Partition) CloseExport(id uint64) error {
+	return p.exports.closeIf(func(n uint64, _ *export) bool { return n == id })
+}
+
+func (e *exports) openView() (uint64, []byte, error) {
+	if err := e.closeOld(); err != nil {
+		return 0, nil, err
+	}
+	e.mu.Lock()
+	full := len(e.mu.open) >= maxExports
+	e.mu.Unlock()
+	if full {
+		return 0, nil, ErrTooManyExports
+	}
+	snapshot, err := e.machine.store.Snapshot()
+	if err != nil {
+		return 0, nil, err
+	}
+	r, err := replica.Open(snapshot.KV(), e.machine.self)
+	if err != nil {
+		return 0, nil, errors.Join(err, snapshot.Close())
+	}
+	donor, err := r.Donor()
+	if err != nil {
+		return 0, nil, errors.Join(err, snapshot.Close())
+	}
+	now := e.wall()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.mu.open) >= maxExports {
+		return 0, nil, errors.Join(ErrTooManyExports, snapshot.Close())
+	}
+	e.mu.last++
+	e.mu.open[e.mu.last] = &export{snapshot: snapshot, replica: r, opened: now, used: now}
+	return e.mu.last, replica.EncodeDonor(donor), nil
+}
+
+// read calls fn with a view.
+func (e *exports) read(id uint64, fn func(r *replica.Replica) error) error {
+	e.mu.Lock()
+	x := e.mu.open[id]
+	if x != nil {
+		x.used = e.wall()
+	}
+	e.mu.Unlock()
+	if x == nil {
+		return ErrNoExport
+	}
+	x.Lock()
+	defer x.Unlock()
+	if x.snapshot == nil {
+		return ErrNoExport
+	}
+	if err := fn(x.replica); err != nil {
+		return fmt.Errorf("read a view of the state: %w", err)
+	}
+	return nil
+}
+
+// closeOld closes the views that nobody reads, or that are too old.
+func (e *exports) closeOld() error {
+	now := e.wall()
+	return e.closeIf(func(_ uint64, x *export) bool { return now.Sub(x.used) > exportIdle || now.Sub(x.opened) > exportAge })
+}
+
+// closeIf closes those views of which a function says so, once nobody reads them.
+func (e *exports) closeIf(which func(id uint64, x *export) bool) error {
+	var leaving []*export
+	e.mu.Lock()
+	for id, x := range e.mu.open {
+		if which(id, x) {
+			delete(e.mu.open, id)
+			leaving = append(leaving, x)
+		}
+	}
+	e.mu.Unlock()
+	var err error
+	for _, x := range leaving {
+		x.Lock()
+		err = errors.Join(err, x.snapshot.Close())
+		x.snapshot = nil
+		x.Unlock()
+	}
+	return err
+}

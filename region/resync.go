@@ -1,0 +1,200 @@
+package region
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/replica"
+	logv1 "github.com/atolldb/atoll/proto/atoll/log/v1"
+)
+
+// ErrVectorsDiffer means that two replicas' values cannot be compared, because they have not seen the same events.
+var ErrVectorsDiffer = errors.New("the replicas have not seen the same events")
+
+// refusesResync reports whether an error is a replica's refusal of a step of a resync.
+func refusesResync(err error) bool {
+	for _, refusal := range []error{
+		replica.ErrResyncing, replica.ErrNoResync, replica.ErrResyncNotNeeded, replica.ErrTooManyResyncs,
+		replica.ErrLostEvents, replica.ErrRangeDiffers,
+	} {
+		if errors.Is(err, refusal) {
+			return true
+		}
+	}
+	return false
+}
+
+// resync runs one step.
+func (a *application) resync(c *logv1.ResyncCommand) (result, error) {
+	var err error
+	switch step := c.GetStep().(type) {
+	case *logv1.ResyncCommand_Begin:
+		donor, bad := replica.DecodeDonor(step.Begin)
+		if bad != nil {
+			return result{err: fmt.Errorf("%w: %w", ErrBadCommand, bad)}, nil
+		}
+		have := a.replica.Vector()
+		for _, upTo := range donor.Vector.Entries() {
+			if refused := a.state.facts.Admits(upTo, have.Get(upTo.Actor)); refused != nil {
+				return result{err: refused}, nil
+			}
+		}
+		err = a.replica.BeginResync(c.GetId(), donor)
+	case *logv1.ResyncCommand_Chunk:
+		return a.joinChunk(c.GetId(), step.Chunk)
+	case *logv1.ResyncCommand_End:
+		err = a.replica.EndResync(c.GetId())
+	case *logv1.ResyncCommand_Abandon:
+		err = a.replica.AbandonResync(c.GetId())
+	default:
+		return result{err: ErrBadCommand}, nil
+	}
+	if err != nil {
+		return refusal(err)
+	}
+	return result{}, nil
+}
+
+// joinChunk joins a chunk, and tells watchers what may have changed.
+func (a *application) joinChunk(id uint64, data []byte) (result, error) {
+	chunk, err := replica.DecodeChunk(data)
+	if err != nil {
+		return result{err: fmt.Errorf("%w: %w", ErrBadCommand, err)}, nil
+	}
+	joined, err := a.replica.JoinChunk(id, chunk)
+	if err != nil {
+		return refusal(err)
+	}
+	for _, n := range joined.Changed {
+		a.changed = append(a.changed, change{
+			Change: Change{Namespace: n.Namespace, Key: n.Key, Type: n.Type, Cause: CauseRepaired}, index: a.entryIndex,
+		})
+	}
+	return result{cursor: joined.Cursor}, nil
+}
+
+// BeginResync begins to take over the state of another region's replica, which donor describes; see
+// Partition.OpenExport there. id is a random number that names the resync, not 0; to begin one again that is under way
+// does nothing. Another one is given up. View tells how far it is.
+//
+// Errors, of all steps, after which nothing was done: those of Merge but for gaps, the donor's events being judged as if they were
+// merged, and replica's ErrResyncNotNeeded,
+// ErrTooManyResyncs, ErrLostEvents, ErrNoResync, ErrRangeDiffers. After ErrOutcomeUnknown, ask View and go on from
+// there: every step may be repeated.
+func (p *Partition) BeginResync(ctx context.Context, id uint64, donor []byte) error {
+	d, err := replica.DecodeDonor(donor)
+	if err != nil {
+		return err
+	}
+	for _, at := range d.Times {
+		if ahead := at.Wall().Sub(p.wall()); ahead > maxClockAhead {
+			return fmt.Errorf("%w: by %v", ErrClockAhead, ahead)
+		}
+	}
+	_, err = p.proposeResync(ctx, &logv1.ResyncCommand{Id: id, Step: &logv1.ResyncCommand_Begin{Begin: donor}})
+	return err
+}
+
+// ResyncChunk joins the next chunk, and returns where the one after it begins: that may be inside the chunk, which
+// is then to be given again.
+func (p *Partition) ResyncChunk(ctx context.Context, id uint64, chunk []byte) (replica.Position, error) {
+	r, err := p.proposeResync(ctx, &logv1.ResyncCommand{Id: id, Step: &logv1.ResyncCommand_Chunk{Chunk: chunk}})
+	return r.cursor, err
+}
+
+// EndResync ends the resync, whose chunks are all joined: from now on the partition includes what the donor did.
+func (p *Partition) EndResync(ctx context.Context, id uint64) error {
+	_, err := p.proposeResync(ctx, &logv1.ResyncCommand{Id: id, Step: &logv1.ResyncCommand_End{End: true}})
+	return err
+}
+
+// AbandonResync gives the resync up. What was joined stays, and another one can begin, from any donor.
+func (p *Partition) AbandonResync(ctx context.Context, id uint64) error {
+	_, err := p.proposeResync(ctx, &logv1.ResyncCommand{Id: id, Step: &logv1.ResyncCommand_Abandon{Abandon: true}})
+	return err
+}
+
+func (p *Partition) proposeResync(ctx context.Context, c *logv1.ResyncCommand) (result, error) {
+	if err := p.leading(); err != nil {
+		return result{}, err
+	}
+	if p.diskFull() {
+		return result{}, ErrDiskFull
+	}
+	return p.batcher.do(ctx, &logv1.Command{Command: &logv1.Command_Resync{Resync: c}})
+}
+
+// Differing returns this replica's fingerprints of those ranges in which it differs from another one, be it because
+// it has not seen the same events. So a receiver knows what it need not be sent.
+func (p *Partition) Differing(ranges []replica.RangeFingerprint) (differ []replica.RangeFingerprint, err error) {
+	err = p.machine.Read(func(r *replica.Replica) error {
+		differ, err = r.Differing(ranges)
+		return err
+	})
+	return differ, err
+}
+
+// Fingerprints divides [from, to) into ranges of a number of items each, at most limit of them, and says at which
+// vector they are so. Error: replica.ErrResyncing.
+func (p *Partition) Fingerprints(from, to replica.Position, items, limit int) (at crdt.VersionVector, ranges []replica.RangeFingerprint, err error) {
+	err = p.compare(nil, func(r *replica.Replica) error {
+		at = r.Vector()
+		ranges, err = r.Fingerprints(from, to, items, limit)
+		return err
+	})
+	return at, ranges, err
+}
+
+// Items returns the items of a range, at most limit of them, where the next one would begin, and at which vector
+// that is so. Error: replica.ErrResyncing.
+func (p *Partition) Items(from, to replica.Position, limit int) (at crdt.VersionVector, items []replica.Item, next replica.Position, err error) {
+	err = p.compare(nil, func(r *replica.Replica) error {
+		at = r.Vector()
+		items, next, err = r.Items(from, to, limit)
+		return err
+	})
+	return at, items, next, err
+}
+
+// Audit returns which of another region's ranges, fingerprinted at a vector, are not the same here: at equal vectors
+// none may be. Errors: ErrVectorsDiffer if this replica is not at that vector now, replica.ErrResyncing.
+func (p *Partition) Audit(at crdt.VersionVector, theirs []replica.RangeFingerprint) (differ []replica.RangeFingerprint, err error) {
+	err = p.compare(&at, func(r *replica.Replica) error {
+		differ, err = r.Differing(theirs)
+		return err
+	})
+	return differ, err
+}
+
+// AuditItems returns the values of which another region, at a vector, does not have the same items in a range.
+// Errors are those of Audit.
+func (p *Partition) AuditItems(at crdt.VersionVector, from, to replica.Position, theirs []replica.Item) (names []replica.Name, err error) {
+	err = p.compare(&at, func(r *replica.Replica) error {
+		mine, _, err := r.Items(from, to, len(theirs)+maxAuditItems)
+		if err != nil {
+			return err
+		}
+		names, err = replica.DifferingNames(mine, theirs)
+		return err
+	})
+	return names, err
+}
+
+// maxAuditItems is how many more items than the other region's AuditItems looks at.
+const maxAuditItems = 4096
+
+// compare calls fn with a view of the replica, if its values are those of its vector, which is that of at if not nil.
+func (p *Partition) compare(at *crdt.VersionVector, fn func(r *replica.Replica) error) error {
+	return p.machine.Read(func(r *replica.Replica) error {
+		switch {
+		case r.Resyncing():
+			return replica.ErrResyncing
+		case at != nil && !at.Equal(r.Vector()):
+			return ErrVectorsDiffer
+		default:
+			return fn(r)
+		}
+	})
+}
