@@ -287,7 +287,7 @@ func (w *resyncWorld) check(i int, exact bool) error {
 		return err
 	}
 	names, err := DifferingNames(a, b)
-	return fmt.Errorf("at vector %v it is not what its events make: %+v differ, %w", n.r.Vector(), names, err)
+	return errors.Join(err, fmt.Errorf("at vector %v it is not what its events make: %+v differ", n.r.Vector(), names))
 }
 
 // quiesce ends all resyncs, or gives them up, and then deletes everything.

@@ -85,7 +85,7 @@ var mutants = []mutant{
 	{"tombstones collected at once", tooEarly, "a write from before a delete comes back", "crdt/replica/expiry.go",
 		"spent, err := instants(r.kv, tableSpent, x.Cut, x.Limit)", "spent, err := instants(r.kv, tableSpent, x.Now, x.Limit)", append(storage, "./region")},
 	{"local time behind what was seen", clocks, "a writer loses against what it has replaced", "crdt/replica/meta.go",
-		"return max(min(now, maxTime), m.last.Next())", "return min(now, maxTime)", storage},
+		"return max(min(now, maxTime), m.latest().Next())", "return min(now, maxTime)", storage},
 	{"time of other regions forgotten", clocks, "a writer loses against what it has replaced", "crdt/replica/meta.go",
 		"m.last = max(m.last, at)", "if d.Actor == m.self {\n		m.last = max(m.last, at)\n	}", storage},
 	{"time far ahead accepted", clocks, "a wrong clock wins every conflict from then on", "region/partition.go",
