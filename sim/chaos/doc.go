@@ -9,6 +9,8 @@
 //   - distance: the regions are in network namespaces of their own, joined by a network that delivers
 //     packets late and loses some. How long writes take to be seen elsewhere is measured under a steady
 //     load, and whether the other regions keep up with as many writes as one takes. It needs root.
+//   - sums: counters are incremented in all regions, what fails in one again in another, while nodes are killed
+//     and regions cut off; in the end every sum must be exact.
 //   - jetstream: the JetStream of one region after the other is wiped, deleted while it runs, rolled back to
 //     what it was before, or has bits turned over on all its nodes.
 //
@@ -46,7 +48,7 @@
 //   - faults.go: harm to one node of a region, and its undoing
 //   - acks.go, memory.go, hotkeys.go: what is measured, and what is written to
 //   - writers.go, lag.go: the load on several regions and its ledger
-//   - import.go, netsplit.go, distance.go, jetstream.go, stale.go, kill.go, linearizable.go, large.go,
+//   - import.go, netsplit.go, distance.go, sums.go, jetstream.go, stale.go, kill.go, linearizable.go, large.go,
 //     diskfull.go, corrupt.go: the scenarios
 //   - expect.go, verify.go, equal.go: what must be there, and whether it is
 //   - report.go: figures and checks

@@ -42,6 +42,10 @@ func scenarios() []scenario {
 			name: "distance", play: (*stage).distance, prepare: (*deployment).addNet,
 			full: size{clients: 64, duration: time.Minute}, quick: size{clients: 64, duration: 10 * time.Second},
 		},
+		{
+			name: "sums", play: (*stage).sumsUp, prepare: (*deployment).addLinks,
+			full: size{clients: 96, operations: 1_000_000}, quick: size{clients: 48, operations: 30_000},
+		},
 		{name: "jetstream", play: (*stage).jetStream, full: size{cycles: 20}, quick: size{cycles: 4}},
 		{
 			name: "stale", play: (*stage).stale, inside: true, prepare: (*deployment).addLinksInside, canFail: true,

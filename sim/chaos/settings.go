@@ -68,8 +68,8 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 
 	flags.UintVar(&s.partitions, "partitions", 0, "scenarios in one region: partitions; 0 means what the scenario says, as below")
 	flags.IntVar(&s.cycles, "cycles", 0, "jetstream, and scenarios in one region: how often the harm is done; large: values per partition while a node is down")
-	flags.IntVar(&s.clients, "clients", 0, "distance, and scenarios in one region: how many clients there are")
-	flags.IntVar(&s.operations, "operations", 0, "linearizable: how many operations to record")
+	flags.IntVar(&s.clients, "clients", 0, "distance, sums, and scenarios in one region: how many clients there are")
+	flags.IntVar(&s.operations, "operations", 0, "linearizable: how many operations to record; sums: how many increments")
 	flags.StringVar(&s.strategies, "strategies", "auto,leader,follower,majority", "linearizable: how reads are confirmed")
 	flags.DurationVar(&s.duration, "duration", 0, "distance: how long the lag is measured; large: how long all nodes are written to before one is killed; diskfull: how long a disk stays full")
 	flags.IntVar(&s.memoryBound, "memory-bound", 3072, "large: how much memory a node may have, in MiB")
