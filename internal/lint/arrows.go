@@ -18,6 +18,8 @@ var arrows = []arrow{
 	{dir: "hlc"},
 	{dir: "crdt", imports: []string{"hlc"}, tests: []string{"internal/spec"}},
 	{dir: "topology", imports: []string{"crdt", "hlc"}},
+	{dir: "session", imports: []string{"crdt", "hlc", "session/wire"}},
+	{dir: "session/wire"},
 
 	{dir: "region", imports: []string{"crdt", "hlc", "topology", "proto/atoll/log/v1"}, tests: []string{"region/store"}},
 	{dir: "region/store", imports: []string{"crdt/replica"}},
@@ -26,7 +28,7 @@ var arrows = []arrow{
 	{dir: "region/reserve"},
 	{dir: "region/transport", imports: []string{"topology"}},
 	{dir: "region/raftgroup", imports: []string{"region", "region/raftlog", "region/transport", "topology"}, tests: []string{"crdt/replica", "internal/loopback", "internal/wan", "region/store"}},
-	{dir: "region/api", imports: []string{"crdt", "hlc", "region", "region/localqueue", "region/store", "topology", "proto"}, tests: []string{"client"}},
+	{dir: "region/api", imports: []string{"crdt", "hlc", "region", "region/localqueue", "region/store", "session", "session/wire", "topology", "proto"}, tests: []string{"client"}},
 
 	// region and crossregion never import each other: crossregion declares the Source and Sink it
 	// needs, region satisfies them, and the program joins them.
@@ -36,7 +38,7 @@ var arrows = []arrow{
 	{dir: "crossregion/jetstream", imports: []string{"crossregion", "crossregion/protocol", "topology", "proto/atoll/crossregion/v1"}},
 
 	{dir: "proto"},
-	{dir: "client", imports: []string{"proto/atoll/v1"}},
+	{dir: "client", imports: []string{"proto/atoll/v1", "session/wire"}},
 	{dir: "cmd", imports: []string{"."}},
 	{dir: "sim", imports: []string{"."}},
 	{dir: "internal"},
