@@ -118,7 +118,7 @@ func (a *application) command(now hlc.Time, c *logv1.Command) (result, error) {
 	case *logv1.Command_Expire:
 		return a.expire(now, c.Expire)
 	case *logv1.Command_Tick:
-		return a.tick(now)
+		return a.tick(now, c.Tick)
 	case *logv1.Command_OutboxFold:
 		return a.foldOutbox(c.OutboxFold)
 	case *logv1.Command_Destination:

@@ -62,6 +62,7 @@ type Machine struct {
 		proposals map[proposalID]func([]result)
 	}
 	outboxChanged *broadcast
+	applied       *broadcast // of every entry
 }
 
 // headersKept is of how many user keys a partition keeps in memory what they hold, at least.
@@ -107,7 +108,7 @@ func (v *MachineView) Resyncing() bool { return v.Resync != nil || !v.Ahead.Equa
 // NewMachine returns the state machine of the partition in store. self is the actor of this region;
 // clock observes every clock that is applied.
 func NewMachine(self crdt.Actor, store Store, clock *hlc.Clock) (*Machine, error) {
-	m := &Machine{self: self, store: store, clock: clock, outboxChanged: newBroadcast(), feed: newChanges(self)}
+	m := &Machine{self: self, store: store, clock: clock, outboxChanged: newBroadcast(), applied: newBroadcast(), feed: newChanges(self)}
 	m.waiting.proposals = map[proposalID]func([]result){}
 	return m, m.refresh()
 }
@@ -200,6 +201,7 @@ func (m *Machine) Apply(entries []Entry) error {
 func (m *Machine) publish(view *MachineView) {
 	before := m.view.Swap(view)
 	m.clock.Observe(view.HLC)
+	m.applied.notify()
 	if before == nil || before.Outbox != view.Outbox {
 		m.outboxChanged.notify()
 	}

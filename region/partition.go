@@ -58,6 +58,7 @@ type Partition struct {
 	queue        LocalQueue
 	quota        uint64
 	lowDisk      func() bool
+	ticks        *tickRequests
 	logger       *slog.Logger
 }
 
@@ -89,7 +90,7 @@ func NewPartition(c PartitionConfig) *Partition {
 		batcher:   newBatcher(c.Proposer, c.Machine, c.Group, c.Clock),
 		confirmer: newConfirmer(c.Group, c.Wall),
 		exports:   newExports(c.Machine, c.Wall),
-		queue:     c.Queue, quota: cmp.Or(c.OutboxQuota, DefaultOutboxQuota), lowDisk: c.LowDisk,
+		queue:     c.Queue, quota: cmp.Or(c.OutboxQuota, DefaultOutboxQuota), lowDisk: c.LowDisk, ticks: newTickRequests(),
 		logger: c.Logger.With("partition", c.ID),
 	}
 	p.batcher.shipsNowhere = len(c.Destinations) == 0
@@ -105,6 +106,7 @@ func (p *Partition) Run(ctx context.Context, flushes *semaphore.Weighted) error 
 	}
 	g.Go(func() error { return p.expireLoop(ctx) })
 	g.Go(func() error { return p.outboxLoop(ctx) })
+	g.Go(func() error { return p.tickLoop(ctx) })
 	g.Go(func() error { return p.flushLoop(ctx, flushes) })
 	err := g.Wait()
 	return errors.Join(err, p.exports.closeIf(func(uint64, *export) bool { return true }))
@@ -132,6 +134,14 @@ func (p *Partition) Leadership() (leading bool, changed <-chan struct{}) {
 
 // View returns a summary of what this replica has applied.
 func (p *Partition) View() *MachineView { return p.machine.View() }
+
+// Applied returns a channel that is closed when this replica has applied more. Take it before looking at
+// View, or what is applied between the two goes unnoticed.
+func (p *Partition) Applied() <-chan struct{} { return p.machine.applied.changed() }
+
+// Observe has every write that this node proposes from now on be stamped later than an instant. The caller
+// has seen to it that the instant can be believed.
+func (p *Partition) Observe(t hlc.Time) { p.clock.Observe(t) }
 
 // WriteResult is the answer to a write.
 type WriteResult struct {

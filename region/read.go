@@ -18,6 +18,9 @@ const (
 	Bounded
 	// Eventual reads reflect whatever this replica has applied.
 	Eventual
+	// Confirmed reads promise what Linearizable ones do, and left to themselves are proved by any replica in
+	// whichever way it can.
+	Confirmed
 )
 
 // Strategy is how a linearizable or bounded read is proved to keep its promise.
@@ -81,6 +84,10 @@ func (p *Partition) prepare(ctx context.Context, o ReadOptions) (ReadInfo, error
 		return info, p.confirmer.now(ctx, o.Strategy)
 	case Bounded:
 		return p.bound(ctx, o)
+	case Confirmed:
+		var err error
+		info.Strategy, _, err = p.confirm(ctx, o.Strategy)
+		return info, err
 	default:
 		info.Strategy = StrategyAuto
 		info.Staleness, info.Known = p.confirmer.age()
@@ -95,24 +102,33 @@ func (p *Partition) bound(ctx context.Context, o ReadOptions) (ReadInfo, error) 
 		info.Staleness = age
 		return info, nil
 	}
-	order := []Strategy{o.Strategy}
-	if o.Strategy == StrategyAuto {
+	var err error
+	if info.Strategy, info.Staleness, err = p.confirm(ctx, o.Strategy); err == nil {
+		return info, nil
+	}
+	age, known := p.confirmer.age()
+	return ReadInfo{}, &StaleError{Age: age, Known: known, Err: err}
+}
+
+// confirm has the replica proved to be recent enough, as asked for or in whichever way is possible. It
+// returns how it was, and how long that took.
+func (p *Partition) confirm(ctx context.Context, s Strategy) (Strategy, time.Duration, error) {
+	order := []Strategy{s}
+	if s == StrategyAuto {
 		order = []Strategy{StrategyFollower, StrategyMajority}
 		if leading, _ := p.group.Leadership(); leading {
 			order[0] = StrategyLeader
 		}
 	}
 	var err error
-	for _, info.Strategy = range order {
+	for _, s = range order {
 		began := p.wall()
-		if err = p.confirmer.now(ctx, info.Strategy); err == nil {
-			info.Staleness = max(0, p.wall().Sub(began))
-			return info, nil
+		if err = p.confirmer.now(ctx, s); err == nil {
+			return s, max(0, p.wall().Sub(began)), nil
 		}
 		if ctx.Err() != nil {
 			break
 		}
 	}
-	age, known := p.confirmer.age()
-	return ReadInfo{}, &StaleError{Age: age, Known: known, Err: err}
+	return s, 0, err
 }

@@ -17,8 +17,8 @@ const (
 )
 
 // tick runs the command that the leader proposes. Watchers have nothing to hear of it.
-func (a *application) tick(now hlc.Time) (result, error) {
-	d, ticked, err := a.replica.Tick(now)
+func (a *application) tick(now hlc.Time, c *logv1.TickCommand) (result, error) {
+	d, ticked, err := a.replica.TickPast(now, hlc.Time(c.GetPastHlc()))
 	if err != nil || !ticked {
 		return result{}, err
 	}

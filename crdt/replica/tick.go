@@ -33,8 +33,11 @@ func (r *Replica) Owed() hlc.Time { return r.meta.owed }
 
 // Tick makes an event without effects if NeedsTick says so, and reports whether it did. Whoever merges it knows
 // that nothing from before it is still to come from this region, and what this region had seen.
-func (r *Replica) Tick(now hlc.Time) (Delta, bool, error) {
-	if !r.NeedsTick(now) {
+func (r *Replica) Tick(now hlc.Time) (Delta, bool, error) { return r.TickPast(now, 0) }
+
+// TickPast is Tick, which also makes the event if this region's last one is before past.
+func (r *Replica) TickPast(now, past hlc.Time) (Delta, bool, error) {
+	if !r.NeedsTick(now) && r.meta.times[r.meta.self] >= past {
 		return Delta{}, false, nil
 	}
 	w := r.begin(false)

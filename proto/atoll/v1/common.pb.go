@@ -184,7 +184,7 @@ const (
 	Consistency_CONSISTENCY_UNSPECIFIED Consistency = 0
 	// Reflects every write acknowledged in this region before the read began.
 	Consistency_CONSISTENCY_LINEARIZABLE Consistency = 1
-	// Reflects everything in the caller's session token. Not served by this version.
+	// Reflects everything in the caller's session token, in any region.
 	Consistency_CONSISTENCY_SESSION Consistency = 2
 	// No older than max_staleness, in this region.
 	Consistency_CONSISTENCY_BOUNDED Consistency = 3
@@ -306,7 +306,8 @@ const (
 	OnStale_ON_STALE_UNSPECIFIED OnStale = 0
 	// Wait until the deadline.
 	OnStale_ON_STALE_WAIT OnStale = 1
-	// Proxy to a replica that is not behind.
+	// Of a bounded read, proxy to a replica that is not behind; of a session read, fail with reason STALE, and
+	// name the region to go to.
 	OnStale_ON_STALE_REDIRECT OnStale = 2
 	// Serve what is there and say so.
 	OnStale_ON_STALE_SERVE OnStale = 3
@@ -545,15 +546,20 @@ type WriteOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Where the write is durable when it is acknowledged.
 	Durability Durability `protobuf:"varint,1,opt,name=durability,proto3,enum=atoll.v1.Durability" json:"durability,omitempty"`
-	// How many other regions must have applied the write. Only 0 is served by this version.
+	// How many other regions must have applied the write when it is acknowledged. If they have not when the
+	// deadline comes, the write fails with reason OUTCOME_UNKNOWN, and its metadata say that it is done here
+	// and in how many others.
 	Regions uint32 `protobuf:"varint,2,opt,name=regions,proto3" json:"regions,omitempty"`
 	// Makes a retry safe, in this region or another: within 15 minutes a write with an op_id already applied in this
 	// region returns the first answer and changes nothing. One that another region executed, if this one has applied
 	// it, is done as well; see ReplyInfo.elsewhere. If it has not, both execute the write, and what adds up is taken
 	// back in one of them when they hear of each other. At most 64 bytes.
 	OpId string `protobuf:"bytes,3,opt,name=op_id,json=opId,proto3" json:"op_id,omitempty"`
-	// A session token from an earlier reply.
-	Session       []byte `protobuf:"bytes,4,opt,name=session,proto3" json:"session,omitempty"`
+	// A session token from an earlier reply: the write is later than all that the session has seen, and the
+	// reply has the token to go on with.
+	Session []byte `protobuf:"bytes,4,opt,name=session,proto3" json:"session,omitempty"`
+	// The reply is to have a session token though there is none yet.
+	WantSession   bool `protobuf:"varint,5,opt,name=want_session,json=wantSession,proto3" json:"want_session,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -616,6 +622,13 @@ func (x *WriteOptions) GetSession() []byte {
 	return nil
 }
 
+func (x *WriteOptions) GetWantSession() bool {
+	if x != nil {
+		return x.WantSession
+	}
+	return false
+}
+
 // ReadOptions are the options of a read.
 type ReadOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -625,10 +638,13 @@ type ReadOptions struct {
 	MaxStaleness *durationpb.Duration `protobuf:"bytes,2,opt,name=max_staleness,json=maxStaleness,proto3" json:"max_staleness,omitempty"`
 	// Which replica serves.
 	Strategy Strategy `protobuf:"varint,3,opt,name=strategy,proto3,enum=atoll.v1.Strategy" json:"strategy,omitempty"`
-	// A session token from an earlier reply.
+	// A session token from an earlier reply, which the reply's is joined with. Reads of CONSISTENCY_SESSION
+	// and CONSISTENCY_LINEARIZABLE reflect everything in it.
 	Session []byte `protobuf:"bytes,4,opt,name=session,proto3" json:"session,omitempty"`
 	// What to do at a replica that is behind.
-	OnStale       OnStale `protobuf:"varint,5,opt,name=on_stale,json=onStale,proto3,enum=atoll.v1.OnStale" json:"on_stale,omitempty"`
+	OnStale OnStale `protobuf:"varint,5,opt,name=on_stale,json=onStale,proto3,enum=atoll.v1.OnStale" json:"on_stale,omitempty"`
+	// The reply is to have a session token though there is none yet. One of CONSISTENCY_SESSION always has.
+	WantSession   bool `protobuf:"varint,6,opt,name=want_session,json=wantSession,proto3" json:"want_session,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -698,6 +714,13 @@ func (x *ReadOptions) GetOnStale() OnStale {
 	return OnStale_ON_STALE_UNSPECIFIED
 }
 
+func (x *ReadOptions) GetWantSession() bool {
+	if x != nil {
+		return x.WantSession
+	}
+	return false
+}
+
 // ReplyInfo says who answered and what the answer promises.
 type ReplyInfo struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -715,7 +738,8 @@ type ReplyInfo struct {
 	Staleness *durationpb.Duration `protobuf:"bytes,6,opt,name=staleness,proto3" json:"staleness,omitempty"`
 	// Whether the answer is older than what was asked for.
 	Stale bool `protobuf:"varint,7,opt,name=stale,proto3" json:"stale,omitempty"`
-	// A session token to pass on.
+	// The session token to go on with, if the request had one or wanted one. Tokens of requests that are under
+	// way at the same time are joined by the client.
 	Session []byte `protobuf:"bytes,8,opt,name=session,proto3" json:"session,omitempty"`
 	// How a linearizable or bounded read was confirmed; unspecified if it was not.
 	Strategy Strategy `protobuf:"varint,9,opt,name=strategy,proto3,enum=atoll.v1.Strategy" json:"strategy,omitempty"`
@@ -923,20 +947,22 @@ const file_atoll_v1_common_proto_rawDesc = "" +
 	"if_version\x18\x03 \x01(\tH\x00R\tifVersion\x12\x1b\n" +
 	"\bif_value\x18\x04 \x01(\fH\x00R\aifValue\x12%\n" +
 	"\x05scope\x18\x05 \x01(\x0e2\x0f.atoll.v1.ScopeR\x05scopeB\x06\n" +
-	"\x04test\"\x8d\x01\n" +
+	"\x04test\"\xb0\x01\n" +
 	"\fWriteOptions\x124\n" +
 	"\n" +
 	"durability\x18\x01 \x01(\x0e2\x14.atoll.v1.DurabilityR\n" +
 	"durability\x12\x18\n" +
 	"\aregions\x18\x02 \x01(\rR\aregions\x12\x13\n" +
 	"\x05op_id\x18\x03 \x01(\tR\x04opId\x12\x18\n" +
-	"\asession\x18\x04 \x01(\fR\asession\"\xfe\x01\n" +
+	"\asession\x18\x04 \x01(\fR\asession\x12!\n" +
+	"\fwant_session\x18\x05 \x01(\bR\vwantSession\"\xa1\x02\n" +
 	"\vReadOptions\x127\n" +
 	"\vconsistency\x18\x01 \x01(\x0e2\x15.atoll.v1.ConsistencyR\vconsistency\x12>\n" +
 	"\rmax_staleness\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\fmaxStaleness\x12.\n" +
 	"\bstrategy\x18\x03 \x01(\x0e2\x12.atoll.v1.StrategyR\bstrategy\x12\x18\n" +
 	"\asession\x18\x04 \x01(\fR\asession\x12,\n" +
-	"\bon_stale\x18\x05 \x01(\x0e2\x11.atoll.v1.OnStaleR\aonStale\"\xd1\x02\n" +
+	"\bon_stale\x18\x05 \x01(\x0e2\x11.atoll.v1.OnStaleR\aonStale\x12!\n" +
+	"\fwant_session\x18\x06 \x01(\bR\vwantSession\"\xd1\x02\n" +
 	"\tReplyInfo\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x1c\n" +

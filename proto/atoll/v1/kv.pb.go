@@ -6628,9 +6628,11 @@ func (x *Entry) GetTtl() *durationpb.Duration {
 
 // ScanResponse carries entries, and in the last message the cursor if more remain.
 type ScanResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Entries       []*Entry               `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
-	Cursor        []byte                 `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Entries []*Entry               `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
+	Cursor  []byte                 `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	// In the last message: the session token to go on with, if the request had one or wanted one.
+	Session       []byte `protobuf:"bytes,3,opt,name=session,proto3" json:"session,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6675,6 +6677,13 @@ func (x *ScanResponse) GetEntries() []*Entry {
 func (x *ScanResponse) GetCursor() []byte {
 	if x != nil {
 		return x.Cursor
+	}
+	return nil
+}
+
+func (x *ScanResponse) GetSession() []byte {
+	if x != nil {
+		return x.Session
 	}
 	return nil
 }
@@ -7821,10 +7830,11 @@ const file_atoll_v1_kv_proto_rawDesc = "" +
 	"\x05value\x18\x03 \x01(\fR\x05value\x12*\n" +
 	"\x05typed\x18\x04 \x01(\v2\x14.atoll.v1.TypedValueR\x05typed\x12\x18\n" +
 	"\aversion\x18\x05 \x01(\tR\aversion\x12+\n" +
-	"\x03ttl\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\"Q\n" +
+	"\x03ttl\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\"k\n" +
 	"\fScanResponse\x12)\n" +
 	"\aentries\x18\x01 \x03(\v2\x0f.atoll.v1.EntryR\aentries\x12\x16\n" +
-	"\x06cursor\x18\x02 \x01(\fR\x06cursor\"\xdd\x01\n" +
+	"\x06cursor\x18\x02 \x01(\fR\x06cursor\x12\x18\n" +
+	"\asession\x18\x03 \x01(\fR\asession\"\xdd\x01\n" +
 	"\fWatchRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x16\n" +

@@ -227,7 +227,10 @@ type Cluster struct {
 	ReplicationFactor uint32    `protobuf:"varint,3,opt,name=replication_factor,json=replicationFactor,proto3" json:"replication_factor,omitempty"`
 	Regions           []*Region `protobuf:"bytes,4,rep,name=regions,proto3" json:"regions,omitempty"`
 	// Namespaces whose keys hold values of one type only, the same in every region.
-	Namespaces    []*Namespace `protobuf:"bytes,5,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
+	Namespaces []*Namespace `protobuf:"bytes,5,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
+	// A file with the deployment's secret, 32 random bytes or more, which authenticates what regions and clients
+	// say; the same on every node of every region. Without one they are told from mistakes, but not from forgeries.
+	SecretFile    string `protobuf:"bytes,6,opt,name=secret_file,json=secretFile,proto3" json:"secret_file,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -295,6 +298,13 @@ func (x *Cluster) GetNamespaces() []*Namespace {
 		return x.Namespaces
 	}
 	return nil
+}
+
+func (x *Cluster) GetSecretFile() string {
+	if x != nil {
+		return x.SecretFile
+	}
+	return ""
 }
 
 // Namespace fixes the type of a namespace's values.
@@ -636,7 +646,7 @@ const file_atoll_config_v1_config_proto_rawDesc = "" +
 	"\aPeerTls\x12$\n" +
 	"\tcert_file\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\bcertFile\x12\"\n" +
 	"\bkey_file\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\akeyFile\x12 \n" +
-	"\aca_file\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06caFile\"\xa6\x02\n" +
+	"\aca_file\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06caFile\"\xc7\x02\n" +
 	"\aCluster\x123\n" +
 	"\x04name\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x10\x01\x18@2\x14^[a-z0-9][a-z0-9-]*$R\x04name\x12(\n" +
 	"\n" +
@@ -647,7 +657,9 @@ const file_atoll_config_v1_config_proto_rawDesc = "" +
 	"\xbaH\a\x92\x01\x04\b\x01\x10\x10R\aregions\x12E\n" +
 	"\n" +
 	"namespaces\x18\x05 \x03(\v2\x1a.atoll.config.v1.NamespaceB\t\xbaH\x06\x92\x01\x03\x10\x80\x02R\n" +
-	"namespaces\"\xce\x01\n" +
+	"namespaces\x12\x1f\n" +
+	"\vsecret_file\x18\x06 \x01(\tR\n" +
+	"secretFile\"\xce\x01\n" +
 	"\tNamespace\x12\x1e\n" +
 	"\x04name\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01(\xff\x01R\x04name\x12\x83\x01\n" +

@@ -704,6 +704,95 @@ func (x *PartitionWatermark) GetSeq() uint64 {
 	return 0
 }
 
+// Request asks another region's leader of a partition for something that it would do later by itself.
+type Request struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Cluster string                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	// The region that asks.
+	Region    uint32 `protobuf:"varint,2,opt,name=region,proto3" json:"region,omitempty"`
+	Partition uint32 `protobuf:"varint,3,opt,name=partition,proto3" json:"partition,omitempty"`
+	// The actor of the region that is asked.
+	Actor uint32 `protobuf:"varint,4,opt,name=actor,proto3" json:"actor,omitempty"`
+	// An event of that region at or after this instant, which a read waits for; 0 if none.
+	EventPastHlc uint64 `protobuf:"varint,5,opt,name=event_past_hlc,json=eventPastHlc,proto3" json:"event_past_hlc,omitempty"`
+	// A watermark at once when this many events of the asking region's actor are applied; 0 if none.
+	WatermarkOf   uint64 `protobuf:"varint,6,opt,name=watermark_of,json=watermarkOf,proto3" json:"watermark_of,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Request) Reset() {
+	*x = Request{}
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Request) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Request) ProtoMessage() {}
+
+func (x *Request) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Request.ProtoReflect.Descriptor instead.
+func (*Request) Descriptor() ([]byte, []int) {
+	return file_atoll_crossregion_v1_wire_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Request) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *Request) GetRegion() uint32 {
+	if x != nil {
+		return x.Region
+	}
+	return 0
+}
+
+func (x *Request) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *Request) GetActor() uint32 {
+	if x != nil {
+		return x.Actor
+	}
+	return 0
+}
+
+func (x *Request) GetEventPastHlc() uint64 {
+	if x != nil {
+		return x.EventPastHlc
+	}
+	return 0
+}
+
+func (x *Request) GetWatermarkOf() uint64 {
+	if x != nil {
+		return x.WatermarkOf
+	}
+	return 0
+}
+
 var File_atoll_crossregion_v1_wire_proto protoreflect.FileDescriptor
 
 const file_atoll_crossregion_v1_wire_proto_rawDesc = "" +
@@ -768,7 +857,14 @@ const file_atoll_crossregion_v1_wire_proto_rawDesc = "" +
 	"\x12PartitionWatermark\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x14\n" +
 	"\x05actor\x18\x02 \x01(\rR\x05actor\x12\x10\n" +
-	"\x03seq\x18\x03 \x01(\x04R\x03seqBCZAgithub.com/atolldb/atoll/proto/atoll/crossregion/v1;crossregionv1b\x06proto3"
+	"\x03seq\x18\x03 \x01(\x04R\x03seq\"\xb8\x01\n" +
+	"\aRequest\x12\x18\n" +
+	"\acluster\x18\x01 \x01(\tR\acluster\x12\x16\n" +
+	"\x06region\x18\x02 \x01(\rR\x06region\x12\x1c\n" +
+	"\tpartition\x18\x03 \x01(\rR\tpartition\x12\x14\n" +
+	"\x05actor\x18\x04 \x01(\rR\x05actor\x12$\n" +
+	"\x0eevent_past_hlc\x18\x05 \x01(\x04R\feventPastHlc\x12!\n" +
+	"\fwatermark_of\x18\x06 \x01(\x04R\vwatermarkOfBCZAgithub.com/atolldb/atoll/proto/atoll/crossregion/v1;crossregionv1b\x06proto3"
 
 var (
 	file_atoll_crossregion_v1_wire_proto_rawDescOnce sync.Once
@@ -782,7 +878,7 @@ func file_atoll_crossregion_v1_wire_proto_rawDescGZIP() []byte {
 	return file_atoll_crossregion_v1_wire_proto_rawDescData
 }
 
-var file_atoll_crossregion_v1_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_atoll_crossregion_v1_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_atoll_crossregion_v1_wire_proto_goTypes = []any{
 	(*Envelope)(nil),           // 0: atoll.crossregion.v1.Envelope
 	(*ActorSeq)(nil),           // 1: atoll.crossregion.v1.ActorSeq
@@ -792,6 +888,7 @@ var file_atoll_crossregion_v1_wire_proto_goTypes = []any{
 	(*FetchResponse)(nil),      // 5: atoll.crossregion.v1.FetchResponse
 	(*WatermarkReport)(nil),    // 6: atoll.crossregion.v1.WatermarkReport
 	(*PartitionWatermark)(nil), // 7: atoll.crossregion.v1.PartitionWatermark
+	(*Request)(nil),            // 8: atoll.crossregion.v1.Request
 }
 var file_atoll_crossregion_v1_wire_proto_depIdxs = []int32{
 	1, // 0: atoll.crossregion.v1.Envelope.vector:type_name -> atoll.crossregion.v1.ActorSeq
@@ -815,7 +912,7 @@ func file_atoll_crossregion_v1_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_crossregion_v1_wire_proto_rawDesc), len(file_atoll_crossregion_v1_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

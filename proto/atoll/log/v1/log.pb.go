@@ -700,7 +700,9 @@ func (x *MemberFact) GetJoining() bool {
 
 // TickCommand makes an event without effects, for the other regions, if they may be waiting for an event of this one.
 type TickCommand struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Also if this region's last event is before this instant: another region has asked for one that is not.
+	PastHlc       uint64 `protobuf:"varint,1,opt,name=past_hlc,json=pastHlc,proto3" json:"past_hlc,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -733,6 +735,13 @@ func (x *TickCommand) ProtoReflect() protoreflect.Message {
 // Deprecated: Use TickCommand.ProtoReflect.Descriptor instead.
 func (*TickCommand) Descriptor() ([]byte, []int) {
 	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *TickCommand) GetPastHlc() uint64 {
+	if x != nil {
+		return x.PastHlc
+	}
+	return 0
 }
 
 // ResyncCommand is a step of taking over the state of another region's replica. The encodings are those of package
@@ -2078,8 +2087,9 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"\x03cut\x18\x04 \x01(\x04R\x03cut\x12\x1a\n" +
 	"\breleased\x18\x05 \x01(\bR\breleased\x12 \n" +
 	"\vdestination\x18\x06 \x01(\bR\vdestination\x12\x18\n" +
-	"\ajoining\x18\a \x01(\bR\ajoining\"\r\n" +
-	"\vTickCommand\"\x87\x01\n" +
+	"\ajoining\x18\a \x01(\bR\ajoining\"(\n" +
+	"\vTickCommand\x12\x19\n" +
+	"\bpast_hlc\x18\x01 \x01(\x04R\apastHlc\"\x87\x01\n" +
 	"\rResyncCommand\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x16\n" +
 	"\x05begin\x18\x02 \x01(\fH\x00R\x05begin\x12\x16\n" +

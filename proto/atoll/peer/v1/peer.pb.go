@@ -321,7 +321,9 @@ type ScanPartitionResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Entries []*v1.Entry            `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
 	// Whether keys remain after the last entry.
-	More          bool `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`
+	More bool `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`
+	// The session token to go on with, if the options ask for one.
+	Session       []byte `protobuf:"bytes,3,opt,name=session,proto3" json:"session,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -368,6 +370,13 @@ func (x *ScanPartitionResponse) GetMore() bool {
 		return x.More
 	}
 	return false
+}
+
+func (x *ScanPartitionResponse) GetSession() []byte {
+	if x != nil {
+		return x.Session
+	}
+	return nil
 }
 
 // DescribePartitionRequest asks for a partition's status.
@@ -704,10 +713,11 @@ const file_atoll_peer_v1_peer_proto_rawDesc = "" +
 	"\x05limit\x18\x05 \x01(\rR\x05limit\x12\x1b\n" +
 	"\tkeys_only\x18\x06 \x01(\bR\bkeysOnly\x12/\n" +
 	"\aoptions\x18\a \x01(\v2\x15.atoll.v1.ReadOptionsR\aoptions\x12\x1b\n" +
-	"\tmax_bytes\x18\b \x01(\rR\bmaxBytes\"V\n" +
+	"\tmax_bytes\x18\b \x01(\rR\bmaxBytes\"p\n" +
 	"\x15ScanPartitionResponse\x12)\n" +
 	"\aentries\x18\x01 \x03(\v2\x0f.atoll.v1.EntryR\aentries\x12\x12\n" +
-	"\x04more\x18\x02 \x01(\bR\x04more\"\x8a\x01\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\x12\x18\n" +
+	"\asession\x18\x03 \x01(\fR\asession\"\x8a\x01\n" +
 	"\x18DescribePartitionRequest\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x1f\n" +
 	"\vwith_digest\x18\x02 \x01(\bR\n" +
