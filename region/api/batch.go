@@ -64,7 +64,7 @@ func (s *Server) eachGroup(groups []group, do func(int, *group) error, failed fu
 // BatchWrite runs several writes, atomically per partition.
 func (k *kvService) BatchWrite(ctx context.Context, r *atollv1.BatchWriteRequest) (*atollv1.BatchWriteResponse, error) {
 	s := k.server()
-	if f := checkWriteOptions(r.GetOptions()); f != nil {
+	if f := s.checkWriteOptions(r.GetOptions()); f != nil {
 		return nil, f
 	}
 	if f := checkBatch(len(r.GetItems()), r); f != nil {
@@ -151,7 +151,7 @@ func (s *Server) writeGroup(
 			if isLocal(r.GetOptions()) {
 				return s.acknowledged(g), writeLocal(ctx, p, opID, ops)
 			}
-			result, err := p.Write(ctx, opID, ops)
+			result, info, err := s.commit(ctx, p, g.partition, r.GetOptions(), ops)
 			if err != nil {
 				f := failureOfWrite(ctx, err)
 				if op, ok := asOpError(err); ok {
@@ -159,7 +159,7 @@ func (s *Server) writeGroup(
 				}
 				return nil, f
 			}
-			return s.groupReply(g.partition, ops, result)
+			return s.groupReply(g.partition, ops, result, info), nil
 		},
 		remote: func(ctx context.Context, p *peer) (*atollv1.BatchWriteResponse, error) {
 			res, err := p.kv.BatchWrite(ctx, sub)
@@ -171,14 +171,13 @@ func (s *Server) writeGroup(
 	})
 }
 
-func (s *Server) groupReply(p topology.PartitionID, ops []replica.Op, result region.WriteResult) (*atollv1.BatchWriteResponse, error) {
-	if len(result.Outcomes) != len(ops) {
-		return nil, fmt.Errorf("%d operations have %d outcomes", len(ops), len(result.Outcomes))
-	}
+func (s *Server) groupReply(
+	p topology.PartitionID, ops []replica.Op, result region.WriteResult, info *atollv1.ReplyInfo,
+) *atollv1.BatchWriteResponse {
 	res := &atollv1.BatchWriteResponse{
 		Items: make([]*atollv1.BatchWriteItem, len(ops)),
 		Groups: []*atollv1.BatchGroup{{
-			Partition: uint32(p), Committed: true, Info: s.infoOfWrite(p, &result),
+			Partition: uint32(p), Committed: true, Info: info,
 		}},
 	}
 	for i := range ops {
@@ -193,7 +192,7 @@ func (s *Server) groupReply(p topology.PartitionID, ops []replica.Op, result reg
 		}
 		res.Items[i] = item
 	}
-	return res, nil
+	return res
 }
 
 // acknowledged is the reply to a group that one node has acknowledged.
@@ -284,7 +283,7 @@ func (b *batchGet) group(ctx context.Context, g *group) (*atollv1.BatchGetRespon
 		local: func(ctx context.Context, p Partition, how reading) (*atollv1.BatchGetResponse, error) {
 			var res *atollv1.BatchGetResponse
 			info := b.server.replyInfo(g.partition)
-			err := readFrom(ctx, p, how, info, func(r *replica.Replica, now hlc.Time) (err error) {
+			err := b.server.readFrom(ctx, p, how, info, func(r *replica.Replica, now hlc.Time) (err error) {
 				res, err = b.lookup(r, now, info, items)
 				return err
 			})

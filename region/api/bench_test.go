@@ -41,6 +41,10 @@ func (p *instant) View() *region.MachineView { return &region.MachineView{} }
 
 func (p *instant) Destinations() ([]region.OutboxDestination, error) { return nil, nil }
 
+func (p *instant) Applied() <-chan struct{} { return nil }
+
+func (p *instant) Observe(hlc.Time) {}
+
 func (p *instant) Write(context.Context, string, []replica.Op) (region.WriteResult, error) {
 	return region.WriteResult{Outcomes: []replica.Outcome{{Version: "0123456789abcdef"}}}, nil
 }

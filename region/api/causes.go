@@ -13,6 +13,7 @@ import (
 	"github.com/atolldb/atoll/region"
 	"github.com/atolldb/atoll/region/localqueue"
 	"github.com/atolldb/atoll/region/store"
+	"github.com/atolldb/atoll/session"
 )
 
 // cause says which failure an error of another package is.
@@ -41,6 +42,11 @@ var causes = [...]cause{
 	{is(region.ErrFenced), always(reasonFenced, "this region writes no more: it drains, or the others have given it up; write in another region")},
 	{is(region.ErrNotKept), always(reasonInvalidArgument, "the outbox begins after the event; ask for a later one", "field", "seq")},
 	{is(region.ErrClockAhead), always(reasonClockUnsafe, "a clock is too far ahead of this node's; check the time synchronisation of all nodes")},
+
+	{is(session.ErrMalformed), always(reasonInvalidArgument, "options.session: the token is not one of this version; begin another session", "field", "options.session")},
+	{is(session.ErrOtherDeployment), always(reasonInvalidArgument, "options.session: the token is of another deployment; begin another session", "field", "options.session")},
+	{is(session.ErrForged), always(reasonInvalidArgument, "options.session: the token was not issued under this deployment's secret; begin another session", "field", "options.session")},
+	{is(session.ErrFuture), always(reasonInvalidArgument, "options.session: the token is from the future; check the time synchronisation of all nodes", "field", "options.session")},
 
 	{as[*replica.WrongTypeError], wrongType},
 	{as[*replica.ConditionError], conditionFailed},

@@ -197,7 +197,7 @@ func (s *Server) partitionConflicts(ctx context.Context, r *peerv1.PartitionConf
 		partition: topology.PartitionID(r.GetPartition()),
 		local: func(ctx context.Context, p Partition) (*peerv1.PartitionConflictsResponse, error) {
 			var res *peerv1.PartitionConflictsResponse
-			err := readFrom(ctx, p, reading{}, &atollv1.ReplyInfo{}, func(rep *replica.Replica, _ hlc.Time) (err error) {
+			err := s.readFrom(ctx, p, reading{}, &atollv1.ReplyInfo{}, func(rep *replica.Replica, _ hlc.Time) (err error) {
 				res, err = s.conflictsOf(rep, r)
 				return err
 			})
@@ -279,7 +279,7 @@ func (r *regionsService) RestoreLoser(ctx context.Context, req *atollv1.RestoreL
 	s := r.server()
 	f := s.checkPartition(req.GetPartition())
 	if f == nil {
-		f = checkWriteOptions(req.GetOptions())
+		f = s.checkWriteOptions(req.GetOptions())
 	}
 	if f == nil && isLocal(req.GetOptions()) {
 		f = invalid("options.durability", "a restored value is written to a quorum")
@@ -299,13 +299,11 @@ func (r *regionsService) RestoreLoser(ctx context.Context, req *atollv1.RestoreL
 			if err != nil {
 				return nil, err
 			}
-			result, err := p.Write(ctx, opID, []replica.Op{op})
-			if err == nil && len(result.Outcomes) != 1 {
-				err = fmt.Errorf("one operation has %d outcomes", len(result.Outcomes))
-			}
+			result, info, err := s.commit(ctx, p, id, req.GetOptions(), []replica.Op{op})
 			if err != nil {
 				return nil, err
 			}
+			res.Info = info
 			res.Version = result.Outcomes[0].Version
 			return res, nil
 		},
@@ -317,7 +315,7 @@ func (r *regionsService) RestoreLoser(ctx context.Context, req *atollv1.RestoreL
 
 // restored reads the loser that a request names, and returns the operation that writes it again.
 func (s *Server) restored(ctx context.Context, p Partition, req *atollv1.RestoreLoserRequest, res *atollv1.RestoreLoserResponse) (op replica.Op, err error) {
-	err = readFrom(ctx, p, reading{}, &atollv1.ReplyInfo{}, func(rep *replica.Replica, now hlc.Time) error {
+	err = s.readFrom(ctx, p, reading{}, &atollv1.ReplyInfo{}, func(rep *replica.Replica, now hlc.Time) error {
 		l, ok, err := rep.Loser(req.GetId())
 		if err != nil {
 			return err

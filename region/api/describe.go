@@ -230,7 +230,7 @@ func (s *Server) digest(ctx context.Context, id topology.PartitionID, how readin
 		timeout:   digestTimeout,
 		local: func(ctx context.Context, p Partition, how reading) (*atollv1.PartitionDigest, error) {
 			res := &atollv1.PartitionDigest{Partition: uint32(id)}
-			return res, readFrom(ctx, p, how, &atollv1.ReplyInfo{}, func(r *replica.Replica, _ hlc.Time) error {
+			return res, s.readFrom(ctx, p, how, &atollv1.ReplyInfo{Partition: uint32(id)}, func(r *replica.Replica, _ hlc.Time) error {
 				digest, err := r.Digest()
 				if err != nil {
 					return err

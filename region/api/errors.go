@@ -36,6 +36,7 @@ const (
 	reasonNoLeader           reason = "NO_LEADER"
 	reasonNoQuorum           reason = "NO_QUORUM"
 	reasonStale              reason = "STALE"
+	reasonSessionLost        reason = "SESSION_LOST"
 	reasonShuttingDown       reason = "SHUTTING_DOWN"
 	reasonOutcomeUnknown     reason = "OUTCOME_UNKNOWN"
 	reasonDeadline           reason = "DEADLINE"
@@ -83,6 +84,7 @@ var table = [...]row{
 	{reasonNoLeader, connect.CodeUnavailable, notDone, 200 * time.Millisecond},
 	{reasonNoQuorum, connect.CodeUnavailable, notDone, 200 * time.Millisecond},
 	{reasonStale, connect.CodeUnavailable, notDone, 200 * time.Millisecond},
+	{reasonSessionLost, connect.CodeAborted, notDone, 0},
 	{reasonShuttingDown, connect.CodeUnavailable, notDone, 200 * time.Millisecond},
 	{reasonOutcomeUnknown, connect.CodeUnknown, unknown, 100 * time.Millisecond},
 	{reasonDeadline, connect.CodeDeadlineExceeded, notDone, 100 * time.Millisecond},

@@ -21,6 +21,7 @@ import (
 	"github.com/atolldb/atoll/region"
 	"github.com/atolldb/atoll/region/localqueue"
 	"github.com/atolldb/atoll/region/store"
+	"github.com/atolldb/atoll/session"
 )
 
 // samples has every error that the packages below can return, with the reason that a client must see
@@ -50,6 +51,11 @@ var samples = map[string]struct {
 	"region.ErrBadCommand":      {region.ErrBadCommand, reasonBatchTooLarge, client.ErrInvalidArgument},
 	"region.ErrNotHosted":       {region.ErrNotHosted, reasonNotOwner, client.ErrUnavailable},
 	"region.NotLeaderError":     {&region.NotLeaderError{Leader: "eu-1"}, reasonNotOwner, client.ErrUnavailable},
+
+	"session.ErrMalformed":       {session.ErrMalformed, reasonInvalidArgument, client.ErrInvalidArgument},
+	"session.ErrOtherDeployment": {session.ErrOtherDeployment, reasonInvalidArgument, client.ErrInvalidArgument},
+	"session.ErrForged":          {session.ErrForged, reasonInvalidArgument, client.ErrInvalidArgument},
+	"session.ErrFuture":          {fmt.Errorf("open: %w", session.ErrFuture), reasonInvalidArgument, client.ErrInvalidArgument},
 
 	"replica.ErrTrimInFuture":     {opError(replica.ErrTrimInFuture), reasonInvalidArgument, client.ErrInvalidArgument},
 	"replica.ErrTooManyElements":  {opError(replica.ErrTooManyElements), reasonQuotaExceeded, client.ErrOverloaded},
@@ -106,7 +112,7 @@ var samples = map[string]struct {
 func opError(err error) error { return &replica.OpError{Index: 0, Err: err} }
 
 func TestEveryErrorOfThePackagesBelowHasASample(t *testing.T) {
-	for name, dir := range map[string]string{"region": "..", "replica": "../../crdt/replica", "crdt": "../../crdt", "store": "../store", "localqueue": "../localqueue"} {
+	for name, dir := range map[string]string{"region": "..", "replica": "../../crdt/replica", "crdt": "../../crdt", "store": "../store", "session": "../../session", "localqueue": "../localqueue"} {
 		for _, found := range exportedErrors(t, dir) {
 			if _, ok := samples[name+"."+found]; !ok {
 				t.Errorf("%s.%s is not in the test's table: add it there and in causes.go", name, found)

@@ -24,6 +24,8 @@ type fakeGroup struct {
 	floor     int             // how much of it is forgotten
 	behind    int             // how many feeds are to fall behind
 	changed   chan struct{}   // closed at the next change
+	applied   chan struct{}   // closed when something is applied; nil if nobody waits
+	observed  hlc.Time        // what later writes must come after
 	memory    *replica.Memory
 	us        *replica.Replica // another region's replica, once a test has made one
 	actor     crdt.Actor
@@ -103,9 +105,13 @@ func (r *fakeReplica) View() *region.MachineView {
 	if err != nil {
 		panic(err)
 	}
+	times := map[crdt.Actor]hlc.Time{r.actor: rep.LastHLC()}
+	for _, dot := range rep.Vector().Entries() {
+		times[dot.Actor] = rep.HLCOf(dot.Actor)
+	}
 	return &region.MachineView{
 		Vector: rep.Vector(),
-		HLCs:   map[crdt.Actor]hlc.Time{r.actor: rep.LastHLC()},
+		HLCs:   times,
 		Outbox: region.OutboxState{Actor: r.actor, First: 1, Head: rep.Seq(), Bytes: 100},
 	}
 }
@@ -116,6 +122,29 @@ func (r *fakeReplica) Destinations() ([]region.OutboxDestination, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return []region.OutboxDestination{{Region: 2, Events: head, Bytes: 100, Eviction: r.evicted}}, nil
+}
+
+func (r *fakeReplica) Applied() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.applied == nil {
+		r.applied = make(chan struct{})
+	}
+	return r.applied
+}
+
+func (r *fakeReplica) Observe(t hlc.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.observed = max(r.observed, t)
+}
+
+// appliedLocked wakes who waits for something to be applied.
+func (g *fakeGroup) appliedLocked() {
+	if g.applied != nil {
+		close(g.applied)
+		g.applied = nil
+	}
 }
 
 func (r *fakeReplica) Write(ctx context.Context, opID string, ops []replica.Op) (region.WriteResult, error) {
@@ -145,7 +174,7 @@ func (r *fakeReplica) Write(ctx context.Context, opID string, ops []replica.Op) 
 	if err != nil {
 		return region.WriteResult{}, err
 	}
-	outcomes, _, err := rep.Execute(testNow(), ops)
+	outcomes, _, err := rep.Execute(max(testNow(), r.observed.Next()), ops)
 	if err != nil {
 		return region.WriteResult{}, err
 	}
@@ -153,6 +182,7 @@ func (r *fakeReplica) Write(ctx context.Context, opID string, ops []replica.Op) 
 		return region.WriteResult{}, err
 	}
 	r.memory, r.known[opID] = next, outcomes
+	r.appliedLocked()
 	for i := range ops {
 		t := ops[i].Type
 		if t == 0 {
@@ -231,6 +261,10 @@ func (r *fakeReplica) promiseLocked(o region.ReadOptions) (region.ReadInfo, erro
 	switch {
 	case o.Level == region.Eventual:
 		info.Known = false
+	case o.Level == region.Confirmed && o.Strategy == region.StrategyAuto && leader != r.self:
+		if info.Strategy = region.StrategyFollower; r.noQuorum || leader == "" {
+			return info, region.ErrNoQuorum
+		}
 	case o.Level == region.Bounded:
 		info.Staleness = r.age[r.self]
 		if info.Staleness > o.MaxStaleness {

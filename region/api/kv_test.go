@@ -12,6 +12,7 @@ import (
 
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
 	"github.com/atolldb/atoll/proto/atoll/v1/atollv1connect"
+	"github.com/atolldb/atoll/session"
 )
 
 func counterAdd(n int64) *atollv1.Op {
@@ -269,7 +270,9 @@ func TestRefusedReadOptions(t *testing.T) {
 		return func() error { _, err := kv.Get(ctx, &atollv1.GetRequest{Key: "k", Options: o}); return err }
 	}
 	mustRefuse(t, []refusedCase{
-		{"options.consistency", reasonInvalidArgument, get(&atollv1.ReadOptions{Consistency: atollv1.Consistency_CONSISTENCY_SESSION})},
+		{"options.consistency", reasonInvalidArgument, get(&atollv1.ReadOptions{Consistency: 99})},
+		{"options.session", reasonInvalidArgument, get(&atollv1.ReadOptions{Session: []byte("s")})},
+		{"options.session", reasonInvalidArgument, get(&atollv1.ReadOptions{Session: make([]byte, session.MaxBytes+1)})},
 		{"options.max_staleness", reasonInvalidArgument, get(&atollv1.ReadOptions{Consistency: atollv1.Consistency_CONSISTENCY_BOUNDED})},
 		{"options.max_staleness", reasonInvalidArgument, get(&atollv1.ReadOptions{Consistency: atollv1.Consistency_CONSISTENCY_BOUNDED, MaxStaleness: durationpb.New(-1)})},
 		{"options.max_staleness", reasonInvalidArgument, get(&atollv1.ReadOptions{Consistency: atollv1.Consistency_CONSISTENCY_BOUNDED, MaxStaleness: durationpb.New(25 * time.Hour)})},

@@ -11,6 +11,7 @@ import (
 	"github.com/atolldb/atoll/hlc"
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
 	"github.com/atolldb/atoll/region"
+	"github.com/atolldb/atoll/session"
 	"github.com/atolldb/atoll/topology"
 )
 
@@ -25,13 +26,21 @@ const (
 type reading struct {
 	region.ReadOptions
 	onStale atollv1.OnStale
+	// session is the token of the read's session, and wantSession says that it wants one.
+	session     string
+	wantSession bool
+}
+
+// carries reports whether the answer has a session token. Whoever asks for none pays for none.
+func (how reading) carries() bool {
+	return how.session != "" || how.wantSession || how.Level == region.Confirmed
 }
 
 // checkReadOptions returns how the options want a read to be served.
 func checkReadOptions(o *atollv1.ReadOptions) (reading, *failure) {
-	how := reading{onStale: o.GetOnStale()}
-	if len(o.GetSession()) > 0 {
-		return how, notServed("options.session", "a session token")
+	how := reading{onStale: o.GetOnStale(), session: string(o.GetSession()), wantSession: o.GetWantSession()}
+	if len(how.session) > session.MaxBytes {
+		return how, tooLong(reasonInvalidArgument, "options.session", session.MaxBytes)
 	}
 	var ok bool
 	if how.Strategy, ok = strategyOf(o.GetStrategy()); !ok {
@@ -50,10 +59,12 @@ func checkReadOptions(o *atollv1.ReadOptions) (reading, *failure) {
 				"field", "options.max_staleness", "limit", maxStaleness.String())
 		}
 		return how, nil
+	case atollv1.Consistency_CONSISTENCY_SESSION:
+		how.Level = region.Confirmed
 	case atollv1.Consistency_CONSISTENCY_EVENTUAL:
 		how.Level, how.Strategy = region.Eventual, region.StrategyAuto // nothing is confirmed
 	default:
-		return how, notServed("options.consistency", o.GetConsistency().String())
+		return how, invalid("options.consistency", "unknown consistency %d", o.GetConsistency())
 	}
 	if o.GetMaxStaleness() != nil {
 		return how, invalid("options.max_staleness", "only reads of CONSISTENCY_BOUNDED have a bound")
@@ -78,7 +89,12 @@ func strategyOf(s atollv1.Strategy) (region.Strategy, bool) {
 
 // options is the reverse of checkReadOptions.
 func (how reading) options() *atollv1.ReadOptions {
-	o := &atollv1.ReadOptions{Consistency: consistencyOf(how.Level), Strategy: strategyName(how.Strategy), OnStale: how.onStale}
+	o := &atollv1.ReadOptions{
+		Consistency: consistencyOf(how.Level), Strategy: strategyName(how.Strategy), OnStale: how.onStale, WantSession: how.wantSession,
+	}
+	if how.session != "" {
+		o.Session = []byte(how.session)
+	}
 	if how.Level == region.Bounded {
 		o.MaxStaleness = durationpb.New(how.MaxStaleness)
 	}
@@ -91,6 +107,8 @@ func consistencyOf(l region.Level) atollv1.Consistency {
 		return atollv1.Consistency_CONSISTENCY_EVENTUAL
 	case region.Bounded:
 		return atollv1.Consistency_CONSISTENCY_BOUNDED
+	case region.Confirmed:
+		return atollv1.Consistency_CONSISTENCY_SESSION
 	default:
 		return atollv1.Consistency_CONSISTENCY_LINEARIZABLE
 	}
@@ -117,14 +135,19 @@ func (how reading) anyReplica() bool {
 	case region.StrategyFollower, region.StrategyMajority:
 		return true
 	default:
-		return how.Level != region.Linearizable
+		// A session's read that does not wait goes to the replica that is behind the least.
+		return how.Level != region.Linearizable && (how.Level != region.Confirmed || how.patient())
 	}
+}
+
+// patient reports whether the read waits at a replica that is behind.
+func (how reading) patient() bool {
+	return how.onStale == atollv1.OnStale_ON_STALE_UNSPECIFIED || how.onStale == atollv1.OnStale_ON_STALE_WAIT
 }
 
 // waits reports whether the read waits for a replica that is not too far behind.
 func (how reading) waits() bool {
-	return how.Level == region.Bounded &&
-		(how.onStale == atollv1.OnStale_ON_STALE_UNSPECIFIED || how.onStale == atollv1.OnStale_ON_STALE_WAIT)
+	return how.Level == region.Bounded && how.patient()
 }
 
 // withoutLeader returns how to serve the read if no leader can be reached, and whether it may be.
@@ -137,12 +160,44 @@ func (how reading) withoutLeader() (reading, bool) {
 }
 
 // readFrom has fn read this node's replica in the way asked for, and says in info what was served.
-func readFrom(
+func (s *Server) readFrom(
 	ctx context.Context, p Partition, how reading, info *atollv1.ReplyInfo, fn func(*replica.Replica, hlc.Time) error,
 ) error {
-	served, err := p.Read(ctx, how.ReadOptions, fn)
+	if how.carries() {
+		return s.readSession(ctx, p, how, info, fn)
+	}
+	return readAs(ctx, p, how.ReadOptions, how.onStale, info, fn)
+}
+
+// readSession is readFrom for a read that has a session token, or wants one.
+func (s *Server) readSession(
+	ctx context.Context, p Partition, how reading, info *atollv1.ReplyInfo, fn func(*replica.Replica, hlc.Time) error,
+) error {
+	id := topology.PartitionID(info.GetPartition())
+	r, err := s.beginSession(ctx, p, id, how)
+	if err != nil {
+		return err
+	}
+	if err := readAs(ctx, p, r.options, how.onStale, info, r.reading(s, id, fn)); err != nil {
+		return err
+	}
+	info.Session = r.token.Bytes()
+	switch {
+	case r.stale:
+		info.Stale, info.Staleness = true, r.late
+	case how.Level == region.Confirmed:
+		info.Served = atollv1.Consistency_CONSISTENCY_SESSION
+	}
+	return nil
+}
+
+func readAs(
+	ctx context.Context, p Partition, o region.ReadOptions, onStale atollv1.OnStale, info *atollv1.ReplyInfo,
+	fn func(*replica.Replica, hlc.Time) error,
+) error {
+	served, err := p.Read(ctx, o, fn)
 	stale := false
-	if as[*region.StaleError](err) && how.onStale == atollv1.OnStale_ON_STALE_SERVE {
+	if as[*region.StaleError](err) && onStale == atollv1.OnStale_ON_STALE_SERVE {
 		stale = true
 		served, err = p.Read(ctx, region.ReadOptions{Level: region.Eventual}, fn)
 	}
@@ -185,8 +240,8 @@ func routeRead[T any](ctx context.Context, s *Server, c readCall[T]) (T, error) 
 	if !fallback || wasForwarded(ctx) {
 		reply, err := route(ctx, s, c.as(c.how, leaderWait))
 		if f, ok := errors.AsType[*failure](err); ok && f.reason == reasonStale &&
-			c.how.onStale == atollv1.OnStale_ON_STALE_REDIRECT && !wasForwarded(ctx) {
-			how := reading{ReadOptions: region.ReadOptions{Level: region.Linearizable, Strategy: region.StrategyLeader}}
+			c.how.onStale == atollv1.OnStale_ON_STALE_REDIRECT && c.how.Level == region.Bounded && !wasForwarded(ctx) {
+			how := reading{ReadOptions: region.ReadOptions{Level: region.Linearizable, Strategy: region.StrategyLeader}, wantSession: c.how.carries()}
 			return route(ctx, s, c.as(how, leaderWait))
 		}
 		return reply, err

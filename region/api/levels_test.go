@@ -172,6 +172,8 @@ func TestReadOptionsSurviveTheWayToAnotherNode(t *testing.T) {
 		{Consistency: linearizable, Strategy: byMajority, OnStale: atollv1.OnStale_ON_STALE_FAIL},
 		{Consistency: bounded, MaxStaleness: durationpb.New(3 * time.Millisecond), OnStale: atollv1.OnStale_ON_STALE_SERVE},
 		{Consistency: eventual},
+		{Consistency: atollv1.Consistency_CONSISTENCY_SESSION, Session: []byte("s"), OnStale: atollv1.OnStale_ON_STALE_REDIRECT},
+		{Consistency: linearizable, WantSession: true},
 	} {
 		how, f := checkReadOptions(o)
 		if f != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/atolldb/atoll/crdt/replica"
 	"github.com/atolldb/atoll/hlc"
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
+	"github.com/atolldb/atoll/session"
 )
 
 // Limits of the contract. Whatever exceeds one is refused before anything is done.
@@ -77,21 +78,19 @@ func checkName(namespace, key string) (string, *failure) {
 	return checkNamespace(namespace)
 }
 
-func checkWriteOptions(o *atollv1.WriteOptions) *failure {
+func (s *Server) checkWriteOptions(o *atollv1.WriteOptions) *failure {
 	switch o.GetDurability() {
 	case atollv1.Durability_DURABILITY_UNSPECIFIED, atollv1.Durability_DURABILITY_QUORUM, atollv1.Durability_DURABILITY_LOCAL:
 	default:
 		return invalid("options.durability", "unknown durability %d", o.GetDurability())
 	}
 	switch {
-	case o.GetRegions() != 0:
-		return notServed("options.regions", "waiting for other regions")
 	case len(o.GetOpId()) > maxOpIDBytes:
 		return tooLong(reasonInvalidArgument, "options.op_id", maxOpIDBytes)
-	case len(o.GetSession()) > 0:
-		return notServed("options.session", "a session token")
+	case len(o.GetSession()) > session.MaxBytes:
+		return tooLong(reasonInvalidArgument, "options.session", session.MaxBytes)
 	}
-	return nil
+	return s.checkBeyond(o)
 }
 
 // isLocal reports whether one node may acknowledge a write.

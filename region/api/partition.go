@@ -22,6 +22,10 @@ type Partition interface {
 	Destinations() ([]region.OutboxDestination, error)
 	// Garbage tells who holds back the removal of what deletions leave.
 	Garbage() (region.Garbage, error)
+	// Applied returns a channel that is closed when this replica has applied more.
+	Applied() <-chan struct{}
+	// Observe has later writes be stamped after an instant.
+	Observe(t hlc.Time)
 	// Write runs operations in order, all or none.
 	Write(ctx context.Context, opID string, ops []replica.Op) (region.WriteResult, error)
 	// WriteAsync is Write without waiting: done is called once, and must not block. What is still to be

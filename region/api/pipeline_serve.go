@@ -98,7 +98,7 @@ func (p *pipeline) dispatch(ctx context.Context, r *atollv1.PipelineRequest, now
 		return invalid("request", "must be set to a request that this version serves")
 	}
 	if f == nil {
-		f = checkWriteOptions(writeOptionsOf(r))
+		f = p.server.checkWriteOptions(writeOptionsOf(r))
 	}
 	if f != nil {
 		return f
@@ -210,7 +210,7 @@ func (p *pipeline) view(ctx context.Context, part Partition, l lane, batch []wan
 	info := p.server.replyInfo(l.partition)
 	answers := make([]outgoing, 0, len(batch))
 	held := int64(0)
-	err := readFrom(ctx, part, l.how, info, func(rep *replica.Replica, now hlc.Time) error {
+	err := p.server.readFrom(ctx, part, l.how, info, func(rep *replica.Replica, now hlc.Time) error {
 		answers, held = answers[:0], 0
 		bytes := int64(0)
 		for i := range batch {
@@ -272,8 +272,10 @@ func (p *pipeline) write(ctx context.Context, r *atollv1.PipelineRequest, op *re
 	due := p.mu.until.at(ctx, now.Sub(p.began), r.GetTimeoutMs())
 	p.mu.Unlock()
 	partition := s.cluster.PartitionOf(op.Namespace, op.Key)
-	if isLocal(writeOptionsOf(r)) {
-		// It waits for the disk, and others that wait at the same time share a sync. So many may.
+	o := writeOptionsOf(r)
+	if isLocal(o) || o.GetRegions() > 0 {
+		// It waits for the disk, and others that wait at the same time share a sync; or for other regions. So
+		// many may.
 		p.start(func() { p.alone(p.contextOf(ctx, due), r) })
 		return
 	}
@@ -283,11 +285,20 @@ func (p *pipeline) write(ctx context.Context, r *atollv1.PipelineRequest, op *re
 		return
 	}
 	until := p.contextOf(ctx, due)
-	part.WriteAsync(until, writeOptionsOf(r).GetOpId(), []replica.Op{*op}, func(result region.WriteResult, err error) {
+	token, err := s.beginWrite(part, o)
+	if err != nil {
+		p.refuse(r, failureOf(err))
+		return
+	}
+	ops := []replica.Op{*op}
+	part.WriteAsync(until, o.GetOpId(), ops, func(result region.WriteResult, err error) {
+		var info *atollv1.ReplyInfo
 		if err == nil && len(result.Outcomes) == 1 {
-			res := s.written(r, op, &result.Outcomes[0], s.infoOfWrite(partition, &result))
-			p.answer(bytesOf(r), outgoing{res, requestOverhead})
-			return
+			if info, err = s.writtenInfo(part, partition, token, ops, &result); err == nil {
+				res := s.written(r, op, &result.Outcomes[0], info)
+				p.answer(bytesOf(r), outgoing{res, requestOverhead})
+				return
+			}
 		}
 		p.unwritten(ctx, r, due, failureOfWrite(until, err))
 	})

@@ -128,7 +128,7 @@ func TestPipelineRefusesLikeTheUnaryRPCs(t *testing.T) {
 	mustUpdate(t, r.kv("eu-0"), "c", counterAdd(1))
 	s := r.pipeline(testContext(t), "eu-0")
 	unknownRead := askGet(6, "k")
-	unknownRead.GetGet().Options = &atollv1.ReadOptions{Consistency: atollv1.Consistency_CONSISTENCY_SESSION}
+	unknownRead.GetGet().Options = &atollv1.ReadOptions{Consistency: 99}
 	regions := askPut(7, "k", "")
 	regions.GetPut().Options = &atollv1.WriteOptions{Regions: 1}
 	noError(t, s.Send(packed(

@@ -32,7 +32,7 @@ func (k *kvService) Get(ctx context.Context, r *atollv1.GetRequest) (*atollv1.Ge
 		local: func(ctx context.Context, p Partition, how reading) (*atollv1.GetResponse, error) {
 			var res *atollv1.GetResponse
 			info := s.replyInfo(partition)
-			err := readFrom(ctx, p, how, info, func(rep *replica.Replica, now hlc.Time) (err error) {
+			err := s.readFrom(ctx, p, how, info, func(rep *replica.Replica, now hlc.Time) (err error) {
 				res, err = s.lookup(rep, now, namespace, r.GetKey(), info)
 				return err
 			})
@@ -85,7 +85,7 @@ func (k *kvService) Query(ctx context.Context, r *atollv1.QueryRequest) (*atollv
 		how:       how,
 		local: func(ctx context.Context, p Partition, how reading) (*atollv1.QueryResponse, error) {
 			res := &atollv1.QueryResponse{Info: s.replyInfo(partition)}
-			return res, readFrom(ctx, p, how, res.GetInfo(), func(rep *replica.Replica, now hlc.Time) error {
+			return res, s.readFrom(ctx, p, how, res.GetInfo(), func(rep *replica.Replica, now hlc.Time) error {
 				return s.answer(rep, now, namespace, r, res)
 			})
 		},

@@ -191,7 +191,7 @@ func (r *regionsService) Explain(ctx context.Context, req *atollv1.ExplainReques
 				Partition: uint32(partition),
 				Info:      s.replyInfo(partition),
 			}
-			return res, readFrom(ctx, p, reading{}, res.GetInfo(), func(rep *replica.Replica, _ hlc.Time) error {
+			return res, s.readFrom(ctx, p, reading{}, res.GetInfo(), func(rep *replica.Replica, _ hlc.Time) error {
 				explained, err := rep.Explain(namespace, req.GetKey())
 				for i := range explained {
 					res.Objects = append(res.Objects, s.explainedObject(&explained[i]))

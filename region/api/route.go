@@ -90,7 +90,7 @@ func (s *Server) conclude(ctx context.Context, f *failure, opID string, maybeDon
 		f = f.clone()
 		if opID != "" {
 			f = f.with("op_id", opID)
-		} else {
+		} else if f.metadata["done_in"] == "" {
 			f.message = "the write may or may not have taken effect, and had no op_id to repeat it with; read the key to find out"
 		}
 	}

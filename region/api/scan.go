@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"container/heap"
 	"context"
+	"sync"
 	"unicode/utf8"
 
 	"golang.org/x/sync/errgroup"
@@ -14,6 +15,7 @@ import (
 	peerv1 "github.com/atolldb/atoll/proto/atoll/peer/v1"
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
 	"github.com/atolldb/atoll/proto/atoll/v1/atollv1connect"
+	"github.com/atolldb/atoll/session/wire"
 	"github.com/atolldb/atoll/topology"
 )
 
@@ -45,6 +47,9 @@ type merge struct {
 	request *peerv1.ScanPartitionRequest // of every page, but for partition and start
 	how     reading
 	sources []*source
+
+	mu      sync.Mutex // pages are read at the same time
+	session []byte     // the token, joined over all pages
 }
 
 // source is one partition's part of a scan.
@@ -163,10 +168,21 @@ func (m *merge) fetch(ctx context.Context, src *source) error {
 		return err
 	}
 	src.entries, src.more = page.GetEntries(), page.GetMore()
+	if err := m.join(page.GetSession()); err != nil {
+		return err
+	}
 	if n := len(src.entries); n > 0 {
 		src.start = src.entries[n-1].GetKey() + "\x00"
 	}
 	return nil
+}
+
+// join adds a page's session token to the scan's.
+func (m *merge) join(token []byte) (err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.session, err = wire.Join(m.session, token)
+	return err
 }
 
 // next returns the next entry, nil at the end.
@@ -216,6 +232,7 @@ func (m *merge) run(ctx context.Context, limit uint64, send func(*atollv1.ScanRe
 	if len(m.sources) > 0 {
 		msg.Cursor = []byte(last)
 	}
+	msg.Session = m.session
 	return send(msg)
 }
 
@@ -251,9 +268,12 @@ func (s *Server) scanPage(ctx context.Context, r *peerv1.ScanPartitionRequest, h
 		how:       how,
 		local: func(ctx context.Context, p Partition, how reading) (*peerv1.ScanPartitionResponse, error) {
 			page := &peerv1.ScanPartitionResponse{}
-			return page, readFrom(ctx, p, how, &atollv1.ReplyInfo{}, func(rep *replica.Replica, now hlc.Time) error {
+			info := &atollv1.ReplyInfo{Partition: r.GetPartition()}
+			err := s.readFrom(ctx, p, how, info, func(rep *replica.Replica, now hlc.Time) error {
 				return s.fillPage(rep, now, r, page)
 			})
+			page.Session = info.GetSession()
+			return page, err
 		},
 		remote: func(ctx context.Context, p *peer, o *atollv1.ReadOptions) (*peerv1.ScanPartitionResponse, error) {
 			req := proto.CloneOf(r)

@@ -168,7 +168,8 @@ func TestRefusedScans(t *testing.T) {
 		"prefix":              {Prefix: "a", Start: "b"},
 		"start":               {Start: strings.Repeat("s", maxKeyBytes+2)},
 		"cursor":              {Cursor: []byte{0xff}},
-		"options.consistency": {Options: &atollv1.ReadOptions{Consistency: atollv1.Consistency_CONSISTENCY_SESSION}},
+		"options.consistency": {Options: &atollv1.ReadOptions{Consistency: 99}},
+		"options.session":     {Options: &atollv1.ReadOptions{Session: []byte("s")}},
 	} {
 		stream, err := kv.Scan(testContext(t), req)
 		if err == nil {

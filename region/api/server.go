@@ -21,6 +21,7 @@ import (
 	"github.com/atolldb/atoll/proto/atoll/peer/v1/peerv1connect"
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
 	"github.com/atolldb/atoll/proto/atoll/v1/atollv1connect"
+	"github.com/atolldb/atoll/session"
 	"github.com/atolldb/atoll/topology"
 )
 
@@ -44,6 +45,12 @@ type Config struct {
 	Hosted Hosted
 	// Replication tells how far regions are apart; nil in a deployment of one region.
 	Replication Replication
+	// Others asks other regions; nil in a deployment of one region.
+	Others Others
+	// Membership tells which actors have come to an end; nil if none ever does.
+	Membership Membership
+	// SessionKey authenticates session tokens. All nodes of all regions have the same.
+	SessionKey [32]byte
 	// Ready returns why this node should get no requests for now, besides what the server sees
 	// itself; nil if it should. Optional.
 	Ready func() error
@@ -63,6 +70,9 @@ type Server struct {
 	self        topology.NodeID
 	hosted      Hosted
 	replication Replication
+	others      Others
+	membership  Membership
+	sessions    *session.Issuer
 	readyCheck  func() error
 	logger      *slog.Logger
 	clock       func() time.Time
@@ -102,6 +112,7 @@ func New(c Config) (*Server, error) {
 	s := &Server{
 		cluster: c.Cluster, region: r, self: c.Self,
 		hosted: c.Hosted, replication: c.Replication, readyCheck: c.Ready,
+		others: c.Others, membership: c.Membership, sessions: session.NewIssuer(c.Cluster.Name, c.SessionKey),
 		logger: c.Logger, clock: c.Clock,
 		maxWatchers: cmp.Or(c.MaxWatchers, defaultWatchers),
 		namespaces:  map[string]crdt.Type{},

@@ -61,7 +61,7 @@ func write[T any](
 	reply func(*replica.Outcome, *atollv1.ReplyInfo) T, remote func(context.Context, *peer) (T, error),
 ) (T, error) {
 	var zero T
-	if f := checkWriteOptions(options); f != nil {
+	if f := s.checkWriteOptions(options); f != nil {
 		return zero, f
 	}
 	partition := s.cluster.PartitionOf(op.Namespace, op.Key)
@@ -74,14 +74,11 @@ func write[T any](
 			if isLocal(options) {
 				return reply(&replica.Outcome{}, s.infos[partition]), writeLocal(ctx, p, options.GetOpId(), []replica.Op{*op})
 			}
-			result, err := p.Write(ctx, options.GetOpId(), []replica.Op{*op})
+			result, info, err := s.commit(ctx, p, partition, options, []replica.Op{*op})
 			if err != nil {
 				return zero, err
 			}
-			if len(result.Outcomes) != 1 {
-				return zero, fmt.Errorf("one operation has %d outcomes", len(result.Outcomes))
-			}
-			return reply(&result.Outcomes[0], s.infoOfWrite(partition, &result)), nil
+			return reply(&result.Outcomes[0], info), nil
 		},
 		remote: remote,
 	})
