@@ -8,6 +8,7 @@ import (
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crossregion/protocol"
+	"github.com/atolldb/atoll/hlc"
 	"github.com/atolldb/atoll/topology"
 )
 
@@ -19,7 +20,7 @@ type RemoteRegion struct {
 	Actor crdt.Actor
 }
 
-// Config is what a Replicator needs; every field but Regions, State and Fold is required.
+// Config is what a Replicator needs; every field but Regions, State, Fold and WantEvent is required.
 type Config struct {
 	// Cluster is the deployment's name; what comes from another one is refused.
 	Cluster string
@@ -39,9 +40,12 @@ type Config struct {
 	Fold protocol.Folder
 	// Derive gives the keys that authenticate what regions say to each other: the same in all of them.
 	Derive protocol.Derive
-	Link   Link
-	Clock  func() time.Time
-	Logger *slog.Logger
+	// WantEvent has this region make an event of a partition at or after an instant, if there is none yet: another
+	// region waits for one. It must not wait. Without it nothing is done.
+	WantEvent func(p topology.PartitionID, past hlc.Time) error
+	Link      Link
+	Clock     func() time.Time
+	Logger    *slog.Logger
 }
 
 // Validate returns every fault of the configuration, joined.

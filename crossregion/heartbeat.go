@@ -97,6 +97,14 @@ func (rep *reporting) note(p topology.PartitionID, seq uint64) {
 	rep.wake.raise()
 }
 
+// urge tells that the origin waits for a watermark.
+func (rep *reporting) urge(p topology.PartitionID, seq uint64) {
+	rep.mu.Lock()
+	defer rep.mu.Unlock()
+	rep.mu.core.Urge(p, seq, rep.r.cfg.Clock())
+	rep.wake.raise()
+}
+
 func (rep *reporting) forget(p topology.PartitionID) {
 	rep.mu.Lock()
 	defer rep.mu.Unlock()

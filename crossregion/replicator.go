@@ -22,6 +22,7 @@ type Replicator struct {
 	keys      *protocol.Keys
 	packer    *protocol.Packer
 	counts    counters
+	asking    asking
 	mu        struct {
 		sync.RWMutex
 		led map[topology.PartitionID]*session
@@ -294,8 +295,12 @@ func (h handler) relay(p topology.PartitionID, wanted protocol.Asked) []byte {
 	return response
 }
 
-// Report hands watermarks to the partitions they are about.
+// Report hands watermarks to the partitions they are about, and requests to whom they are for.
 func (h handler) Report(frame []byte) {
+	if protocol.KindOf(frame) == protocol.FrameRequest {
+		h.requested(frame)
+		return
+	}
 	region, watermarks, err := h.r.keys.DecodeWatermarks(frame)
 	if _, known := h.r.regions[region]; err == nil && !known {
 		err = protocol.ErrOtherActor // our own, which somebody sends back

@@ -179,6 +179,8 @@ type acking struct {
 	mu        struct {
 		sync.Mutex
 		core *protocol.Acker
+		// told is closed when another region has told how far it is; nil if nobody waits.
+		told chan struct{}
 	}
 }
 
@@ -223,8 +225,23 @@ func (a *acking) report(region topology.RegionID, seq uint64) error {
 	if err := a.mu.core.Report(region, seq, state.Head); err != nil {
 		return err
 	}
+	if a.mu.told != nil {
+		close(a.mu.told)
+		a.mu.told = nil
+	}
 	a.wake.raise()
 	return nil
+}
+
+// reached returns how many regions have applied the events up to seq, and a channel that is closed when
+// one has told again how far it is.
+func (a *acking) reached(seq uint64) (int, <-chan struct{}) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.mu.told == nil {
+		a.mu.told = make(chan struct{})
+	}
+	return a.mu.core.Reached(seq), a.mu.told
 }
 
 // heard takes a sign of life of another region's leader of this partition.

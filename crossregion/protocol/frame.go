@@ -51,6 +51,8 @@ const (
 	FrameFetchRequest
 	FrameFetchResponse
 	FrameWatermarks
+	// FrameRequest asks for something that would come later by itself.
+	FrameRequest FrameKind = 16
 )
 
 // maxFields is how many top-level fields a message may have. The decoder allocates a multiple of

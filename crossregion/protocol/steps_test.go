@@ -394,3 +394,79 @@ func TestAckerRecordsWhatAdvances(t *testing.T) {
 		t.Errorf("%v are recorded twice", marks)
 	}
 }
+
+// TestReporterHurriesForWhoWaits: a watermark that an origin waits for goes at once, also if it was sent before,
+// and not more often than every 20 ms.
+func TestReporterHurriesForWhoWaits(t *testing.T) {
+	r := NewReporter(DefaultTuning(), start)
+	due := func(ms int) uint64 {
+		send, _ := r.Due(after(time.Duration(ms) * time.Millisecond))
+		return send[1]
+	}
+	r.Urge(1, 5, start) // not led here
+	r.Note(1, 4, start)
+	r.Urge(1, 5, start)
+	if got := due(1); got != 0 {
+		t.Errorf("sent %d, which nobody waits for, at once", got)
+	}
+	r.Note(1, 5, after(10*time.Millisecond))
+	if got := due(11); got != 5 {
+		t.Errorf("sent %d where 5 is waited for", got)
+	}
+	r.Urge(1, 5, after(15*time.Millisecond))
+	if got := due(16); got != 0 {
+		t.Error("sent again within 20 ms")
+	}
+	if got := due(31); got != 5 {
+		t.Errorf("sent %d: the first report may be lost", got)
+	}
+	r.Note(1, 6, after(100*time.Millisecond))
+	if got := due(150); got != 0 {
+		t.Error("hurried for nobody")
+	}
+	if got := due(300); got != 6 {
+		t.Errorf("sent %d", got)
+	}
+}
+
+func TestAckerCountsWhoHasReached(t *testing.T) {
+	a := NewAcker(DefaultTuning(), nil, nil, start)
+	_, _ = a.Report(2, 5, 10), a.Report(3, 4, 10)
+	for seq, want := range map[uint64]int{4: 2, 5: 1, 6: 0} {
+		if got := a.Reached(seq); got != want {
+			t.Errorf("%d regions have reached %d, want %d", got, seq, want)
+		}
+	}
+}
+
+func TestRequestsAreReadBackOrRefused(t *testing.T) {
+	asker, asked := keysOf("c", 2), testKeys
+	want := Request{Partition: 3, Actor: asked.self, EventPast: 7, WatermarkOf: 9}
+	frame, err := asker.EncodeRequest(1, want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if KindOf(frame) != FrameRequest || KindOf(frame[:3]) != 0 {
+		t.Errorf("kind %d", KindOf(frame))
+	}
+	if from, got, err := asked.DecodeRequest(frame); err != nil || from != 2 || got != want {
+		t.Errorf("%v of %d, %v", got, from, err)
+	}
+	if _, _, err := keysOf("other", 1).DecodeRequest(frame); !errors.Is(err, ErrOtherCluster) {
+		t.Errorf("of another cluster: %v", err)
+	}
+	if _, _, err := keysOf("c", 3).DecodeRequest(frame); err == nil {
+		t.Error("another region takes what is not for it")
+	}
+	other, err := asker.EncodeRequest(1, Request{Actor: asked.self + 64})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := asked.DecodeRequest(other); !errors.Is(err, ErrOtherActor) {
+		t.Errorf("for another actor: %v", err)
+	}
+	frame[len(frame)-1] ^= 1
+	if _, _, err := asked.DecodeRequest(frame); !errors.Is(err, ErrBadFrame) {
+		t.Errorf("damaged: %v", err)
+	}
+}

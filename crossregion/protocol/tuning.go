@@ -32,6 +32,8 @@ type Tuning struct {
 	Heartbeat, StreamCheck time.Duration
 	// Watermarks are sent ReportWait after the first change, and all of them every ReportAll.
 	ReportWait, ReportAll time.Duration
+	// ReportUrged is the least time between two reports if an origin waits for one.
+	ReportUrged time.Duration
 	// AckWait is the least time between two Raft entries with watermarks of one partition.
 	AckWait time.Duration
 	// A digest is computed of a partition that has been the same for DigestQuiet, DigestEvery after the last at the
@@ -53,7 +55,7 @@ func DefaultTuning() Tuning {
 		GapWait: 500 * time.Millisecond, StallWait: 2 * time.Second, StuckWait: 10 * time.Second,
 		RelayAfter: 5 * time.Second, RelayBytes: 1 << 20,
 		Heartbeat: time.Second, StreamCheck: 15 * time.Second,
-		ReportWait: 200 * time.Millisecond, ReportAll: 10 * time.Second,
+		ReportWait: 200 * time.Millisecond, ReportAll: 10 * time.Second, ReportUrged: 20 * time.Millisecond,
 		AckWait:     500 * time.Millisecond,
 		DigestQuiet: 2 * time.Second, DigestEvery: 10 * time.Second, DigestAgain: 10 * time.Minute, DigestShare: 50,
 		DetailEvery:  10 * time.Second,

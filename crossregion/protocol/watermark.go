@@ -17,14 +17,17 @@ type Reporter struct {
 	tuning  Tuning
 	applied map[topology.PartitionID]uint64
 	dirty   map[topology.PartitionID]bool
-	// dueAt is when to send what is dirty; allAt when to send everything.
-	dueAt, allAt time.Time
+	// urged is up to what the origin waits for events of a partition to be applied.
+	urged map[topology.PartitionID]uint64
+	// dueAt is when to send what is dirty; allAt when to send everything; sentAt when something was sent.
+	dueAt, allAt, sentAt time.Time
 }
 
 // NewReporter returns a reporter with nothing to report, at now.
 func NewReporter(t Tuning, now time.Time) *Reporter {
 	return &Reporter{
 		tuning: t, applied: map[topology.PartitionID]uint64{}, dirty: map[topology.PartitionID]bool{},
+		urged: map[topology.PartitionID]uint64{},
 		allAt: now.Add(t.ReportAll),
 	}
 }
@@ -39,12 +42,41 @@ func (r *Reporter) Note(p topology.PartitionID, seq uint64, now time.Time) {
 	}
 	r.applied[p] = seq
 	r.dirty[p] = true
+	if wanted := r.urged[p]; wanted > 0 && seq >= wanted {
+		r.hurry(p)
+	}
+}
+
+// Urge tells that the origin waits for a partition's events to be applied up to seq: it is told at once when they
+// are, also if that was told before.
+func (r *Reporter) Urge(p topology.PartitionID, seq uint64, now time.Time) {
+	applied, led := r.applied[p]
+	if !led {
+		return
+	}
+	if r.urged[p] = max(r.urged[p], seq); applied < seq {
+		return
+	}
+	if len(r.dirty) == 0 {
+		r.dueAt = now.Add(r.tuning.ReportWait)
+	}
+	r.dirty[p] = true
+	r.hurry(p)
+}
+
+// hurry has what is dirty be sent as soon as may be.
+func (r *Reporter) hurry(p topology.PartitionID) {
+	delete(r.urged, p)
+	if at := r.sentAt.Add(r.tuning.ReportUrged); at.Before(r.dueAt) {
+		r.dueAt = at
+	}
 }
 
 // Forget tells that a partition is not led any more.
 func (r *Reporter) Forget(p topology.PartitionID) {
 	delete(r.applied, p)
 	delete(r.dirty, p)
+	delete(r.urged, p)
 }
 
 // Due returns the watermarks to send now, or when to ask again.
@@ -64,6 +96,7 @@ func (r *Reporter) Due(now time.Time) (send map[topology.PartitionID]uint64, unt
 		return nil, r.allAt
 	}
 	clear(r.dirty)
+	r.sentAt = now
 	return send, r.allAt
 }
 
@@ -145,6 +178,17 @@ func (a *Acker) Behind(now time.Time) time.Duration {
 		most = max(most, lag.behind(now))
 	}
 	return most
+}
+
+// Reached returns how many regions have reported, in a watermark or a tick, that they have applied the events up to seq.
+func (a *Acker) Reached(seq uint64) int {
+	n := 0
+	for _, at := range a.reported {
+		if at >= seq {
+			n++
+		}
+	}
+	return n
 }
 
 // Due returns what to record now, or when to ask again; zero if not before the next report.

@@ -220,6 +220,7 @@ func (m *merge) run(ctx context.Context, limit uint64, send func(*atollv1.ScanRe
 		}
 		n := proto.Size(entry)
 		if len(msg.Entries) > 0 && size+n > scanMessageBytes {
+			msg.Session = m.session
 			if err := send(msg); err != nil {
 				return err
 			}

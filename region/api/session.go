@@ -44,7 +44,7 @@ type Membership interface {
 const (
 	// askAgain is how often a read that waits asks again for what it waits for: requests can be lost, and
 	// leaders change.
-	askAgain = time.Second
+	askAgain = 200 * time.Millisecond
 	// patienceShare is what part of the time that is left goes to the answer: who waits until the deadline
 	// cannot say what was missing. Deadlines of pipelines end up to an eighth later than the client's.
 	patienceShare = 5

@@ -8,7 +8,7 @@ import (
 
 	"github.com/atolldb/atoll/crossregion"
 	"github.com/atolldb/atoll/crossregion/jetstream"
-	"github.com/atolldb/atoll/internal/keyring"
+	"github.com/atolldb/atoll/hlc"
 	"github.com/atolldb/atoll/topology"
 )
 
@@ -43,22 +43,23 @@ func (n *Node) openReplication(ctx context.Context) error {
 	if n.link, err = jetstream.NewLink(link); err != nil {
 		return err
 	}
-	keys := n.cfg.Keys
-	if keys == nil {
-		if keys, err = keyring.Public(n.cfg.Cluster.Name); err != nil {
-			return err
-		}
-	}
-	if !keys.Authenticates() {
-		n.cfg.Logger.Warn("what regions say to each other is not authenticated: the deployment has no secret")
-	}
 	ends := newReplication(n.data)
 	n.replicator, err = crossregion.New(crossregion.Config{
 		Cluster: n.cfg.Cluster.Name, Self: n.region.ID, Node: n.cfg.Node, Actor: n.region.Actor(),
 		Partitions: n.cfg.Cluster.Partitions, Regions: remotes,
-		Source: ends, Sink: ends, State: ends, Fold: fold, Derive: keys.Key, Link: n.link, Clock: n.cfg.Clock, Logger: n.cfg.Logger,
+		Source: ends, Sink: ends, State: ends, Fold: fold, Derive: n.cfg.Keys.Key, WantEvent: n.wantEvent,
+		Link: n.link, Clock: n.cfg.Clock, Logger: n.cfg.Logger,
 	})
 	return err
+}
+
+// wantEvent has a partition that this node leads make an event.
+func (n *Node) wantEvent(p topology.PartitionID, past hlc.Time) error {
+	part, err := n.data.Partition(p)
+	if err != nil {
+		return err
+	}
+	return part.WantTick(past)
 }
 
 func (n *Node) others() []*topology.Region {

@@ -59,8 +59,8 @@ type Config struct {
 	Dead DeclaredDead
 	// RemoteURLs overrides how this node reaches the NATS of other regions.
 	RemoteURLs map[topology.RegionID][]string
-	// Keys authenticate what regions say to each other, the same in all of them; nil means keys of the cluster's
-	// name, which stop nobody.
+	// Keys authenticate what regions say to each other, and session tokens, the same in all of them; nil means
+	// keys of the cluster's name, which stop nobody.
 	Keys   *keyring.Ring
 	Clock  func() time.Time
 	Logger *slog.Logger
@@ -130,13 +130,24 @@ func open(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	n.cfg.Logger = cfg.Logger.With("region", home.Name, "node", cfg.Node)
 	for _, step := range []func(context.Context) error{
-		n.openData, n.openPartitions, n.openMembership, n.openReplication, n.openAPI,
+		n.openKeys, n.openData, n.openPartitions, n.openMembership, n.openReplication, n.openAPI,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(n.noteDamage(err), n.Close())
 		}
 	}
 	return n, nil
+}
+
+// openKeys makes do without a secret if there is none.
+func (n *Node) openKeys(context.Context) (err error) {
+	if n.cfg.Keys == nil {
+		n.cfg.Keys, err = keyring.Public(n.cfg.Cluster.Name)
+	}
+	if err == nil && !n.cfg.Keys.Authenticates() {
+		n.cfg.Logger.Warn("the deployment has no secret: neither what regions say to each other nor session tokens are authenticated")
+	}
+	return err
 }
 
 // fail ends the server: after a failed write nobody knows what the disk holds.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/atolldb/atoll/crossregion"
 	"github.com/atolldb/atoll/region/api"
+	"github.com/atolldb/atoll/session"
 	"github.com/atolldb/atoll/topology"
 )
 
@@ -117,14 +118,16 @@ func (n *Node) scrub(ctx context.Context) error {
 
 func (n *Node) openAPI(ctx context.Context) error {
 	var replication api.Replication
+	var others api.Others
 	if n.replicator != nil {
-		replication = flows{n.replicator}
+		replication, others = flows{n.replicator}, n.replicator
 	}
 	var err error
 	n.api, err = api.New(api.Config{
 		Cluster: n.cfg.Cluster, Region: n.region.ID, Self: n.cfg.Node,
-		Hosted: api.HostedBy(n.data), Replication: replication,
-		Logger: n.cfg.Logger, Clock: n.cfg.Clock, Ready: n.joined,
+		Hosted: api.HostedBy(n.data), Replication: replication, Others: others,
+		SessionKey: n.cfg.Keys.Key(session.Purpose),
+		Logger:     n.cfg.Logger, Clock: n.cfg.Clock, Ready: n.joined,
 	})
 	if err != nil {
 		return err

@@ -6631,7 +6631,7 @@ type ScanResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Entries []*Entry               `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"`
 	Cursor  []byte                 `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
-	// In the last message: the session token to go on with, if the request had one or wanted one.
+	// The session token to go on with, if the request had one or wanted one. Each message's covers all before.
 	Session       []byte `protobuf:"bytes,3,opt,name=session,proto3" json:"session,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
