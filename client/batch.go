@@ -107,8 +107,11 @@ func (c *Client) Batch(ctx context.Context, writes []Write, opts ...WriteOption)
 	if len(res.GetItems()) != len(writes) {
 		return nil, wrongCount(len(res.GetItems()), len(writes))
 	}
-	if groups := res.GetGroups(); len(groups) > 0 {
-		capture(cfg.info, groups[0].GetInfo())
+	for i, group := range res.GetGroups() {
+		cfg.session.saw(group.GetInfo().GetSession())
+		if i == 0 {
+			cfg.capture(group.GetInfo())
+		}
 	}
 	results := make([]WriteResult, len(writes))
 	for i, item := range res.GetItems() {
@@ -158,10 +161,11 @@ func (c *Client) GetMany(ctx context.Context, keys []string, opts ...ReadOption)
 	results := make([]GetResult, len(keys))
 	for i, item := range res.GetItems() {
 		results[i] = GetResult{Key: keys[i], Err: itemError(item.GetError())}
+		cfg.session.saw(item.GetResponse().GetInfo().GetSession()) // that a key is absent was seen as well
 		switch {
 		case item.GetResponse().GetFound():
 			results[i].Value = valueOf(item.GetResponse())
-			capture(cfg.info, item.GetResponse().GetInfo())
+			cfg.capture(item.GetResponse().GetInfo())
 		case results[i].Err == nil:
 			results[i].Err = notFound(c.namespace, keys[i])
 		}

@@ -16,13 +16,13 @@ import (
 func (c *Client) Get(ctx context.Context, key string, opts ...ReadOption) (Value, error) {
 	cfg := readConfigOf(opts)
 	res, err := do[*atollv1.GetResponse](ctx, c.shared, "", &request{
-		namespace: c.namespace, key: key, anywhere: cfg.anywhere(), informs: cfg.info != nil,
+		namespace: c.namespace, key: key, anywhere: cfg.anywhere(), informs: cfg.informs(),
 		msg: &atollv1.GetRequest{Key: key, Namespace: c.namespace, Options: cfg.options()},
 	})
 	if err != nil {
 		return Value{}, err
 	}
-	capture(cfg.info, res.GetInfo())
+	cfg.capture(res.GetInfo())
 	if !res.GetFound() {
 		return Value{}, notFound(c.namespace, key)
 	}
@@ -40,11 +40,11 @@ func (c *Client) Put(ctx context.Context, key string, value []byte, opts ...Writ
 	cfg := writeConfigOf(opts)
 	req := c.putRequest(key, value, &cfg)
 	req.Options = cfg.options()
-	res, err := do[*atollv1.PutResponse](ctx, c.shared, cfg.opID, &request{namespace: c.namespace, key: key, informs: cfg.info != nil, msg: req})
+	res, err := do[*atollv1.PutResponse](ctx, c.shared, cfg.opID, &request{namespace: c.namespace, key: key, informs: cfg.informs(), msg: req})
 	if err != nil {
 		return "", err
 	}
-	capture(cfg.info, res.GetInfo())
+	cfg.capture(res.GetInfo())
 	return res.GetVersion(), nil
 }
 
@@ -64,11 +64,11 @@ func (c *Client) Delete(ctx context.Context, key string, opts ...WriteOption) (e
 	}
 	req := c.deleteRequest(key, &cfg)
 	req.Options = cfg.options()
-	res, err := do[*atollv1.DeleteResponse](ctx, c.shared, cfg.opID, &request{namespace: c.namespace, key: key, informs: cfg.info != nil, msg: req})
+	res, err := do[*atollv1.DeleteResponse](ctx, c.shared, cfg.opID, &request{namespace: c.namespace, key: key, informs: cfg.informs(), msg: req})
 	if err != nil {
 		return false, err
 	}
-	capture(cfg.info, res.GetInfo())
+	cfg.capture(res.GetInfo())
 	return res.GetExisted(), nil
 }
 
@@ -110,11 +110,11 @@ func (c *Client) update(ctx context.Context, key string, op *atollv1.Op, opts []
 	cfg := writeConfigOf(opts)
 	req := c.updateRequest(key, c.leafOp(op), &cfg)
 	req.Options = cfg.options()
-	res, err := do[*atollv1.UpdateResponse](ctx, c.shared, cfg.opID, &request{namespace: c.namespace, key: key, informs: cfg.info != nil, msg: req})
+	res, err := do[*atollv1.UpdateResponse](ctx, c.shared, cfg.opID, &request{namespace: c.namespace, key: key, informs: cfg.informs(), msg: req})
 	if err != nil {
 		return nil, err
 	}
-	capture(cfg.info, res.GetInfo())
+	cfg.capture(res.GetInfo())
 	return res, nil
 }
 
@@ -125,12 +125,12 @@ func (c *Client) query(ctx context.Context, key string, q *atollv1.QueryOp, opts
 func (c *Client) ask(ctx context.Context, key string, q *atollv1.QueryOp, opts []ReadOption) (*atollv1.QueryResult, error) {
 	cfg := readConfigOf(opts)
 	res, err := do[*atollv1.QueryResponse](ctx, c.shared, "", &request{
-		namespace: c.namespace, key: key, anywhere: cfg.anywhere(), informs: cfg.info != nil,
+		namespace: c.namespace, key: key, anywhere: cfg.anywhere(), informs: cfg.informs(),
 		msg: &atollv1.QueryRequest{Key: key, Namespace: c.namespace, Query: q, Options: cfg.options()},
 	})
 	if err != nil {
 		return nil, err
 	}
-	capture(cfg.info, res.GetInfo())
+	cfg.capture(res.GetInfo())
 	return res.GetResult(), nil
 }

@@ -28,6 +28,8 @@ type writeConfig struct {
 	opID      string
 	typ       atollv1.Type
 	local     bool
+	regions   uint32
+	session   *Session
 	info      *Info
 }
 
@@ -46,7 +48,10 @@ func writeConfigOf(opts []WriteOption) writeConfig {
 }
 
 func (c *writeConfig) options() *atollv1.WriteOptions {
-	o := &atollv1.WriteOptions{OpId: c.opID}
+	o := &atollv1.WriteOptions{OpId: c.opID, Regions: c.regions}
+	if c.session != nil {
+		o.Session, o.WantSession = c.session.current(), true
+	}
 	if c.local {
 		o.Durability = atollv1.Durability_DURABILITY_LOCAL
 	}
@@ -57,13 +62,24 @@ type readConfig struct {
 	consistency  Consistency
 	maxStaleness time.Duration
 	strategy     Strategy
+	onStale      OnStale
+	session      *Session
 	info         *Info
+}
+
+// level is what the read asks for: a session's read is one of consistency SESSION unless it asks for less.
+func (c *readConfig) level() atollv1.Consistency {
+	if c.session != nil && c.consistency == ConsistencyLinearizable {
+		return atollv1.Consistency_CONSISTENCY_SESSION
+	}
+	return atollv1.Consistency(c.consistency)
 }
 
 // anywhere reports whether any replica may serve.
 func (c *readConfig) anywhere() bool {
 	if c.strategy == StrategyAuto {
-		return c.consistency != ConsistencyLinearizable
+		// A session's read that does not wait is best served by the leader, which is behind the least.
+		return c.consistency != ConsistencyLinearizable || c.session != nil && c.onStale == OnStaleWait
 	}
 	return c.strategy != StrategyLeader
 }
@@ -80,17 +96,29 @@ func readConfigOf(opts []ReadOption) readConfig {
 }
 
 func (c *readConfig) options() *atollv1.ReadOptions {
-	if c.consistency == ConsistencyLinearizable && c.strategy == StrategyAuto {
+	if c.consistency == ConsistencyLinearizable && c.strategy == StrategyAuto && c.session == nil {
 		return nil
 	}
-	o := &atollv1.ReadOptions{Consistency: atollv1.Consistency(c.consistency), Strategy: atollv1.Strategy(c.strategy)}
+	o := &atollv1.ReadOptions{Consistency: c.level(), Strategy: atollv1.Strategy(c.strategy), OnStale: atollv1.OnStale(c.onStale)}
+	if c.session != nil {
+		o.Session, o.WantSession = c.session.current(), true
+	}
 	if c.consistency == ConsistencyBounded {
 		o.MaxStaleness = durationpb.New(c.maxStaleness)
 	}
 	return o
 }
 
-func capture(dst *Info, info *atollv1.ReplyInfo) {
+// informs reports whether the caller, or its session, wants to know who answered.
+func (c *writeConfig) informs() bool { return c.info != nil || c.session != nil }
+func (c *readConfig) informs() bool  { return c.info != nil || c.session != nil }
+
+// capture hands on what an answer says of itself.
+func (c *writeConfig) capture(info *atollv1.ReplyInfo) { capture(c.info, c.session, info) }
+func (c *readConfig) capture(info *atollv1.ReplyInfo)  { capture(c.info, c.session, info) }
+
+func capture(dst *Info, session *Session, info *atollv1.ReplyInfo) {
+	session.saw(info.GetSession())
 	if dst != nil {
 		*dst = infoOf(info)
 	}

@@ -63,7 +63,7 @@ func (c *Client) Conflicts(ctx context.Context, q ConflictsQuery) (*atollv1.Conf
 // RestoreLoser writes a value that lost, which Conflicts has named, once more as an ordinary new write, and
 // returns the new version of the key, or of the leaf of an observed-remove map, and the value.
 //
-// Of options it takes [IfVersion], [WithOpID] and [WithInfo]; durability is that of a quorum. Errors:
+// Of options it takes [IfVersion], [WithOpID], [InSession], [WithRegions] and [WithInfo]; durability is that of a quorum. Errors:
 // ErrNotPresent if the loser is not kept any more, ErrVersionMismatch, ErrWrongType if the key holds
 // something else by now, ErrInvalidArgument if the value has expired.
 func (c *Client) RestoreLoser(ctx context.Context, partition uint32, id uint64, opts ...WriteOption) (version string, loser *atollv1.Loser, err error) {
@@ -75,7 +75,7 @@ func (c *Client) RestoreLoser(ctx context.Context, partition uint32, id uint64, 
 	if err != nil {
 		return "", nil, err
 	}
-	capture(cfg.info, res.GetInfo())
+	cfg.capture(res.GetInfo())
 	return res.GetVersion(), res.GetLoser(), nil
 }
 

@@ -226,6 +226,9 @@ func goElsewhere(e *Error) bool {
 // conclude makes the error of a call that is given up. Once an attempt may have been done, later
 // ones that were not cannot make that undone.
 func conclude(ctx context.Context, last *Error, unknown bool, opID string) error {
+	if unknown && last.Metadata["done_in"] != "" {
+		return last // it is known to be done; what is not is where else
+	}
 	if unknown {
 		return &Error{
 			Code:   connect.CodeUnknown,

@@ -23,6 +23,8 @@ type ScanOptions struct {
 	KeysOnly bool
 	// Eventual lets any replica answer with what it holds, as the read option of this name.
 	Eventual bool
+	// Session makes the scan part of a session, as InSession does reads.
+	Session *Session
 }
 
 // Scan yields the namespace's keys in byte order with their values, and ends after the first error.
@@ -81,6 +83,7 @@ func (s *scan) receive(ctx context.Context, e *endpoint) error {
 			return err
 		}
 		cursor = msg.GetCursor()
+		s.opts.Session.saw(msg.GetSession())
 		for _, entry := range msg.GetEntries() {
 			s.after = entry.GetKey()
 			s.yielded++
@@ -108,8 +111,10 @@ func (s *scan) request() *atollv1.ScanRequest {
 	if s.cursor == nil && s.after != "" {
 		req.Cursor = []byte(s.after)
 	}
+	cfg := readConfig{session: s.opts.Session}
 	if s.opts.Eventual {
-		req.Options = &atollv1.ReadOptions{Consistency: atollv1.Consistency_CONSISTENCY_EVENTUAL}
+		cfg.consistency = ConsistencyEventual
 	}
+	req.Options = cfg.options()
 	return req
 }

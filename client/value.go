@@ -103,15 +103,19 @@ const (
 	ConsistencyLinearizable = Consistency(atollv1.Consistency_CONSISTENCY_UNSPECIFIED)
 	// ConsistencyBounded is no older than a bound.
 	ConsistencyBounded = Consistency(atollv1.Consistency_CONSISTENCY_BOUNDED)
+	// ConsistencySession is all that the call's session has seen.
+	ConsistencySession = Consistency(atollv1.Consistency_CONSISTENCY_SESSION)
 	// ConsistencyEventual is what some replica holds.
 	ConsistencyEventual = Consistency(atollv1.Consistency_CONSISTENCY_EVENTUAL)
 )
 
-// String returns "linearizable", "bounded", "eventual", or "unknown".
+// String returns "linearizable", "session", "bounded", "eventual", or "unknown".
 func (c Consistency) String() string {
 	switch c {
 	case ConsistencyLinearizable:
 		return "linearizable"
+	case ConsistencySession:
+		return "session"
 	case ConsistencyBounded:
 		return "bounded"
 	case ConsistencyEventual:
@@ -152,6 +156,8 @@ type Info struct {
 	// once. Nothing but its version is known here of what it answered, so that what the call returned of it, such as
 	// a counter's value, is zero.
 	Elsewhere bool
+	// Stale says that the answer to a read is older than what it asked for, and that it asked for that.
+	Stale bool
 }
 
 func valueOf(v *atollv1.GetResponse) Value {
@@ -209,5 +215,6 @@ func infoOf(i *atollv1.ReplyInfo) Info {
 		Region: i.GetRegion(), Node: i.GetNode(), Partition: i.GetPartition(),
 		Served: served, Staleness: i.GetStaleness().AsDuration(), StalenessKnown: i.GetStaleness() != nil,
 		Elsewhere: i.GetElsewhere(),
+		Stale:     i.GetStale(),
 	}
 }
