@@ -89,7 +89,7 @@ type WriteResult struct {
 // ErrUnavailable: repeat the same writes in the same order with WithOpID and the same id, and those
 // that were done are not done twice.
 func (c *Client) Batch(ctx context.Context, writes []Write, opts ...WriteOption) ([]WriteResult, error) {
-	cfg := writeConfigOf(opts)
+	cfg := c.writeConfigOf(opts)
 	req := &atollv1.BatchWriteRequest{Items: make([]*atollv1.Write, len(writes)), Options: cfg.options()}
 	for i := range writes {
 		var item writeConfig
@@ -144,7 +144,7 @@ type GetResult struct {
 // GetMany returns the values of several keys, at most 10 000, in the order given. The error is that
 // of the request as a whole. Each value is linearizable by itself; together they are no snapshot.
 func (c *Client) GetMany(ctx context.Context, keys []string, opts ...ReadOption) ([]GetResult, error) {
-	cfg := readConfigOf(opts)
+	cfg := c.readConfigOf(opts)
 	req := &atollv1.BatchGetRequest{Items: make([]*atollv1.GetRequest, len(keys)), Options: cfg.options()}
 	for i, key := range keys {
 		req.Items[i] = &atollv1.GetRequest{Key: key, Namespace: c.namespace}

@@ -41,6 +41,7 @@ type config struct {
 	attempts       int
 	unary          bool
 	http           *http.Client
+	session        *Session
 }
 
 // Option configures a Client.

@@ -14,7 +14,7 @@ import (
 // Consistency: linearizable within the region; see [ReadBounded] and [Eventual]. Errors: ErrNotFound
 // if the key does not exist, ErrStale if the bound cannot be met.
 func (c *Client) Get(ctx context.Context, key string, opts ...ReadOption) (Value, error) {
-	cfg := readConfigOf(opts)
+	cfg := c.readConfigOf(opts)
 	res, err := do[*atollv1.GetResponse](ctx, c.shared, "", &request{
 		namespace: c.namespace, key: key, anywhere: cfg.anywhere(), informs: cfg.informs(),
 		msg: &atollv1.GetRequest{Key: key, Namespace: c.namespace, Options: cfg.options()},
@@ -37,7 +37,7 @@ func (c *Client) Put(ctx context.Context, key string, value []byte, opts ...Writ
 	if len(c.path) > 0 {
 		return c.putLeaf(ctx, key, value, opts)
 	}
-	cfg := writeConfigOf(opts)
+	cfg := c.writeConfigOf(opts)
 	req := c.putRequest(key, value, &cfg)
 	req.Options = cfg.options()
 	res, err := do[*atollv1.PutResponse](ctx, c.shared, cfg.opID, &request{namespace: c.namespace, key: key, informs: cfg.informs(), msg: req})
@@ -58,7 +58,7 @@ func (c *Client) CompareAndSwap(ctx context.Context, key string, old, new []byte
 // Delete removes a key and reports whether it existed. Deleting what is absent is no error.
 // Without [OfType] it removes the key's values of all types.
 func (c *Client) Delete(ctx context.Context, key string, opts ...WriteOption) (existed bool, err error) {
-	cfg := writeConfigOf(opts)
+	cfg := c.writeConfigOf(opts)
 	if len(c.path) > 0 {
 		return c.deleteLeaf(ctx, key, cfg.typ, opts)
 	}
@@ -107,7 +107,7 @@ func (c *Client) updateRequest(key string, op *atollv1.Op, cfg *writeConfig) *at
 
 // update runs one operation of a typed value.
 func (c *Client) update(ctx context.Context, key string, op *atollv1.Op, opts []WriteOption) (*atollv1.UpdateResponse, error) {
-	cfg := writeConfigOf(opts)
+	cfg := c.writeConfigOf(opts)
 	req := c.updateRequest(key, c.leafOp(op), &cfg)
 	req.Options = cfg.options()
 	res, err := do[*atollv1.UpdateResponse](ctx, c.shared, cfg.opID, &request{namespace: c.namespace, key: key, informs: cfg.informs(), msg: req})
@@ -123,7 +123,7 @@ func (c *Client) query(ctx context.Context, key string, q *atollv1.QueryOp, opts
 }
 
 func (c *Client) ask(ctx context.Context, key string, q *atollv1.QueryOp, opts []ReadOption) (*atollv1.QueryResult, error) {
-	cfg := readConfigOf(opts)
+	cfg := c.readConfigOf(opts)
 	res, err := do[*atollv1.QueryResponse](ctx, c.shared, "", &request{
 		namespace: c.namespace, key: key, anywhere: cfg.anywhere(), informs: cfg.informs(),
 		msg: &atollv1.QueryRequest{Key: key, Namespace: c.namespace, Query: q, Options: cfg.options()},

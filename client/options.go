@@ -33,6 +33,14 @@ type writeConfig struct {
 	info      *Info
 }
 
+func (c *Client) writeConfigOf(opts []WriteOption) writeConfig {
+	cfg := writeConfigOf(opts)
+	if cfg.session == nil && !cfg.local {
+		cfg.session = c.shared.cfg.session
+	}
+	return cfg
+}
+
 func writeConfigOf(opts []WriteOption) writeConfig {
 	if len(opts) == 0 {
 		return writeConfig{opID: newOpID()}
@@ -63,13 +71,19 @@ type readConfig struct {
 	maxStaleness time.Duration
 	strategy     Strategy
 	onStale      OnStale
+	linearizable bool // asked for by name
 	session      *Session
 	info         *Info
 }
 
+// inSession reports whether the read is one of consistency SESSION.
+func (c *readConfig) inSession() bool {
+	return c.session != nil && c.consistency == ConsistencyLinearizable && !c.linearizable
+}
+
 // level is what the read asks for: a session's read is one of consistency SESSION unless it asks for less.
 func (c *readConfig) level() atollv1.Consistency {
-	if c.session != nil && c.consistency == ConsistencyLinearizable {
+	if c.inSession() {
 		return atollv1.Consistency_CONSISTENCY_SESSION
 	}
 	return atollv1.Consistency(c.consistency)
@@ -79,16 +93,20 @@ func (c *readConfig) level() atollv1.Consistency {
 func (c *readConfig) anywhere() bool {
 	if c.strategy == StrategyAuto {
 		// A session's read that does not wait is best served by the leader, which is behind the least.
-		return c.consistency != ConsistencyLinearizable || c.session != nil && c.onStale == OnStaleWait
+		return c.consistency != ConsistencyLinearizable || c.inSession() && c.onStale == OnStaleWait
 	}
 	return c.strategy != StrategyLeader
 }
 
-func readConfigOf(opts []ReadOption) readConfig {
+func (c *Client) readConfigOf(opts []ReadOption) readConfig {
 	if len(opts) == 0 {
-		return readConfig{} // without an allocation, as most reads
+		return readConfig{session: c.shared.cfg.session} // without an allocation, as most reads
 	}
-	c := new(readConfig)
+	return readConfigOf(c.shared.cfg.session, opts)
+}
+
+func readConfigOf(session *Session, opts []ReadOption) readConfig {
+	c := &readConfig{session: session}
 	for _, opt := range opts {
 		opt.applyRead(c)
 	}

@@ -67,7 +67,7 @@ func (c *Client) Conflicts(ctx context.Context, q ConflictsQuery) (*atollv1.Conf
 // ErrNotPresent if the loser is not kept any more, ErrVersionMismatch, ErrWrongType if the key holds
 // something else by now, ErrInvalidArgument if the value has expired.
 func (c *Client) RestoreLoser(ctx context.Context, partition uint32, id uint64, opts ...WriteOption) (version string, loser *atollv1.Loser, err error) {
-	cfg := writeConfigOf(opts)
+	cfg := c.writeConfigOf(opts)
 	req := &atollv1.RestoreLoserRequest{Partition: partition, Id: id, IfVersion: cfg.condition.GetIfVersion(), Options: cfg.options()}
 	res, err := invoke(ctx, c.shared, cfg.opID, func(ctx context.Context, e *endpoint) (*atollv1.RestoreLoserResponse, error) {
 		return e.regions.RestoreLoser(ctx, req)

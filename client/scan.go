@@ -83,7 +83,7 @@ func (s *scan) receive(ctx context.Context, e *endpoint) error {
 			return err
 		}
 		cursor = msg.GetCursor()
-		s.opts.Session.saw(msg.GetSession())
+		s.session().saw(msg.GetSession())
 		for _, entry := range msg.GetEntries() {
 			s.after = entry.GetKey()
 			s.yielded++
@@ -94,6 +94,14 @@ func (s *scan) receive(ctx context.Context, e *endpoint) error {
 			}
 		}
 	}
+}
+
+// session returns the session that the scan is in, if any.
+func (s *scan) session() *Session {
+	if s.opts.Session != nil {
+		return s.opts.Session
+	}
+	return s.client.shared.cfg.session
 }
 
 func (s *scan) request() *atollv1.ScanRequest {
@@ -111,7 +119,7 @@ func (s *scan) request() *atollv1.ScanRequest {
 	if s.cursor == nil && s.after != "" {
 		req.Cursor = []byte(s.after)
 	}
-	cfg := readConfig{session: s.opts.Session}
+	cfg := readConfig{session: s.session()}
 	if s.opts.Eventual {
 		cfg.consistency = ConsistencyEventual
 	}

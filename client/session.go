@@ -94,6 +94,16 @@ func (o sessionOption) applyWrite(c *writeConfig) { c.session = o.session }
 // that the session had seen.
 func InSession(s *Session) CallOption { return sessionOption{s} }
 
+// WithSession makes all calls of a client part of a session, but for those that say another, and for writes with
+// local durability, which have no place in one.
+func WithSession(s *Session) Option { return func(c *config) { c.session = s } }
+
+// Linearizable has a read in a session reflect every write acknowledged in its region before it began as well. Reads
+// outside of sessions do that anyway.
+func Linearizable() ReadOption {
+	return readOption(func(c *readConfig) { c.consistency, c.linearizable = ConsistencyLinearizable, true })
+}
+
 // WithOnStale chooses what a read in a session does in a region that is behind it. Of a bounded read it says the
 // same about the bound.
 func WithOnStale(o OnStale) ReadOption {

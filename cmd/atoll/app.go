@@ -32,15 +32,20 @@ type app struct {
 		region, namespace string
 		timeout           time.Duration
 		output            string
+		session           string
 	}
+	session *client.Session // what --session names; nil without it
+	kept    []byte          // what is in its file
 	clients []*client.Client
 	began   bool // whether a command ran, and not only its flags were looked at
 }
 
-func (a *app) close() {
+func (a *app) close() error {
+	err := a.keepSession()
 	for _, c := range a.clients {
 		_ = c.Close() // has no error
 	}
+	return err
 }
 
 // servers returns the addresses to talk to: flag, then environment, then default.
@@ -60,6 +65,12 @@ func (a *app) dial(servers []string, opts ...client.Option) (*client.Client, err
 		return nil, usagef("--timeout must be positive")
 	}
 	opts = append(opts, client.WithNamespace(a.flags.namespace), client.WithTimeout(a.flags.timeout))
+	if err := a.openSession(); err != nil {
+		return nil, err
+	}
+	if a.session != nil {
+		opts = append(opts, client.WithSession(a.session))
+	}
 	c, err := client.New(servers, opts...)
 	if err != nil {
 		return nil, &usageError{err: err}

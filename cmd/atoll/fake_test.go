@@ -21,6 +21,7 @@ import (
 	"github.com/atolldb/atoll/client"
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
 	"github.com/atolldb/atoll/proto/atoll/v1/atollv1connect"
+	"github.com/atolldb/atoll/session/wire"
 )
 
 // object is a value in the fake store.
@@ -118,6 +119,20 @@ func place(ns, key string) string {
 	return ns + "\x00" + key
 }
 
+// session returns a token that has seen one more event than another one has.
+func (f *fakeRegion) session(token []byte) []byte {
+	seen := wire.Token{}
+	if parsed, err := wire.Parse(token); err == nil {
+		seen = parsed
+	}
+	last := uint64(0)
+	if len(seen.Entries) > 0 {
+		last = seen.Entries[0].Time
+	}
+	seen.Add(wire.Entry{Actor: 1, Time: last + 1})
+	return seen.Bytes()
+}
+
 func (f *fakeRegion) Get(_ context.Context, r *atollv1.GetRequest) (*atollv1.GetResponse, error) {
 	f.store.mu.Lock()
 	defer f.store.mu.Unlock()
@@ -133,6 +148,7 @@ func (f *fakeRegion) Get(_ context.Context, r *atollv1.GetRequest) (*atollv1.Get
 	}
 	e := entryOf(r.GetKey(), o, 3)
 	info := f.info()
+	info.Session = f.session(r.GetOptions().GetSession())
 	if info.Served = r.GetOptions().GetConsistency(); info.Served == atollv1.Consistency_CONSISTENCY_BOUNDED {
 		info.Staleness = durationpb.New(1500 * time.Microsecond)
 	}

@@ -14,15 +14,18 @@ type reads struct {
 	consistency  string
 	maxStaleness time.Duration
 	strategy     string
+	onStale      string
 }
 
 func (r *reads) flags(c *cobra.Command) {
 	f := c.Flags()
 	f.BoolVar(&r.eventual, "eventual", false, "short for --consistency eventual")
-	f.StringVar(&r.consistency, "consistency", "", "linearizable (the default), bounded (see --max-staleness), or eventual: any replica's answer, which may be old; works without a quorum")
+	f.StringVar(&r.consistency, "consistency", "", "linearizable (the default), session (the default with --session), bounded (see --max-staleness), or eventual: any replica's answer, which may be old; works without a quorum")
 	f.DurationVar(&r.maxStaleness, "max-staleness", 0, "how old a bounded read may be; implies --consistency bounded")
 	f.StringVar(&r.strategy, "strategy", "", "how a linearizable or bounded read is confirmed: auto, leader, follower or majority (needs no leader)")
-	noError(c.RegisterFlagCompletionFunc("consistency", cobra.FixedCompletions([]string{"linearizable", "bounded", "eventual"}, cobra.ShellCompDirectiveNoFileComp)))
+	noError(c.RegisterFlagCompletionFunc("consistency", cobra.FixedCompletions([]string{"linearizable", "session", "bounded", "eventual"}, cobra.ShellCompDirectiveNoFileComp)))
+	f.StringVar(&r.onStale, "on-stale", "", "what a session or bounded read does where it is ahead: wait (the default), redirect, serve (what is there) or fail")
+	noError(c.RegisterFlagCompletionFunc("on-stale", cobra.FixedCompletions([]string{"wait", "redirect", "serve", "fail"}, cobra.ShellCompDirectiveNoFileComp)))
 	noError(c.RegisterFlagCompletionFunc("strategy", cobra.FixedCompletions([]string{"auto", "leader", "follower", "majority"}, cobra.ShellCompDirectiveNoFileComp)))
 }
 
@@ -40,7 +43,9 @@ func (r *reads) options() ([]client.ReadOption, error) {
 	}
 	var opts []client.ReadOption
 	switch level {
-	case "", "linearizable":
+	case "", "session":
+	case "linearizable":
+		opts = append(opts, client.Linearizable())
 	case "bounded":
 		if r.maxStaleness <= 0 {
 			return nil, usagef("a bounded read needs a positive --max-staleness")
@@ -49,7 +54,7 @@ func (r *reads) options() ([]client.ReadOption, error) {
 	case "eventual":
 		opts = append(opts, client.Eventual())
 	default:
-		return nil, usagef("unknown consistency %q: want linearizable, bounded or eventual", level)
+		return nil, usagef("unknown consistency %q: want linearizable, session, bounded or eventual", level)
 	}
 	if level != "bounded" && r.maxStaleness != 0 {
 		return nil, usagef("--max-staleness is for bounded reads")
@@ -58,7 +63,26 @@ func (r *reads) options() ([]client.ReadOption, error) {
 	if err != nil {
 		return nil, err
 	}
-	return append(opts, client.WithStrategy(strategy)), nil
+	stale, err := r.staleness()
+	if err != nil {
+		return nil, err
+	}
+	return append(opts, client.WithStrategy(strategy), client.WithOnStale(stale)), nil
+}
+
+func (r *reads) staleness() (client.OnStale, error) {
+	switch r.onStale {
+	case "", "wait":
+		return client.OnStaleWait, nil
+	case "redirect":
+		return client.OnStaleRedirect, nil
+	case "serve":
+		return client.OnStaleServe, nil
+	case "fail":
+		return client.OnStaleFail, nil
+	default:
+		return 0, usagef("unknown --on-stale %q: want wait, redirect, serve or fail", r.onStale)
+	}
 }
 
 func (r *reads) confirmedBy() (client.Strategy, error) {
@@ -80,6 +104,7 @@ func (r *reads) confirmedBy() (client.Strategy, error) {
 type writes struct {
 	durability string
 	ttl        time.Duration
+	regions    uint32
 }
 
 // flagsOfValue are the flags of a command that writes what can expire.
@@ -90,6 +115,7 @@ func (w *writes) flagsOfValue(c *cobra.Command) {
 
 func (w *writes) flags(c *cobra.Command) {
 	c.Flags().StringVar(&w.durability, "durability", "quorum", "quorum: on disk on a majority of replicas when acknowledged; local: on one node's disk, without a result, works without a quorum")
+	c.Flags().Uint32Var(&w.regions, "regions", 0, "how many other regions must have the write when it is acknowledged")
 	noError(c.RegisterFlagCompletionFunc("durability", cobra.FixedCompletions([]string{"quorum", "local"}, cobra.ShellCompDirectiveNoFileComp)))
 }
 
@@ -102,6 +128,9 @@ func (w *writes) options() ([]client.WriteOption, error) {
 		return nil, usagef("--ttl must be positive")
 	case w.ttl > 0:
 		opts = append(opts, client.WithTTL(w.ttl))
+	}
+	if w.regions > 0 {
+		opts = append(opts, client.WithRegions(w.regions))
 	}
 	switch w.durability {
 	case "quorum":

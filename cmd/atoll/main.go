@@ -31,8 +31,13 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 }
 
 // execute runs the command that args name, and returns its exit code.
-func (a *app) execute(ctx context.Context, args []string) int {
-	defer a.close()
+func (a *app) execute(ctx context.Context, args []string) (code int) {
+	defer func() {
+		if err := a.close(); err != nil && code == exitOK {
+			a.printError(err)
+			code = exitCode(err)
+		}
+	}()
 	root := newRoot(a)
 	root.SetArgs(args)
 	root.SetIn(a.stdin)

@@ -32,7 +32,10 @@ func newRoot(a *app) *cobra.Command {
   atoll get greeting --region us
   atoll incr visits && atoll explain visits`,
 		Args: cobra.ArbitraryArgs,
-		PersistentPreRunE: func(*cobra.Command, []string) error {
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
+			if f := c.Flags().Lookup("consistency"); f != nil && f.Value.String() == "session" && a.sessionFile() == "" {
+				return usagef("--consistency session needs --session FILE")
+			}
 			_, err := a.format() // before anything is written
 			return err
 		},
@@ -56,6 +59,7 @@ func newRoot(a *app) *cobra.Command {
 	f.StringVarP(&a.flags.region, "region", "r", "", "talk to this region instead; --server tells its addresses")
 	f.StringVarP(&a.flags.namespace, "namespace", "n", "", "namespace of keys (default \"default\")")
 	f.DurationVar(&a.flags.timeout, "timeout", 10*time.Second, "longest time for one request")
+	f.StringVar(&a.flags.session, "session", "", "file with a session: reads see all that its commands wrote and read, in any region (env ATOLL_SESSION; made if absent)")
 	f.StringVarP(&a.flags.output, "output", "o", "", "table, json or raw (default table on a terminal, else raw)")
 	noError(root.RegisterFlagCompletionFunc("region", a.completeRegions))
 	noError(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "raw"}, cobra.ShellCompDirectiveNoFileComp)))

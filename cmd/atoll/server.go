@@ -135,6 +135,9 @@ func (a *app) serve(ctx context.Context, cfg *config.Config, dead node.DeclaredD
 		MinFreeBytes: cfg.MinFreeBytes, WriteBufferBytes: cfg.WriteBufferBytes, OutboxQuotaBytes: cfg.OutboxQuotaBytes,
 		Dead: dead, Clock: a.clock, Logger: logger,
 	}
+	if settings.Keys, err = cfg.Keys(); err != nil {
+		return fmt.Errorf("start node %s: %w", cfg.Node.ID, err)
+	}
 	if t := cfg.PeerTLS; t != nil {
 		var err error
 		if settings.TLS, err = transport.LoadTLS(t.CertFile, t.KeyFile, t.CAFile); err != nil {

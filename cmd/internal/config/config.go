@@ -53,6 +53,8 @@ type Config struct {
 	MaxProcs int
 	// PeerTLS encrypts the connections between the region's nodes; nil leaves them plain.
 	PeerTLS *PeerTLS
+	// SecretFile has the deployment's secret; empty if it has none.
+	SecretFile string
 	// MinFreeBytes is the free disk space below which no writes are taken.
 	MinFreeBytes uint64
 	// WriteBufferBytes bounds the writes that are not in the state files yet.
@@ -176,8 +178,9 @@ func setDefault(field *uint32, value uint32) {
 
 func convert(s *configv1.Server) (*Config, error) {
 	c := &Config{
-		Cluster: Cluster(s.GetCluster()),
-		DataDir: s.GetDataDir(),
+		Cluster:    Cluster(s.GetCluster()),
+		DataDir:    s.GetDataDir(),
+		SecretFile: s.GetCluster().GetSecretFile(),
 		NATS: NATS{
 			URL:           s.GetNats().GetUrl(),
 			MaxStoreBytes: int64(s.GetNats().GetMaxStoreMib()) << 20,

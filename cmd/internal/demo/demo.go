@@ -7,6 +7,7 @@ package demo
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/atolldb/atoll/cmd/internal/node"
+	"github.com/atolldb/atoll/internal/keyring"
 	"github.com/atolldb/atoll/topology"
 )
 
@@ -60,6 +62,15 @@ func Open(ctx context.Context, cfg Config) (*Demo, error) {
 	return d, nil
 }
 
+// drawKeys returns the keys of a secret that nobody knows, so that session tokens end with the demo.
+func drawKeys() (*keyring.Ring, error) {
+	secret := make([]byte, keyring.MinSecretBytes)
+	if _, err := rand.Read(secret); err != nil {
+		return nil, fmt.Errorf("draw a secret: %w", err)
+	}
+	return keyring.New(secret)
+}
+
 func (d *Demo) open(ctx context.Context) (err error) {
 	if d.control, err = newControlServer(d.cfg.Control, d); err != nil {
 		return err
@@ -78,12 +89,16 @@ func (d *Demo) open(ctx context.Context) (err error) {
 	if d.links, urls, err = newLinks(ctx, d.cluster); err != nil {
 		return err
 	}
+	keys, err := drawKeys()
+	if err != nil {
+		return err
+	}
 	for _, r := range d.cluster.Regions {
 		for _, n := range r.Nodes {
 			opened, err := node.Open(ctx, node.Config{
 				Cluster: d.cluster, Node: n.ID, DataDir: nodeDir(dir, n.ID),
 				NATS:       node.NATS{MaxStoreBytes: natsStoreBytes},
-				RemoteURLs: urls[r.ID], Clock: d.cfg.Clock, Logger: d.cfg.Logger,
+				RemoteURLs: urls[r.ID], Keys: keys, Clock: d.cfg.Clock, Logger: d.cfg.Logger,
 			})
 			if err != nil {
 				return fmt.Errorf("node %s: %w", n.ID, err)
