@@ -13,6 +13,9 @@
 //     and regions cut off; in the end every sum must be exact.
 //   - jetstream: the JetStream of one region after the other is wiped, deleted while it runs, rolled back to
 //     what it was before, or has bits turned over on all its nodes.
+//   - sessions: clients read and write in sessions that move from region to region, while regions are cut
+//     off in turn; no session may read or write backwards. The same without the sessions' tokens must be
+//     found out.
 //
 // Afterwards all regions must have equal digests, and every acknowledged write must be in all of
 // them.
@@ -48,8 +51,8 @@
 //   - faults.go: harm to one node of a region, and its undoing
 //   - acks.go, memory.go, hotkeys.go: what is measured, and what is written to
 //   - writers.go, lag.go: the load on several regions and its ledger
-//   - import.go, netsplit.go, distance.go, sums.go, jetstream.go, stale.go, kill.go, linearizable.go, large.go,
-//     diskfull.go, corrupt.go: the scenarios
+//   - import.go, netsplit.go, distance.go, sums.go, jetstream.go, sessions.go, stale.go, kill.go,
+//     linearizable.go, large.go, diskfull.go, corrupt.go: the scenarios
 //   - expect.go, verify.go, equal.go: what must be there, and whether it is
 //   - report.go: figures and checks
 package main

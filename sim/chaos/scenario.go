@@ -48,6 +48,10 @@ func scenarios() []scenario {
 		},
 		{name: "jetstream", play: (*stage).jetStream, full: size{cycles: 20}, quick: size{cycles: 4}},
 		{
+			name: "sessions", play: (*stage).sessions, prepare: (*deployment).addLinks,
+			full: size{clients: 48, duration: 2 * time.Minute}, quick: size{clients: 12, duration: 12 * time.Second},
+		},
+		{
 			name: "stale", play: (*stage).stale, inside: true, prepare: (*deployment).addLinksInside, canFail: true,
 			full: size{partitions: 16, cycles: 60, clients: 48, replyDelay: answersLate}, quick: size{partitions: 16, cycles: 4, clients: 48, replyDelay: answersLate},
 		},
