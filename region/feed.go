@@ -137,8 +137,8 @@ func (c *changes) evictLocked() {
 type Feed struct {
 	from *changes
 	next uint64 // the number of the next change
-	// seen is what a cursor of another region says was seen already, and after what one of this
-	// region does.
+	// seen is what the cursor says was seen already in whichever region, and after what it says of this
+	// region's log.
 	seen   crdt.VersionVector
 	after  uint64
 	resync bool
@@ -169,6 +169,7 @@ func (c *changes) open(cursor []byte) (*Feed, error) {
 		behind := sort.Search(len(c.mu.ring), func(i int) bool { return c.mu.ring[i].index > at.index })
 		f.next = c.mu.first + uint64(behind)
 		f.vector, f.index, f.after = at.vector, at.index, at.index
+		f.seen = at.vector.Clone() // of other regions' events more than has arrived here, if the cursor came from one
 	case at.actor != c.self && at.vector.Descends(c.mu.floor):
 		f.next, f.seen = c.mu.first, at.vector
 		f.vector, f.index = at.vector.Clone(), c.mu.floorIndex

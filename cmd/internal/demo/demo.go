@@ -37,7 +37,9 @@ type Config struct {
 	// Control is the path of the control socket.
 	Control string
 	Clock   func() time.Time
-	Logger  *slog.Logger
+	// skew is by how much regions' clocks are wrong, in tests.
+	skew   map[string]time.Duration
+	Logger *slog.Logger
 }
 
 // Demo is a running deployment.
@@ -60,6 +62,15 @@ func Open(ctx context.Context, cfg Config) (*Demo, error) {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
+}
+
+// clockOf returns the clock of a region's nodes.
+func (d *Demo) clockOf(region string) func() time.Time {
+	skew := d.cfg.skew[region]
+	if skew == 0 {
+		return d.cfg.Clock
+	}
+	return func() time.Time { return d.cfg.Clock().Add(skew) }
 }
 
 // drawKeys returns the keys of a secret that nobody knows, so that session tokens end with the demo.
@@ -98,7 +109,7 @@ func (d *Demo) open(ctx context.Context) (err error) {
 			opened, err := node.Open(ctx, node.Config{
 				Cluster: d.cluster, Node: n.ID, DataDir: nodeDir(dir, n.ID),
 				NATS:       node.NATS{MaxStoreBytes: natsStoreBytes},
-				RemoteURLs: urls[r.ID], Keys: keys, Clock: d.cfg.Clock, Logger: d.cfg.Logger,
+				RemoteURLs: urls[r.ID], Keys: keys, Clock: d.clockOf(r.Name), Logger: d.cfg.Logger,
 			})
 			if err != nil {
 				return fmt.Errorf("node %s: %w", n.ID, err)

@@ -19,9 +19,15 @@ import (
 // start runs a demo on free ports until the test ends, and checks that it leaves nothing behind.
 func start(t *testing.T, nodes int) *Demo {
 	t.Helper()
+	return startSkewed(t, nodes, nil)
+}
+
+// startSkewed is start with regions whose clocks are wrong.
+func startSkewed(t *testing.T, nodes int, skew map[string]time.Duration) *Demo {
+	t.Helper()
 	socket := filepath.Join(t.TempDir(), "control.sock")
 	d, err := Open(t.Context(), Config{
-		Nodes: nodes, Control: socket, Clock: time.Now, Logger: slog.New(slog.DiscardHandler),
+		Nodes: nodes, Control: socket, Clock: time.Now, Logger: slog.New(slog.DiscardHandler), skew: skew,
 	})
 	if err != nil {
 		t.Fatal(err)
