@@ -259,3 +259,20 @@ func (f *Facts) cut(most hlc.Time, view *MachineView) (cut hlc.Time, by topology
 	}
 	return most, by
 }
+
+// Closed returns the instant of an actor's last event in this partition, if there will be no further one: the actor
+// is closed at a cut, and all up to it is here. One of an epoch before those that are known of its region was
+// closed and everywhere long ago.
+func (v *MachineView) Closed(a crdt.Actor) (last hlc.Time, closed bool) {
+	if fact, known := v.Facts.of(a); known {
+		return v.HLCs[a], fact.State == ActorClosed && v.Vector.Get(a) >= fact.Cut
+	}
+	region, epoch := topology.ActorRegion(a)
+	for _, fact := range v.Facts.Facts {
+		if fact.Region == region {
+			_, first := topology.ActorRegion(fact.Actor)
+			return v.HLCs[a], epoch < first
+		}
+	}
+	return 0, false
+}

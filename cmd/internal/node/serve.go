@@ -10,7 +10,10 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crossregion"
+	"github.com/atolldb/atoll/hlc"
+	"github.com/atolldb/atoll/region"
 	"github.com/atolldb/atoll/region/api"
 	"github.com/atolldb/atoll/session"
 	"github.com/atolldb/atoll/topology"
@@ -125,7 +128,7 @@ func (n *Node) openAPI(ctx context.Context) error {
 	var err error
 	n.api, err = api.New(api.Config{
 		Cluster: n.cfg.Cluster, Region: n.region.ID, Self: n.cfg.Node,
-		Hosted: api.HostedBy(n.data), Replication: replication, Others: others,
+		Hosted: api.HostedBy(n.data), Replication: replication, Others: others, Membership: closings{n.data},
 		SessionKey: n.cfg.Keys.Key(session.Purpose),
 		Logger:     n.cfg.Logger, Clock: n.cfg.Clock, Ready: n.joined,
 	})
@@ -235,6 +238,18 @@ func ignoreClosed(err error) error {
 		return nil
 	}
 	return err
+}
+
+// closings shows the API which actors have come to an end.
+type closings struct{ data *region.Node }
+
+// Closed implements api.Membership.
+func (c closings) Closed(p topology.PartitionID, actor crdt.Actor) (hlc.Time, bool) {
+	partition, err := c.data.Partition(p)
+	if err != nil {
+		return 0, false
+	}
+	return partition.View().Closed(actor)
 }
 
 // flows shows cross-region replication to the API.
