@@ -85,14 +85,21 @@ func (s *shared) run(ctx context.Context, opID string, t tryer) error {
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	unknown := false // whether any attempt so far may have been done
+	var done *Error  // what an attempt said that was done, but not everywhere where it was to be
 	for n := 1; ; n++ {
 		fault, v := judge(ctx, err, opID != "", sent)
 		unknown = unknown || v == ambiguous
 		if v == final {
 			return fault
 		}
+		if fault.Metadata["done_in"] != "" {
+			done = fault
+		}
 		avoid := s.learnFrom(ctx, e, t, fault)
 		if n >= s.cfg.attempts || ctx.Err() != nil || !s.budget.retry() || !pause(ctx, backoff(n, fault.RetryAfter)) {
+			if done != nil {
+				return done // later tries that were not answered do not make that unknown
+			}
 			return conclude(ctx, fault, unknown && opID != "", opID)
 		}
 		now = s.clock()
@@ -226,9 +233,6 @@ func goElsewhere(e *Error) bool {
 // conclude makes the error of a call that is given up. Once an attempt may have been done, later
 // ones that were not cannot make that undone.
 func conclude(ctx context.Context, last *Error, unknown bool, opID string) error {
-	if unknown && last.Metadata["done_in"] != "" {
-		return last // it is known to be done; what is not is where else
-	}
 	if unknown {
 		return &Error{
 			Code:   connect.CodeUnknown,

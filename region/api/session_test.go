@@ -312,7 +312,7 @@ func TestReadsWaitForTheirSession(t *testing.T) {
 		seen = hlc.At(time.Now().UnixMilli(), 0)
 	}
 	token := s.token(map[crdt.Actor]hlc.Time{usActor: seen})
-	short, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	short, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	_, err := s.kv("eu-0").Get(short, &atollv1.GetRequest{Key: "k", Options: readIn(token, 0)})
 	if f := wantReason(t, err, reasonStale); f.retry == 0 || f.metadata["region_to_use"] != "us" {
@@ -411,7 +411,7 @@ func TestWritesWaitForOtherRegions(t *testing.T) {
 	equal(t, "limit", f.metadata["limit"], "2")
 	equal(t, "writes", s.groups[0].writes, 0)
 
-	short, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	short, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	s.others.reach(2, 1)
 	f = wantReason(t, put(short, "eu-0", 2, "op"), reasonOutcomeUnknown)
