@@ -20,7 +20,8 @@ type RemoteRegion struct {
 	Actor crdt.Actor
 }
 
-// Config is what a Replicator needs; every field but Regions, State, Fold and WantEvent is required.
+// Config is what a Replicator needs; every field but Regions, State, Fold, Instant, ClockAhead and WantEvent is
+// required.
 type Config struct {
 	// Cluster is the deployment's name; what comes from another one is refused.
 	Cluster string
@@ -38,6 +39,11 @@ type Config struct {
 	State State
 	// Fold makes what is sent smaller. Without it all deltas are sent as they are.
 	Fold protocol.Folder
+	// Instant returns the latest instant of the events that a record's data stands for. Without it Sink.Merge alone
+	// judges what is from the future.
+	Instant func(data []byte) (hlc.Time, error)
+	// ClockAhead is how far in the future an event may be to be merged; 0 means 10 s.
+	ClockAhead time.Duration
 	// Derive gives the keys that authenticate what regions say to each other: the same in all of them.
 	Derive protocol.Derive
 	// WantEvent has this region make an event of a partition at or after an instant, if there is none yet: another
@@ -58,6 +64,18 @@ func (c *Config) Validate() error {
 	if c.Partitions == 0 || c.Partitions > topology.MaxPartitions {
 		fault("partitions is %d: must be 1 to %d", c.Partitions, topology.MaxPartitions)
 	}
+	if c.ClockAhead < 0 {
+		fault("clock ahead is %v: must not be negative", c.ClockAhead)
+	}
+	if !c.complete() {
+		fault("source, sink, keys, link, clock and logger are required")
+	}
+	return errors.Join(append(faults, c.regionFaults()...)...)
+}
+
+func (c *Config) regionFaults() []error {
+	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
 	regions, actors := map[topology.RegionID]bool{c.Self: true}, map[crdt.Actor]bool{c.Actor: true}
 	for _, r := range c.Regions {
 		if r.ID == 0 || regions[r.ID] {
@@ -68,10 +86,7 @@ func (c *Config) Validate() error {
 		}
 		regions[r.ID], actors[r.Actor] = true, true
 	}
-	if !c.complete() {
-		fault("source, sink, keys, link, clock and logger are required")
-	}
-	return errors.Join(faults...)
+	return faults
 }
 
 func (c *Config) complete() bool {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/atolldb/atoll/crossregion/protocol"
+	"github.com/atolldb/atoll/hlc"
 	"github.com/atolldb/atoll/topology"
 )
 
@@ -105,6 +106,14 @@ func (rep *reporting) urge(p topology.PartitionID, seq uint64) {
 	rep.wake.raise()
 }
 
+// noteAhead tells of when the event is that waits for the clock, 0 if none does.
+func (rep *reporting) noteAhead(p topology.PartitionID, at hlc.Time) {
+	rep.mu.Lock()
+	defer rep.mu.Unlock()
+	rep.mu.core.NoteAhead(p, at, rep.r.cfg.Clock())
+	rep.wake.raise()
+}
+
 func (rep *reporting) forget(p topology.PartitionID) {
 	rep.mu.Lock()
 	defer rep.mu.Unlock()
@@ -132,10 +141,13 @@ func (rep *reporting) run(ctx context.Context) {
 }
 
 func (rep *reporting) send(applied map[topology.PartitionID]uint64) {
+	now := rep.r.cfg.Clock()
 	watermarks := make([]protocol.Position, 0, len(applied))
+	rep.mu.Lock()
 	for _, p := range slices.Sorted(maps.Keys(applied)) {
-		watermarks = append(watermarks, protocol.Position{Partition: p, Actor: rep.region.Actor, Seq: applied[p]})
+		watermarks = append(watermarks, protocol.Position{Partition: p, Actor: rep.region.Actor, Seq: applied[p], Ahead: rep.mu.core.Ahead(p, now)})
 	}
+	rep.mu.Unlock()
 	frame, err := rep.r.keys.EncodeWatermarks(rep.region.ID, watermarks)
 	if err == nil {
 		err = rep.r.cfg.Link.Inlet(rep.region.ID).Report(frame)

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/atolldb/atoll/crossregion/protocol"
+	"github.com/atolldb/atoll/hlc"
 	"github.com/atolldb/atoll/topology"
 )
 
@@ -57,6 +58,7 @@ func (rcv *receiving) onFrame(frame []byte) {
 		rcv.r.refuse("envelope refused", rcv.region.ID, rcv.stream.Partition, err)
 		return
 	}
+	rcv.date(records)
 	rcv.mu.Lock()
 	if err = rcv.mu.core.Offer(records, true, rcv.r.cfg.Clock()); err == nil {
 		rcv.mu.ring.Add(records, frame)
@@ -67,6 +69,18 @@ func (rcv *receiving) onFrame(frame []byte) {
 		return
 	}
 	rcv.wake.raise()
+}
+
+// date notes of when records are. What cannot be read is left for Sink.Merge to refuse.
+func (rcv *receiving) date(records []protocol.Record) {
+	if rcv.r.cfg.Instant == nil {
+		return
+	}
+	for i := range records {
+		if at, err := rcv.r.cfg.Instant(records[i].Data); err == nil {
+			records[i].Time = at
+		}
+	}
 }
 
 // onHead takes how far the origin's outbox reaches.
@@ -91,11 +105,19 @@ func (rcv *receiving) run(ctx context.Context) {
 	rcv.mu.Unlock()
 	reporting.note(rcv.stream.Partition, applied)
 	defer reporting.forget(rcv.stream.Partition)
+	waited := hlc.Time(0)
 	for ctx.Err() == nil {
 		now := rcv.r.cfg.Clock()
 		rcv.mu.Lock()
+		wasStuck := rcv.mu.core.Stuck()
 		a := rcv.mu.core.Action(now)
+		stuck, waits := rcv.mu.core.Stuck(), rcv.mu.core.Quarantine()
 		rcv.mu.Unlock()
+		rcv.logStuck(wasStuck, stuck)
+		if waits != waited {
+			reporting.noteAhead(rcv.stream.Partition, waits)
+			waited = waits
+		}
 		switch a.Kind {
 		case protocol.ReceiveMerge:
 			reporting.note(rcv.stream.Partition, rcv.merge(ctx, a.Records))
@@ -154,6 +176,9 @@ func (rcv *receiving) fetch(ctx context.Context, a protocol.ReceiveAction) uint6
 			if err = res.Err; err != nil {
 				rcv.r.refuse("fetch response refused", from, p, err)
 			}
+			for _, records := range append([][]protocol.Record{res.Records}, res.More...) {
+				rcv.date(records)
+			}
 		}
 	}
 	res.Err = err
@@ -205,4 +230,5 @@ func (rcv *receiving) addCounts(to *Stats) {
 	to.Fetches += c.Fetches
 	to.BadBatches += c.Refused
 	to.Trimmed += c.Trimmed
+	to.Quarantined += c.Quarantined
 }

@@ -1,6 +1,7 @@
 package crossregion
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,6 +55,7 @@ func New(cfg Config) (*Replicator, error) {
 		regions:   make(map[topology.RegionID]RemoteRegion, len(cfg.Regions)),
 		reporters: make(map[topology.RegionID]*reporting, len(cfg.Regions)),
 	}
+	r.tuning.ClockAhead = cmp.Or(cfg.ClockAhead, r.tuning.ClockAhead)
 	r.mu.led = map[topology.PartitionID]*session{}
 	r.heard.from = map[topology.RegionID]*protocol.Freshness{}
 	for _, region := range cfg.Regions {
@@ -317,6 +319,9 @@ func (h handler) Report(frame []byte) {
 		err := protocol.ErrOtherActor
 		if w.Actor == h.r.cfg.Actor {
 			err = session.acking.report(region, w.Seq)
+		}
+		if err == nil {
+			session.acking.reportAhead(region, w.Ahead)
 		}
 		if err != nil {
 			h.r.refuse("watermark refused", region, w.Partition, err)

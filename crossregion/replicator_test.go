@@ -32,6 +32,11 @@ type deployment struct {
 const testPartitions = 4
 
 func deploy(t *testing.T, regions int) *deployment {
+	return deployWith(t, regions, func(*crossregion.Config) {})
+}
+
+// deployWith is deploy, but for what change does to each node's configuration.
+func deployWith(t *testing.T, regions int, change func(*crossregion.Config)) *deployment {
 	d := &deployment{t: t, memory: &linktest.Memory{}}
 	ids := make([]topology.RegionID, regions)
 	for i := range ids {
@@ -50,7 +55,9 @@ func deploy(t *testing.T, regions int) *deployment {
 	var wg sync.WaitGroup
 	for _, region := range d.regions {
 		for n := range 2 {
-			r, err := crossregion.New(d.config(region, n))
+			cfg := d.config(region, n)
+			change(&cfg)
+			r, err := crossregion.New(cfg)
 			if err != nil {
 				t.Fatal(err)
 			}

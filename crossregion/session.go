@@ -244,6 +244,15 @@ func (a *acking) reached(seq uint64) (int, <-chan struct{}) {
 	return a.mu.core.Reached(seq), a.mu.told
 }
 
+// reportAhead takes how far a destination says that what waits is ahead of its clock; 0 if it waits for nothing.
+func (a *acking) reportAhead(region topology.RegionID, ahead time.Duration) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.mu.core.ReportAhead(region, ahead) {
+		a.r.logRefused(a.partition, region, ahead)
+	}
+}
+
 // heard takes a sign of life of another region's leader of this partition.
 func (a *acking) heard(region topology.RegionID) {
 	a.mu.Lock()

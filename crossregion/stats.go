@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/atolldb/atoll/crossregion/protocol"
 	"github.com/atolldb/atoll/topology"
@@ -28,6 +29,8 @@ type Stats struct {
 	// Refused are frames and batches that were not taken, BadBatches events the sink will not take,
 	// Trimmed answers that the outbox does not go back far enough.
 	Refused, BadBatches, Trimmed uint64
+	// Quarantined counts how often a flow began to wait for the clock, because its next event is in the future.
+	Quarantined uint64
 	// Refusals are those of Refused by who they say they are of, partition and reason, in this order.
 	Refusals []Refusal
 	// Digests are those computed here, Diverged how often another region's state turned out to differ from ours
@@ -122,6 +125,17 @@ func (r *Replicator) refuse(what string, region topology.RegionID, p topology.Pa
 		r.log.Warn(what, slog.Any("region", region), slog.Any("partition", p), slog.String("reason", string(reason)),
 			slog.Uint64("refused", n), slog.Any("err", err))
 	}
+}
+
+// logRefused tells that another region's clock is too far behind this region's events, or no more.
+func (r *Replicator) logRefused(p topology.PartitionID, by topology.RegionID, ahead time.Duration) {
+	attrs := []any{slog.Any("partition", p), slog.String("region", r.regions[by].Name)}
+	if ahead == 0 {
+		r.log.Info("another region applies this region's events again", attrs...)
+		return
+	}
+	r.log.Error("another region refuses this region's events as from the future: check the clocks of both",
+		append(attrs, slog.Duration("ahead", ahead))...)
 }
 
 func isPowerOfTwo(n uint64) bool { return n&(n-1) == 0 }

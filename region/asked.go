@@ -2,7 +2,6 @@ package region
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
@@ -41,13 +40,13 @@ func (t *tickRequests) latest() hlc.Time {
 // one: a read there depends on all that happened here before. If there is one already, that is on its way.
 // It does not wait; requests are served together, one event every 200 ms at most.
 //
-// Errors: *NotLeaderError, ErrClockAhead if the instant is too far in the future to be believed.
+// Errors: *NotLeaderError, *ClockAheadError if the instant is too far in the future to be believed.
 func (p *Partition) WantTick(past hlc.Time) error {
 	if err := p.leading(); err != nil {
 		return err
 	}
-	if ahead := past.Wall().Sub(p.wall()); ahead > maxClockAhead {
-		return fmt.Errorf("%w: by %v", ErrClockAhead, ahead)
+	if ahead := past.Wall().Sub(p.wall()); ahead > p.clockAhead {
+		return &ClockAheadError{Ahead: ahead}
 	}
 	if view := p.machine.View(); view.HLCs[view.Outbox.Actor] < past && len(p.waitsFor(view)) > 0 {
 		p.ticks.want(past)

@@ -14,9 +14,6 @@ var (
 	ErrOverloaded = errors.New("the partition has too much work waiting")
 	// ErrOpIDReused means that the op_id was used for a different write: nothing was done.
 	ErrOpIDReused = errors.New("the op_id was already used for a different write")
-	// ErrClockAhead means that deltas carry a clock too far in the future: nothing was done, and the
-	// same call succeeds when this node's clock has caught up.
-	ErrClockAhead = errors.New("the deltas' clock is too far ahead of this node's")
 	// ErrNoQuorum means that no majority of the partition's replicas confirmed in time that a read may
 	// be served.
 	ErrNoQuorum = errors.New("no majority of the partition's replicas answers")
@@ -53,6 +50,18 @@ func (e *NotLeaderError) Error() string {
 
 // Unwrap makes it match ErrNotLeader.
 func (e *NotLeaderError) Unwrap() error { return ErrNotLeader }
+
+// ClockAheadError means that deltas are from too far in the future: nothing was done, and the same call
+// succeeds when this node's clock has caught up.
+type ClockAheadError struct {
+	// Ahead is how far the latest of them is ahead of this node's clock.
+	Ahead time.Duration
+}
+
+// Error says how far.
+func (e *ClockAheadError) Error() string {
+	return fmt.Sprintf("the deltas are %v ahead of this node's clock", e.Ahead)
+}
 
 // StaleError means that a bounded read cannot be served: this replica's state may be older than the
 // bound, and could not be confirmed.

@@ -123,8 +123,13 @@ func TestDeltasFromTheFutureAreRefused(t *testing.T) {
 	eu.clock.advance(time.Minute)
 	eu.mustWrite(t, "", put("k", "future"))
 	data := deltas(t, eu, 1)
-	if _, err := us.Merge(t.Context(), actorOf(testEU), data); !errors.Is(err, region.ErrClockAhead) {
+	before := us.View().HLC
+	var ahead *region.ClockAheadError
+	if _, err := us.Merge(t.Context(), actorOf(testEU), data); !errors.As(err, &ahead) || ahead.Ahead < 55*time.Second {
 		t.Fatalf("a clock a minute ahead answers %v", err)
+	}
+	if us.View().HLC != before {
+		t.Errorf("the clock went from %v to %v", before, us.View().HLC)
 	}
 	us.clock.advance(55 * time.Second)
 	if _, err := us.Merge(t.Context(), actorOf(testEU), data); err != nil {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -40,9 +39,9 @@ type Group interface {
 	Leadership() (leading bool, changed <-chan struct{})
 }
 
-// maxClockAhead bounds how far in the future a delta's clock may be. A region whose clock is further
+// DefaultClockAhead is how far in the future a delta's clock may be. A region whose clock is further
 // ahead would win every conflict from then on.
-const maxClockAhead = 10 * time.Second
+const DefaultClockAhead = 10 * time.Second
 
 // Partition is this node's replica of one partition. It is safe for concurrent use.
 type Partition struct {
@@ -59,6 +58,7 @@ type Partition struct {
 	quota        uint64
 	lowDisk      func() bool
 	ticks        *tickRequests
+	clockAhead   time.Duration
 	logger       *slog.Logger
 }
 
@@ -80,7 +80,9 @@ type PartitionConfig struct {
 	Queue LocalQueue
 	// LowDisk reports whether the disk has too little free space for writes; nil means never.
 	LowDisk func() bool
-	Logger  *slog.Logger
+	// ClockAhead is how far in the future a delta of another region may be; 0 means DefaultClockAhead.
+	ClockAhead time.Duration
+	Logger     *slog.Logger
 }
 
 // NewPartition returns a partition; Run serves it.
@@ -91,7 +93,8 @@ func NewPartition(c PartitionConfig) *Partition {
 		confirmer: newConfirmer(c.Group, c.Wall),
 		exports:   newExports(c.Machine, c.Wall),
 		queue:     c.Queue, quota: cmp.Or(c.OutboxQuota, DefaultOutboxQuota), lowDisk: c.LowDisk, ticks: newTickRequests(),
-		logger: c.Logger.With("partition", c.ID),
+		clockAhead: cmp.Or(c.ClockAhead, DefaultClockAhead),
+		logger:     c.Logger.With("partition", c.ID),
 	}
 	p.batcher.shipsNowhere = len(c.Destinations) == 0
 	return p
@@ -227,7 +230,7 @@ func (p *Partition) leading() error {
 // then. What was applied before is skipped.
 //
 // Errors after which nothing was done: *NotLeaderError, ErrOverloaded, ErrDiskFull,
-// ErrShuttingDown, ErrClockAhead, ErrClosing, *ClosedError, ctx's own, *replica.GapError, *replica.BadDeltaError. After ErrOutcomeUnknown, ask
+// ErrShuttingDown, *ClockAheadError, ErrClosing, *ClosedError, ctx's own, *replica.GapError, *replica.BadDeltaError. After ErrOutcomeUnknown, ask
 // View and go on from there.
 func (p *Partition) Merge(ctx context.Context, actor crdt.Actor, deltas [][]byte) (uint64, error) {
 	command, err := p.mergeCommand(actor, deltas)
@@ -253,18 +256,19 @@ func (p *Partition) mergeCommand(actor crdt.Actor, deltas [][]byte) (*logv1.Comm
 	return &logv1.Command{Command: &logv1.Command_Merge{Merge: command}}, nil
 }
 
-// checkClock refuses deltas from too far in the future. Their clocks rise, so the last one's is the
-// highest.
+// checkClock refuses deltas from too far in the future. It is asked before they are proposed, and so before this
+// region's clock can observe them.
 func (p *Partition) checkClock(deltas [][]byte) error {
-	if len(deltas) == 0 {
-		return nil
+	latest := hlc.Time(0)
+	for _, data := range deltas {
+		at, err := replica.TimeOf(data)
+		if err != nil {
+			return err
+		}
+		latest = max(latest, at)
 	}
-	last, err := replica.DecodeRunOrDelta(deltas[len(deltas)-1])
-	if err != nil {
-		return err
-	}
-	if ahead := last.Time().Wall().Sub(p.wall()); ahead > maxClockAhead {
-		return fmt.Errorf("%w: by %v", ErrClockAhead, ahead)
+	if ahead := latest.Wall().Sub(p.wall()); ahead > p.clockAhead {
+		return &ClockAheadError{Ahead: ahead}
 	}
 	return nil
 }

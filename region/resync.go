@@ -89,8 +89,8 @@ func (p *Partition) BeginResync(ctx context.Context, id uint64, donor []byte) er
 		return err
 	}
 	for _, at := range d.Times {
-		if ahead := at.Wall().Sub(p.wall()); ahead > maxClockAhead {
-			return fmt.Errorf("%w: by %v", ErrClockAhead, ahead)
+		if ahead := at.Wall().Sub(p.wall()); ahead > p.clockAhead {
+			return &ClockAheadError{Ahead: ahead}
 		}
 	}
 	_, err = p.proposeResync(ctx, &logv1.ResyncCommand{Id: id, Step: &logv1.ResyncCommand_Begin{Begin: donor}})

@@ -342,7 +342,8 @@ func TestBadResyncCommands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := us.BeginResync(t.Context(), 7, donor); !errors.Is(err, region.ErrClockAhead) {
+	var ahead *region.ClockAheadError
+	if err := us.BeginResync(t.Context(), 7, donor); !errors.As(err, &ahead) {
 		t.Errorf("a donor from the future: %v", err)
 	}
 	x.end(t)

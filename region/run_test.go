@@ -109,7 +109,7 @@ func TestRunsAreRefusedLikeDeltas(t *testing.T) {
 	}
 	eu.clock.advance(time.Minute)
 	eu.mustWrite(t, "", add("n", 1))
-	if _, err := us.Merge(t.Context(), actor, [][]byte{folded(t, eu, 1, 5)}); !errors.Is(err, region.ErrClockAhead) {
+	if _, err := us.Merge(t.Context(), actor, [][]byte{folded(t, eu, 1, 5)}); !errors.As(err, new(*region.ClockAheadError)) {
 		t.Errorf("a clock a minute ahead answers %v", err)
 	}
 }

@@ -43,3 +43,10 @@ func ReadOutline(data []byte) (Outline, error) {
 	o.To, o.Last = last.Dot.Seq, last.Time
 	return o, nil
 }
+
+// TimeOf returns the instant of the last event that an encoded run or delta stands for. No instant of an event in it
+// is later. What it can read may still be refused by Merge. The error is a *crdt.DecodeError.
+func TimeOf(data []byte) (hlc.Time, error) {
+	o, err := ReadOutline(data)
+	return o.Last, err
+}

@@ -357,3 +357,21 @@ func FuzzRuns(f *testing.F) {
 		}
 	})
 }
+
+// TestTimeOfIsTheLatest: a judge of the clock reads the same instants as a merge.
+func TestTimeOfIsTheLatest(t *testing.T) {
+	names, runs := goldenRuns(t)
+	for i, run := range runs {
+		last := run.Deltas[len(run.Deltas)-1]
+		for what, data := range map[string][]byte{"run": EncodeRun(run), "delta": EncodeDelta(last)} {
+			if at, err := TimeOf(data); err != nil || at != last.Time {
+				t.Errorf("%s: the %s is of %v, %v, not %v", names[i], what, at, err, last.Time)
+			}
+			for n := range min(len(data), 10) {
+				if at, err := TimeOf(data[:n]); err == nil && at != last.Time {
+					t.Errorf("%s: %d bytes of the %s are of %v", names[i], n, what, at)
+				}
+			}
+		}
+	}
+}

@@ -145,14 +145,14 @@ func TestFramesAreBounded(t *testing.T) {
 }
 
 func TestKindsAreNotConfused(t *testing.T) {
-	frame, err := testKeys.EncodeTick(Tick{Node: "n", Heads: []Head{{Position: Position{1, 65, 9}}}})
+	frame, err := testKeys.EncodeTick(Tick{Node: "n", Heads: []Head{{Position: Position{Partition: 1, Actor: 65, Seq: 9}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := testKeys.DecodeWatermarks(frame); !errors.Is(err, ErrBadFrame) {
 		t.Errorf("a heartbeat passes for watermarks: %v", err)
 	}
-	if heads, err := testKeys.DecodeTick(1, frame); err != nil || heads.Heads[0].Position != (Position{1, 65, 9}) {
+	if heads, err := testKeys.DecodeTick(1, frame); err != nil || heads.Heads[0].Position != (Position{Partition: 1, Actor: 65, Seq: 9}) {
 		t.Errorf("%v %v", heads, err)
 	}
 	if _, err := testKeys.DecodeTick(2, frame); !errors.Is(err, ErrOtherActor) {
@@ -209,7 +209,7 @@ func FuzzDecode(f *testing.F) {
 	}
 	frame, _ := Plain.EncodeEnvelope(testStream, []Record{{Seq: 1, Data: []byte("delta")}})
 	f.Add(frame[frameHeader:], byte(FrameEnvelope))
-	frame, _ = testKeys.EncodeTick(Tick{Node: "n", Heads: []Head{{Position: Position{1, 65, 9}}}})
+	frame, _ = testKeys.EncodeTick(Tick{Node: "n", Heads: []Head{{Position: Position{Partition: 1, Actor: 65, Seq: 9}}}})
 	f.Add(frame[frameHeader:], byte(FrameHeartbeat))
 	frame, _ = Plain.EncodeFetchResponse(testStream, Asked{By: 1}, FetchResult{Records: []Record{{Seq: 4, Data: []byte("x")}}})
 	f.Add(frame[frameHeader:], byte(FrameFetchResponse))

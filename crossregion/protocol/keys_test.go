@@ -80,7 +80,7 @@ func TestRequestsAndAnswersAreForOneRegionAndOnce(t *testing.T) {
 	if _, err := ap.DecodeFetchRequest(3, request); !errors.Is(err, ErrForged) {
 		t.Errorf("a request to another region: %v", err)
 	}
-	marks, _ := us.EncodeWatermarks(1, []Position{{3, 65, 9}})
+	marks, _ := us.EncodeWatermarks(1, []Position{{Partition: 3, Actor: 65, Seq: 9}})
 	if _, _, err := ap.DecodeWatermarks(marks); !errors.Is(err, ErrForged) {
 		t.Errorf("watermarks for another region: %v", err)
 	}

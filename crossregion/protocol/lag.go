@@ -32,6 +32,9 @@ type Flow struct {
 	Diverged string
 	// Stuck says why the flow cannot go on without help; empty if it can.
 	Stuck string
+	// Ahead is how far the first of the source's events that the destination has not applied is ahead of the
+	// destination's clock, if that is why it has not: the flow goes on by itself when the clock has caught up.
+	Ahead time.Duration
 }
 
 // Lag returns how many events of Head the destination has not applied.

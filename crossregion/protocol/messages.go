@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/atolldb/atoll/crdt"
 	crossregionv1 "github.com/atolldb/atoll/proto/atoll/crossregion/v1"
@@ -13,6 +14,8 @@ type Position struct {
 	Partition topology.PartitionID
 	Actor     crdt.Actor
 	Seq       uint64
+	// Ahead is how far the next event is ahead of the destination's clock, if it is not merged because of that.
+	Ahead time.Duration
 }
 
 // check returns what is wrong with who a message says it is of, given who proved to have made it.
@@ -31,7 +34,7 @@ func (k *Keys) EncodeWatermarks(to topology.RegionID, watermarks []Position) ([]
 	m := &crossregionv1.WatermarkReport{Cluster: k.cluster, Region: uint32(k.region())}
 	for _, w := range watermarks {
 		m.Watermarks = append(m.Watermarks, &crossregionv1.PartitionWatermark{
-			Partition: uint32(w.Partition), Actor: uint32(w.Actor), Seq: w.Seq,
+			Partition: uint32(w.Partition), Actor: uint32(w.Actor), Seq: w.Seq, AheadMs: uint64(max(w.Ahead, 0).Milliseconds()),
 		})
 	}
 	return k.Seal(FrameWatermarks, Scope{To: to}, m)
@@ -49,7 +52,7 @@ func (k *Keys) DecodeWatermarks(frame []byte) (topology.RegionID, []Position, er
 	}
 	watermarks := make([]Position, len(m.Watermarks))
 	for i, w := range m.Watermarks {
-		watermarks[i] = Position{topology.PartitionID(w.Partition), crdt.Actor(w.Actor), w.Seq}
+		watermarks[i] = Position{topology.PartitionID(w.Partition), crdt.Actor(w.Actor), w.Seq, aheadFromWire(w.AheadMs)}
 	}
 	region, _ := topology.ActorRegion(speaker)
 	return region, watermarks, nil

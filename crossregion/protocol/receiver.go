@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -46,12 +47,14 @@ type Receiver struct {
 	// Up to plainTo, records are fetched one by one, because one that stands for several cannot be merged.
 	plainTo uint64
 	// stuck says why only help from outside can make this flow go on.
-	stuck  string
-	Counts receiverCounts
+	stuck string
+	// quarantine says that the next record is from too far in the future.
+	quarantine quarantine
+	Counts     receiverCounts
 }
 
 type receiverCounts struct {
-	Duplicates, Gaps, Evicted, Fetches, Refused, Trimmed uint64
+	Duplicates, Gaps, Evicted, Fetches, Refused, Trimmed, Quarantined uint64
 }
 
 // chunk is a run of contiguous records.
@@ -216,7 +219,11 @@ func (r *Receiver) Action(now time.Time) ReceiveAction {
 		if r.merge.waiting(now) {
 			return ReceiveAction{Kind: ReceiveWait, Until: r.merge.Until}
 		}
-		return ReceiveAction{Kind: ReceiveMerge, Records: r.take()}
+		if records, until := r.believe(r.take(), now); len(records) > 0 {
+			return ReceiveAction{Kind: ReceiveMerge, Records: records}
+		} else if r.contiguous() {
+			return ReceiveAction{Kind: ReceiveWait, Until: until}
+		}
 	}
 	at := r.fetchAt(now)
 	if !at.IsZero() {
@@ -283,14 +290,18 @@ func (r *Receiver) Merged(records []Record, applied uint64, err error, now time.
 	r.lag.reached(r.applied)
 	live := r.prune()
 	var bad *BadBatchError
+	var ahead *ClockAheadError
 	switch {
 	case errors.As(err, &bad):
 		r.refuse(records, bad, now)
+	case errors.As(err, &ahead):
+		r.enter(&records[0], ahead.Ahead)
+		r.merge.hold(now, r.tuning.ClockLook)
 	case err != nil || !advanced:
 		r.merge.Failed(now)
 	default:
 		r.merge.Succeeded()
-		r.movedAt, r.trimmedAt, r.stuck = now, time.Time{}, ""
+		r.movedAt, r.trimmedAt, r.stuck, r.quarantine = now, time.Time{}, "", quarantine{}
 		if live {
 			r.repair = false // the stream goes on where the fetched records end
 		}
@@ -308,7 +319,7 @@ func (r *Receiver) refuse(records []Record, bad *BadBatchError, now time.Time) {
 	}
 	r.waiting, r.waitingBytes, r.repair = nil, 0, true
 	if rec := &records[0]; rec.Several() {
-		r.carefulTo, r.plainTo = rec.Seq, rec.Seq
+		r.carefulTo, r.plainTo, r.quarantine.splits = rec.Seq, rec.Seq, false
 		return
 	}
 	// The stream's copy may be at fault: the outbox's is tried next, but not often.
@@ -380,6 +391,10 @@ func (r *Receiver) Fetched(res FetchResult, now time.Time) {
 // trimmed takes that the origin's outbox begins behind what is missing. That is so for a moment when
 // a new leader has not caught up with what it applied under the last one; see appliedIs.
 func (r *Receiver) trimmed(first uint64, now time.Time) {
+	if r.applied < r.plainTo && r.quarantine.splits {
+		r.unsplit(now)
+		return
+	}
 	if r.applied < r.plainTo {
 		// The outbox has them only as one, which is tried again, but not often.
 		r.Counts.Refused++
@@ -411,7 +426,7 @@ func (r *Receiver) AppliedIs(applied uint64, now time.Time) {
 	r.head = max(r.head, applied)
 	r.lag.reached(applied)
 	r.prune()
-	r.movedAt, r.gapAt, r.trimmedAt, r.stuck = now, time.Time{}, time.Time{}, ""
+	r.movedAt, r.gapAt, r.trimmedAt, r.stuck, r.quarantine = now, time.Time{}, time.Time{}, "", quarantine{}
 	if len(r.waiting) > 0 && !r.contiguous() {
 		r.gapAt = now
 	}
@@ -420,12 +435,12 @@ func (r *Receiver) AppliedIs(applied uint64, now time.Time) {
 // Applied returns the last of the origin's events that is known to be applied here.
 func (r *Receiver) Applied() uint64 { return r.applied }
 
-// Stuck says why only help from outside can make this flow go on; empty if it can go on.
-func (r *Receiver) Stuck() string { return r.stuck }
+// Stuck says why only help from outside, or time, can make this flow go on; empty if it can go on.
+func (r *Receiver) Stuck() string { return cmp.Or(r.stuck, r.quarantine.text) }
 
 // Flow fills in what the receiver knows.
 func (r *Receiver) Flow(f *Flow, now time.Time) {
-	f.Applied, f.Head, f.Stuck = r.applied, r.head, r.stuck
+	f.Applied, f.Head, f.Stuck, f.Ahead = r.applied, r.head, r.Stuck(), r.quarantine.ahead(now)
 	f.First, f.OutboxBytes = r.outbox.first, r.outbox.bytes
 	f.LagBytes, f.BytesKnown = r.sizes.missing(r.applied)
 	f.heard(r.tuning, r.lag.behind(now), r.heardAt, r.startedAt, now)

@@ -3,8 +3,10 @@ package protocol
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/hlc"
 	"github.com/atolldb/atoll/topology"
 )
 
@@ -16,6 +18,9 @@ type Record struct {
 	Data []byte
 	// First is the first number that the record stands for; 0 if that is Seq.
 	First uint64
+	// Time is the latest instant of the events that the record stands for, if the destination knows: it is judged by
+	// it before it is merged. It is not sent.
+	Time hlc.Time
 }
 
 // Begin returns the first number that the record stands for.
@@ -77,6 +82,20 @@ func (e *BadBatchError) Error() string { return fmt.Sprintf("bad batch of deltas
 
 // Unwrap returns what is wrong with the batch.
 func (e *BadBatchError) Unwrap() error { return e.Err }
+
+// ClockAheadError is Sink.Merge's answer to records from too far in the future: nothing was done, and the same call
+// succeeds when this region's clock has caught up.
+type ClockAheadError struct {
+	Ahead time.Duration
+}
+
+// Error says how far the records are ahead.
+func (e *ClockAheadError) Error() string {
+	return fmt.Sprintf("the events are %v ahead of this region's clock", e.Ahead)
+}
+
+// Unwrap makes it match ErrFutureClock.
+func (e *ClockAheadError) Unwrap() error { return ErrFutureClock }
 
 // StreamState identifies a stream and says how far it goes.
 type StreamState struct {

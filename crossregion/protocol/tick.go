@@ -92,7 +92,7 @@ const mostBehind = 1 << 40
 
 func decodeHead(m *crossregionv1.Head) (Head, error) {
 	h := Head{
-		Position: Position{topology.PartitionID(m.Partition), crdt.Actor(m.Actor), m.Seq},
+		Position: Position{Partition: topology.PartitionID(m.Partition), Actor: crdt.Actor(m.Actor), Seq: m.Seq},
 		First:    m.First, Bytes: m.Bytes, Appended: m.Appended, HLC: hlc.Time(m.Hlc),
 		Behind: time.Duration(min(m.BehindMs, mostBehind)) * time.Millisecond,
 	}

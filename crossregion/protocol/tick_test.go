@@ -23,9 +23,9 @@ func vectorOf(seqs ...uint64) crdt.VersionVector {
 
 func TestTickRoundTrip(t *testing.T) {
 	in := Tick{Node: "n", Sent: time.UnixMicro(1234567), Heads: []Head{
-		{Position: Position{1, 65, 9}, First: 4, Bytes: 50, Appended: 700, Behind: 1500 * time.Millisecond, HLC: 99,
+		{Position: Position{Partition: 1, Actor: 65, Seq: 9}, First: 4, Bytes: 50, Appended: 700, Behind: 1500 * time.Millisecond, HLC: 99,
 			Vector: vectorOf(9, 4), Digest: Digest{Vector: vectorOf(8, 4), Sum: [16]byte{1, 15: 2}}},
-		{Position: Position{2, 65, 0}, First: 1},
+		{Position: Position{Partition: 2, Actor: 65}, First: 1},
 	}}
 	frame, err := testKeys.EncodeTick(in)
 	if err != nil {

@@ -27,6 +27,9 @@ type Tuning struct {
 	// RelayBytes is how much each partition keeps of each origin for others.
 	RelayAfter time.Duration
 	RelayBytes int
+	// ClockAhead is how far in the future an event may be to be merged. One that is further would win every conflict
+	// until then. A flow that waits for that is looked at every ClockLook, because clocks are set.
+	ClockAhead, ClockLook time.Duration
 	// Heartbeat is the interval of heartbeats; StreamCheck that of looking whether the stream is
 	// still the same one.
 	Heartbeat, StreamCheck time.Duration
@@ -54,6 +57,7 @@ func DefaultTuning() Tuning {
 		BufferBytes: 2 << 20, MergeBytes: 512 << 10, MergeRecords: 4096, FetchBytes: 512 << 10,
 		GapWait: 500 * time.Millisecond, StallWait: 2 * time.Second, StuckWait: 10 * time.Second,
 		RelayAfter: 5 * time.Second, RelayBytes: 1 << 20,
+		ClockAhead: 10 * time.Second, ClockLook: time.Second,
 		Heartbeat: time.Second, StreamCheck: 15 * time.Second,
 		ReportWait: 200 * time.Millisecond, ReportAll: 10 * time.Second, ReportUrged: 20 * time.Millisecond,
 		AckWait:     500 * time.Millisecond,

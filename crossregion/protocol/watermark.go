@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/atolldb/atoll/hlc"
 	"github.com/atolldb/atoll/topology"
 )
 
@@ -21,13 +22,15 @@ type Reporter struct {
 	urged map[topology.PartitionID]uint64
 	// dueAt is when to send what is dirty; allAt when to send everything; sentAt when something was sent.
 	dueAt, allAt, sentAt time.Time
+	// waiting has the instants of events that wait for the clock.
+	waiting map[topology.PartitionID]hlc.Time
 }
 
 // NewReporter returns a reporter with nothing to report, at now.
 func NewReporter(t Tuning, now time.Time) *Reporter {
 	return &Reporter{
 		tuning: t, applied: map[topology.PartitionID]uint64{}, dirty: map[topology.PartitionID]bool{},
-		urged: map[topology.PartitionID]uint64{},
+		urged: map[topology.PartitionID]uint64{}, waiting: map[topology.PartitionID]hlc.Time{},
 		allAt: now.Add(t.ReportAll),
 	}
 }
@@ -72,11 +75,38 @@ func (r *Reporter) hurry(p topology.PartitionID) {
 	}
 }
 
+// NoteAhead tells that a led partition's next event waits for the clock, by its instant; 0 means that none does.
+func (r *Reporter) NoteAhead(p topology.PartitionID, at hlc.Time, now time.Time) {
+	was := r.waiting[p]
+	if at == 0 {
+		delete(r.waiting, p)
+	} else {
+		r.waiting[p] = at
+	}
+	if _, known := r.applied[p]; !known || (was == 0) == (at == 0) {
+		return
+	}
+	if len(r.dirty) == 0 {
+		r.dueAt = now.Add(r.tuning.ReportWait)
+	}
+	r.dirty[p] = true
+}
+
+// Ahead returns how far a led partition's next event is in the future, if it waits for that; else 0.
+func (r *Reporter) Ahead(p topology.PartitionID, now time.Time) time.Duration {
+	at := r.waiting[p]
+	if at == 0 {
+		return 0
+	}
+	return max(aheadOf(at, now), time.Millisecond)
+}
+
 // Forget tells that a partition is not led any more.
 func (r *Reporter) Forget(p topology.PartitionID) {
 	delete(r.applied, p)
 	delete(r.dirty, p)
 	delete(r.urged, p)
+	delete(r.waiting, p)
 }
 
 // Due returns the watermarks to send now, or when to ask again.
@@ -115,6 +145,8 @@ type Acker struct {
 	// lag is how long each destination has been behind this origin, sizes by how many bytes.
 	lag   map[topology.RegionID]*marks
 	sizes map[topology.RegionID]*sizes
+	// ahead is how far this origin's events are ahead of a destination's clock, which does not merge them.
+	ahead map[topology.RegionID]time.Duration
 	// nextAt is when the next entry may be proposed.
 	nextAt time.Time
 	retry  Backoff
@@ -132,7 +164,7 @@ func NewAcker(t Tuning, regions []topology.RegionID, ages []Aged, now time.Time)
 	a := &Acker{
 		tuning: t, startedAt: now, sizes: make(map[topology.RegionID]*sizes, len(regions)), retry: Backoff{Least: t.RetryLeast, Most: t.RetryMost},
 		reported: map[topology.RegionID]uint64{}, recorded: map[topology.RegionID]uint64{},
-		heardAt: map[topology.RegionID]time.Time{}, lag: make(map[topology.RegionID]*marks, len(regions)),
+		heardAt: map[topology.RegionID]time.Time{}, ahead: map[topology.RegionID]time.Duration{}, lag: make(map[topology.RegionID]*marks, len(regions)),
 	}
 	for _, region := range regions {
 		a.lag[region], a.sizes[region] = &marks{}, &sizes{}
@@ -191,6 +223,14 @@ func (a *Acker) Reached(seq uint64) int {
 	return n
 }
 
+// ReportAhead takes how far this origin's events are ahead of a region's clock, if it does not merge them because of
+// that; else 0. It reports whether that has begun or ended.
+func (a *Acker) ReportAhead(region topology.RegionID, ahead time.Duration) (changed bool) {
+	changed = (a.ahead[region] > 0) != (ahead > 0)
+	a.ahead[region] = ahead
+	return changed
+}
+
 // Due returns what to record now, or when to ask again; zero if not before the next report.
 func (a *Acker) Due(now time.Time) (watermarks []Watermark, until time.Time) {
 	for _, region := range slices.Sorted(maps.Keys(a.reported)) {
@@ -226,6 +266,9 @@ func (a *Acker) Flow(f *Flow, now time.Time) {
 	f.Head, f.Applied = a.outbox.Head, a.reported[to]
 	f.First, f.OutboxBytes = a.outbox.First, a.outbox.Bytes
 	f.LagBytes, f.BytesKnown = a.sizes[to].missing(f.Applied)
+	if f.Ahead = a.ahead[to]; f.Ahead > 0 {
+		f.Stuck = fmt.Sprintf("quarantined there: this region's events are %v ahead of the destination's clock", f.Ahead)
+	}
 	f.heard(a.tuning, a.lag[to].behind(now), a.heardAt[to], a.startedAt, now)
 }
 

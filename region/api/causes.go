@@ -41,7 +41,7 @@ var causes = [...]cause{
 	{is(region.ErrBadCursor), always(reasonInvalidArgument, "the cursor is not one of this service; leave it out to begin from now", "field", "cursor")},
 	{is(region.ErrFenced), always(reasonFenced, "this region writes no more: it drains, or the others have given it up; write in another region")},
 	{is(region.ErrNotKept), always(reasonInvalidArgument, "the outbox begins after the event; ask for a later one", "field", "seq")},
-	{is(region.ErrClockAhead), always(reasonClockUnsafe, "a clock is too far ahead of this node's; check the time synchronisation of all nodes")},
+	{as[*region.ClockAheadError], clockAhead},
 
 	{is(session.ErrMalformed), always(reasonInvalidArgument, "options.session: the token is not one of this version; begin another session", "field", "options.session")},
 	{is(session.ErrOtherDeployment), always(reasonInvalidArgument, "options.session: the token is of another deployment; begin another session", "field", "options.session")},
@@ -170,6 +170,12 @@ func notLeader(err error) *failure {
 		return fail(reasonNoLeader, "the partition has no leader now; try again")
 	}
 	return fail(reasonNotOwner, "another node leads the partition; ask it", "node", string(e.Leader))
+}
+
+func clockAhead(err error) *failure {
+	e, _ := errors.AsType[*region.ClockAheadError](err)
+	return fail(reasonClockUnsafe, "a clock is too far ahead of this node's; check the time synchronisation of all nodes",
+		"drift_ms", strconv.FormatInt(e.Ahead.Milliseconds(), 10))
 }
 
 func tooStale(err error) *failure {

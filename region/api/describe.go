@@ -163,6 +163,9 @@ func (s *Server) flows(id topology.PartitionID, destinations []region.OutboxDest
 			OutboxFirst: f.First,
 			OutboxBytes: f.OutboxBytes,
 		}
+		if f.Ahead > 0 {
+			out[i].Ahead = durationpb.New(f.Ahead)
+		}
 		if !f.Heard.IsZero() {
 			out[i].LastHeard = durationpb.New(max(s.clock().Sub(f.Heard), 0))
 		}

@@ -39,7 +39,7 @@ var samples = map[string]struct {
 	"region.ErrFenced":          {region.ErrFenced, reasonFenced, client.ErrFenced},
 	"region.ErrClosing":         {region.ErrClosing, reasonInternal, client.ErrInternal},
 	"region.ClosedError":        {&region.ClosedError{}, reasonInternal, client.ErrInternal},
-	"region.ErrClockAhead":      {region.ErrClockAhead, reasonClockUnsafe, client.ErrFenced},
+	"region.ClockAheadError":    {&region.ClockAheadError{Ahead: time.Minute}, reasonClockUnsafe, client.ErrFenced},
 	"region.ErrNoQuorum":        {region.ErrNoQuorum, reasonNoQuorum, client.ErrUnavailable},
 	"region.StaleError":         {&region.StaleError{Age: time.Second, Known: true, Err: region.ErrNotLeader}, reasonStale, client.ErrStale},
 	"region.ErrNotMergeable":    {region.ErrNotMergeable, reasonInvalidArgument, client.ErrInvalidArgument},

@@ -119,4 +119,6 @@ type Flow struct {
 	Stuck string
 	// Diverged says that both ends have applied the same events and differ; empty if that was not seen.
 	Diverged string
+	// Ahead is how far the source's next event is ahead of the destination's clock, if it waits for that.
+	Ahead time.Duration
 }

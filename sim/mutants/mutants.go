@@ -89,7 +89,7 @@ var mutants = []mutant{
 	{"time of other regions forgotten", clocks, "a writer loses against what it has replaced", "crdt/replica/meta.go",
 		"m.last = max(m.last, at)", "if d.Actor == m.self {\n		m.last = max(m.last, at)\n	}", storage},
 	{"time far ahead accepted", clocks, "a wrong clock wins every conflict from then on", "region/partition.go",
-		"const maxClockAhead = 10 * time.Second", "const maxClockAhead = 1000 * time.Hour", region},
+		"const DefaultClockAhead = 10 * time.Second", "const DefaultClockAhead = 1000 * time.Hour", region},
 	{"op_id not remembered", gaps, "a retry counts twice", "region/apply.go",
 		"		a.remember(w, names[0], outcomes, additions)\n", "		_ = additions\n", region},
 	{"queued write applied again", gaps, "a local write counts twice", "region/apply.go",

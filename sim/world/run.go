@@ -16,7 +16,7 @@ type Counts struct {
 	PublishFaults, Published, Damaged, Fetches, Rewinds  uint64
 	Refused, Unknown, Unavailable, Conditions            uint64 // in regions
 	Gaps, Duplicates, Evicted, RefusedMerges, BadBatches uint64 // by receivers
-	Noticed                                              uint64
+	Noticed, Quarantined                                 uint64
 	Virtual, Converged                                   time.Duration
 }
 
@@ -44,7 +44,7 @@ func (c *Counts) numbers() []*uint64 {
 		&c.Schedules, &c.Steps, &c.Events, &c.Merged, &c.Operations, &c.Digests, &c.Compared, &c.Applied,
 		&c.Lost, &c.Duplicated, &c.Reordered, &c.Flipped, &c.PublishFaults, &c.Published, &c.Damaged, &c.Fetches, &c.Rewinds,
 		&c.Refused, &c.Unknown, &c.Unavailable, &c.Conditions, &c.Gaps, &c.Duplicates, &c.Evicted, &c.RefusedMerges,
-		&c.BadBatches, &c.Noticed,
+		&c.BadBatches, &c.Noticed, &c.Quarantined,
 	}
 }
 

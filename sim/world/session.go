@@ -199,6 +199,15 @@ func (s *session) publish(from uint64) {
 	})
 }
 
+// date notes of when records are, as the program does. What cannot be read is left for the machine to refuse.
+func date(records []protocol.Record) {
+	for i := range records {
+		if at, err := replica.TimeOf(records[i].Data); err == nil {
+			records[i].Time = at
+		}
+	}
+}
+
 // onFrame takes a frame of another region's stream.
 func (g *group) onFrame(origin *site, frame []byte) {
 	w := g.site.w
@@ -210,6 +219,7 @@ func (g *group) onFrame(origin *site, frame []byte) {
 		w.counts.Damaged++
 		return
 	}
+	date(records)
 	g.session.flows[origin.index].recv.Offer(records, true, w.time())
 	g.touch()
 }
@@ -223,7 +233,9 @@ func (s *session) driveReceiver(f *flow) time.Time {
 		f.stuck = now
 		w.onStuck(s.g, f)
 	}
-	switch a := f.recv.Action(w.time()); a.Kind {
+	a := f.recv.Action(w.time())
+	f.report.NoteAhead(s.g.id, f.recv.Quarantine(), w.time())
+	switch a.Kind {
 	case protocol.ReceiveMerge:
 		f.busy = true
 		s.merge(f, a.Records)
@@ -273,6 +285,9 @@ func (s *session) merge(f *flow, records []protocol.Record) {
 func badBatch(err error) error {
 	var bad *replica.BadDeltaError
 	var damaged *crdt.DecodeError
+	if ahead, ok := errors.AsType[*region.ClockAheadError](err); ok {
+		return &protocol.ClockAheadError{Ahead: ahead.Ahead}
+	}
 	if errors.As(err, &bad) || errors.As(err, &damaged) {
 		return &protocol.BadBatchError{Err: err}
 	}
@@ -293,6 +308,10 @@ func (s *session) fetch(f *flow, a protocol.ReceiveAction) {
 		}
 		answered, f.busy = true, false
 		f.recv.AppliedIs(s.g.applied(f.origin), w.time())
+		date(res.Records)
+		for _, more := range res.More {
+			date(more)
+		}
 		f.recv.Fetched(res, w.time())
 		f.report.Note(s.g.id, f.recv.Applied(), w.time())
 		s.g.touch()

@@ -59,7 +59,8 @@ func (s *session) driveReporter(f *flow) time.Time {
 	if w.lies {
 		seq = uint64(len(*w.ledger.history(f.origin, s.g.id)))
 	}
-	frame, err := s.g.site.keys.EncodeWatermarks(f.origin.id, []protocol.Position{{Partition: s.g.id, Actor: f.origin.actor, Seq: seq}})
+	mark := protocol.Position{Partition: s.g.id, Actor: f.origin.actor, Seq: seq, Ahead: f.report.Ahead(s.g.id, w.time())}
+	frame, err := s.g.site.keys.EncodeWatermarks(f.origin.id, []protocol.Position{mark})
 	if err != nil {
 		w.fail("watermarks can be sent", "%v", err)
 		return until
@@ -83,6 +84,7 @@ func (s *site) onReport(frame []byte) {
 		if err != nil && !s.restored {
 			s.w.fail("an honest watermark is believed", "%v of %v", err, s)
 		}
+		g.session.ack.ReportAhead(from, m.Ahead)
 		g.session.ack.Heard(from, s.w.time())
 		g.touch()
 	}

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/atolldb/atoll/crdt/replica"
 	"github.com/atolldb/atoll/crossregion"
 	"github.com/atolldb/atoll/crossregion/jetstream"
 	"github.com/atolldb/atoll/hlc"
@@ -47,7 +48,7 @@ func (n *Node) openReplication(ctx context.Context) error {
 	n.replicator, err = crossregion.New(crossregion.Config{
 		Cluster: n.cfg.Cluster.Name, Self: n.region.ID, Node: n.cfg.Node, Actor: n.region.Actor(),
 		Partitions: n.cfg.Cluster.Partitions, Regions: remotes,
-		Source: ends, Sink: ends, State: ends, Fold: fold, Derive: n.cfg.Keys.Key, WantEvent: n.wantEvent,
+		Source: ends, Sink: ends, State: ends, Fold: fold, Instant: replica.TimeOf, Derive: n.cfg.Keys.Key, WantEvent: n.wantEvent,
 		Link: n.link, Clock: n.cfg.Clock, Logger: n.cfg.Logger,
 	})
 	return err

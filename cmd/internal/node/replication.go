@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/atolldb/atoll/crdt"
@@ -151,12 +150,13 @@ func (r *replication) Merge(
 	applied, err := partition.Merge(ctx, actor, deltas)
 	var bad *replica.BadDeltaError
 	var damaged *crdt.DecodeError
+	var ahead *region.ClockAheadError
+	if errors.As(err, &ahead) {
+		return applied, &protocol.ClockAheadError{Ahead: ahead.Ahead}
+	}
 	var closed *region.ClosedError
 	if errors.As(err, &bad) || errors.As(err, &damaged) || errors.As(err, &closed) {
 		return applied, &protocol.BadBatchError{Err: err}
-	}
-	if errors.Is(err, region.ErrClockAhead) {
-		return applied, fmt.Errorf("%w: %w", protocol.ErrFutureClock, err)
 	}
 	return applied, err
 }

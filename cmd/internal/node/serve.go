@@ -263,7 +263,7 @@ func (f flows) Flows(p topology.PartitionID) []api.Flow {
 			picked = append(picked, api.Flow{
 				Source: flow.Source, Destination: flow.Destination,
 				Applied: flow.Applied, Head: flow.Head, Heard: flow.Heard,
-				Unknown: flow.Unknown, Behind: flow.Behind, Stuck: flow.Stuck, Diverged: flow.Diverged,
+				Unknown: flow.Unknown, Behind: flow.Behind, Stuck: flow.Stuck, Ahead: flow.Ahead, Diverged: flow.Diverged,
 				First: flow.First, OutboxBytes: flow.OutboxBytes, LagBytes: flow.LagBytes, BytesKnown: flow.BytesKnown,
 			})
 		}

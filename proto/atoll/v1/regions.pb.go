@@ -417,7 +417,10 @@ type Flow struct {
 	// answering region is the source.
 	Unshipped *uint64 `protobuf:"varint,11,opt,name=unshipped,proto3,oneof" json:"unshipped,omitempty"`
 	// That both ends have applied the same operations and hold different states, and how that was seen; empty if it was not.
-	Diverged      string `protobuf:"bytes,12,opt,name=diverged,proto3" json:"diverged,omitempty"`
+	Diverged string `protobuf:"bytes,12,opt,name=diverged,proto3" json:"diverged,omitempty"`
+	// How far the source's next event is ahead of the destination's clock, which does not merge it because of that;
+	// absent if it does not wait for its clock. The flow goes on by itself when the clock has caught up.
+	Ahead         *durationpb.Duration `protobuf:"bytes,20,opt,name=ahead,proto3" json:"ahead,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -534,6 +537,13 @@ func (x *Flow) GetDiverged() string {
 		return x.Diverged
 	}
 	return ""
+}
+
+func (x *Flow) GetAhead() *durationpb.Duration {
+	if x != nil {
+		return x.Ahead
+	}
+	return nil
 }
 
 // Garbage is what a partition still keeps of deleted values, because operations from before their deletion may be
@@ -2632,7 +2642,7 @@ const file_atoll_v1_regions_proto_rawDesc = "" +
 	"\x05bytes\x18\x03 \x01(\x04H\x01R\x05bytes\x88\x01\x01\x12\x18\n" +
 	"\aunknown\x18\x04 \x01(\bR\aunknownB\r\n" +
 	"\v_operationsB\b\n" +
-	"\x06_bytes\"\x90\x03\n" +
+	"\x06_bytes\"\xc1\x03\n" +
 	"\x04Flow\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12 \n" +
 	"\vdestination\x18\x02 \x01(\tR\vdestination\x12\x1c\n" +
@@ -2647,7 +2657,8 @@ const file_atoll_v1_regions_proto_rawDesc = "" +
 	"\foutbox_bytes\x18\n" +
 	" \x01(\x04R\voutboxBytes\x12!\n" +
 	"\tunshipped\x18\v \x01(\x04H\x00R\tunshipped\x88\x01\x01\x12\x1a\n" +
-	"\bdiverged\x18\f \x01(\tR\bdivergedB\f\n" +
+	"\bdiverged\x18\f \x01(\tR\bdiverged\x12/\n" +
+	"\x05ahead\x18\x14 \x01(\v2\x19.google.protobuf.DurationR\x05aheadB\f\n" +
 	"\n" +
 	"_unshipped\"\x93\x01\n" +
 	"\aGarbage\x12\x17\n" +
@@ -2884,65 +2895,66 @@ var file_atoll_v1_regions_proto_depIdxs = []int32{
 	35, // 2: atoll.v1.Lag.time:type_name -> google.protobuf.Duration
 	5,  // 3: atoll.v1.Flow.lag:type_name -> atoll.v1.Lag
 	35, // 4: atoll.v1.Flow.last_heard:type_name -> google.protobuf.Duration
-	35, // 5: atoll.v1.Garbage.since:type_name -> google.protobuf.Duration
-	4,  // 6: atoll.v1.PartitionStatus.vector:type_name -> atoll.v1.VectorEntry
-	36, // 7: atoll.v1.PartitionStatus.error:type_name -> atoll.v1.Error
-	7,  // 8: atoll.v1.PartitionStatus.garbage:type_name -> atoll.v1.Garbage
-	12, // 9: atoll.v1.WatchStatusResponse.status:type_name -> atoll.v1.StatusResponse
-	2,  // 10: atoll.v1.StatusResponse.regions:type_name -> atoll.v1.Region
-	9,  // 11: atoll.v1.StatusResponse.partitions:type_name -> atoll.v1.PartitionStatus
-	6,  // 12: atoll.v1.StatusResponse.flows:type_name -> atoll.v1.Flow
-	8,  // 13: atoll.v1.StatusResponse.refused:type_name -> atoll.v1.Refused
-	37, // 14: atoll.v1.DigestRequest.options:type_name -> atoll.v1.ReadOptions
-	4,  // 15: atoll.v1.PartitionDigest.vector:type_name -> atoll.v1.VectorEntry
-	36, // 16: atoll.v1.PartitionDigest.error:type_name -> atoll.v1.Error
-	14, // 17: atoll.v1.DigestResponse.partitions:type_name -> atoll.v1.PartitionDigest
-	17, // 18: atoll.v1.ExplainRegister.winner:type_name -> atoll.v1.Event
-	17, // 19: atoll.v1.ExplainCounterPart.last:type_name -> atoll.v1.Event
-	19, // 20: atoll.v1.ExplainCounter.parts:type_name -> atoll.v1.ExplainCounterPart
-	17, // 21: atoll.v1.ExplainElement.dots:type_name -> atoll.v1.Event
-	21, // 22: atoll.v1.ExplainSet.elements:type_name -> atoll.v1.ExplainElement
-	38, // 23: atoll.v1.ExplainedObject.type:type_name -> atoll.v1.Type
-	18, // 24: atoll.v1.ExplainedObject.register:type_name -> atoll.v1.ExplainRegister
-	20, // 25: atoll.v1.ExplainedObject.counter:type_name -> atoll.v1.ExplainCounter
-	22, // 26: atoll.v1.ExplainedObject.set:type_name -> atoll.v1.ExplainSet
-	25, // 27: atoll.v1.ExplainedObject.parts:type_name -> atoll.v1.ExplainParts
-	24, // 28: atoll.v1.ExplainedObject.deadline:type_name -> atoll.v1.ExplainDeadline
-	17, // 29: atoll.v1.ExplainDeadline.event:type_name -> atoll.v1.Event
-	26, // 30: atoll.v1.ExplainParts.parts:type_name -> atoll.v1.ExplainPart
-	17, // 31: atoll.v1.ExplainPart.events:type_name -> atoll.v1.Event
-	23, // 32: atoll.v1.ExplainResponse.objects:type_name -> atoll.v1.ExplainedObject
-	4,  // 33: atoll.v1.ExplainResponse.vector:type_name -> atoll.v1.VectorEntry
-	39, // 34: atoll.v1.ExplainResponse.info:type_name -> atoll.v1.ReplyInfo
-	30, // 35: atoll.v1.ExplainResponse.losers:type_name -> atoll.v1.Loser
-	38, // 36: atoll.v1.ConflictCount.type:type_name -> atoll.v1.Type
-	38, // 37: atoll.v1.Loser.type:type_name -> atoll.v1.Type
-	17, // 38: atoll.v1.Loser.lost:type_name -> atoll.v1.Event
-	17, // 39: atoll.v1.Loser.won:type_name -> atoll.v1.Event
-	29, // 40: atoll.v1.ConflictsResponse.counts:type_name -> atoll.v1.ConflictCount
-	30, // 41: atoll.v1.ConflictsResponse.losers:type_name -> atoll.v1.Loser
-	32, // 42: atoll.v1.ConflictsResponse.errors:type_name -> atoll.v1.PartitionError
-	36, // 43: atoll.v1.PartitionError.error:type_name -> atoll.v1.Error
-	40, // 44: atoll.v1.RestoreLoserRequest.options:type_name -> atoll.v1.WriteOptions
-	30, // 45: atoll.v1.RestoreLoserResponse.loser:type_name -> atoll.v1.Loser
-	39, // 46: atoll.v1.RestoreLoserResponse.info:type_name -> atoll.v1.ReplyInfo
-	1,  // 47: atoll.v1.Regions.Status:input_type -> atoll.v1.StatusRequest
-	10, // 48: atoll.v1.Regions.WatchStatus:input_type -> atoll.v1.WatchStatusRequest
-	13, // 49: atoll.v1.Regions.Digest:input_type -> atoll.v1.DigestRequest
-	16, // 50: atoll.v1.Regions.Explain:input_type -> atoll.v1.ExplainRequest
-	28, // 51: atoll.v1.Regions.Conflicts:input_type -> atoll.v1.ConflictsRequest
-	33, // 52: atoll.v1.Regions.RestoreLoser:input_type -> atoll.v1.RestoreLoserRequest
-	12, // 53: atoll.v1.Regions.Status:output_type -> atoll.v1.StatusResponse
-	11, // 54: atoll.v1.Regions.WatchStatus:output_type -> atoll.v1.WatchStatusResponse
-	15, // 55: atoll.v1.Regions.Digest:output_type -> atoll.v1.DigestResponse
-	27, // 56: atoll.v1.Regions.Explain:output_type -> atoll.v1.ExplainResponse
-	31, // 57: atoll.v1.Regions.Conflicts:output_type -> atoll.v1.ConflictsResponse
-	34, // 58: atoll.v1.Regions.RestoreLoser:output_type -> atoll.v1.RestoreLoserResponse
-	53, // [53:59] is the sub-list for method output_type
-	47, // [47:53] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	47, // [47:47] is the sub-list for extension extendee
-	0,  // [0:47] is the sub-list for field type_name
+	35, // 5: atoll.v1.Flow.ahead:type_name -> google.protobuf.Duration
+	35, // 6: atoll.v1.Garbage.since:type_name -> google.protobuf.Duration
+	4,  // 7: atoll.v1.PartitionStatus.vector:type_name -> atoll.v1.VectorEntry
+	36, // 8: atoll.v1.PartitionStatus.error:type_name -> atoll.v1.Error
+	7,  // 9: atoll.v1.PartitionStatus.garbage:type_name -> atoll.v1.Garbage
+	12, // 10: atoll.v1.WatchStatusResponse.status:type_name -> atoll.v1.StatusResponse
+	2,  // 11: atoll.v1.StatusResponse.regions:type_name -> atoll.v1.Region
+	9,  // 12: atoll.v1.StatusResponse.partitions:type_name -> atoll.v1.PartitionStatus
+	6,  // 13: atoll.v1.StatusResponse.flows:type_name -> atoll.v1.Flow
+	8,  // 14: atoll.v1.StatusResponse.refused:type_name -> atoll.v1.Refused
+	37, // 15: atoll.v1.DigestRequest.options:type_name -> atoll.v1.ReadOptions
+	4,  // 16: atoll.v1.PartitionDigest.vector:type_name -> atoll.v1.VectorEntry
+	36, // 17: atoll.v1.PartitionDigest.error:type_name -> atoll.v1.Error
+	14, // 18: atoll.v1.DigestResponse.partitions:type_name -> atoll.v1.PartitionDigest
+	17, // 19: atoll.v1.ExplainRegister.winner:type_name -> atoll.v1.Event
+	17, // 20: atoll.v1.ExplainCounterPart.last:type_name -> atoll.v1.Event
+	19, // 21: atoll.v1.ExplainCounter.parts:type_name -> atoll.v1.ExplainCounterPart
+	17, // 22: atoll.v1.ExplainElement.dots:type_name -> atoll.v1.Event
+	21, // 23: atoll.v1.ExplainSet.elements:type_name -> atoll.v1.ExplainElement
+	38, // 24: atoll.v1.ExplainedObject.type:type_name -> atoll.v1.Type
+	18, // 25: atoll.v1.ExplainedObject.register:type_name -> atoll.v1.ExplainRegister
+	20, // 26: atoll.v1.ExplainedObject.counter:type_name -> atoll.v1.ExplainCounter
+	22, // 27: atoll.v1.ExplainedObject.set:type_name -> atoll.v1.ExplainSet
+	25, // 28: atoll.v1.ExplainedObject.parts:type_name -> atoll.v1.ExplainParts
+	24, // 29: atoll.v1.ExplainedObject.deadline:type_name -> atoll.v1.ExplainDeadline
+	17, // 30: atoll.v1.ExplainDeadline.event:type_name -> atoll.v1.Event
+	26, // 31: atoll.v1.ExplainParts.parts:type_name -> atoll.v1.ExplainPart
+	17, // 32: atoll.v1.ExplainPart.events:type_name -> atoll.v1.Event
+	23, // 33: atoll.v1.ExplainResponse.objects:type_name -> atoll.v1.ExplainedObject
+	4,  // 34: atoll.v1.ExplainResponse.vector:type_name -> atoll.v1.VectorEntry
+	39, // 35: atoll.v1.ExplainResponse.info:type_name -> atoll.v1.ReplyInfo
+	30, // 36: atoll.v1.ExplainResponse.losers:type_name -> atoll.v1.Loser
+	38, // 37: atoll.v1.ConflictCount.type:type_name -> atoll.v1.Type
+	38, // 38: atoll.v1.Loser.type:type_name -> atoll.v1.Type
+	17, // 39: atoll.v1.Loser.lost:type_name -> atoll.v1.Event
+	17, // 40: atoll.v1.Loser.won:type_name -> atoll.v1.Event
+	29, // 41: atoll.v1.ConflictsResponse.counts:type_name -> atoll.v1.ConflictCount
+	30, // 42: atoll.v1.ConflictsResponse.losers:type_name -> atoll.v1.Loser
+	32, // 43: atoll.v1.ConflictsResponse.errors:type_name -> atoll.v1.PartitionError
+	36, // 44: atoll.v1.PartitionError.error:type_name -> atoll.v1.Error
+	40, // 45: atoll.v1.RestoreLoserRequest.options:type_name -> atoll.v1.WriteOptions
+	30, // 46: atoll.v1.RestoreLoserResponse.loser:type_name -> atoll.v1.Loser
+	39, // 47: atoll.v1.RestoreLoserResponse.info:type_name -> atoll.v1.ReplyInfo
+	1,  // 48: atoll.v1.Regions.Status:input_type -> atoll.v1.StatusRequest
+	10, // 49: atoll.v1.Regions.WatchStatus:input_type -> atoll.v1.WatchStatusRequest
+	13, // 50: atoll.v1.Regions.Digest:input_type -> atoll.v1.DigestRequest
+	16, // 51: atoll.v1.Regions.Explain:input_type -> atoll.v1.ExplainRequest
+	28, // 52: atoll.v1.Regions.Conflicts:input_type -> atoll.v1.ConflictsRequest
+	33, // 53: atoll.v1.Regions.RestoreLoser:input_type -> atoll.v1.RestoreLoserRequest
+	12, // 54: atoll.v1.Regions.Status:output_type -> atoll.v1.StatusResponse
+	11, // 55: atoll.v1.Regions.WatchStatus:output_type -> atoll.v1.WatchStatusResponse
+	15, // 56: atoll.v1.Regions.Digest:output_type -> atoll.v1.DigestResponse
+	27, // 57: atoll.v1.Regions.Explain:output_type -> atoll.v1.ExplainResponse
+	31, // 58: atoll.v1.Regions.Conflicts:output_type -> atoll.v1.ConflictsResponse
+	34, // 59: atoll.v1.Regions.RestoreLoser:output_type -> atoll.v1.RestoreLoserResponse
+	54, // [54:60] is the sub-list for method output_type
+	48, // [48:54] is the sub-list for method input_type
+	48, // [48:48] is the sub-list for extension type_name
+	48, // [48:48] is the sub-list for extension extendee
+	0,  // [0:48] is the sub-list for field type_name
 }
 
 func init() { file_atoll_v1_regions_proto_init() }

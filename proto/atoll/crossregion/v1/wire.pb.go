@@ -645,10 +645,12 @@ func (x *WatermarkReport) GetWatermarks() []*PartitionWatermark {
 
 // PartitionWatermark is one partition's watermark.
 type PartitionWatermark struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Partition     uint32                 `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
-	Actor         uint32                 `protobuf:"varint,2,opt,name=actor,proto3" json:"actor,omitempty"`
-	Seq           uint64                 `protobuf:"varint,3,opt,name=seq,proto3" json:"seq,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Partition uint32                 `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
+	Actor     uint32                 `protobuf:"varint,2,opt,name=actor,proto3" json:"actor,omitempty"`
+	Seq       uint64                 `protobuf:"varint,3,opt,name=seq,proto3" json:"seq,omitempty"`
+	// How far the next event is ahead of the destination's clock, in milliseconds, if it is not merged because of that.
+	AheadMs       uint64 `protobuf:"varint,20,opt,name=ahead_ms,json=aheadMs,proto3" json:"ahead_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -700,6 +702,13 @@ func (x *PartitionWatermark) GetActor() uint32 {
 func (x *PartitionWatermark) GetSeq() uint64 {
 	if x != nil {
 		return x.Seq
+	}
+	return 0
+}
+
+func (x *PartitionWatermark) GetAheadMs() uint64 {
+	if x != nil {
+		return x.AheadMs
 	}
 	return 0
 }
@@ -853,11 +862,12 @@ const file_atoll_crossregion_v1_wire_proto_rawDesc = "" +
 	"\x06region\x18\x02 \x01(\rR\x06region\x12H\n" +
 	"\n" +
 	"watermarks\x18\x03 \x03(\v2(.atoll.crossregion.v1.PartitionWatermarkR\n" +
-	"watermarks\"Z\n" +
+	"watermarks\"u\n" +
 	"\x12PartitionWatermark\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x14\n" +
 	"\x05actor\x18\x02 \x01(\rR\x05actor\x12\x10\n" +
-	"\x03seq\x18\x03 \x01(\x04R\x03seq\"\xb8\x01\n" +
+	"\x03seq\x18\x03 \x01(\x04R\x03seq\x12\x19\n" +
+	"\bahead_ms\x18\x14 \x01(\x04R\aaheadMs\"\xb8\x01\n" +
 	"\aRequest\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x16\n" +
 	"\x06region\x18\x02 \x01(\rR\x06region\x12\x1c\n" +
