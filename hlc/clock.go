@@ -29,6 +29,18 @@ func (c *Clock) Now() Time {
 	return c.mu.last
 }
 
+// Read returns the latest instant, the wall clock's if that is later, without issuing it: who only judges what is over
+// must not take the clock along when the wall clock is wrong.
+func (c *Clock) Read() Time {
+	wall := At(c.wall().UnixMilli(), 0)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return max(wall, c.mu.last)
+}
+
+// Wall returns the wall clock's reading.
+func (c *Clock) Wall() time.Time { return c.wall() }
+
 // Observe makes every later Now come after t. The caller decides first whether t can be believed:
 // an instant far in the future drags the clock there for good.
 func (c *Clock) Observe(t Time) {

@@ -15,7 +15,8 @@
 // Skew between clocks decides only between concurrent events: an event always exceeds what its
 // author had observed, whatever the wall clocks say.
 //
-// The package is pure: the wall clock is given to it.
+// The package is pure: the wall clock is given to it. Steady keeps a wall clock that was set wrong from taking a Clock
+// along: what a Clock has issued it never takes back.
 //
 // Ref: Kulkarni, Demirbas, Madappa, Avva, Leone, "Logical Physical Clocks", OPODIS 2014.
 package hlc

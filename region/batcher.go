@@ -61,7 +61,9 @@ type batcher struct {
 	clock    *hlc.Clock
 	// shipsNowhere says that no other region needs the deltas of an entry.
 	shipsNowhere bool
-	work         chan struct{} // has room for one: there is something in the queue
+	// clockSafe returns why the clock must not be used now, or nil.
+	clockSafe func() error
+	work      chan struct{} // has room for one: there is something in the queue
 
 	mu struct {
 		sync.Mutex
@@ -77,14 +79,15 @@ type batcher struct {
 func newBatcher(proposer uint64, machine *Machine, group Group, clock *hlc.Clock) *batcher {
 	b := &batcher{
 		proposer: proposer, machine: machine, group: group, clock: clock,
-		work: make(chan struct{}, 1), places: make(chan struct{}, proposalsInFlight),
+		clockSafe: func() error { return nil },
+		work:      make(chan struct{}, 1), places: make(chan struct{}, proposalsInFlight),
 	}
 	b.mu.flying = map[proposalID][]*request{}
 	return b
 }
 
 // do proposes a command and waits for its result. The error is ErrOverloaded, ErrShuttingDown,
-// NotLeaderError or ctx's if nothing was done, and ErrOutcomeUnknown if the command may yet be
+// *ClockUnsafeError, NotLeaderError or ctx's if nothing was done, and ErrOutcomeUnknown if the command may yet be
 // applied.
 func (b *batcher) do(ctx context.Context, command *logv1.Command) (result, error) {
 	reply := make(chan answer, 1)
@@ -227,6 +230,13 @@ func (b *batcher) close() {
 // propose has one batch committed and applied. The answers come from the state machine, which has them
 // sooner than Raft tells that the entry is applied.
 func (b *batcher) propose(batch []*request) {
+	if err := b.clockSafe(); err != nil {
+		<-b.places
+		for _, r := range batch {
+			r.done(answer{err: err})
+		}
+		return
+	}
 	commands := make([]*logv1.Command, len(batch))
 	for i, r := range batch {
 		commands[i] = r.command

@@ -22,6 +22,8 @@ var (
 	ErrNotMergeable = errors.New("the operation needs a quorum")
 	// ErrDiskFull means that this node's disk has too little free space for writes: nothing was done.
 	ErrDiskFull = errors.New("the node's disk is nearly full")
+	// ErrClockUnsafe means that this node's clock cannot be trusted, so that it proposes nothing: nothing was done.
+	ErrClockUnsafe = errors.New("this node's clock cannot be trusted")
 	// ErrTooManyWatchers means that the partition has as many watchers as it may.
 	ErrTooManyWatchers = errors.New("the partition has too many watchers")
 	// ErrFeedBehind means that a watcher reads more slowly than changes come.
@@ -62,6 +64,20 @@ type ClockAheadError struct {
 func (e *ClockAheadError) Error() string {
 	return fmt.Sprintf("the deltas are %v ahead of this node's clock", e.Ahead)
 }
+
+// ClockUnsafeError means that this node's clock cannot be trusted: nothing was done. It matches ErrClockUnsafe.
+type ClockUnsafeError struct {
+	// Drift is how far the clock is ahead of where it should be, as far as that is known; negative if it is behind.
+	Drift time.Duration
+}
+
+// Error says how far the clock is off.
+func (e *ClockUnsafeError) Error() string {
+	return fmt.Sprintf("%v: it is off by %v", ErrClockUnsafe, e.Drift.Round(time.Millisecond))
+}
+
+// Unwrap makes it match ErrClockUnsafe.
+func (e *ClockUnsafeError) Unwrap() error { return ErrClockUnsafe }
 
 // StaleError means that a bounded read cannot be served: this replica's state may be older than the
 // bound, and could not be confirmed.

@@ -90,7 +90,7 @@ func (p *Partition) expireSome(ctx context.Context) (bool, error) {
 
 // expireCommand returns what expireSome proposes: nil if nothing is due.
 func (p *Partition) expireCommand() (*logv1.Command, error) {
-	now := p.clock.Now()
+	now := p.clock.Read()
 	x := replica.Expiry{Now: now, Cut: p.cut(), Others: hlc.At(max(0, now.Wall().Add(-expireGrace).UnixMilli()), 0)}
 	due := false
 	err := p.machine.Read(func(r *replica.Replica) (err error) {
@@ -114,7 +114,7 @@ func (p *Partition) cut() hlc.Time {
 // holder returns the cut, and the region that holds it back: 0 if none does.
 func (p *Partition) holder() (cut hlc.Time, by topology.RegionID) {
 	view := p.machine.View()
-	cut = max(p.clock.Now(), view.HLC)
+	cut = max(p.clock.Read(), view.HLC)
 	if view.Facts.Epoch > 0 {
 		return view.Facts.cut(cut, view)
 	}

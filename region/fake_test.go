@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -169,6 +170,8 @@ type fixture struct {
 	group   *fakeGroup
 	clock   *testClock
 	queue   heldQueue
+	// unsafe, if set, is what the judge of the clock says.
+	unsafe atomic.Pointer[region.ClockUnsafeError]
 }
 
 // heldQueue is a queue of local writes that nothing leaves.
@@ -196,7 +199,7 @@ func newFixtureWithQuota(t *testing.T, quota uint64, self topology.RegionID, des
 	f.group = newFakeGroup(f.machine)
 	f.Partition = region.NewPartition(region.PartitionConfig{
 		Machine: f.machine, Group: f.group, Clock: clock, Wall: f.clock.wall, Proposer: 7,
-		Destinations: destinations, OutboxQuota: quota, Queue: &f.queue, Logger: slog.New(slog.DiscardHandler),
+		Destinations: destinations, OutboxQuota: quota, Queue: &f.queue, ClockSafe: f.clockSafe, Logger: slog.New(slog.DiscardHandler),
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -208,6 +211,13 @@ func newFixtureWithQuota(t *testing.T, quota uint64, self topology.RegionID, des
 		}
 	})
 	return f
+}
+
+func (f *fixture) clockSafe() error {
+	if err := f.unsafe.Load(); err != nil {
+		return err
+	}
+	return nil
 }
 
 // copyFile copies a file as it is on disk now.

@@ -68,7 +68,7 @@ type PartitionConfig struct {
 	Machine *Machine
 	Group   Group
 	Clock   *hlc.Clock
-	// Wall is the wall clock that Clock is built on.
+	// Wall reads like time.Now: durations are measured with it.
 	Wall func() time.Time
 	// Proposer is a random number that names this process.
 	Proposer uint64
@@ -82,7 +82,10 @@ type PartitionConfig struct {
 	LowDisk func() bool
 	// ClockAhead is how far in the future a delta of another region may be; 0 means DefaultClockAhead.
 	ClockAhead time.Duration
-	Logger     *slog.Logger
+	// ClockSafe returns a *ClockUnsafeError while the clock cannot be trusted: nothing is proposed then. Nil means
+	// that it always can.
+	ClockSafe func() error
+	Logger    *slog.Logger
 }
 
 // NewPartition returns a partition; Run serves it.
@@ -97,6 +100,9 @@ func NewPartition(c PartitionConfig) *Partition {
 		logger:     c.Logger.With("partition", c.ID),
 	}
 	p.batcher.shipsNowhere = len(c.Destinations) == 0
+	if c.ClockSafe != nil {
+		p.batcher.clockSafe = c.ClockSafe
+	}
 	return p
 }
 
@@ -162,7 +168,7 @@ type WriteResult struct {
 // majority of the partition's replicas in this region, and visible to every linearizable read in the
 // region from now on.
 //
-// Errors after which nothing was done: *NotLeaderError, ErrOverloaded, ErrDiskFull, ErrFenced, ErrShuttingDown,
+// Errors after which nothing was done: *NotLeaderError, ErrOverloaded, ErrDiskFull, *ClockUnsafeError, ErrFenced, ErrShuttingDown,
 // ctx's own, ErrOpIDReused, and *replica.OpError, which names the operation that was refused.
 // ErrOutcomeUnknown means that the write may or may not take effect; only a retry with the same opID is
 // safe then.
@@ -230,7 +236,7 @@ func (p *Partition) leading() error {
 // then. What was applied before is skipped.
 //
 // Errors after which nothing was done: *NotLeaderError, ErrOverloaded, ErrDiskFull,
-// ErrShuttingDown, *ClockAheadError, ErrClosing, *ClosedError, ctx's own, *replica.GapError, *replica.BadDeltaError. After ErrOutcomeUnknown, ask
+// ErrShuttingDown, *ClockAheadError, *ClockUnsafeError, ErrClosing, *ClosedError, ctx's own, *replica.GapError, *replica.BadDeltaError. After ErrOutcomeUnknown, ask
 // View and go on from there.
 func (p *Partition) Merge(ctx context.Context, actor crdt.Actor, deltas [][]byte) (uint64, error) {
 	command, err := p.mergeCommand(actor, deltas)
@@ -267,7 +273,7 @@ func (p *Partition) checkClock(deltas [][]byte) error {
 		}
 		latest = max(latest, at)
 	}
-	if ahead := latest.Wall().Sub(p.wall()); ahead > p.clockAhead {
+	if ahead := latest.Wall().Sub(p.clock.Wall()); ahead > p.clockAhead {
 		return &ClockAheadError{Ahead: ahead}
 	}
 	return nil

@@ -69,7 +69,7 @@ func (p *Partition) Read(
 		return ReadInfo{}, err
 	}
 	return info, p.machine.Read(func(r *replica.Replica) error {
-		return fn(r, max(p.clock.Now(), r.LastHLC()))
+		return fn(r, max(p.clock.Read(), r.LastHLC()))
 	})
 }
 

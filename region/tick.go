@@ -60,7 +60,7 @@ func (p *Partition) tickDue(ctx context.Context, t *tickTimer) error {
 // tickCommand returns what tickDue proposes, if anything.
 func (p *Partition) tickCommand(t *tickTimer) *logv1.Command {
 	view := p.machine.View()
-	if len(p.waitsFor(view)) == 0 || !t.due(view, p.wall()) || view.Owed > p.clock.Now() {
+	if len(p.waitsFor(view)) == 0 || !t.due(view, p.wall()) || view.Owed > p.clock.Read() {
 		return nil
 	}
 	return &logv1.Command{Command: &logv1.Command_Tick{Tick: &logv1.TickCommand{}}}

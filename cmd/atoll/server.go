@@ -133,6 +133,7 @@ func (a *app) serve(ctx context.Context, cfg *config.Config, dead node.DeclaredD
 			URL: cfg.NATS.URL, MaxStoreBytes: cfg.NATS.MaxStoreBytes,
 		},
 		MinFreeBytes: cfg.MinFreeBytes, WriteBufferBytes: cfg.WriteBufferBytes, OutboxQuotaBytes: cfg.OutboxQuotaBytes,
+		MaxClockOffset: cfg.MaxClockOffset, MaxClockAhead: cfg.MaxClockAhead,
 		Dead: dead, Clock: a.clock, Logger: logger,
 	}
 	if settings.Keys, err = cfg.Keys(); err != nil {

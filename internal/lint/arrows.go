@@ -26,6 +26,7 @@ var arrows = []arrow{
 	{dir: "region/raftlog"},
 	{dir: "region/localqueue", imports: []string{"region/raftlog", "proto/atoll/log/v1"}},
 	{dir: "region/reserve"},
+	{dir: "region/drift", imports: []string{"hlc", "topology"}},
 	{dir: "region/transport", imports: []string{"topology"}},
 	{dir: "region/raftgroup", imports: []string{"region", "region/raftlog", "region/transport", "topology"}, tests: []string{"crdt/replica", "internal/loopback", "internal/wan", "region/store"}},
 	{dir: "region/api", imports: []string{"crdt", "hlc", "region", "region/localqueue", "region/store", "session", "session/wire", "topology", "proto"}, tests: []string{"client"}},

@@ -42,6 +42,7 @@ var causes = [...]cause{
 	{is(region.ErrFenced), always(reasonFenced, "this region writes no more: it drains, or the others have given it up; write in another region")},
 	{is(region.ErrNotKept), always(reasonInvalidArgument, "the outbox begins after the event; ask for a later one", "field", "seq")},
 	{as[*region.ClockAheadError], clockAhead},
+	{is(region.ErrClockUnsafe), clockUnsafe},
 
 	{is(session.ErrMalformed), always(reasonInvalidArgument, "options.session: the token is not one of this version; begin another session", "field", "options.session")},
 	{is(session.ErrOtherDeployment), always(reasonInvalidArgument, "options.session: the token is of another deployment; begin another session", "field", "options.session")},
@@ -126,7 +127,7 @@ func failureOf(err error) *failure {
 // refusals are errors of a proposed write that mean that nothing was done.
 var refusals = [...]error{
 	region.ErrNotLeader, region.ErrNotHosted, region.ErrShuttingDown, region.ErrOverloaded, region.ErrOpIDReused,
-	region.ErrBadCommand, region.ErrNotMergeable, region.ErrDiskFull, region.ErrFenced, localqueue.ErrQueueFull, localqueue.ErrTooLarge,
+	region.ErrBadCommand, region.ErrNotMergeable, region.ErrDiskFull, region.ErrClockUnsafe, region.ErrFenced, localqueue.ErrQueueFull, localqueue.ErrTooLarge,
 }
 
 // failureOfWrite returns the failure that an error of a proposed write is. What is not known to mean
@@ -176,6 +177,14 @@ func clockAhead(err error) *failure {
 	e, _ := errors.AsType[*region.ClockAheadError](err)
 	return fail(reasonClockUnsafe, "a clock is too far ahead of this node's; check the time synchronisation of all nodes",
 		"drift_ms", strconv.FormatInt(e.Ahead.Milliseconds(), 10))
+}
+
+func clockUnsafe(err error) *failure {
+	f := fail(reasonClockUnsafe, "this node's clock is wrong, so it takes no writes; try again or in another region, and check the node's time synchronisation")
+	if e, ok := errors.AsType[*region.ClockUnsafeError](err); ok {
+		f = f.with("drift_ms", strconv.FormatInt(e.Drift.Milliseconds(), 10))
+	}
+	return f
 }
 
 func tooStale(err error) *failure {

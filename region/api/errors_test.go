@@ -39,6 +39,8 @@ var samples = map[string]struct {
 	"region.ErrFenced":          {region.ErrFenced, reasonFenced, client.ErrFenced},
 	"region.ErrClosing":         {region.ErrClosing, reasonInternal, client.ErrInternal},
 	"region.ClosedError":        {&region.ClosedError{}, reasonInternal, client.ErrInternal},
+	"region.ErrClockUnsafe":     {region.ErrClockUnsafe, reasonClockUnsafe, client.ErrFenced},
+	"region.ClockUnsafeError":   {&region.ClockUnsafeError{Drift: time.Hour}, reasonClockUnsafe, client.ErrFenced},
 	"region.ClockAheadError":    {&region.ClockAheadError{Ahead: time.Minute}, reasonClockUnsafe, client.ErrFenced},
 	"region.ErrNoQuorum":        {region.ErrNoQuorum, reasonNoQuorum, client.ErrUnavailable},
 	"region.StaleError":         {&region.StaleError{Age: time.Second, Known: true, Err: region.ErrNotLeader}, reasonStale, client.ErrStale},

@@ -198,6 +198,10 @@ func (g *Group) Run(ctx context.Context) error {
 	return errors.Join(g.Close(), loops.Wait())
 }
 
+// HandOver has another member take over if this one leads, and returns when that is done or has come to nothing. This
+// member may lead again later. It is for a node that should not lead.
+func (g *Group) HandOver(ctx context.Context) { g.handOver(ctx) }
+
 // handOver has the best follower take over at once, so that nobody waits for an election.
 func (g *Group) handOver(ctx context.Context) {
 	others, _, _ := g.voters(g.servers())

@@ -51,13 +51,21 @@ func crossCheck(s *configv1.Server, known []*protovalidate.Violation) []*protova
 	if names := nodeNames(s); own < 0 && s.GetNode() != "" && names != "" {
 		c.fault(path{}.field("node"), "node_in_region", "%q is not a node of any region: the nodes are %s", s.GetNode(), names)
 	}
-	if q := s.GetOutboxQuotaMib(); q != 0 && q < MinOutboxQuotaMiB {
-		c.fault(path{}.field("outbox_quota_mib"), "outbox_quota", "must be at least %d, is %d", MinOutboxQuotaMiB, q)
-	}
+	c.bounds(s)
 	if u := s.GetNats().GetUrl(); u != "" {
 		c.natsURL(path{}.field("nats").field("url"), u)
 	}
 	return c.violations
+}
+
+func (c *checker) bounds(s *configv1.Server) {
+	if q := s.GetOutboxQuotaMib(); q != 0 && q < MinOutboxQuotaMiB {
+		c.fault(path{}.field("outbox_quota_mib"), "outbox_quota", "must be at least %d, is %d", MinOutboxQuotaMiB, q)
+	}
+	if offset, ahead := s.GetClock().GetMaxOffsetMs(), s.GetClock().GetMaxAheadMs(); ahead < 2*offset {
+		c.fault(path{}.field("clock").field("max_ahead_ms"), "clock_bounds",
+			"must be at least twice clock.max_offset_ms, %d: regions whose clocks are right could refuse each other", offset)
+	}
 }
 
 func (c *checker) region(s *configv1.Server, r *configv1.Region, p path, own bool) {

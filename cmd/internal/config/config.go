@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"buf.build/go/protoyaml"
@@ -33,6 +34,8 @@ const (
 	// run a few times over.
 	DefaultOutboxQuotaMiB = 256
 	MinOutboxQuotaMiB     = 16
+	DefaultMaxOffsetMS    = 500
+	DefaultMaxAheadMS     = 10000
 	// MinProcs is the least default of MaxProcs: a thread that waits for fsync is not handed over at
 	// once, so fewer leave cores idle.
 	MinProcs = 8
@@ -61,6 +64,9 @@ type Config struct {
 	WriteBufferBytes int64
 	// OutboxQuotaBytes bounds the outbox of one partition.
 	OutboxQuotaBytes uint64
+	// MaxClockOffset is how far the clocks of the region's nodes may be apart, MaxClockAhead how far in the future events of
+	// other regions may be.
+	MaxClockOffset, MaxClockAhead time.Duration
 
 	effective *configv1.Server
 }
@@ -162,6 +168,11 @@ func applyDefaults(s *configv1.Server) {
 	setDefault(&s.MinFreeMib, DefaultMinFreeMiB)
 	setDefault(&s.WriteBufferMib, DefaultWriteBufferMiB)
 	setDefault(&s.OutboxQuotaMib, DefaultOutboxQuotaMiB)
+	if s.Clock == nil {
+		s.Clock = &configv1.Clock{}
+	}
+	setDefault(&s.Clock.MaxOffsetMs, DefaultMaxOffsetMS)
+	setDefault(&s.Clock.MaxAheadMs, DefaultMaxAheadMS)
 	if s.Cluster != nil {
 		setDefault(&s.Cluster.Partitions, DefaultPartitions)
 	}
@@ -189,6 +200,8 @@ func convert(s *configv1.Server) (*Config, error) {
 		MinFreeBytes:     uint64(s.GetMinFreeMib()) << 20,
 		WriteBufferBytes: int64(s.GetWriteBufferMib()) << 20,
 		OutboxQuotaBytes: uint64(s.GetOutboxQuotaMib()) << 20,
+		MaxClockOffset:   time.Duration(s.GetClock().GetMaxOffsetMs()) * time.Millisecond,
+		MaxClockAhead:    time.Duration(s.GetClock().GetMaxAheadMs()) * time.Millisecond,
 		effective:        s,
 	}
 	if t := s.GetPeerTls(); t != nil {

@@ -21,6 +21,7 @@ import (
 	"github.com/atolldb/atoll/internal/keyring"
 	"github.com/atolldb/atoll/region"
 	"github.com/atolldb/atoll/region/api"
+	"github.com/atolldb/atoll/region/drift"
 	"github.com/atolldb/atoll/region/localqueue"
 	"github.com/atolldb/atoll/region/raftgroup"
 	"github.com/atolldb/atoll/region/raftlog"
@@ -40,7 +41,8 @@ const (
 // errLogMissing means that a part of the data directory was deleted under the rest.
 var errLogMissing = errors.New("the Raft log and the partition's state do not fit together; part of the data directory is missing")
 
-// Config is what one node needs. All fields but NATS, TLS, Dead, RemoteURLs and Keys are required.
+// Config is what one node needs. All fields but NATS, TLS, Dead, RemoteURLs, Keys and those for which 0 or nil means
+// something are required.
 type Config struct {
 	Cluster *topology.Cluster
 	Node    topology.NodeID
@@ -61,9 +63,15 @@ type Config struct {
 	RemoteURLs map[topology.RegionID][]string
 	// Keys authenticate what regions say to each other, and session tokens, the same in all of them; nil means
 	// keys of the cluster's name, which stop nobody.
-	Keys   *keyring.Ring
-	Clock  func() time.Time
-	Logger *slog.Logger
+	Keys *keyring.Ring
+	// Clock reads like time.Now.
+	Clock func() time.Time
+	// ClockSource reads the clocks that instants are made by; nil means Clock.
+	ClockSource hlc.Source
+	// MaxClockOffset is how far the clocks of the region's nodes may be apart, 0 means 500 ms; MaxClockAhead how far in
+	// the future events of other regions may be, 0 means 10 s.
+	MaxClockOffset, MaxClockAhead time.Duration
+	Logger                        *slog.Logger
 }
 
 // NATS says where this region's JetStream runs.
@@ -80,7 +88,10 @@ type Node struct {
 	region *topology.Region
 	self   *topology.Node
 	clock  *hlc.Clock
-	fatal  chan error // the first failure of a disk
+	steady *hlc.Steady // clock is over it
+	drift  *drift.Monitor
+	yields chan struct{} // has room for one: leadership is to be given away
+	fatal  chan error    // the first failure of a disk
 
 	dir *dataDir
 	log *raftlog.Log
@@ -124,13 +135,13 @@ func open(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, region: home, self: self,
-		clock:  hlc.NewClock(cfg.Clock),
+		yields: make(chan struct{}, 1),
 		budget: raftgroup.NewBudget(0),
 		fatal:  make(chan error, 1),
 	}
 	n.cfg.Logger = cfg.Logger.With("region", home.Name, "node", cfg.Node)
 	for _, step := range []func(context.Context) error{
-		n.openKeys, n.openData, n.openPartitions, n.openMembership, n.openReplication, n.openAPI,
+		n.openKeys, n.openData, n.openClock, n.openPartitions, n.openMembership, n.openReplication, n.openAPI,
 	} {
 		if err := step(ctx); err != nil {
 			return nil, errors.Join(n.noteDamage(err), n.Close())
@@ -253,7 +264,8 @@ func (n *Node) openPartition(
 	}
 	n.partitions = append(n.partitions, region.NewPartition(region.PartitionConfig{
 		ID: p, Machine: machine, Group: group, Clock: n.clock, Wall: n.cfg.Clock, Proposer: proposer,
-		Destinations: n.destinations(), OutboxQuota: n.cfg.OutboxQuotaBytes, Queue: queue, LowDisk: n.disk.Low, Logger: n.cfg.Logger,
+		Destinations: n.destinations(), OutboxQuota: n.cfg.OutboxQuotaBytes, Queue: queue, LowDisk: n.disk.Low,
+		ClockSafe: n.clockSafe, ClockAhead: n.cfg.MaxClockAhead, Logger: n.cfg.Logger,
 	}))
 	return nil
 }

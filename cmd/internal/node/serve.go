@@ -90,7 +90,7 @@ func startLayer(ctx context.Context, fail context.CancelCauseFunc, loops []func(
 }
 
 func (n *Node) dataPlane() []func(context.Context) error {
-	loops := []func(context.Context) error{n.data.Run, n.disk.Run, n.scrub}
+	loops := []func(context.Context) error{n.data.Run, n.disk.Run, n.scrub, n.drift.Run, n.yield}
 	for _, g := range n.groups {
 		loops = append(loops, g.Run)
 	}

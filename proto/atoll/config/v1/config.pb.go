@@ -49,8 +49,10 @@ type Server struct {
 	// What the outbox of one partition may keep for regions that are away, in MiB; 256 if 0. A region that lacks more
 	// gets the partition's state instead when it comes back.
 	OutboxQuotaMib uint32 `protobuf:"varint,20,opt,name=outbox_quota_mib,json=outboxQuotaMib,proto3" json:"outbox_quota_mib,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Bounds of clocks.
+	Clock         *Clock `protobuf:"bytes,21,opt,name=clock,proto3" json:"clock,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Server) Reset() {
@@ -153,6 +155,70 @@ func (x *Server) GetOutboxQuotaMib() uint32 {
 	return 0
 }
 
+func (x *Server) GetClock() *Clock {
+	if x != nil {
+		return x.Clock
+	}
+	return nil
+}
+
+// Clock says how wrong clocks may be.
+type Clock struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How far the clocks of the region's nodes may be apart, in milliseconds; 500 if 0. A node that is further off takes
+	// no writes and leads no partition until it is right again.
+	MaxOffsetMs uint32 `protobuf:"varint,1,opt,name=max_offset_ms,json=maxOffsetMs,proto3" json:"max_offset_ms,omitempty"`
+	// How far in the future events of other regions may be, in milliseconds; 10000 if 0. Those that are further are not
+	// merged until then. At least twice max_offset_ms.
+	MaxAheadMs    uint32 `protobuf:"varint,2,opt,name=max_ahead_ms,json=maxAheadMs,proto3" json:"max_ahead_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Clock) Reset() {
+	*x = Clock{}
+	mi := &file_atoll_config_v1_config_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Clock) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Clock) ProtoMessage() {}
+
+func (x *Clock) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_config_v1_config_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Clock.ProtoReflect.Descriptor instead.
+func (*Clock) Descriptor() ([]byte, []int) {
+	return file_atoll_config_v1_config_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Clock) GetMaxOffsetMs() uint32 {
+	if x != nil {
+		return x.MaxOffsetMs
+	}
+	return 0
+}
+
+func (x *Clock) GetMaxAheadMs() uint32 {
+	if x != nil {
+		return x.MaxAheadMs
+	}
+	return 0
+}
+
 // PeerTls is mutual TLS 1.3 between the nodes of a region: each shows a certificate whose name is
 // the node's.
 type PeerTls struct {
@@ -167,7 +233,7 @@ type PeerTls struct {
 
 func (x *PeerTls) Reset() {
 	*x = PeerTls{}
-	mi := &file_atoll_config_v1_config_proto_msgTypes[1]
+	mi := &file_atoll_config_v1_config_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -179,7 +245,7 @@ func (x *PeerTls) String() string {
 func (*PeerTls) ProtoMessage() {}
 
 func (x *PeerTls) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_config_v1_config_proto_msgTypes[1]
+	mi := &file_atoll_config_v1_config_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -192,7 +258,7 @@ func (x *PeerTls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerTls.ProtoReflect.Descriptor instead.
 func (*PeerTls) Descriptor() ([]byte, []int) {
-	return file_atoll_config_v1_config_proto_rawDescGZIP(), []int{1}
+	return file_atoll_config_v1_config_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *PeerTls) GetCertFile() string {
@@ -237,7 +303,7 @@ type Cluster struct {
 
 func (x *Cluster) Reset() {
 	*x = Cluster{}
-	mi := &file_atoll_config_v1_config_proto_msgTypes[2]
+	mi := &file_atoll_config_v1_config_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -249,7 +315,7 @@ func (x *Cluster) String() string {
 func (*Cluster) ProtoMessage() {}
 
 func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_config_v1_config_proto_msgTypes[2]
+	mi := &file_atoll_config_v1_config_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -262,7 +328,7 @@ func (x *Cluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
 func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_atoll_config_v1_config_proto_rawDescGZIP(), []int{2}
+	return file_atoll_config_v1_config_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Cluster) GetName() string {
@@ -323,7 +389,7 @@ type Namespace struct {
 
 func (x *Namespace) Reset() {
 	*x = Namespace{}
-	mi := &file_atoll_config_v1_config_proto_msgTypes[3]
+	mi := &file_atoll_config_v1_config_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -335,7 +401,7 @@ func (x *Namespace) String() string {
 func (*Namespace) ProtoMessage() {}
 
 func (x *Namespace) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_config_v1_config_proto_msgTypes[3]
+	mi := &file_atoll_config_v1_config_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -348,7 +414,7 @@ func (x *Namespace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Namespace.ProtoReflect.Descriptor instead.
 func (*Namespace) Descriptor() ([]byte, []int) {
-	return file_atoll_config_v1_config_proto_rawDescGZIP(), []int{3}
+	return file_atoll_config_v1_config_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Namespace) GetName() string {
@@ -395,7 +461,7 @@ type Region struct {
 
 func (x *Region) Reset() {
 	*x = Region{}
-	mi := &file_atoll_config_v1_config_proto_msgTypes[4]
+	mi := &file_atoll_config_v1_config_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -407,7 +473,7 @@ func (x *Region) String() string {
 func (*Region) ProtoMessage() {}
 
 func (x *Region) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_config_v1_config_proto_msgTypes[4]
+	mi := &file_atoll_config_v1_config_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -420,7 +486,7 @@ func (x *Region) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Region.ProtoReflect.Descriptor instead.
 func (*Region) Descriptor() ([]byte, []int) {
-	return file_atoll_config_v1_config_proto_rawDescGZIP(), []int{4}
+	return file_atoll_config_v1_config_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Region) GetName() string {
@@ -494,7 +560,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_atoll_config_v1_config_proto_msgTypes[5]
+	mi := &file_atoll_config_v1_config_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -506,7 +572,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_config_v1_config_proto_msgTypes[5]
+	mi := &file_atoll_config_v1_config_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -519,7 +585,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_atoll_config_v1_config_proto_rawDescGZIP(), []int{5}
+	return file_atoll_config_v1_config_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Node) GetName() string {
@@ -584,7 +650,7 @@ type Nats struct {
 
 func (x *Nats) Reset() {
 	*x = Nats{}
-	mi := &file_atoll_config_v1_config_proto_msgTypes[6]
+	mi := &file_atoll_config_v1_config_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -596,7 +662,7 @@ func (x *Nats) String() string {
 func (*Nats) ProtoMessage() {}
 
 func (x *Nats) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_config_v1_config_proto_msgTypes[6]
+	mi := &file_atoll_config_v1_config_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -609,7 +675,7 @@ func (x *Nats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Nats.ProtoReflect.Descriptor instead.
 func (*Nats) Descriptor() ([]byte, []int) {
-	return file_atoll_config_v1_config_proto_rawDescGZIP(), []int{6}
+	return file_atoll_config_v1_config_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Nats) GetUrl() string {
@@ -630,7 +696,7 @@ var File_atoll_config_v1_config_proto protoreflect.FileDescriptor
 
 const file_atoll_config_v1_config_proto_rawDesc = "" +
 	"\n" +
-	"\x1catoll/config/v1/config.proto\x12\x0fatoll.config.v1\x1a\x1bbuf/validate/validate.proto\"\xe5\x03\n" +
+	"\x1catoll/config/v1/config.proto\x12\x0fatoll.config.v1\x1a\x1bbuf/validate/validate.proto\"\x93\x04\n" +
 	"\x06Server\x123\n" +
 	"\x04node\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x10\x01\x18@2\x14^[a-z0-9][a-z0-9-]*$R\x04node\x12\"\n" +
 	"\bdata_dir\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\adataDir\x12:\n" +
@@ -642,7 +708,13 @@ const file_atoll_config_v1_config_proto_rawDesc = "" +
 	"\fmin_free_mib\x18\b \x01(\rR\n" +
 	"minFreeMib\x12(\n" +
 	"\x10write_buffer_mib\x18\t \x01(\rR\x0ewriteBufferMib\x123\n" +
-	"\x10outbox_quota_mib\x18\x14 \x01(\rB\t\xbaH\x06*\x04\x18\x80\x80@R\x0eoutboxQuotaMib\"u\n" +
+	"\x10outbox_quota_mib\x18\x14 \x01(\rB\t\xbaH\x06*\x04\x18\x80\x80@R\x0eoutboxQuotaMib\x12,\n" +
+	"\x05clock\x18\x15 \x01(\v2\x16.atoll.config.v1.ClockR\x05clock\"d\n" +
+	"\x05Clock\x12-\n" +
+	"\rmax_offset_ms\x18\x01 \x01(\rB\t\xbaH\x06*\x04\x18\xe0\xd4\x03R\vmaxOffsetMs\x12,\n" +
+	"\fmax_ahead_ms\x18\x02 \x01(\rB\n" +
+	"\xbaH\a*\x05\x18\x80\xdd\xdb\x01R\n" +
+	"maxAheadMs\"u\n" +
 	"\aPeerTls\x12$\n" +
 	"\tcert_file\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\bcertFile\x12\"\n" +
 	"\bkey_file\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\akeyFile\x12 \n" +
@@ -701,28 +773,30 @@ func file_atoll_config_v1_config_proto_rawDescGZIP() []byte {
 	return file_atoll_config_v1_config_proto_rawDescData
 }
 
-var file_atoll_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_atoll_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_atoll_config_v1_config_proto_goTypes = []any{
 	(*Server)(nil),    // 0: atoll.config.v1.Server
-	(*PeerTls)(nil),   // 1: atoll.config.v1.PeerTls
-	(*Cluster)(nil),   // 2: atoll.config.v1.Cluster
-	(*Namespace)(nil), // 3: atoll.config.v1.Namespace
-	(*Region)(nil),    // 4: atoll.config.v1.Region
-	(*Node)(nil),      // 5: atoll.config.v1.Node
-	(*Nats)(nil),      // 6: atoll.config.v1.Nats
+	(*Clock)(nil),     // 1: atoll.config.v1.Clock
+	(*PeerTls)(nil),   // 2: atoll.config.v1.PeerTls
+	(*Cluster)(nil),   // 3: atoll.config.v1.Cluster
+	(*Namespace)(nil), // 4: atoll.config.v1.Namespace
+	(*Region)(nil),    // 5: atoll.config.v1.Region
+	(*Node)(nil),      // 6: atoll.config.v1.Node
+	(*Nats)(nil),      // 7: atoll.config.v1.Nats
 }
 var file_atoll_config_v1_config_proto_depIdxs = []int32{
-	2, // 0: atoll.config.v1.Server.cluster:type_name -> atoll.config.v1.Cluster
-	6, // 1: atoll.config.v1.Server.nats:type_name -> atoll.config.v1.Nats
-	1, // 2: atoll.config.v1.Server.peer_tls:type_name -> atoll.config.v1.PeerTls
-	4, // 3: atoll.config.v1.Cluster.regions:type_name -> atoll.config.v1.Region
-	3, // 4: atoll.config.v1.Cluster.namespaces:type_name -> atoll.config.v1.Namespace
-	5, // 5: atoll.config.v1.Region.nodes:type_name -> atoll.config.v1.Node
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	3, // 0: atoll.config.v1.Server.cluster:type_name -> atoll.config.v1.Cluster
+	7, // 1: atoll.config.v1.Server.nats:type_name -> atoll.config.v1.Nats
+	2, // 2: atoll.config.v1.Server.peer_tls:type_name -> atoll.config.v1.PeerTls
+	1, // 3: atoll.config.v1.Server.clock:type_name -> atoll.config.v1.Clock
+	5, // 4: atoll.config.v1.Cluster.regions:type_name -> atoll.config.v1.Region
+	4, // 5: atoll.config.v1.Cluster.namespaces:type_name -> atoll.config.v1.Namespace
+	6, // 6: atoll.config.v1.Region.nodes:type_name -> atoll.config.v1.Node
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_atoll_config_v1_config_proto_init() }
@@ -736,7 +810,7 @@ func file_atoll_config_v1_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_config_v1_config_proto_rawDesc), len(file_atoll_config_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
