@@ -20,8 +20,8 @@ type RemoteRegion struct {
 	Actor crdt.Actor
 }
 
-// Config is what a Replicator needs; every field but Regions, State, Fold, Instant, ClockAhead and WantEvent is
-// required.
+// Config is what a Replicator needs; every field but Regions, State, Fold, Instant, ClockAhead, ClockSource and
+// WantEvent is required.
 type Config struct {
 	// Cluster is the deployment's name; what comes from another one is refused.
 	Cluster string
@@ -44,6 +44,8 @@ type Config struct {
 	Instant func(data []byte) (hlc.Time, error)
 	// ClockAhead is how far in the future an event may be to be merged; 0 means 10 s.
 	ClockAhead time.Duration
+	// ClockSource reads the clocks that other regions' are compared with; nil means Clock.
+	ClockSource hlc.Source
 	// Derive gives the keys that authenticate what regions say to each other: the same in all of them.
 	Derive protocol.Derive
 	// WantEvent has this region make an event of a partition at or after an instant, if there is none yet: another

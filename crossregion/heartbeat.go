@@ -37,9 +37,9 @@ func (r *Replicator) beat(ctx context.Context) {
 
 // broadcast sends a tick, in as many frames as it takes.
 func (r *Replicator) broadcast(heads []protocol.Head, now time.Time) error {
-	for {
+	for clock := r.clocks.reading(); ; clock = nil {
 		n := min(len(heads), protocol.TickHeads)
-		frame, err := r.keys.EncodeTick(protocol.Tick{Node: r.cfg.Node, Sent: now, Heads: heads[:n]})
+		frame, err := r.keys.EncodeTick(protocol.Tick{Node: r.cfg.Node, Sent: now, Heads: heads[:n], Clock: clock})
 		if err == nil {
 			err = r.cfg.Link.Outlet().Broadcast(frame)
 		}

@@ -22,6 +22,7 @@ type Replicator struct {
 	reporters map[topology.RegionID]*reporting
 	keys      *protocol.Keys
 	packer    *protocol.Packer
+	clocks    *clocks
 	counts    counters
 	asking    asking
 	mu        struct {
@@ -52,6 +53,7 @@ func New(cfg Config) (*Replicator, error) {
 	}
 	r := &Replicator{
 		cfg: cfg, tuning: protocol.DefaultTuning(), log: cfg.Logger, keys: keys, packer: packer,
+		clocks:    newClocks(&cfg),
 		regions:   make(map[topology.RegionID]RemoteRegion, len(cfg.Regions)),
 		reporters: make(map[topology.RegionID]*reporting, len(cfg.Regions)),
 	}
@@ -212,6 +214,9 @@ func (s subscriber) OnHeartbeat(frame []byte) {
 		return
 	}
 	fresh := s.r.fresh(s.region.ID, tick)
+	if fresh {
+		s.r.clocks.heard(s.region.ID, tick.Node, tick.Clock)
+	}
 	for i := range tick.Heads {
 		if session := s.r.session(tick.Heads[i].Partition); session != nil {
 			session.onTick(s.region.ID, &tick.Heads[i], fresh)

@@ -65,6 +65,9 @@ func newStatus(a *app) *cobra.Command {
 func (a *app) showStatus(status *atollv1.StatusResponse, partitions bool) error {
 	s := summarize(status)
 	tables := []*grid{s.regionsTable(), s.flowsTable(), s.outboxTable()}
+	if s.Clocks != nil {
+		tables = append(tables, s.clocksTable())
+	}
 	if partitions {
 		tables = append(tables, partitionsTable(status))
 	}
@@ -81,6 +84,7 @@ type summary struct {
 	Outbox     outboxSummary      `json:"outbox"`
 	Garbage    []garbageSummary   `json:"garbage,omitempty"`
 	Refused    []refusedSummary   `json:"refused,omitempty"`
+	Clocks     *clocksSummary     `json:"clocks,omitempty"`
 	Partitions []partitionSummary `json:"partitions"`
 }
 
@@ -114,6 +118,8 @@ type flowSummary struct {
 	Diverged []string `json:"diverged,omitempty"`
 	// Stuck says of each partition that cannot go on without help why.
 	Stuck []string `json:"stuck,omitempty"`
+	// AheadMS is how far the source's events are ahead of the destination's clock, if some wait for that.
+	AheadMS *float64 `json:"ahead_ms,omitempty"`
 }
 
 // garbageSummary is what one region keeps from being removed: the longest since when, and the sums.
@@ -150,7 +156,7 @@ type partitionSummary struct {
 }
 
 func summarize(s *atollv1.StatusResponse) *summary {
-	out := &summary{Cluster: s.GetCluster(), Region: s.GetRegion(), Node: s.GetNode(), Flows: summarizeFlows(s.GetFlows())}
+	out := &summary{Cluster: s.GetCluster(), Region: s.GetRegion(), Node: s.GetNode(), Flows: summarizeFlows(s.GetFlows()), Clocks: summarizeClocks(s.GetClocks())}
 	for _, r := range s.GetRegions() {
 		region := regionSummary{Name: r.GetName(), ID: r.GetId(), Epoch: r.GetEpoch(), State: regionState(r.GetState())}
 		for _, n := range r.GetNodes() {
@@ -198,7 +204,7 @@ func summarizeFlows(flows []*atollv1.Flow) []flowSummary {
 
 func summarizeFlow(source, destination string, flows []*atollv1.Flow) flowSummary {
 	out := flowSummary{Source: source, Destination: destination}
-	var lag, heard time.Duration
+	var lag, heard, ahead time.Duration
 	var operations, bytes, unshipped uint64
 	knowsLag, knowsHeard, knowsOperations, knowsBytes, knowsUnshipped := true, true, true, true, true
 	for _, f := range flows {
@@ -209,6 +215,7 @@ func summarizeFlow(source, destination string, flows []*atollv1.Flow) flowSummar
 		knowsBytes = knowsBytes && f.GetLag() != nil && f.GetLag().Bytes != nil
 		lag = max(lag, f.GetLag().GetTime().AsDuration())
 		heard = max(heard, f.GetLastHeard().AsDuration())
+		ahead = max(ahead, f.GetAhead().AsDuration())
 		if f.GetStuck() != "" {
 			out.Stuck = append(out.Stuck, fmt.Sprintf("partition %d: %s", f.GetPartition(), f.GetStuck()))
 		}
@@ -225,7 +232,7 @@ func summarizeFlow(source, destination string, flows []*atollv1.Flow) flowSummar
 		out.Operations = valueIf(knowsOperations, operations)
 		out.Bytes = valueIf(knowsBytes, bytes)
 	}
-	out.HeardMS = millisIf(knowsHeard, heard)
+	out.HeardMS, out.AheadMS = millisIf(knowsHeard, heard), millisIf(ahead > 0, ahead)
 	out.Unshipped = valueIf(knowsUnshipped, unshipped)
 	return out
 }

@@ -16,6 +16,8 @@ type Tick struct {
 	// Sent is by the node's clock, and is compared with nothing but the same node's earlier ones. It has microseconds.
 	Sent  time.Time
 	Heads []Head
+	// Clock is what the node's clock read, and which ticks it has heard; nil if it does not say.
+	Clock *crossregionv1.ClockReading
 }
 
 // Head is the end of one partition's outbox, and now and then how far the partition's state is.
@@ -46,6 +48,7 @@ const TickHeads = 1024
 func (k *Keys) EncodeTick(t Tick) ([]byte, error) {
 	m := &crossregionv1.Heartbeat{
 		Cluster: k.cluster, Region: uint32(k.region()), Node: string(t.Node), SentUs: uint64(max(t.Sent.UnixMicro(), 0)),
+		Clock: t.Clock,
 	}
 	for i := range t.Heads {
 		h := &t.Heads[i]
@@ -75,7 +78,7 @@ func (k *Keys) DecodeTick(from topology.RegionID, frame []byte) (Tick, error) {
 	if err != nil {
 		return Tick{}, err
 	}
-	t := Tick{Node: topology.NodeID(m.Node), Sent: time.UnixMicro(int64(m.SentUs)), Heads: make([]Head, len(m.Heads))}
+	t := Tick{Node: topology.NodeID(m.Node), Sent: time.UnixMicro(int64(m.SentUs)), Heads: make([]Head, len(m.Heads)), Clock: m.Clock}
 	for i, h := range m.Heads {
 		if t.Heads[i], err = decodeHead(h); err != nil {
 			return Tick{}, err

@@ -98,6 +98,25 @@ type Refused struct {
 	Count         uint64
 }
 
+// ClockOffset is how far the clock of another node is ahead of this node's.
+type ClockOffset struct {
+	Region topology.RegionID
+	Node   topology.NodeID
+	Ahead  time.Duration
+	// Uncertainty is how far Ahead may be from the truth, either way.
+	Uncertainty time.Duration
+}
+
+// Clocks says what a node knows of its own clock and of others'.
+type Clocks struct {
+	// Unsafe says that the node takes no writes because of its clock, which is off by Drift, and Why.
+	Unsafe bool
+	Drift  time.Duration
+	Why    string
+	// Offsets are those that were measured lately; a clock that is not among them is unknown.
+	Offsets []ClockOffset
+}
+
 // Flow says how far one region has applied another's events of one partition.
 type Flow struct {
 	Source, Destination topology.RegionID

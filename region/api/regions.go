@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/replica"
@@ -75,7 +76,7 @@ func (s *Server) status(ctx context.Context) (*atollv1.StatusResponse, error) {
 		res.Flows = append(res.Flows, d.GetFlows()...)
 	}
 	res.Regions = s.regionStates(res.GetFlows())
-	res.Refused = s.refused()
+	res.Refused, res.Clocks = s.refused(), s.clockStates()
 	return res, nil
 }
 
@@ -107,6 +108,24 @@ func (s *Server) refused() []*atollv1.Refused {
 		out = append(out, refused)
 	}
 	return out
+}
+
+// clockStates shows what this node knows of clocks.
+func (s *Server) clockStates() *atollv1.Clocks {
+	if s.clocks == nil {
+		return nil
+	}
+	known := s.clocks()
+	shown := &atollv1.Clocks{Unsafe: known.Why, Drift: durationpb.New(known.Drift)}
+	if !known.Unsafe {
+		shown.Unsafe = ""
+	}
+	for _, o := range known.Offsets {
+		shown.Offsets = append(shown.Offsets, &atollv1.ClockOffset{
+			Region: s.regionName(o.Region), Node: string(o.Node), Ahead: durationpb.New(o.Ahead), Uncertainty: durationpb.New(o.Uncertainty),
+		})
+	}
+	return shown
 }
 
 // eachPartition runs do for 0 to n-1, some at a time.

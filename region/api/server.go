@@ -54,6 +54,8 @@ type Config struct {
 	// Ready returns why this node should get no requests for now, besides what the server sees
 	// itself; nil if it should. Optional.
 	Ready func() error
+	// Clocks returns what the node knows of clocks, for Status; nil means nothing.
+	Clocks func() Clocks
 	// MaxWatchers bounds how many watches this node serves at a time; 0 means 1000.
 	MaxWatchers int
 	// Transport carries requests to the region's other nodes. Optional.
@@ -74,6 +76,7 @@ type Server struct {
 	membership  Membership
 	sessions    *session.Issuer
 	readyCheck  func() error
+	clocks      func() Clocks
 	logger      *slog.Logger
 	clock       func() time.Time
 
@@ -127,6 +130,7 @@ func New(c Config) (*Server, error) {
 	for i := range c.Cluster.Partitions {
 		s.infos = append(s.infos, s.replyInfo(topology.PartitionID(i)))
 	}
+	s.clocks = c.Clocks
 	s.peers, s.closeIdle = newPeers(r, c.Self, c.Transport)
 	return s, nil
 }

@@ -85,9 +85,13 @@ func (j *judge) offsets(now hlc.Reading) []Offset {
 	return known
 }
 
-// decide returns the verdict at now, given by how much the wall clock has jumped.
-func (j *judge) decide(now hlc.Reading, jump time.Duration) Verdict {
+// decide returns the verdict at now, given by how much the wall clock has jumped. A node that has no others in its region
+// lets witnesses confirm a jump: nodes of other regions, of which it asks no more than that.
+func (j *judge) decide(now hlc.Reading, jump time.Duration, witnesses []Offset) Verdict {
 	known := j.offsets(now)
+	if jump > 0 && j.peers == 0 && confirm(witnesses, j.bound) {
+		known = witnesses
+	}
 	limit := j.bound * 8 / 10
 	if j.last.Unsafe {
 		limit = j.bound / 2
@@ -135,6 +139,17 @@ func (j *judge) found(known []Offset, limit, jump time.Duration, now hlc.Reading
 		return Verdict{Unsafe: true, Unmeasured: true, Why: "the clock is not compared with the other nodes' yet"}
 	}
 	return Verdict{Drift: drift, confirmed: len(known) > 0}
+}
+
+// confirm reports whether most of the witnesses agree with the wall clock.
+func confirm(witnesses []Offset, bound time.Duration) bool {
+	agree := 0
+	for i := range witnesses {
+		if !witnesses[i].beyond(bound) && witnesses[i].Uncertainty <= bound {
+			agree++
+		}
+	}
+	return 2*agree > len(witnesses)
 }
 
 // median returns the middle one of the offsets, of two the smaller by size: what most agree on.

@@ -53,7 +53,7 @@ func (r *region) measure(roundTrip time.Duration) {
 }
 
 func (r *region) decide(i int) Verdict {
-	v := r.judges[i].decide(r.read(i), r.steady[i].Jump())
+	v := r.judges[i].decide(r.read(i), r.steady[i].Jump(), nil)
 	if v.confirmed && r.steady[i].Jump() > 0 {
 		r.steady[i].Accept()
 	}
@@ -260,5 +260,41 @@ func TestAnswersThatCannotBe(t *testing.T) {
 	}
 	if checkQuestion([]byte{2, 5}) != nil {
 		t.Error("a newer question is refused")
+	}
+}
+
+// TestWitnessesConfirmAJump: of a machine that was suspended, say.
+func TestWitnessesConfirmAJump(t *testing.T) {
+	sure := func(ahead ...time.Duration) (all []Offset) {
+		for _, a := range ahead {
+			all = append(all, Offset{Ahead: a, Uncertainty: 50 * time.Millisecond})
+		}
+		return all
+	}
+	for _, c := range []struct {
+		nodes     int
+		witnesses []Offset
+		unsafe    bool
+	}{
+		{1, nil, true},
+		{1, sure(0), false},
+		{1, sure(-time.Hour), true},
+		{1, sure(0, -time.Hour), true}, // no majority
+		{1, sure(0, 0, -time.Hour), false},
+		{1, []Offset{{Ahead: 0, Uncertainty: time.Hour}}, true}, // they know nothing
+		{3, sure(0, 0), true},                                   // its own region knows better
+	} {
+		r := newRegion(make([]time.Duration, c.nodes)...)
+		r.pass(3)
+		r.off[0] = time.Hour
+		for range 2 { // with the witnesses' word the jump is believed, which takes two seconds
+			v := r.judges[0].decide(r.read(0), r.steady[0].Jump(), c.witnesses)
+			if v.confirmed && !v.Unsafe {
+				r.steady[0].Accept()
+			}
+			if v.Unsafe != c.unsafe {
+				t.Errorf("%d nodes, witnesses %+v: %+v", c.nodes, c.witnesses, v)
+			}
+		}
 	}
 }

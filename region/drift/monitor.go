@@ -26,7 +26,7 @@ const (
 	DefaultWarnOffset = 100 * time.Millisecond
 )
 
-// Config is what a Monitor needs; all fields but OnVerdict are required.
+// Config is what a Monitor needs; all fields but Witnesses and OnVerdict are required.
 type Config struct {
 	// Peers are the region's other nodes.
 	Peers []topology.NodeID
@@ -38,6 +38,8 @@ type Config struct {
 	// MaxOffset is how far clocks may be apart, WarnOffset from where on that is told.
 	MaxOffset, WarnOffset time.Duration
 	Logger                *slog.Logger
+	// Witnesses returns what is known of the clocks of other regions' nodes; nil means nothing.
+	Witnesses func() []Offset
 	// OnVerdict is called with every verdict, by Run.
 	OnVerdict func(Verdict)
 }
@@ -150,7 +152,11 @@ func (m *Monitor) decideLocked() Verdict {
 	j := m.mu.judge
 	was := j.last
 	jump := m.cfg.Steady.Jump()
-	v := j.decide(m.cfg.Source(), jump)
+	var witnesses []Offset
+	if jump > 0 && m.cfg.Witnesses != nil {
+		witnesses = m.cfg.Witnesses()
+	}
+	v := j.decide(m.cfg.Source(), jump, witnesses)
 	if jump > 0 && v.confirmed {
 		m.cfg.Logger.Warn("the wall clock was set forward, and other nodes agree with it", "jump", jump)
 		m.cfg.Steady.Accept()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/atolldb/atoll/hlc"
 	"github.com/atolldb/atoll/region"
+	"github.com/atolldb/atoll/region/api"
 	"github.com/atolldb/atoll/region/drift"
 	"github.com/atolldb/atoll/region/transport"
 	"github.com/atolldb/atoll/topology"
@@ -28,6 +29,7 @@ func (n *Node) openClock(context.Context) (err error) {
 		source = hlc.SourceOf(n.cfg.Clock)
 	}
 	bound := cmp.Or(n.cfg.MaxClockOffset, drift.DefaultMaxOffset)
+	n.source = source
 	n.steady = hlc.NewSteady(source, bound)
 	n.clock = hlc.NewClock(n.steady.Wall)
 	layer := n.mux.Group(clockGroup)
@@ -43,7 +45,8 @@ func (n *Node) openClock(context.Context) (err error) {
 		Ask: func(ctx context.Context, peer topology.NodeID, question []byte) ([]byte, error) {
 			return layer.Call(ctx, peer, transport.Control, clockKind, question)
 		},
-		Logger: n.cfg.Logger, OnVerdict: n.onVerdict,
+		Witnesses: n.otherRegionsClocks,
+		Logger:    n.cfg.Logger, OnVerdict: n.onVerdict,
 	})
 	if err != nil {
 		return err
@@ -52,6 +55,33 @@ func (n *Node) openClock(context.Context) (err error) {
 		reply(n.drift.Answer(body))
 	})
 	return nil
+}
+
+// otherRegionsClocks returns what is known of them.
+func (n *Node) otherRegionsClocks() []drift.Offset {
+	if n.replicator == nil {
+		return nil
+	}
+	var all []drift.Offset
+	for _, o := range n.replicator.Clocks() {
+		all = append(all, drift.Offset{Node: o.Node, Ahead: o.Ahead, Uncertainty: o.Uncertainty})
+	}
+	return all
+}
+
+// clocks returns what the API shows of clocks.
+func (n *Node) clocks() api.Clocks {
+	v := n.drift.Verdict()
+	shown := api.Clocks{Unsafe: v.Unsafe, Drift: v.Drift, Why: v.Why}
+	for _, o := range n.drift.Offsets() {
+		shown.Offsets = append(shown.Offsets, api.ClockOffset{Region: n.region.ID, Node: o.Node, Ahead: o.Ahead, Uncertainty: o.Uncertainty})
+	}
+	if n.replicator != nil {
+		for _, o := range n.replicator.Clocks() {
+			shown.Offsets = append(shown.Offsets, api.ClockOffset(o))
+		}
+	}
+	return shown
 }
 
 // clockSafe returns why nothing must be proposed now because of the clock, or nil.

@@ -116,6 +116,34 @@ func TestNodeWithAWrongClockFencesItself(t *testing.T) {
 	}
 }
 
+// TestClocksOfOtherRegionsAreMeasured over real servers, and shown.
+func TestClocksOfOtherRegionsAreMeasured(t *testing.T) {
+	here := config(t)
+	there := here
+	there.Node, there.DataDir = "us-1", t.TempDir()
+	var wrong skewed
+	wrong.set(-3 * time.Second)
+	there.ClockSource = wrong.source()
+	run(t, here)
+	run(t, there)
+	c := dial(t, here)
+	testkit.Eventually(t, time.Minute, func() error {
+		status, err := c.Status(t.Context())
+		if err != nil {
+			return err
+		}
+		known := status.GetClocks().GetOffsets()
+		if len(known) != 1 {
+			return fmt.Errorf("%d clocks are known", len(known))
+		}
+		wrong := known[0].GetAhead().AsDuration() + 3*time.Second
+		if known[0].GetRegion() != "us" || known[0].GetNode() != "us-1" || max(wrong, -wrong) > known[0].GetUncertainty().AsDuration()+time.Millisecond {
+			return fmt.Errorf("known are %v", known)
+		}
+		return nil
+	})
+}
+
 // TestLoneNodeFencesItself: nobody can confirm that the clock is right, so it waits until it is.
 func TestLoneNodeFencesItself(t *testing.T) {
 	cfg := config(t)

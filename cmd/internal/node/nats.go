@@ -48,7 +48,7 @@ func (n *Node) openReplication(ctx context.Context) error {
 	n.replicator, err = crossregion.New(crossregion.Config{
 		Cluster: n.cfg.Cluster.Name, Self: n.region.ID, Node: n.cfg.Node, Actor: n.region.Actor(),
 		Partitions: n.cfg.Cluster.Partitions, Regions: remotes,
-		Source: ends, Sink: ends, State: ends, Fold: fold, Instant: replica.TimeOf, ClockAhead: n.cfg.MaxClockAhead,
+		Source: ends, Sink: ends, State: ends, Fold: fold, Instant: replica.TimeOf, ClockAhead: n.cfg.MaxClockAhead, ClockSource: n.source,
 		Derive: n.cfg.Keys.Key, WantEvent: n.wantEvent, Link: n.link, Clock: n.cfg.Clock, Logger: n.cfg.Logger,
 	})
 	return err

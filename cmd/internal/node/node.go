@@ -88,6 +88,7 @@ type Node struct {
 	region *topology.Region
 	self   *topology.Node
 	clock  *hlc.Clock
+	source hlc.Source
 	steady *hlc.Steady // clock is over it
 	drift  *drift.Monitor
 	yields chan struct{} // has room for one: leadership is to be given away

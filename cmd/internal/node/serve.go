@@ -130,7 +130,7 @@ func (n *Node) openAPI(ctx context.Context) error {
 		Cluster: n.cfg.Cluster, Region: n.region.ID, Self: n.cfg.Node,
 		Hosted: api.HostedBy(n.data), Replication: replication, Others: others, Membership: closings{n.data},
 		SessionKey: n.cfg.Keys.Key(session.Purpose),
-		Logger:     n.cfg.Logger, Clock: n.cfg.Clock, Ready: n.joined,
+		Logger:     n.cfg.Logger, Clock: n.cfg.Clock, Ready: n.joined, Clocks: n.clocks,
 	})
 	if err != nil {
 		return err

@@ -898,7 +898,9 @@ type StatusResponse struct {
 	Partitions []*PartitionStatus     `protobuf:"bytes,5,rep,name=partitions,proto3" json:"partitions,omitempty"`
 	Flows      []*Flow                `protobuf:"bytes,6,rep,name=flows,proto3" json:"flows,omitempty"`
 	// What the answering node has refused since it started.
-	Refused       []*Refused `protobuf:"bytes,7,rep,name=refused,proto3" json:"refused,omitempty"`
+	Refused []*Refused `protobuf:"bytes,7,rep,name=refused,proto3" json:"refused,omitempty"`
+	// What the answering node knows of clocks.
+	Clocks        *Clocks `protobuf:"bytes,20,opt,name=clocks,proto3" json:"clocks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -982,6 +984,147 @@ func (x *StatusResponse) GetRefused() []*Refused {
 	return nil
 }
 
+func (x *StatusResponse) GetClocks() *Clocks {
+	if x != nil {
+		return x.Clocks
+	}
+	return nil
+}
+
+// Clocks says what the answering node knows of its own clock and of others'.
+type Clocks struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Why the node takes no writes because of its clock; empty if it does.
+	Unsafe string `protobuf:"bytes,1,opt,name=unsafe,proto3" json:"unsafe,omitempty"`
+	// How far its clock is ahead of its region's others, as far as that is known.
+	Drift *durationpb.Duration `protobuf:"bytes,2,opt,name=drift,proto3" json:"drift,omitempty"`
+	// Clocks that were measured lately. One that is not here is unknown.
+	Offsets       []*ClockOffset `protobuf:"bytes,3,rep,name=offsets,proto3" json:"offsets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Clocks) Reset() {
+	*x = Clocks{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Clocks) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Clocks) ProtoMessage() {}
+
+func (x *Clocks) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Clocks.ProtoReflect.Descriptor instead.
+func (*Clocks) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Clocks) GetUnsafe() string {
+	if x != nil {
+		return x.Unsafe
+	}
+	return ""
+}
+
+func (x *Clocks) GetDrift() *durationpb.Duration {
+	if x != nil {
+		return x.Drift
+	}
+	return nil
+}
+
+func (x *Clocks) GetOffsets() []*ClockOffset {
+	if x != nil {
+		return x.Offsets
+	}
+	return nil
+}
+
+// ClockOffset is how far another node's clock is ahead of the answering one's.
+type ClockOffset struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Region string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
+	Node   string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	Ahead  *durationpb.Duration   `protobuf:"bytes,3,opt,name=ahead,proto3" json:"ahead,omitempty"`
+	// How far ahead may be from the truth, either way.
+	Uncertainty   *durationpb.Duration `protobuf:"bytes,4,opt,name=uncertainty,proto3" json:"uncertainty,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClockOffset) Reset() {
+	*x = ClockOffset{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClockOffset) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClockOffset) ProtoMessage() {}
+
+func (x *ClockOffset) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClockOffset.ProtoReflect.Descriptor instead.
+func (*ClockOffset) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ClockOffset) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *ClockOffset) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ClockOffset) GetAhead() *durationpb.Duration {
+	if x != nil {
+		return x.Ahead
+	}
+	return nil
+}
+
+func (x *ClockOffset) GetUncertainty() *durationpb.Duration {
+	if x != nil {
+		return x.Uncertainty
+	}
+	return nil
+}
+
 // DigestRequest asks for digests.
 type DigestRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -994,7 +1137,7 @@ type DigestRequest struct {
 
 func (x *DigestRequest) Reset() {
 	*x = DigestRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[12]
+	mi := &file_atoll_v1_regions_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1006,7 +1149,7 @@ func (x *DigestRequest) String() string {
 func (*DigestRequest) ProtoMessage() {}
 
 func (x *DigestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[12]
+	mi := &file_atoll_v1_regions_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1019,7 +1162,7 @@ func (x *DigestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DigestRequest.ProtoReflect.Descriptor instead.
 func (*DigestRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{12}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DigestRequest) GetPartitions() []uint32 {
@@ -1052,7 +1195,7 @@ type PartitionDigest struct {
 
 func (x *PartitionDigest) Reset() {
 	*x = PartitionDigest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[13]
+	mi := &file_atoll_v1_regions_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1064,7 +1207,7 @@ func (x *PartitionDigest) String() string {
 func (*PartitionDigest) ProtoMessage() {}
 
 func (x *PartitionDigest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[13]
+	mi := &file_atoll_v1_regions_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1077,7 +1220,7 @@ func (x *PartitionDigest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionDigest.ProtoReflect.Descriptor instead.
 func (*PartitionDigest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{13}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PartitionDigest) GetPartition() uint32 {
@@ -1126,7 +1269,7 @@ type DigestResponse struct {
 
 func (x *DigestResponse) Reset() {
 	*x = DigestResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[14]
+	mi := &file_atoll_v1_regions_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1138,7 +1281,7 @@ func (x *DigestResponse) String() string {
 func (*DigestResponse) ProtoMessage() {}
 
 func (x *DigestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[14]
+	mi := &file_atoll_v1_regions_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1151,7 +1294,7 @@ func (x *DigestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DigestResponse.ProtoReflect.Descriptor instead.
 func (*DigestResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{14}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DigestResponse) GetRegion() string {
@@ -1179,7 +1322,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[15]
+	mi := &file_atoll_v1_regions_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1191,7 +1334,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[15]
+	mi := &file_atoll_v1_regions_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1204,7 +1347,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{15}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ExplainRequest) GetKey() string {
@@ -1235,7 +1378,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[16]
+	mi := &file_atoll_v1_regions_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1247,7 +1390,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[16]
+	mi := &file_atoll_v1_regions_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1260,7 +1403,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{16}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Event) GetRegion() string {
@@ -1305,7 +1448,7 @@ type ExplainRegister struct {
 
 func (x *ExplainRegister) Reset() {
 	*x = ExplainRegister{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[17]
+	mi := &file_atoll_v1_regions_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1317,7 +1460,7 @@ func (x *ExplainRegister) String() string {
 func (*ExplainRegister) ProtoMessage() {}
 
 func (x *ExplainRegister) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[17]
+	mi := &file_atoll_v1_regions_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1330,7 +1473,7 @@ func (x *ExplainRegister) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRegister.ProtoReflect.Descriptor instead.
 func (*ExplainRegister) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{17}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ExplainRegister) GetWinner() *Event {
@@ -1376,7 +1519,7 @@ type ExplainCounterPart struct {
 
 func (x *ExplainCounterPart) Reset() {
 	*x = ExplainCounterPart{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[18]
+	mi := &file_atoll_v1_regions_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1388,7 +1531,7 @@ func (x *ExplainCounterPart) String() string {
 func (*ExplainCounterPart) ProtoMessage() {}
 
 func (x *ExplainCounterPart) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[18]
+	mi := &file_atoll_v1_regions_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1401,7 +1544,7 @@ func (x *ExplainCounterPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainCounterPart.ProtoReflect.Descriptor instead.
 func (*ExplainCounterPart) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{18}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ExplainCounterPart) GetLast() *Event {
@@ -1443,7 +1586,7 @@ type ExplainCounter struct {
 
 func (x *ExplainCounter) Reset() {
 	*x = ExplainCounter{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[19]
+	mi := &file_atoll_v1_regions_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1455,7 +1598,7 @@ func (x *ExplainCounter) String() string {
 func (*ExplainCounter) ProtoMessage() {}
 
 func (x *ExplainCounter) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[19]
+	mi := &file_atoll_v1_regions_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1468,7 +1611,7 @@ func (x *ExplainCounter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainCounter.ProtoReflect.Descriptor instead.
 func (*ExplainCounter) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{19}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ExplainCounter) GetValue() int64 {
@@ -1496,7 +1639,7 @@ type ExplainElement struct {
 
 func (x *ExplainElement) Reset() {
 	*x = ExplainElement{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[20]
+	mi := &file_atoll_v1_regions_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1508,7 +1651,7 @@ func (x *ExplainElement) String() string {
 func (*ExplainElement) ProtoMessage() {}
 
 func (x *ExplainElement) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[20]
+	mi := &file_atoll_v1_regions_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1521,7 +1664,7 @@ func (x *ExplainElement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainElement.ProtoReflect.Descriptor instead.
 func (*ExplainElement) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{20}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ExplainElement) GetElement() []byte {
@@ -1549,7 +1692,7 @@ type ExplainSet struct {
 
 func (x *ExplainSet) Reset() {
 	*x = ExplainSet{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[21]
+	mi := &file_atoll_v1_regions_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1561,7 +1704,7 @@ func (x *ExplainSet) String() string {
 func (*ExplainSet) ProtoMessage() {}
 
 func (x *ExplainSet) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[21]
+	mi := &file_atoll_v1_regions_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1574,7 +1717,7 @@ func (x *ExplainSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainSet.ProtoReflect.Descriptor instead.
 func (*ExplainSet) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{21}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ExplainSet) GetSize() uint64 {
@@ -1611,7 +1754,7 @@ type ExplainedObject struct {
 
 func (x *ExplainedObject) Reset() {
 	*x = ExplainedObject{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[22]
+	mi := &file_atoll_v1_regions_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1623,7 +1766,7 @@ func (x *ExplainedObject) String() string {
 func (*ExplainedObject) ProtoMessage() {}
 
 func (x *ExplainedObject) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[22]
+	mi := &file_atoll_v1_regions_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1636,7 +1779,7 @@ func (x *ExplainedObject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainedObject.ProtoReflect.Descriptor instead.
 func (*ExplainedObject) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{22}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ExplainedObject) GetType() Type {
@@ -1744,7 +1887,7 @@ type ExplainDeadline struct {
 
 func (x *ExplainDeadline) Reset() {
 	*x = ExplainDeadline{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[23]
+	mi := &file_atoll_v1_regions_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1756,7 +1899,7 @@ func (x *ExplainDeadline) String() string {
 func (*ExplainDeadline) ProtoMessage() {}
 
 func (x *ExplainDeadline) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[23]
+	mi := &file_atoll_v1_regions_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1769,7 +1912,7 @@ func (x *ExplainDeadline) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainDeadline.ProtoReflect.Descriptor instead.
 func (*ExplainDeadline) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{23}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ExplainDeadline) GetExpiresHlc() uint64 {
@@ -1798,7 +1941,7 @@ type ExplainParts struct {
 
 func (x *ExplainParts) Reset() {
 	*x = ExplainParts{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[24]
+	mi := &file_atoll_v1_regions_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1810,7 +1953,7 @@ func (x *ExplainParts) String() string {
 func (*ExplainParts) ProtoMessage() {}
 
 func (x *ExplainParts) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[24]
+	mi := &file_atoll_v1_regions_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1823,7 +1966,7 @@ func (x *ExplainParts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainParts.ProtoReflect.Descriptor instead.
 func (*ExplainParts) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{24}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ExplainParts) GetSize() uint64 {
@@ -1857,7 +2000,7 @@ type ExplainPart struct {
 
 func (x *ExplainPart) Reset() {
 	*x = ExplainPart{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[25]
+	mi := &file_atoll_v1_regions_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1869,7 +2012,7 @@ func (x *ExplainPart) String() string {
 func (*ExplainPart) ProtoMessage() {}
 
 func (x *ExplainPart) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[25]
+	mi := &file_atoll_v1_regions_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1882,7 +2025,7 @@ func (x *ExplainPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainPart.ProtoReflect.Descriptor instead.
 func (*ExplainPart) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{25}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ExplainPart) GetName() []byte {
@@ -1931,7 +2074,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[26]
+	mi := &file_atoll_v1_regions_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1943,7 +2086,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[26]
+	mi := &file_atoll_v1_regions_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1956,7 +2099,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{26}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ExplainResponse) GetRegion() string {
@@ -2021,7 +2164,7 @@ type ConflictsRequest struct {
 
 func (x *ConflictsRequest) Reset() {
 	*x = ConflictsRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[27]
+	mi := &file_atoll_v1_regions_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2033,7 +2176,7 @@ func (x *ConflictsRequest) String() string {
 func (*ConflictsRequest) ProtoMessage() {}
 
 func (x *ConflictsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[27]
+	mi := &file_atoll_v1_regions_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2046,7 +2189,7 @@ func (x *ConflictsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictsRequest.ProtoReflect.Descriptor instead.
 func (*ConflictsRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{27}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ConflictsRequest) GetNamespace() string {
@@ -2109,7 +2252,7 @@ type ConflictCount struct {
 
 func (x *ConflictCount) Reset() {
 	*x = ConflictCount{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[28]
+	mi := &file_atoll_v1_regions_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2121,7 +2264,7 @@ func (x *ConflictCount) String() string {
 func (*ConflictCount) ProtoMessage() {}
 
 func (x *ConflictCount) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[28]
+	mi := &file_atoll_v1_regions_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2134,7 +2277,7 @@ func (x *ConflictCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictCount.ProtoReflect.Descriptor instead.
 func (*ConflictCount) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{28}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ConflictCount) GetNamespace() string {
@@ -2214,7 +2357,7 @@ type Loser struct {
 
 func (x *Loser) Reset() {
 	*x = Loser{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[29]
+	mi := &file_atoll_v1_regions_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2226,7 +2369,7 @@ func (x *Loser) String() string {
 func (*Loser) ProtoMessage() {}
 
 func (x *Loser) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[29]
+	mi := &file_atoll_v1_regions_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2239,7 +2382,7 @@ func (x *Loser) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Loser.ProtoReflect.Descriptor instead.
 func (*Loser) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{29}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Loser) GetPartition() uint32 {
@@ -2349,7 +2492,7 @@ type ConflictsResponse struct {
 
 func (x *ConflictsResponse) Reset() {
 	*x = ConflictsResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[30]
+	mi := &file_atoll_v1_regions_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2361,7 +2504,7 @@ func (x *ConflictsResponse) String() string {
 func (*ConflictsResponse) ProtoMessage() {}
 
 func (x *ConflictsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[30]
+	mi := &file_atoll_v1_regions_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2374,7 +2517,7 @@ func (x *ConflictsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictsResponse.ProtoReflect.Descriptor instead.
 func (*ConflictsResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{30}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ConflictsResponse) GetRegion() string {
@@ -2437,7 +2580,7 @@ type PartitionError struct {
 
 func (x *PartitionError) Reset() {
 	*x = PartitionError{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[31]
+	mi := &file_atoll_v1_regions_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2449,7 +2592,7 @@ func (x *PartitionError) String() string {
 func (*PartitionError) ProtoMessage() {}
 
 func (x *PartitionError) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[31]
+	mi := &file_atoll_v1_regions_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2462,7 +2605,7 @@ func (x *PartitionError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionError.ProtoReflect.Descriptor instead.
 func (*PartitionError) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{31}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PartitionError) GetPartition() uint32 {
@@ -2494,7 +2637,7 @@ type RestoreLoserRequest struct {
 
 func (x *RestoreLoserRequest) Reset() {
 	*x = RestoreLoserRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[32]
+	mi := &file_atoll_v1_regions_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2506,7 +2649,7 @@ func (x *RestoreLoserRequest) String() string {
 func (*RestoreLoserRequest) ProtoMessage() {}
 
 func (x *RestoreLoserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[32]
+	mi := &file_atoll_v1_regions_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2519,7 +2662,7 @@ func (x *RestoreLoserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreLoserRequest.ProtoReflect.Descriptor instead.
 func (*RestoreLoserRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{32}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RestoreLoserRequest) GetPartition() uint32 {
@@ -2564,7 +2707,7 @@ type RestoreLoserResponse struct {
 
 func (x *RestoreLoserResponse) Reset() {
 	*x = RestoreLoserResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[33]
+	mi := &file_atoll_v1_regions_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2576,7 +2719,7 @@ func (x *RestoreLoserResponse) String() string {
 func (*RestoreLoserResponse) ProtoMessage() {}
 
 func (x *RestoreLoserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[33]
+	mi := &file_atoll_v1_regions_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2589,7 +2732,7 @@ func (x *RestoreLoserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreLoserResponse.ProtoReflect.Descriptor instead.
 func (*RestoreLoserResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{33}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RestoreLoserResponse) GetVersion() string {
@@ -2685,7 +2828,7 @@ const file_atoll_v1_regions_proto_rawDesc = "" +
 	"\agarbage\x18\b \x01(\v2\x11.atoll.v1.GarbageR\agarbage\"\x14\n" +
 	"\x12WatchStatusRequest\"G\n" +
 	"\x13WatchStatusResponse\x120\n" +
-	"\x06status\x18\x01 \x01(\v2\x18.atoll.v1.StatusResponseR\x06status\"\x90\x02\n" +
+	"\x06status\x18\x01 \x01(\v2\x18.atoll.v1.StatusResponseR\x06status\"\xba\x02\n" +
 	"\x0eStatusResponse\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x18\n" +
@@ -2695,7 +2838,17 @@ const file_atoll_v1_regions_proto_rawDesc = "" +
 	"partitions\x18\x05 \x03(\v2\x19.atoll.v1.PartitionStatusR\n" +
 	"partitions\x12$\n" +
 	"\x05flows\x18\x06 \x03(\v2\x0e.atoll.v1.FlowR\x05flows\x12+\n" +
-	"\arefused\x18\a \x03(\v2\x11.atoll.v1.RefusedR\arefused\"`\n" +
+	"\arefused\x18\a \x03(\v2\x11.atoll.v1.RefusedR\arefused\x12(\n" +
+	"\x06clocks\x18\x14 \x01(\v2\x10.atoll.v1.ClocksR\x06clocks\"\x82\x01\n" +
+	"\x06Clocks\x12\x16\n" +
+	"\x06unsafe\x18\x01 \x01(\tR\x06unsafe\x12/\n" +
+	"\x05drift\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05drift\x12/\n" +
+	"\aoffsets\x18\x03 \x03(\v2\x15.atoll.v1.ClockOffsetR\aoffsets\"\xa7\x01\n" +
+	"\vClockOffset\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\tR\x06region\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\x12/\n" +
+	"\x05ahead\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x05ahead\x12;\n" +
+	"\vuncertainty\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\vuncertainty\"`\n" +
 	"\rDigestRequest\x12\x1e\n" +
 	"\n" +
 	"partitions\x18\x01 \x03(\rR\n" +
@@ -2845,7 +2998,7 @@ func file_atoll_v1_regions_proto_rawDescGZIP() []byte {
 }
 
 var file_atoll_v1_regions_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_atoll_v1_regions_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_atoll_v1_regions_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_atoll_v1_regions_proto_goTypes = []any{
 	(RegionState)(0),             // 0: atoll.v1.RegionState
 	(*StatusRequest)(nil),        // 1: atoll.v1.StatusRequest
@@ -2860,101 +3013,108 @@ var file_atoll_v1_regions_proto_goTypes = []any{
 	(*WatchStatusRequest)(nil),   // 10: atoll.v1.WatchStatusRequest
 	(*WatchStatusResponse)(nil),  // 11: atoll.v1.WatchStatusResponse
 	(*StatusResponse)(nil),       // 12: atoll.v1.StatusResponse
-	(*DigestRequest)(nil),        // 13: atoll.v1.DigestRequest
-	(*PartitionDigest)(nil),      // 14: atoll.v1.PartitionDigest
-	(*DigestResponse)(nil),       // 15: atoll.v1.DigestResponse
-	(*ExplainRequest)(nil),       // 16: atoll.v1.ExplainRequest
-	(*Event)(nil),                // 17: atoll.v1.Event
-	(*ExplainRegister)(nil),      // 18: atoll.v1.ExplainRegister
-	(*ExplainCounterPart)(nil),   // 19: atoll.v1.ExplainCounterPart
-	(*ExplainCounter)(nil),       // 20: atoll.v1.ExplainCounter
-	(*ExplainElement)(nil),       // 21: atoll.v1.ExplainElement
-	(*ExplainSet)(nil),           // 22: atoll.v1.ExplainSet
-	(*ExplainedObject)(nil),      // 23: atoll.v1.ExplainedObject
-	(*ExplainDeadline)(nil),      // 24: atoll.v1.ExplainDeadline
-	(*ExplainParts)(nil),         // 25: atoll.v1.ExplainParts
-	(*ExplainPart)(nil),          // 26: atoll.v1.ExplainPart
-	(*ExplainResponse)(nil),      // 27: atoll.v1.ExplainResponse
-	(*ConflictsRequest)(nil),     // 28: atoll.v1.ConflictsRequest
-	(*ConflictCount)(nil),        // 29: atoll.v1.ConflictCount
-	(*Loser)(nil),                // 30: atoll.v1.Loser
-	(*ConflictsResponse)(nil),    // 31: atoll.v1.ConflictsResponse
-	(*PartitionError)(nil),       // 32: atoll.v1.PartitionError
-	(*RestoreLoserRequest)(nil),  // 33: atoll.v1.RestoreLoserRequest
-	(*RestoreLoserResponse)(nil), // 34: atoll.v1.RestoreLoserResponse
-	(*durationpb.Duration)(nil),  // 35: google.protobuf.Duration
-	(*Error)(nil),                // 36: atoll.v1.Error
-	(*ReadOptions)(nil),          // 37: atoll.v1.ReadOptions
-	(Type)(0),                    // 38: atoll.v1.Type
-	(*ReplyInfo)(nil),            // 39: atoll.v1.ReplyInfo
-	(*WriteOptions)(nil),         // 40: atoll.v1.WriteOptions
+	(*Clocks)(nil),               // 13: atoll.v1.Clocks
+	(*ClockOffset)(nil),          // 14: atoll.v1.ClockOffset
+	(*DigestRequest)(nil),        // 15: atoll.v1.DigestRequest
+	(*PartitionDigest)(nil),      // 16: atoll.v1.PartitionDigest
+	(*DigestResponse)(nil),       // 17: atoll.v1.DigestResponse
+	(*ExplainRequest)(nil),       // 18: atoll.v1.ExplainRequest
+	(*Event)(nil),                // 19: atoll.v1.Event
+	(*ExplainRegister)(nil),      // 20: atoll.v1.ExplainRegister
+	(*ExplainCounterPart)(nil),   // 21: atoll.v1.ExplainCounterPart
+	(*ExplainCounter)(nil),       // 22: atoll.v1.ExplainCounter
+	(*ExplainElement)(nil),       // 23: atoll.v1.ExplainElement
+	(*ExplainSet)(nil),           // 24: atoll.v1.ExplainSet
+	(*ExplainedObject)(nil),      // 25: atoll.v1.ExplainedObject
+	(*ExplainDeadline)(nil),      // 26: atoll.v1.ExplainDeadline
+	(*ExplainParts)(nil),         // 27: atoll.v1.ExplainParts
+	(*ExplainPart)(nil),          // 28: atoll.v1.ExplainPart
+	(*ExplainResponse)(nil),      // 29: atoll.v1.ExplainResponse
+	(*ConflictsRequest)(nil),     // 30: atoll.v1.ConflictsRequest
+	(*ConflictCount)(nil),        // 31: atoll.v1.ConflictCount
+	(*Loser)(nil),                // 32: atoll.v1.Loser
+	(*ConflictsResponse)(nil),    // 33: atoll.v1.ConflictsResponse
+	(*PartitionError)(nil),       // 34: atoll.v1.PartitionError
+	(*RestoreLoserRequest)(nil),  // 35: atoll.v1.RestoreLoserRequest
+	(*RestoreLoserResponse)(nil), // 36: atoll.v1.RestoreLoserResponse
+	(*durationpb.Duration)(nil),  // 37: google.protobuf.Duration
+	(*Error)(nil),                // 38: atoll.v1.Error
+	(*ReadOptions)(nil),          // 39: atoll.v1.ReadOptions
+	(Type)(0),                    // 40: atoll.v1.Type
+	(*ReplyInfo)(nil),            // 41: atoll.v1.ReplyInfo
+	(*WriteOptions)(nil),         // 42: atoll.v1.WriteOptions
 }
 var file_atoll_v1_regions_proto_depIdxs = []int32{
 	0,  // 0: atoll.v1.Region.state:type_name -> atoll.v1.RegionState
 	3,  // 1: atoll.v1.Region.nodes:type_name -> atoll.v1.Node
-	35, // 2: atoll.v1.Lag.time:type_name -> google.protobuf.Duration
+	37, // 2: atoll.v1.Lag.time:type_name -> google.protobuf.Duration
 	5,  // 3: atoll.v1.Flow.lag:type_name -> atoll.v1.Lag
-	35, // 4: atoll.v1.Flow.last_heard:type_name -> google.protobuf.Duration
-	35, // 5: atoll.v1.Flow.ahead:type_name -> google.protobuf.Duration
-	35, // 6: atoll.v1.Garbage.since:type_name -> google.protobuf.Duration
+	37, // 4: atoll.v1.Flow.last_heard:type_name -> google.protobuf.Duration
+	37, // 5: atoll.v1.Flow.ahead:type_name -> google.protobuf.Duration
+	37, // 6: atoll.v1.Garbage.since:type_name -> google.protobuf.Duration
 	4,  // 7: atoll.v1.PartitionStatus.vector:type_name -> atoll.v1.VectorEntry
-	36, // 8: atoll.v1.PartitionStatus.error:type_name -> atoll.v1.Error
+	38, // 8: atoll.v1.PartitionStatus.error:type_name -> atoll.v1.Error
 	7,  // 9: atoll.v1.PartitionStatus.garbage:type_name -> atoll.v1.Garbage
 	12, // 10: atoll.v1.WatchStatusResponse.status:type_name -> atoll.v1.StatusResponse
 	2,  // 11: atoll.v1.StatusResponse.regions:type_name -> atoll.v1.Region
 	9,  // 12: atoll.v1.StatusResponse.partitions:type_name -> atoll.v1.PartitionStatus
 	6,  // 13: atoll.v1.StatusResponse.flows:type_name -> atoll.v1.Flow
 	8,  // 14: atoll.v1.StatusResponse.refused:type_name -> atoll.v1.Refused
-	37, // 15: atoll.v1.DigestRequest.options:type_name -> atoll.v1.ReadOptions
-	4,  // 16: atoll.v1.PartitionDigest.vector:type_name -> atoll.v1.VectorEntry
-	36, // 17: atoll.v1.PartitionDigest.error:type_name -> atoll.v1.Error
-	14, // 18: atoll.v1.DigestResponse.partitions:type_name -> atoll.v1.PartitionDigest
-	17, // 19: atoll.v1.ExplainRegister.winner:type_name -> atoll.v1.Event
-	17, // 20: atoll.v1.ExplainCounterPart.last:type_name -> atoll.v1.Event
-	19, // 21: atoll.v1.ExplainCounter.parts:type_name -> atoll.v1.ExplainCounterPart
-	17, // 22: atoll.v1.ExplainElement.dots:type_name -> atoll.v1.Event
-	21, // 23: atoll.v1.ExplainSet.elements:type_name -> atoll.v1.ExplainElement
-	38, // 24: atoll.v1.ExplainedObject.type:type_name -> atoll.v1.Type
-	18, // 25: atoll.v1.ExplainedObject.register:type_name -> atoll.v1.ExplainRegister
-	20, // 26: atoll.v1.ExplainedObject.counter:type_name -> atoll.v1.ExplainCounter
-	22, // 27: atoll.v1.ExplainedObject.set:type_name -> atoll.v1.ExplainSet
-	25, // 28: atoll.v1.ExplainedObject.parts:type_name -> atoll.v1.ExplainParts
-	24, // 29: atoll.v1.ExplainedObject.deadline:type_name -> atoll.v1.ExplainDeadline
-	17, // 30: atoll.v1.ExplainDeadline.event:type_name -> atoll.v1.Event
-	26, // 31: atoll.v1.ExplainParts.parts:type_name -> atoll.v1.ExplainPart
-	17, // 32: atoll.v1.ExplainPart.events:type_name -> atoll.v1.Event
-	23, // 33: atoll.v1.ExplainResponse.objects:type_name -> atoll.v1.ExplainedObject
-	4,  // 34: atoll.v1.ExplainResponse.vector:type_name -> atoll.v1.VectorEntry
-	39, // 35: atoll.v1.ExplainResponse.info:type_name -> atoll.v1.ReplyInfo
-	30, // 36: atoll.v1.ExplainResponse.losers:type_name -> atoll.v1.Loser
-	38, // 37: atoll.v1.ConflictCount.type:type_name -> atoll.v1.Type
-	38, // 38: atoll.v1.Loser.type:type_name -> atoll.v1.Type
-	17, // 39: atoll.v1.Loser.lost:type_name -> atoll.v1.Event
-	17, // 40: atoll.v1.Loser.won:type_name -> atoll.v1.Event
-	29, // 41: atoll.v1.ConflictsResponse.counts:type_name -> atoll.v1.ConflictCount
-	30, // 42: atoll.v1.ConflictsResponse.losers:type_name -> atoll.v1.Loser
-	32, // 43: atoll.v1.ConflictsResponse.errors:type_name -> atoll.v1.PartitionError
-	36, // 44: atoll.v1.PartitionError.error:type_name -> atoll.v1.Error
-	40, // 45: atoll.v1.RestoreLoserRequest.options:type_name -> atoll.v1.WriteOptions
-	30, // 46: atoll.v1.RestoreLoserResponse.loser:type_name -> atoll.v1.Loser
-	39, // 47: atoll.v1.RestoreLoserResponse.info:type_name -> atoll.v1.ReplyInfo
-	1,  // 48: atoll.v1.Regions.Status:input_type -> atoll.v1.StatusRequest
-	10, // 49: atoll.v1.Regions.WatchStatus:input_type -> atoll.v1.WatchStatusRequest
-	13, // 50: atoll.v1.Regions.Digest:input_type -> atoll.v1.DigestRequest
-	16, // 51: atoll.v1.Regions.Explain:input_type -> atoll.v1.ExplainRequest
-	28, // 52: atoll.v1.Regions.Conflicts:input_type -> atoll.v1.ConflictsRequest
-	33, // 53: atoll.v1.Regions.RestoreLoser:input_type -> atoll.v1.RestoreLoserRequest
-	12, // 54: atoll.v1.Regions.Status:output_type -> atoll.v1.StatusResponse
-	11, // 55: atoll.v1.Regions.WatchStatus:output_type -> atoll.v1.WatchStatusResponse
-	15, // 56: atoll.v1.Regions.Digest:output_type -> atoll.v1.DigestResponse
-	27, // 57: atoll.v1.Regions.Explain:output_type -> atoll.v1.ExplainResponse
-	31, // 58: atoll.v1.Regions.Conflicts:output_type -> atoll.v1.ConflictsResponse
-	34, // 59: atoll.v1.Regions.RestoreLoser:output_type -> atoll.v1.RestoreLoserResponse
-	54, // [54:60] is the sub-list for method output_type
-	48, // [48:54] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	13, // 15: atoll.v1.StatusResponse.clocks:type_name -> atoll.v1.Clocks
+	37, // 16: atoll.v1.Clocks.drift:type_name -> google.protobuf.Duration
+	14, // 17: atoll.v1.Clocks.offsets:type_name -> atoll.v1.ClockOffset
+	37, // 18: atoll.v1.ClockOffset.ahead:type_name -> google.protobuf.Duration
+	37, // 19: atoll.v1.ClockOffset.uncertainty:type_name -> google.protobuf.Duration
+	39, // 20: atoll.v1.DigestRequest.options:type_name -> atoll.v1.ReadOptions
+	4,  // 21: atoll.v1.PartitionDigest.vector:type_name -> atoll.v1.VectorEntry
+	38, // 22: atoll.v1.PartitionDigest.error:type_name -> atoll.v1.Error
+	16, // 23: atoll.v1.DigestResponse.partitions:type_name -> atoll.v1.PartitionDigest
+	19, // 24: atoll.v1.ExplainRegister.winner:type_name -> atoll.v1.Event
+	19, // 25: atoll.v1.ExplainCounterPart.last:type_name -> atoll.v1.Event
+	21, // 26: atoll.v1.ExplainCounter.parts:type_name -> atoll.v1.ExplainCounterPart
+	19, // 27: atoll.v1.ExplainElement.dots:type_name -> atoll.v1.Event
+	23, // 28: atoll.v1.ExplainSet.elements:type_name -> atoll.v1.ExplainElement
+	40, // 29: atoll.v1.ExplainedObject.type:type_name -> atoll.v1.Type
+	20, // 30: atoll.v1.ExplainedObject.register:type_name -> atoll.v1.ExplainRegister
+	22, // 31: atoll.v1.ExplainedObject.counter:type_name -> atoll.v1.ExplainCounter
+	24, // 32: atoll.v1.ExplainedObject.set:type_name -> atoll.v1.ExplainSet
+	27, // 33: atoll.v1.ExplainedObject.parts:type_name -> atoll.v1.ExplainParts
+	26, // 34: atoll.v1.ExplainedObject.deadline:type_name -> atoll.v1.ExplainDeadline
+	19, // 35: atoll.v1.ExplainDeadline.event:type_name -> atoll.v1.Event
+	28, // 36: atoll.v1.ExplainParts.parts:type_name -> atoll.v1.ExplainPart
+	19, // 37: atoll.v1.ExplainPart.events:type_name -> atoll.v1.Event
+	25, // 38: atoll.v1.ExplainResponse.objects:type_name -> atoll.v1.ExplainedObject
+	4,  // 39: atoll.v1.ExplainResponse.vector:type_name -> atoll.v1.VectorEntry
+	41, // 40: atoll.v1.ExplainResponse.info:type_name -> atoll.v1.ReplyInfo
+	32, // 41: atoll.v1.ExplainResponse.losers:type_name -> atoll.v1.Loser
+	40, // 42: atoll.v1.ConflictCount.type:type_name -> atoll.v1.Type
+	40, // 43: atoll.v1.Loser.type:type_name -> atoll.v1.Type
+	19, // 44: atoll.v1.Loser.lost:type_name -> atoll.v1.Event
+	19, // 45: atoll.v1.Loser.won:type_name -> atoll.v1.Event
+	31, // 46: atoll.v1.ConflictsResponse.counts:type_name -> atoll.v1.ConflictCount
+	32, // 47: atoll.v1.ConflictsResponse.losers:type_name -> atoll.v1.Loser
+	34, // 48: atoll.v1.ConflictsResponse.errors:type_name -> atoll.v1.PartitionError
+	38, // 49: atoll.v1.PartitionError.error:type_name -> atoll.v1.Error
+	42, // 50: atoll.v1.RestoreLoserRequest.options:type_name -> atoll.v1.WriteOptions
+	32, // 51: atoll.v1.RestoreLoserResponse.loser:type_name -> atoll.v1.Loser
+	41, // 52: atoll.v1.RestoreLoserResponse.info:type_name -> atoll.v1.ReplyInfo
+	1,  // 53: atoll.v1.Regions.Status:input_type -> atoll.v1.StatusRequest
+	10, // 54: atoll.v1.Regions.WatchStatus:input_type -> atoll.v1.WatchStatusRequest
+	15, // 55: atoll.v1.Regions.Digest:input_type -> atoll.v1.DigestRequest
+	18, // 56: atoll.v1.Regions.Explain:input_type -> atoll.v1.ExplainRequest
+	30, // 57: atoll.v1.Regions.Conflicts:input_type -> atoll.v1.ConflictsRequest
+	35, // 58: atoll.v1.Regions.RestoreLoser:input_type -> atoll.v1.RestoreLoserRequest
+	12, // 59: atoll.v1.Regions.Status:output_type -> atoll.v1.StatusResponse
+	11, // 60: atoll.v1.Regions.WatchStatus:output_type -> atoll.v1.WatchStatusResponse
+	17, // 61: atoll.v1.Regions.Digest:output_type -> atoll.v1.DigestResponse
+	29, // 62: atoll.v1.Regions.Explain:output_type -> atoll.v1.ExplainResponse
+	33, // 63: atoll.v1.Regions.Conflicts:output_type -> atoll.v1.ConflictsResponse
+	36, // 64: atoll.v1.Regions.RestoreLoser:output_type -> atoll.v1.RestoreLoserResponse
+	59, // [59:65] is the sub-list for method output_type
+	53, // [53:59] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_atoll_v1_regions_proto_init() }
@@ -2966,7 +3126,7 @@ func file_atoll_v1_regions_proto_init() {
 	file_atoll_v1_regions_proto_msgTypes[4].OneofWrappers = []any{}
 	file_atoll_v1_regions_proto_msgTypes[5].OneofWrappers = []any{}
 	file_atoll_v1_regions_proto_msgTypes[7].OneofWrappers = []any{}
-	file_atoll_v1_regions_proto_msgTypes[22].OneofWrappers = []any{
+	file_atoll_v1_regions_proto_msgTypes[24].OneofWrappers = []any{
 		(*ExplainedObject_Register)(nil),
 		(*ExplainedObject_Counter)(nil),
 		(*ExplainedObject_Set)(nil),
@@ -2978,7 +3138,7 @@ func file_atoll_v1_regions_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_v1_regions_proto_rawDesc), len(file_atoll_v1_regions_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   34,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

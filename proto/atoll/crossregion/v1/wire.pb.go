@@ -207,7 +207,8 @@ type Heartbeat struct {
 	Node    string                 `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`
 	Heads   []*Head                `protobuf:"bytes,4,rep,name=heads,proto3" json:"heads,omitempty"`
 	// Microseconds by the node's clock, each time more. What is not later than what was heard before is no sign of life.
-	SentUs        uint64 `protobuf:"varint,5,opt,name=sent_us,json=sentUs,proto3" json:"sent_us,omitempty"`
+	SentUs        uint64        `protobuf:"varint,5,opt,name=sent_us,json=sentUs,proto3" json:"sent_us,omitempty"`
+	Clock         *ClockReading `protobuf:"bytes,20,opt,name=clock,proto3" json:"clock,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -277,6 +278,136 @@ func (x *Heartbeat) GetSentUs() uint64 {
 	return 0
 }
 
+func (x *Heartbeat) GetClock() *ClockReading {
+	if x != nil {
+		return x.Clock
+	}
+	return nil
+}
+
+// ClockReading is what a node's clock read when it sent a heartbeat, in microseconds since the Unix epoch, and which
+// heartbeats of other regions it had heard lately, at most 64.
+type ClockReading struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	WallUs        int64                  `protobuf:"varint,1,opt,name=wall_us,json=wallUs,proto3" json:"wall_us,omitempty"`
+	Echoes        []*ClockEcho           `protobuf:"bytes,2,rep,name=echoes,proto3" json:"echoes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClockReading) Reset() {
+	*x = ClockReading{}
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClockReading) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClockReading) ProtoMessage() {}
+
+func (x *ClockReading) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClockReading.ProtoReflect.Descriptor instead.
+func (*ClockReading) Descriptor() ([]byte, []int) {
+	return file_atoll_crossregion_v1_wire_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ClockReading) GetWallUs() int64 {
+	if x != nil {
+		return x.WallUs
+	}
+	return 0
+}
+
+func (x *ClockReading) GetEchoes() []*ClockEcho {
+	if x != nil {
+		return x.Echoes
+	}
+	return nil
+}
+
+// ClockEcho says which heartbeat was heard last of a node, by the time in it, and how long before this one was sent.
+type ClockEcho struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Region        uint32                 `protobuf:"varint,1,opt,name=region,proto3" json:"region,omitempty"`
+	Node          string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	WallUs        int64                  `protobuf:"varint,3,opt,name=wall_us,json=wallUs,proto3" json:"wall_us,omitempty"`
+	HeldUs        uint64                 `protobuf:"varint,4,opt,name=held_us,json=heldUs,proto3" json:"held_us,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClockEcho) Reset() {
+	*x = ClockEcho{}
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClockEcho) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClockEcho) ProtoMessage() {}
+
+func (x *ClockEcho) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClockEcho.ProtoReflect.Descriptor instead.
+func (*ClockEcho) Descriptor() ([]byte, []int) {
+	return file_atoll_crossregion_v1_wire_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ClockEcho) GetRegion() uint32 {
+	if x != nil {
+		return x.Region
+	}
+	return 0
+}
+
+func (x *ClockEcho) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ClockEcho) GetWallUs() int64 {
+	if x != nil {
+		return x.WallUs
+	}
+	return 0
+}
+
+func (x *ClockEcho) GetHeldUs() uint64 {
+	if x != nil {
+		return x.HeldUs
+	}
+	return 0
+}
+
 // Head is the end of one partition's outbox, and now and then how far its state is.
 type Head struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
@@ -303,7 +434,7 @@ type Head struct {
 
 func (x *Head) Reset() {
 	*x = Head{}
-	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[3]
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -315,7 +446,7 @@ func (x *Head) String() string {
 func (*Head) ProtoMessage() {}
 
 func (x *Head) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[3]
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -328,7 +459,7 @@ func (x *Head) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Head.ProtoReflect.Descriptor instead.
 func (*Head) Descriptor() ([]byte, []int) {
-	return file_atoll_crossregion_v1_wire_proto_rawDescGZIP(), []int{3}
+	return file_atoll_crossregion_v1_wire_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Head) GetPartition() uint32 {
@@ -433,7 +564,7 @@ type FetchRequest struct {
 
 func (x *FetchRequest) Reset() {
 	*x = FetchRequest{}
-	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[4]
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -445,7 +576,7 @@ func (x *FetchRequest) String() string {
 func (*FetchRequest) ProtoMessage() {}
 
 func (x *FetchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[4]
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -458,7 +589,7 @@ func (x *FetchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchRequest.ProtoReflect.Descriptor instead.
 func (*FetchRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_crossregion_v1_wire_proto_rawDescGZIP(), []int{4}
+	return file_atoll_crossregion_v1_wire_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *FetchRequest) GetCluster() string {
@@ -526,7 +657,7 @@ type FetchResponse struct {
 
 func (x *FetchResponse) Reset() {
 	*x = FetchResponse{}
-	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[5]
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -538,7 +669,7 @@ func (x *FetchResponse) String() string {
 func (*FetchResponse) ProtoMessage() {}
 
 func (x *FetchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[5]
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -551,7 +682,7 @@ func (x *FetchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchResponse.ProtoReflect.Descriptor instead.
 func (*FetchResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_crossregion_v1_wire_proto_rawDescGZIP(), []int{5}
+	return file_atoll_crossregion_v1_wire_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *FetchResponse) GetEnvelope() []byte {
@@ -594,7 +725,7 @@ type WatermarkReport struct {
 
 func (x *WatermarkReport) Reset() {
 	*x = WatermarkReport{}
-	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[6]
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -606,7 +737,7 @@ func (x *WatermarkReport) String() string {
 func (*WatermarkReport) ProtoMessage() {}
 
 func (x *WatermarkReport) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[6]
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -619,7 +750,7 @@ func (x *WatermarkReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatermarkReport.ProtoReflect.Descriptor instead.
 func (*WatermarkReport) Descriptor() ([]byte, []int) {
-	return file_atoll_crossregion_v1_wire_proto_rawDescGZIP(), []int{6}
+	return file_atoll_crossregion_v1_wire_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *WatermarkReport) GetCluster() string {
@@ -657,7 +788,7 @@ type PartitionWatermark struct {
 
 func (x *PartitionWatermark) Reset() {
 	*x = PartitionWatermark{}
-	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[7]
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -669,7 +800,7 @@ func (x *PartitionWatermark) String() string {
 func (*PartitionWatermark) ProtoMessage() {}
 
 func (x *PartitionWatermark) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[7]
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -682,7 +813,7 @@ func (x *PartitionWatermark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionWatermark.ProtoReflect.Descriptor instead.
 func (*PartitionWatermark) Descriptor() ([]byte, []int) {
-	return file_atoll_crossregion_v1_wire_proto_rawDescGZIP(), []int{7}
+	return file_atoll_crossregion_v1_wire_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *PartitionWatermark) GetPartition() uint32 {
@@ -732,7 +863,7 @@ type Request struct {
 
 func (x *Request) Reset() {
 	*x = Request{}
-	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[8]
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -744,7 +875,7 @@ func (x *Request) String() string {
 func (*Request) ProtoMessage() {}
 
 func (x *Request) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[8]
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -757,7 +888,7 @@ func (x *Request) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Request.ProtoReflect.Descriptor instead.
 func (*Request) Descriptor() ([]byte, []int) {
-	return file_atoll_crossregion_v1_wire_proto_rawDescGZIP(), []int{8}
+	return file_atoll_crossregion_v1_wire_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Request) GetCluster() string {
@@ -821,13 +952,22 @@ const file_atoll_crossregion_v1_wire_proto_rawDesc = "" +
 	" \x03(\fR\x06deltas\"2\n" +
 	"\bActorSeq\x12\x14\n" +
 	"\x05actor\x18\x01 \x01(\rR\x05actor\x12\x10\n" +
-	"\x03seq\x18\x02 \x01(\x04R\x03seq\"\x9c\x01\n" +
+	"\x03seq\x18\x02 \x01(\x04R\x03seq\"\xd6\x01\n" +
 	"\tHeartbeat\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x16\n" +
 	"\x06region\x18\x02 \x01(\rR\x06region\x12\x12\n" +
 	"\x04node\x18\x03 \x01(\tR\x04node\x120\n" +
 	"\x05heads\x18\x04 \x03(\v2\x1a.atoll.crossregion.v1.HeadR\x05heads\x12\x17\n" +
-	"\asent_us\x18\x05 \x01(\x04R\x06sentUs\"\xbb\x02\n" +
+	"\asent_us\x18\x05 \x01(\x04R\x06sentUs\x128\n" +
+	"\x05clock\x18\x14 \x01(\v2\".atoll.crossregion.v1.ClockReadingR\x05clock\"`\n" +
+	"\fClockReading\x12\x17\n" +
+	"\awall_us\x18\x01 \x01(\x03R\x06wallUs\x127\n" +
+	"\x06echoes\x18\x02 \x03(\v2\x1f.atoll.crossregion.v1.ClockEchoR\x06echoes\"i\n" +
+	"\tClockEcho\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\rR\x06region\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\x12\x17\n" +
+	"\awall_us\x18\x03 \x01(\x03R\x06wallUs\x12\x17\n" +
+	"\aheld_us\x18\x04 \x01(\x04R\x06heldUs\"\xbb\x02\n" +
 	"\x04Head\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x14\n" +
 	"\x05actor\x18\x02 \x01(\rR\x05actor\x12!\n" +
@@ -888,27 +1028,31 @@ func file_atoll_crossregion_v1_wire_proto_rawDescGZIP() []byte {
 	return file_atoll_crossregion_v1_wire_proto_rawDescData
 }
 
-var file_atoll_crossregion_v1_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_atoll_crossregion_v1_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_atoll_crossregion_v1_wire_proto_goTypes = []any{
 	(*Envelope)(nil),           // 0: atoll.crossregion.v1.Envelope
 	(*ActorSeq)(nil),           // 1: atoll.crossregion.v1.ActorSeq
 	(*Heartbeat)(nil),          // 2: atoll.crossregion.v1.Heartbeat
-	(*Head)(nil),               // 3: atoll.crossregion.v1.Head
-	(*FetchRequest)(nil),       // 4: atoll.crossregion.v1.FetchRequest
-	(*FetchResponse)(nil),      // 5: atoll.crossregion.v1.FetchResponse
-	(*WatermarkReport)(nil),    // 6: atoll.crossregion.v1.WatermarkReport
-	(*PartitionWatermark)(nil), // 7: atoll.crossregion.v1.PartitionWatermark
-	(*Request)(nil),            // 8: atoll.crossregion.v1.Request
+	(*ClockReading)(nil),       // 3: atoll.crossregion.v1.ClockReading
+	(*ClockEcho)(nil),          // 4: atoll.crossregion.v1.ClockEcho
+	(*Head)(nil),               // 5: atoll.crossregion.v1.Head
+	(*FetchRequest)(nil),       // 6: atoll.crossregion.v1.FetchRequest
+	(*FetchResponse)(nil),      // 7: atoll.crossregion.v1.FetchResponse
+	(*WatermarkReport)(nil),    // 8: atoll.crossregion.v1.WatermarkReport
+	(*PartitionWatermark)(nil), // 9: atoll.crossregion.v1.PartitionWatermark
+	(*Request)(nil),            // 10: atoll.crossregion.v1.Request
 }
 var file_atoll_crossregion_v1_wire_proto_depIdxs = []int32{
 	1, // 0: atoll.crossregion.v1.Envelope.vector:type_name -> atoll.crossregion.v1.ActorSeq
-	3, // 1: atoll.crossregion.v1.Heartbeat.heads:type_name -> atoll.crossregion.v1.Head
-	7, // 2: atoll.crossregion.v1.WatermarkReport.watermarks:type_name -> atoll.crossregion.v1.PartitionWatermark
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	5, // 1: atoll.crossregion.v1.Heartbeat.heads:type_name -> atoll.crossregion.v1.Head
+	3, // 2: atoll.crossregion.v1.Heartbeat.clock:type_name -> atoll.crossregion.v1.ClockReading
+	4, // 3: atoll.crossregion.v1.ClockReading.echoes:type_name -> atoll.crossregion.v1.ClockEcho
+	9, // 4: atoll.crossregion.v1.WatermarkReport.watermarks:type_name -> atoll.crossregion.v1.PartitionWatermark
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_atoll_crossregion_v1_wire_proto_init() }
@@ -922,7 +1066,7 @@ func file_atoll_crossregion_v1_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_crossregion_v1_wire_proto_rawDesc), len(file_atoll_crossregion_v1_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
