@@ -86,7 +86,11 @@ func (n *Node) clocks() api.Clocks {
 
 // clockSafe returns why nothing must be proposed now because of the clock, or nil.
 func (n *Node) clockSafe() error {
-	if v := n.drift.Verdict(); v.Unsafe {
+	switch v := n.drift.Verdict(); {
+	case v.Unmeasured:
+		// The node has only just started, and is not ready to lead: that passes, so clients try again.
+		return &region.NotLeaderError{}
+	case v.Unsafe:
 		return &region.ClockUnsafeError{Drift: v.Drift}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -12,6 +13,9 @@ import (
 	"github.com/atolldb/atoll/client"
 	"github.com/atolldb/atoll/hlc"
 	"github.com/atolldb/atoll/internal/testkit"
+	"github.com/atolldb/atoll/region"
+	"github.com/atolldb/atoll/region/drift"
+	"github.com/atolldb/atoll/topology"
 )
 
 // skewed reads the machine's clocks, with a wall clock that is ahead by so much.
@@ -173,5 +177,25 @@ func TestLoneNodeFencesItself(t *testing.T) {
 	testkit.Eventually(t, time.Minute, n.clockSafe)
 	if _, err := c.Put(t.Context(), "k", []byte("x")); err != nil {
 		t.Error(err)
+	}
+}
+
+// A node that has only just started has not compared its clock yet. That passes, so whoever writes then must be told
+// something that is tried again.
+func TestUnmeasuredClockIsNoLeader(t *testing.T) {
+	source := hlc.SourceOf(time.Now)
+	monitor, err := drift.New(drift.Config{
+		Peers: []topology.NodeID{"other"}, Source: source, Steady: hlc.NewSteady(source, time.Second),
+		Ask: func(context.Context, topology.NodeID, []byte) ([]byte, error) {
+			return nil, errors.New("nobody is there")
+		},
+		MaxOffset: time.Second, WarnOffset: time.Second, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := &Node{drift: monitor}
+	if err := n.clockSafe(); !errors.Is(err, region.ErrNotLeader) || errors.Is(err, region.ErrClockUnsafe) {
+		t.Errorf("a clock that is not compared yet: %v", err)
 	}
 }
