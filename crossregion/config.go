@@ -20,8 +20,8 @@ type RemoteRegion struct {
 	Actor crdt.Actor
 }
 
-// Config is what a Replicator needs; every field but Regions, State, Fold, Instant, ClockAhead, ClockSource and
-// WantEvent is required.
+// Config is what a Replicator needs; every field but Regions, State, Fold, Instant, ClockAhead, ClockSource, WantEvent,
+// GivenUp and Lost is required.
 type Config struct {
 	// Cluster is the deployment's name; what comes from another one is refused.
 	Cluster string
@@ -51,9 +51,15 @@ type Config struct {
 	// WantEvent has this region make an event of a partition at or after an instant, if there is none yet: another
 	// region waits for one. It must not wait. Without it nothing is done.
 	WantEvent func(p topology.PartitionID, past hlc.Time) error
-	Link      Link
-	Clock     func() time.Time
-	Logger    *slog.Logger
+	// GivenUp reports whether a region of Regions was given up: what it sends is refused, what it asks is not answered,
+	// and it is asked nothing. What others have received of it is still fetched from them. Without it none is.
+	GivenUp func(topology.RegionID) bool
+	// Lost is told, each time, that another region knows of an event of this one that the outbox never had, as far as
+	// this node knows: a node that led until lately may know less than the one that leads. It must not block.
+	Lost   func(p topology.PartitionID, by topology.RegionID, seq uint64)
+	Link   Link
+	Clock  func() time.Time
+	Logger *slog.Logger
 }
 
 // Validate returns every fault of the configuration, joined.

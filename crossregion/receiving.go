@@ -168,6 +168,9 @@ func (rcv *receiving) fetch(ctx context.Context, a protocol.ReceiveAction) uint6
 		wanted.Codec = protocol.CodecPlain
 	}
 	request, err := rcv.r.keys.EncodeFetchRequest(rcv.stream, from, wanted)
+	if rcv.r.givenUp(from) {
+		err = protocol.ErrGivenUp
+	}
 	if err == nil {
 		var response []byte
 		response, err = rcv.r.cfg.Link.Inlet(from).Fetch(ctx, p, request)

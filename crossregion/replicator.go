@@ -133,6 +133,11 @@ func (r *Replicator) runSession(ctx context.Context, p topology.PartitionID, cha
 	}
 }
 
+// givenUp reports whether a region was given up.
+func (r *Replicator) givenUp(region topology.RegionID) bool {
+	return r.cfg.GivenUp != nil && r.cfg.GivenUp(region)
+}
+
 func (r *Replicator) session(p topology.PartitionID) *session {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -200,6 +205,10 @@ type subscriber struct {
 
 // OnFrame hands an envelope to its partition's receiver, undecoded if this node does not lead it.
 func (s subscriber) OnFrame(p topology.PartitionID, frame []byte) {
+	if s.r.givenUp(s.region.ID) {
+		s.r.refuse("envelope refused", s.region.ID, p, protocol.ErrGivenUp)
+		return
+	}
 	if session := s.r.session(p); session != nil {
 		s.r.counts.received.Add(1)
 		session.receivers[s.region.ID].onFrame(frame)
@@ -209,6 +218,9 @@ func (s subscriber) OnFrame(p topology.PartitionID, frame []byte) {
 // OnHeartbeat hands on what a node there says about the partitions it leads.
 func (s subscriber) OnHeartbeat(frame []byte) {
 	tick, err := s.r.keys.DecodeTick(s.region.ID, frame)
+	if err == nil && s.r.givenUp(s.region.ID) {
+		err = protocol.ErrGivenUp
+	}
 	if err != nil {
 		s.r.refuse("tick refused", s.region.ID, allPartitions, err)
 		return
@@ -235,6 +247,9 @@ func (h handler) Fetch(p topology.PartitionID, request []byte) []byte {
 	}
 	s := r.stream(p, r.cfg.Actor)
 	wanted, err := r.keys.DecodeFetchRequest(p, request)
+	if err == nil && r.givenUp(wanted.By) {
+		err = protocol.ErrGivenUp
+	}
 	if err != nil {
 		r.refuse("fetch request refused", r.claimed(request), p, err)
 		return nil
@@ -311,6 +326,9 @@ func (h handler) Report(frame []byte) {
 	region, watermarks, err := h.r.keys.DecodeWatermarks(frame)
 	if _, known := h.r.regions[region]; err == nil && !known {
 		err = protocol.ErrOtherActor // our own, which somebody sends back
+	}
+	if err == nil && h.r.givenUp(region) {
+		err = protocol.ErrGivenUp
 	}
 	if err != nil {
 		h.r.refuse("watermarks refused", h.r.claimed(frame), allPartitions, err)

@@ -2,6 +2,7 @@ package crossregion
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math"
 	"sync"
@@ -221,16 +222,18 @@ func (r *Replicator) ages(p topology.PartitionID) []protocol.Aged {
 func (a *acking) report(region topology.RegionID, seq uint64) error {
 	state, _ := a.r.cfg.Source.Outbox(a.partition)
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	if err := a.mu.core.Report(region, seq, state.Head); err != nil {
-		return err
-	}
-	if a.mu.told != nil {
+	err := a.mu.core.Report(region, seq, state.Head)
+	if err == nil && a.mu.told != nil {
 		close(a.mu.told)
 		a.mu.told = nil
 	}
-	a.wake.raise()
-	return nil
+	a.mu.Unlock()
+	if err == nil {
+		a.wake.raise()
+	} else if errors.Is(err, protocol.ErrBeyondHead) && a.r.cfg.Lost != nil {
+		a.r.cfg.Lost(a.partition, region, seq)
+	}
+	return err
 }
 
 // reached returns how many regions have applied the events up to seq, and a channel that is closed when

@@ -34,13 +34,14 @@ func (p *Partition) WriteLocal(ctx context.Context, opID string, ops []replica.O
 			return fmt.Errorf("%w: %s", ErrNotMergeable, reason)
 		}
 	}
+	muted := p.muted()
 	switch {
 	case p.queue == nil:
 		return fmt.Errorf("%w: this node keeps no queue of local writes", ErrNotMergeable)
 	case p.diskFull():
 		return ErrDiskFull
-	case p.muted() != nil:
-		return ErrFenced
+	case muted != nil:
+		return muted
 	}
 	data, err := proto.Marshal(writeCommand(opID, ops).GetWrite())
 	if err != nil {
@@ -74,6 +75,9 @@ func needsQuorum(op *replica.Op) string {
 // After any of them, submit the same writes again.
 func (p *Partition) SubmitQueued(ctx context.Context, writes [][]byte) error {
 	if err := p.leading(); err != nil {
+		return err
+	}
+	if err := p.muted(); err != nil {
 		return err
 	}
 	command := &logv1.QueuedCommand{}

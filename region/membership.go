@@ -17,6 +17,15 @@ import (
 // Nothing was done.
 var ErrFenced = errors.New("this region writes no more under its epoch")
 
+// FencedError is ErrFenced with a reason of its own.
+type FencedError struct{ Why string }
+
+// Error says why, and what to do.
+func (e *FencedError) Error() string { return e.Why }
+
+// Unwrap makes it match ErrFenced.
+func (e *FencedError) Unwrap() error { return ErrFenced }
+
 // ErrClosing means that an actor is being closed: none of its events are merged until its cut is known.
 // Nothing was done; the same call may succeed later.
 var ErrClosing = errors.New("the actor is being closed")

@@ -59,6 +59,7 @@ type Partition struct {
 	lowDisk      func() bool
 	ticks        *tickRequests
 	clockAhead   time.Duration
+	fenced       func() error
 	logger       *slog.Logger
 }
 
@@ -85,7 +86,10 @@ type PartitionConfig struct {
 	// ClockSafe returns a *ClockUnsafeError while the clock cannot be trusted: nothing is proposed then. Nil means
 	// that it always can.
 	ClockSafe func() error
-	Logger    *slog.Logger
+	// Fenced returns why this region writes no more, beside what the membership says, an error that matches ErrFenced, or
+	// nil; it is asked before each write, and is quick. Optional.
+	Fenced func() error
+	Logger *slog.Logger
 }
 
 // NewPartition returns a partition; Run serves it.
@@ -96,8 +100,8 @@ func NewPartition(c PartitionConfig) *Partition {
 		confirmer: newConfirmer(c.Group, c.Wall),
 		exports:   newExports(c.Machine, c.Wall),
 		queue:     c.Queue, quota: cmp.Or(c.OutboxQuota, DefaultOutboxQuota), lowDisk: c.LowDisk, ticks: newTickRequests(),
-		clockAhead: cmp.Or(c.ClockAhead, DefaultClockAhead),
-		logger:     c.Logger.With("partition", c.ID),
+		clockAhead: cmp.Or(c.ClockAhead, DefaultClockAhead), fenced: c.Fenced,
+		logger: c.Logger.With("partition", c.ID),
 	}
 	p.batcher.shipsNowhere = len(c.Destinations) == 0
 	if c.ClockSafe != nil {
@@ -217,6 +221,9 @@ func (p *Partition) writable() error {
 func (p *Partition) muted() error {
 	if view := p.machine.View(); view.Facts.mute(view.Outbox.Actor) {
 		return ErrFenced
+	}
+	if p.fenced != nil {
+		return p.fenced()
 	}
 	return nil
 }

@@ -139,3 +139,9 @@ func (s *State) Knows(older *State) bool {
 	}
 	return false
 }
+
+// Awaited reports whether a region joins, and somebody does not wait for it yet: it may not have anything of the others'.
+func (s *State) Awaited(id topology.RegionID) bool {
+	r := s.Region(id)
+	return r != nil && r.State == Joining && r.AckedAt == 0
+}

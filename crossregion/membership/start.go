@@ -34,7 +34,7 @@ func (s *State) CheckStart(id topology.RegionID, e topology.Epoch) error {
 	switch {
 	case e > r.Actor().Epoch:
 		return refuse(fmt.Sprintf("the region's epoch is %d", r.Actor().Epoch), "have it rejoin first: atoll region rejoin")
-	case a == nil || a.State == ActorClosed, a.State == ActorFenced && !a.Graceful:
+	case a == nil || a != r.Actor() || !r.living():
 		return refuse("the others have given this epoch up, and accept nothing more of it",
 			"keep the data directory for salvage, and have the region rejoin under a higher epoch with an empty one: atoll region rejoin")
 	}

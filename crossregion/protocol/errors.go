@@ -22,6 +22,8 @@ var (
 	ErrOtherActor = errors.New("of an actor that is not its origin's")
 	// ErrOldEpoch means that a frame is of an earlier epoch of its region.
 	ErrOldEpoch = errors.New("of an epoch that is over")
+	// ErrGivenUp means that a frame is of a region that was given up, or has left: what it says counts no more.
+	ErrGivenUp = errors.New("of a region that was given up")
 	// ErrBadCounts means that a frame contradicts itself.
 	ErrBadCounts = errors.New("counts and numbers do not agree")
 	// ErrSequenceJump means that sequence numbers are further ahead than any region can be.
@@ -44,6 +46,7 @@ const (
 	ReasonOtherPartition Reason = "other-partition"
 	ReasonOtherActor     Reason = "other-actor"
 	ReasonOldEpoch       Reason = "old-epoch"
+	ReasonGivenUp        Reason = "given-up"
 	ReasonCounts         Reason = "counts"
 	ReasonSequenceJump   Reason = "sequence-jump"
 	ReasonFutureClock    Reason = "future-clock"
@@ -59,7 +62,7 @@ var reasons = []struct {
 }{
 	{ErrVersion, ReasonVersion}, {ErrTooLarge, ReasonOversized}, {ErrBomb, ReasonBomb}, {ErrForged, ReasonForged},
 	{ErrOtherCluster, ReasonOtherCluster}, {ErrOtherPartition, ReasonOtherPartition}, {ErrOldEpoch, ReasonOldEpoch},
-	{ErrOtherActor, ReasonOtherActor}, {ErrBadCounts, ReasonCounts}, {ErrSequenceJump, ReasonSequenceJump},
+	{ErrOtherActor, ReasonOtherActor}, {ErrGivenUp, ReasonGivenUp}, {ErrBadCounts, ReasonCounts}, {ErrSequenceJump, ReasonSequenceJump},
 	{ErrFutureClock, ReasonFutureClock}, {ErrBeyondHead, ReasonBeyondHead}, {ErrBadFrame, ReasonDamaged},
 }
 

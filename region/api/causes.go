@@ -39,6 +39,7 @@ var causes = [...]cause{
 	{is(region.ErrTooManyWatchers), always(reasonTooManyWatchers, "the node has as many watchers as it may; watch at another node, or watch fewer and wider prefixes")},
 	{is(region.ErrFeedBehind), always(reasonOverloaded, "changes come faster than the watch reads them; go on from the last cursor")},
 	{is(region.ErrBadCursor), always(reasonInvalidArgument, "the cursor is not one of this service; leave it out to begin from now", "field", "cursor")},
+	{as[*region.FencedError], fencedBecause},
 	{is(region.ErrFenced), always(reasonFenced, "this region writes no more: it drains, or the others have given it up; write in another region")},
 	{is(region.ErrNotKept), always(reasonInvalidArgument, "the outbox begins after the event; ask for a later one", "field", "seq")},
 	{as[*region.ClockAheadError], clockAhead},
@@ -106,6 +107,11 @@ func as[E error](err error) bool {
 
 func always(r reason, message string, metadata ...string) func(error) *failure {
 	return func(error) *failure { return fail(r, message, metadata...) }
+}
+
+func fencedBecause(err error) *failure {
+	fenced, _ := errors.AsType[*region.FencedError](err)
+	return fail(reasonFenced, fenced.Why)
 }
 
 // failureOf returns the failure that err is.

@@ -37,6 +37,7 @@ var samples = map[string]struct {
 	"region.ErrOverloaded":      {region.ErrOverloaded, reasonOverloaded, client.ErrOverloaded},
 	"region.ErrOpIDReused":      {region.ErrOpIDReused, reasonInvalidArgument, client.ErrInvalidArgument},
 	"region.ErrFenced":          {region.ErrFenced, reasonFenced, client.ErrFenced},
+	"region.FencedError":        {&region.FencedError{Why: "w"}, reasonFenced, client.ErrFenced},
 	"region.ErrClosing":         {region.ErrClosing, reasonInternal, client.ErrInternal},
 	"region.ClosedError":        {&region.ClosedError{}, reasonInternal, client.ErrInternal},
 	"region.ErrClockUnsafe":     {region.ErrClockUnsafe, reasonClockUnsafe, client.ErrFenced},

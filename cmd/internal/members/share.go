@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -56,6 +57,8 @@ type ShareConfig struct {
 	Partitions Partitions
 	Dir        string
 	Logger     *slog.Logger
+	// OnLoss is told that the region has lost some of what it wrote: it must write no more. It does not block.
+	OnLoss func(Loss)
 }
 
 // Share spreads the membership over a region's nodes, has their partitions take it in, and on the node with
@@ -65,6 +68,12 @@ type Share struct {
 	view membership.Published
 	// knows is what other nodes are known to have; the voter's loop's alone.
 	knows map[topology.NodeID]uint64
+	// lost is the loss to tell the other regions of.
+	lost atomic.Pointer[Loss]
+	// has is what the partitions had, as last gathered in full; the voter's.
+	has atomic.Pointer[standing]
+	// goal is what a region that joins has to have; the voter's loop's alone.
+	goal *standing
 }
 
 // OpenShare reads what the node knew last.
@@ -98,10 +107,15 @@ func (s *Share) Run(ctx context.Context) error {
 	if s.cfg.Host == nil {
 		s.cfg.Layer.Handle(kindShare, kindShare, s.serve(ctx, loops))
 	} else {
+		s.cfg.Host.layer.Handle(kindStanding, kindStanding, s.serveStanding)
 		loops.Go(func() error { s.spread(ctx); return nil })
 	}
+	s.cfg.Layer.Handle(kindLoss, kindLoss, s.serveLoss)
 	<-ctx.Done()
-	s.cfg.Layer.Handle(kindShare, kindShare, nil)
+	s.cfg.Layer.Handle(kindShare, kindLoss, nil)
+	if s.cfg.Host != nil {
+		s.cfg.Host.layer.Handle(kindStanding, kindStanding, nil)
+	}
 	return loops.Wait()
 }
 
@@ -112,7 +126,10 @@ func (s *Share) spread(ctx context.Context) {
 	for {
 		known, changed := s.Current()
 		if known.Founded() {
-			s.owe(ctx, known, s.gather(ctx, known))
+			s.tellLoss(ctx, known)
+			led := s.gather(ctx, known)
+			s.owe(ctx, known, led)
+			s.join(ctx, known, led)
 		}
 		select {
 		case <-ctx.Done():
@@ -179,6 +196,7 @@ func (s *Share) owe(ctx context.Context, known *membership.State, led map[topolo
 	if len(led) < int(s.cfg.Cluster.Partitions) {
 		return // what a partition without a leader has is not known now
 	}
+	s.has.Store(&standing{led: led})
 	local := membership.Local{Taken: ^uint64(0), Applied: func(a crdt.Actor) []uint64 {
 		vector := make([]uint64, len(led))
 		for p, l := range led {

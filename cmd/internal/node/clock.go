@@ -59,11 +59,12 @@ func (n *Node) openClock(context.Context) (err error) {
 
 // otherRegionsClocks returns what is known of them.
 func (n *Node) otherRegionsClocks() []drift.Offset {
-	if n.replicator == nil {
+	replicator := n.replicator.Load()
+	if replicator == nil {
 		return nil
 	}
 	var all []drift.Offset
-	for _, o := range n.replicator.Clocks() {
+	for _, o := range replicator.Clocks() {
 		all = append(all, drift.Offset{Node: o.Node, Ahead: o.Ahead, Uncertainty: o.Uncertainty})
 	}
 	return all
@@ -76,8 +77,8 @@ func (n *Node) clocks() api.Clocks {
 	for _, o := range n.drift.Offsets() {
 		shown.Offsets = append(shown.Offsets, api.ClockOffset{Region: n.region.ID, Node: o.Node, Ahead: o.Ahead, Uncertainty: o.Uncertainty})
 	}
-	if n.replicator != nil {
-		for _, o := range n.replicator.Clocks() {
+	if replicator := n.replicator.Load(); replicator != nil {
+		for _, o := range replicator.Clocks() {
 			shown.Offsets = append(shown.Offsets, api.ClockOffset(o))
 		}
 	}

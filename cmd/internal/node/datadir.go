@@ -34,6 +34,21 @@ var ErrDataDirLocked = errors.New("the data directory is in use by another serve
 // ErrForeignDataDir means that the data directory belongs to another node or deployment.
 var ErrForeignDataDir = errors.New("the data directory belongs to another node or deployment")
 
+// OverError means that the data directory has what the region wrote under an earlier epoch. It matches ErrForeignDataDir.
+type OverError struct {
+	Path        string
+	Had, Wanted topology.Epoch
+}
+
+// Error says what to do.
+func (e *OverError) Error() string {
+	return fmt.Sprintf("%s has what its region had under epoch %d, which is over: set it aside for salvage, and start with an empty data_dir "+
+		"under epoch %d; the region gets what the others have from them", e.Path, e.Had, e.Wanted)
+}
+
+// Unwrap makes it match ErrForeignDataDir.
+func (e *OverError) Unwrap() error { return ErrForeignDataDir }
+
 // dataDir is a locked data directory.
 type dataDir struct {
 	path string
@@ -95,6 +110,13 @@ func (d *dataDir) identify(want identity) error {
 	var have identity
 	if err := json.Unmarshal(data, &have); err != nil {
 		return fmt.Errorf("%w: identity.json is damaged: %w", ErrForeignDataDir, err)
+	}
+	if earlier := have.Epoch; earlier < want.Epoch {
+		have.Epoch = want.Epoch
+		if reflect.DeepEqual(have, want) {
+			return &OverError{Path: d.path, Had: earlier, Wanted: want.Epoch}
+		}
+		have.Epoch = earlier
 	}
 	if !reflect.DeepEqual(have, want) {
 		return fmt.Errorf("%w: %s is of %v; the configuration says %v; correct data_dir, or set back in the configuration "+

@@ -6,6 +6,7 @@ import (
 
 	"github.com/atolldb/atoll/cmd/internal/members"
 	"github.com/atolldb/atoll/crossregion/membership"
+	"github.com/atolldb/atoll/region"
 	"github.com/atolldb/atoll/topology"
 )
 
@@ -17,6 +18,10 @@ type DeclaredDead struct {
 
 // errNoVote means that this node has no vote, so that nothing can be declared with it.
 var errNoVote = errors.New("only a region's first node, with an address in membership, can declare other regions dead")
+
+// errNotJoined means that this node does not know yet that its region was taken in.
+var errNotJoined = errors.New("this region has not heard from the others that it may join; add it there (atoll region add, or " +
+	"atoll region rejoin), and see that its nodes reach theirs")
 
 // openMembership opens the region's vote on which regions there are, on its first node, and what spreads
 // the membership over the region. A deployment without addresses for that has the regions of its
@@ -48,7 +53,9 @@ func (n *Node) openMembership(context.Context) error {
 	n.share, err = members.OpenShare(members.ShareConfig{
 		Cluster: n.cfg.Cluster, Region: n.region, Self: n.cfg.Node, Host: n.voter, Layer: n.mux.Group(members.Group),
 		Partitions: members.Of(n.data, n.cfg.Cluster.Partitions), Dir: n.dir.path, Logger: n.cfg.Logger,
+		OnLoss: n.lost,
 	})
+	n.judge()
 	return err
 }
 
@@ -59,9 +66,54 @@ func (n *Node) membershipPlane() []func(context.Context) error {
 		loops = append(loops, n.voter.Run)
 	}
 	if n.share != nil {
-		loops = append(loops, n.share.Run)
+		loops = append(loops, n.share.Run, n.followMembership)
 	}
 	return loops
+}
+
+// followMembership keeps up with whether this region may write.
+func (n *Node) followMembership(ctx context.Context) error {
+	for {
+		_, changed := n.membershipNow()
+		n.judge()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+	}
+}
+
+// judge finds out whether this region may write. What partitions know of the membership stops them, too, but a region that
+// has not heard of any membership must not write before it has, if it was not there from the beginning.
+func (n *Node) judge() {
+	if n.loss.why.Load() != nil {
+		return // for good
+	}
+	state, _ := n.membershipNow()
+	err := state.MayWrite(n.region.ID, n.region.Epoch)
+	if !state.Founded() && n.region.Joins {
+		err = errNotJoined
+	}
+	if err == nil {
+		n.muted.Store(nil)
+		return
+	}
+	before := n.muted.Swap(&region.FencedError{Why: err.Error()})
+	if before == nil || before.Why != err.Error() {
+		n.cfg.Logger.Warn("this region takes no writes", "err", err)
+	}
+}
+
+// mayWrite is region.PartitionConfig.Fenced.
+func (n *Node) mayWrite() error {
+	if why := n.loss.why.Load(); why != nil {
+		return why
+	}
+	if why := n.muted.Load(); why != nil {
+		return why
+	}
+	return nil
 }
 
 // Membership returns which regions there are, as far as this node knows: a view for whoever follows it.

@@ -35,9 +35,7 @@ func (n *Node) openReplication(ctx context.Context) error {
 	if err := n.openNATS(ctx, servers, &link); err != nil {
 		return err
 	}
-	remotes := make([]crossregion.RemoteRegion, len(others))
-	for i, r := range others {
-		remotes[i] = crossregion.RemoteRegion{ID: r.ID, Name: r.Name, Actor: r.Actor()}
+	for _, r := range others {
 		link.Remotes = append(link.Remotes, jetstream.Remote{ID: r.ID, Name: r.Name, URLs: n.urlsOf(r)})
 	}
 	var err error
@@ -45,13 +43,13 @@ func (n *Node) openReplication(ctx context.Context) error {
 		return err
 	}
 	ends := newReplication(n.data)
-	n.replicator, err = crossregion.New(crossregion.Config{
+	n.replication = &crossregion.Config{
 		Cluster: n.cfg.Cluster.Name, Self: n.region.ID, Node: n.cfg.Node, Actor: n.region.Actor(),
-		Partitions: n.cfg.Cluster.Partitions, Regions: remotes,
+		Partitions: n.cfg.Cluster.Partitions, GivenUp: n.givenUp, Lost: n.loss.suspect,
 		Source: ends, Sink: ends, State: ends, Fold: fold, Instant: replica.TimeOf, ClockAhead: n.cfg.MaxClockAhead, ClockSource: n.source,
 		Derive: n.cfg.Keys.Key, WantEvent: n.wantEvent, Link: n.link, Clock: n.cfg.Clock, Logger: n.cfg.Logger,
-	})
-	return err
+	}
+	return n.replication.Validate()
 }
 
 // wantEvent has a partition that this node leads make an event.
@@ -134,13 +132,14 @@ func (n *Node) urlsOf(r *topology.Region) []string {
 
 // replicationPlane replicates until ctx ends, and then stops JetStream.
 func (n *Node) replicationPlane() []func(context.Context) error {
-	if n.replicator == nil {
+	if n.replication == nil {
 		return nil
 	}
 	return []func(context.Context) error{func(ctx context.Context) error {
 		g, ctx := errgroup.WithContext(ctx)
 		g.Go(func() error { return n.link.Run(ctx) })
-		g.Go(func() error { return n.replicator.Run(ctx) })
+		g.Go(func() error { return n.replicate(ctx) })
+		g.Go(func() error { return n.watchLoss(ctx) })
 		return errors.Join(g.Wait(), n.closeReplication())
 	}}
 }

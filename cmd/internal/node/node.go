@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/atolldb/atoll/cmd/internal/members"
@@ -111,7 +112,10 @@ type Node struct {
 	api         *api.Server
 	nats        *jetstream.Server
 	link        *jetstream.Link
-	replicator  *crossregion.Replicator
+	replication *crossregion.Config // without regions; nil in a deployment of one
+	replicator  atomic.Pointer[crossregion.Replicator]
+	muted       atomic.Pointer[region.FencedError] // why this region writes nothing; nil if it may
+	loss        loss
 	voter       *members.Host  // nil but on the region's first node
 	share       *members.Share // nil if nothing is decided about regions
 }
@@ -139,6 +143,7 @@ func open(ctx context.Context, cfg Config) (*Node, error) {
 		yields: make(chan struct{}, 1),
 		budget: raftgroup.NewBudget(0),
 		fatal:  make(chan error, 1),
+		loss:   loss{suspicions: make(chan suspicion, 1)},
 	}
 	n.cfg.Logger = cfg.Logger.With("region", home.Name, "node", cfg.Node)
 	for _, step := range []func(context.Context) error{
@@ -266,7 +271,7 @@ func (n *Node) openPartition(
 	n.partitions = append(n.partitions, region.NewPartition(region.PartitionConfig{
 		ID: p, Machine: machine, Group: group, Clock: n.clock, Wall: n.cfg.Clock, Proposer: proposer,
 		Destinations: n.destinations(), OutboxQuota: n.cfg.OutboxQuotaBytes, Queue: queue, LowDisk: n.disk.Low,
-		ClockSafe: n.clockSafe, ClockAhead: n.cfg.MaxClockAhead, Logger: n.cfg.Logger,
+		ClockSafe: n.clockSafe, ClockAhead: n.cfg.MaxClockAhead, Fenced: n.mayWrite, Logger: n.cfg.Logger,
 	}))
 	return nil
 }

@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/atolldb/atoll/crdt"
-	"github.com/atolldb/atoll/crossregion"
 	"github.com/atolldb/atoll/hlc"
 	"github.com/atolldb/atoll/region"
 	"github.com/atolldb/atoll/region/api"
@@ -122,8 +121,8 @@ func (n *Node) scrub(ctx context.Context) error {
 func (n *Node) openAPI(ctx context.Context) error {
 	var replication api.Replication
 	var others api.Others
-	if n.replicator != nil {
-		replication, others = flows{n.replicator}, n.replicator
+	if n.replication != nil {
+		replication, others = flows{n}, flows{n}
 	}
 	var err error
 	n.api, err = api.New(api.Config{
@@ -250,34 +249,4 @@ func (c closings) Closed(p topology.PartitionID, actor crdt.Actor) (hlc.Time, bo
 		return 0, false
 	}
 	return partition.View().Closed(actor)
-}
-
-// flows shows cross-region replication to the API.
-type flows struct{ replicator *crossregion.Replicator }
-
-// Flows implements api.Replication.
-func (f flows) Flows(p topology.PartitionID) []api.Flow {
-	var picked []api.Flow
-	for _, flow := range f.replicator.Flows() {
-		if flow.Partition == p {
-			picked = append(picked, api.Flow{
-				Source: flow.Source, Destination: flow.Destination,
-				Applied: flow.Applied, Head: flow.Head, Heard: flow.Heard,
-				Unknown: flow.Unknown, Behind: flow.Behind, Stuck: flow.Stuck, Ahead: flow.Ahead, Diverged: flow.Diverged,
-				First: flow.First, OutboxBytes: flow.OutboxBytes, LagBytes: flow.LagBytes, BytesKnown: flow.BytesKnown,
-			})
-		}
-	}
-	return picked
-}
-
-// Refused implements api.Replication.
-func (f flows) Refused() []api.Refused {
-	var all []api.Refused
-	for _, r := range f.replicator.Stats().Refusals {
-		all = append(all, api.Refused{
-			Source: r.Source, Partition: r.Partition, AllPartitions: r.AllPartitions, Reason: string(r.Reason), Count: r.Count,
-		})
-	}
-	return all
 }

@@ -635,8 +635,8 @@ type Refused struct {
 	Source string `protobuf:"bytes,1,opt,name=source,proto3" json:"source,omitempty"`
 	// The partition they were about, unless they were about none.
 	Partition *uint32 `protobuf:"varint,2,opt,name=partition,proto3,oneof" json:"partition,omitempty"`
-	// Why: damaged, version, oversized, bomb, forged, other-cluster, other-partition, other-actor, old-epoch, counts,
-	// sequence-jump, future-clock, beyond-head, bad-delta or other.
+	// Why: damaged, version, oversized, bomb, forged, other-cluster, other-partition, other-actor, old-epoch, given-up,
+	// counts, sequence-jump, future-clock, beyond-head, bad-delta or other.
 	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	Count         uint64 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`
 	unknownFields protoimpl.UnknownFields
