@@ -47,6 +47,8 @@ var (
 	ErrOverloaded = errors.New("resource exhausted")
 	// ErrFenced: the region may not take writes at present.
 	ErrFenced = errors.New("fenced")
+	// ErrRegionRefused: a change of the regions was not made; metadata "code", "waiting" and "do".
+	ErrRegionRefused = errors.New("change of the regions refused")
 	// ErrCorrupt: stored data is damaged; metadata "partition".
 	ErrCorrupt = errors.New("stored data is corrupt")
 	// ErrUnauthenticated: the credentials are missing or wrong.
@@ -89,6 +91,7 @@ const (
 	ReasonTooManyWatchers    Reason = "TOO_MANY_WATCHERS"
 	ReasonFenced             Reason = "FENCED"
 	ReasonClockUnsafe        Reason = "CLOCK_UNSAFE"
+	ReasonRegionRefused      Reason = "REGION_REFUSED"
 	ReasonCorrupt            Reason = "CORRUPT"
 	ReasonUnauthenticated    Reason = "UNAUTHENTICATED"
 	ReasonDenied             Reason = "DENIED"
@@ -153,6 +156,8 @@ func sentinelOf(reason Reason, code connect.Code) error {
 		return ErrInsufficientRights
 	case ReasonFenced, ReasonClockUnsafe:
 		return ErrFenced
+	case ReasonRegionRefused:
+		return ErrRegionRefused
 	case ReasonNotOwner, ReasonStaleEpoch:
 		return ErrUnavailable
 	case ReasonStale:

@@ -76,6 +76,7 @@ func exitCode(err error) int {
 		{exitConflict, []error{
 			client.ErrAlreadyExists, client.ErrVersionMismatch, client.ErrValueMismatch, client.ErrNotPresent,
 			client.ErrWrongType, client.ErrInsufficientRights, client.ErrSessionLost, client.ErrFenced,
+			client.ErrRegionRefused,
 		}},
 		{exitDenied, []error{client.ErrDenied, client.ErrUnauthenticated}},
 		{exitUsage, []error{client.ErrInvalidArgument}},

@@ -477,7 +477,7 @@ func (f *fakeRegion) Scan(_ context.Context, r *atollv1.ScanRequest, s atollv1co
 func (f *fakeRegion) Status(context.Context, *atollv1.StatusRequest) (*atollv1.StatusResponse, error) {
 	partitions := []uint32{0, 1}
 	res := &atollv1.StatusResponse{
-		Region: f.name, Node: f.name + "-1", Cluster: "test", Regions: f.regions,
+		Region: f.name, Node: f.name + "-1", Cluster: "test", Regions: f.regions, Membership: f.members(),
 		Partitions: []*atollv1.PartitionStatus{
 			{Partition: 0, Leader: f.name + "-1", Unshipped: 3, OutboxEntries: 2, OutboxBytes: 100, Vector: f.vector(),
 				Garbage: &atollv1.Garbage{HeldBy: "us", Since: durationpb.New(90 * time.Second), Count: 3, Bytes: 60, More: true}},

@@ -86,6 +86,14 @@ type summary struct {
 	Refused    []refusedSummary   `json:"refused,omitempty"`
 	Clocks     *clocksSummary     `json:"clocks,omitempty"`
 	Partitions []partitionSummary `json:"partitions"`
+	// Unsettled are the regions that join or leave, Fenced why the asked node takes no writes.
+	Unsettled []unsettledSummary `json:"unsettled,omitempty"`
+	Fenced    string             `json:"fenced,omitempty"`
+}
+
+type unsettledSummary struct {
+	Region string `json:"region"`
+	State  string `json:"state"`
 }
 
 type regionSummary struct {
@@ -164,6 +172,12 @@ func summarize(s *atollv1.StatusResponse) *summary {
 		}
 		out.Regions = append(out.Regions, region)
 	}
+	for _, m := range s.GetMembership().GetMembers() {
+		if m.GetState() != "ACTIVE" && m.GetState() != "REMOVED" {
+			out.Unsettled = append(out.Unsettled, unsettledSummary{m.GetRegion(), m.GetState()})
+		}
+	}
+	out.Fenced = s.GetFenced()
 	out.Garbage, out.Refused = summarizeGarbage(s.GetPartitions()), summarizeRefused(s.GetRefused())
 	for _, p := range s.GetPartitions() {
 		out.Partitions = append(out.Partitions, partitionSummary{
@@ -287,7 +301,7 @@ func (s *summary) flowsTable() *grid {
 			t.note += fmt.Sprintf("%s and %s DIFFER: %s\n", f.Source, f.Destination, how)
 		}
 	}
-	t.note += s.garbageNotes() + s.refusedNotes()
+	t.note += s.membershipNotes() + s.garbageNotes() + s.refusedNotes()
 	return t
 }
 

@@ -35,6 +35,17 @@ func summarizeGarbage(partitions []*atollv1.PartitionStatus) []garbageSummary {
 	return out
 }
 
+// membershipNotes says which regions are on their way in or out, and why the asked node takes no writes.
+func (s *summary) membershipNotes() (notes string) {
+	for _, m := range s.Unsettled {
+		notes += fmt.Sprintf("%s is %s: see atoll region list\n", m.Region, m.State)
+	}
+	if s.Fenced != "" {
+		notes += fmt.Sprintf("%s takes NO WRITES: %s\n", s.Node, s.Fenced)
+	}
+	return notes
+}
+
 // summarizeRefused adds up refusals over partitions.
 func summarizeRefused(refused []*atollv1.Refused) []refusedSummary {
 	var out []refusedSummary

@@ -46,6 +46,7 @@ const (
 	reasonTooManyWatchers    reason = "TOO_MANY_WATCHERS"
 	reasonClockUnsafe        reason = "CLOCK_UNSAFE"
 	reasonFenced             reason = "FENCED"
+	reasonRegionRefused      reason = "REGION_REFUSED"
 	reasonCorrupt            reason = "CORRUPT"
 	reasonInternal           reason = "INTERNAL"
 )
@@ -94,6 +95,7 @@ var table = [...]row{
 	{reasonTooManyWatchers, connect.CodeResourceExhausted, notDone, time.Second},
 	{reasonFenced, connect.CodeFailedPrecondition, notDone, 0},
 	{reasonClockUnsafe, connect.CodeFailedPrecondition, notDone, time.Second},
+	{reasonRegionRefused, connect.CodeFailedPrecondition, notDone, 0},
 	{reasonCorrupt, connect.CodeDataLoss, notDone, 0},
 	{reasonInternal, connect.CodeInternal, unknown, 0},
 }

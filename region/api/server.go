@@ -51,6 +51,8 @@ type Config struct {
 	Membership Membership
 	// SessionKey authenticates session tokens. All nodes of all regions have the same.
 	SessionKey [32]byte
+	// Votes decides about regions; nil if nobody does.
+	Votes Votes
 	// Ready returns why this node should get no requests for now, besides what the server sees
 	// itself; nil if it should. Optional.
 	Ready func() error
@@ -75,6 +77,7 @@ type Server struct {
 	others      Others
 	membership  Membership
 	sessions    *session.Issuer
+	votes       Votes
 	readyCheck  func() error
 	clocks      func() Clocks
 	logger      *slog.Logger
@@ -115,7 +118,7 @@ func New(c Config) (*Server, error) {
 	s := &Server{
 		cluster: c.Cluster, region: r, self: c.Self,
 		hosted: c.Hosted, replication: c.Replication, readyCheck: c.Ready,
-		others: c.Others, membership: c.Membership, sessions: session.NewIssuer(c.Cluster.Name, c.SessionKey),
+		others: c.Others, membership: c.Membership, votes: c.Votes, sessions: session.NewIssuer(c.Cluster.Name, c.SessionKey),
 		logger: c.Logger, clock: c.Clock,
 		maxWatchers: cmp.Or(c.MaxWatchers, defaultWatchers),
 		namespaces:  map[string]crdt.Type{},

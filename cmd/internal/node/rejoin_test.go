@@ -176,7 +176,19 @@ func TestARegionRejoinsUnderANewEpoch(t *testing.T) {
 	defer stopSecond()
 	becomes(t, first, 3, membership.Active)
 	put(t, configs[0], "before", 20)
-	decide(t, first, membership.FenceCommand(3, 0, "a test"))
+	here := dial(t, configs[0])
+	plan, err := here.RejoinRegion(t.Context(), client.RegionChange{Region: "r3", DryRun: true, Epoch: 1})
+	if err != nil || plan.GetRefusal().GetCode() != membership.WrongState.String() {
+		t.Errorf("the plan to have an active region rejoin: %v, %v", plan, err)
+	}
+	if plan, err = here.FenceRegion(t.Context(), client.RegionChange{Region: "r3", DryRun: true}); err != nil || len(plan.GetSteps()) == 0 ||
+		plan.GetLoss().AtMost != nil {
+		t.Errorf("the plan to fence a region that was never heard of: %v, %v", plan, err)
+	}
+	testkit.Eventually(t, patience, func() error {
+		_, err := here.FenceRegion(t.Context(), client.RegionChange{Region: "r3", Note: "a test"})
+		return err
+	})
 	becomes(t, first, 3, membership.Closed)
 
 	back := changed(configs[2], 3, func(r *topology.Region) { r.Epoch, r.Joins = 1, true })
@@ -191,7 +203,9 @@ func TestARegionRejoinsUnderANewEpoch(t *testing.T) {
 		}
 		return nil
 	})
-	decide(t, first, membership.RejoinCommand(3, 1, ""))
+	if plan, err = here.RejoinRegion(t.Context(), client.RegionChange{Region: "r3"}); err != nil || plan.GetEpoch() != 1 {
+		t.Errorf("the plan to rejoin: %v, %v", plan, err)
+	}
 	becomes(t, third, 3, membership.Active)
 	arrives(t, back, "before", 20)
 	testkit.Eventually(t, patience, func() error {

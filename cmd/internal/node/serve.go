@@ -124,10 +124,14 @@ func (n *Node) openAPI(ctx context.Context) error {
 	if n.replication != nil {
 		replication, others = flows{n}, flows{n}
 	}
+	var decides api.Votes
+	if n.share != nil {
+		decides = changes{n}
+	}
 	var err error
 	n.api, err = api.New(api.Config{
 		Cluster: n.cfg.Cluster, Region: n.region.ID, Self: n.cfg.Node,
-		Hosted: api.HostedBy(n.data), Replication: replication, Others: others, Membership: closings{n.data},
+		Hosted: api.HostedBy(n.data), Replication: replication, Others: others, Membership: closings{n.data}, Votes: decides,
 		SessionKey: n.cfg.Keys.Key(session.Purpose),
 		Logger:     n.cfg.Logger, Clock: n.cfg.Clock, Ready: n.joined, Clocks: n.clocks,
 	})

@@ -74,6 +74,1002 @@ func (RegionState) EnumDescriptor() ([]byte, []int) {
 	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{0}
 }
 
+// AddRequest names a new region. It must be in the configuration of all nodes before, and joins in that of its own.
+type AddRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Region string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
+	// 1 to 63, of no region that is or was.
+	Id    uint32 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`
+	Epoch uint32 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// host:port of its vote.
+	Address       string `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
+	DryRun        bool   `protobuf:"varint,5,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddRequest) Reset() {
+	*x = AddRequest{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddRequest) ProtoMessage() {}
+
+func (x *AddRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddRequest.ProtoReflect.Descriptor instead.
+func (*AddRequest) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *AddRequest) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *AddRequest) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *AddRequest) GetEpoch() uint32 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *AddRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *AddRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+// AddResponse says what follows.
+type AddResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Plan          *RegionPlan            `protobuf:"bytes,1,opt,name=plan,proto3" json:"plan,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddResponse) Reset() {
+	*x = AddResponse{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddResponse) ProtoMessage() {}
+
+func (x *AddResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddResponse.ProtoReflect.Descriptor instead.
+func (*AddResponse) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *AddResponse) GetPlan() *RegionPlan {
+	if x != nil {
+		return x.Plan
+	}
+	return nil
+}
+
+// DrainRequest names an active region.
+type DrainRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Region        string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
+	DryRun        bool                   `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainRequest) Reset() {
+	*x = DrainRequest{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainRequest) ProtoMessage() {}
+
+func (x *DrainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
+func (*DrainRequest) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *DrainRequest) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *DrainRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+// DrainResponse says what follows.
+type DrainResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Plan          *RegionPlan            `protobuf:"bytes,1,opt,name=plan,proto3" json:"plan,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainResponse) Reset() {
+	*x = DrainResponse{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainResponse) ProtoMessage() {}
+
+func (x *DrainResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
+func (*DrainResponse) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *DrainResponse) GetPlan() *RegionPlan {
+	if x != nil {
+		return x.Plan
+	}
+	return nil
+}
+
+// FenceRequest names a region that takes part.
+type FenceRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Region string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
+	// Why, for the record: at most 256 bytes.
+	Note          string `protobuf:"bytes,2,opt,name=note,proto3" json:"note,omitempty"`
+	DryRun        bool   `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FenceRequest) Reset() {
+	*x = FenceRequest{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FenceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FenceRequest) ProtoMessage() {}
+
+func (x *FenceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FenceRequest.ProtoReflect.Descriptor instead.
+func (*FenceRequest) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *FenceRequest) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *FenceRequest) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+func (x *FenceRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+// FenceResponse says what follows.
+type FenceResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Plan          *RegionPlan            `protobuf:"bytes,1,opt,name=plan,proto3" json:"plan,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FenceResponse) Reset() {
+	*x = FenceResponse{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FenceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FenceResponse) ProtoMessage() {}
+
+func (x *FenceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FenceResponse.ProtoReflect.Descriptor instead.
+func (*FenceResponse) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *FenceResponse) GetPlan() *RegionPlan {
+	if x != nil {
+		return x.Plan
+	}
+	return nil
+}
+
+// RemoveRequest names a closed region.
+type RemoveRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Region        string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
+	DryRun        bool                   `protobuf:"varint,2,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveRequest) Reset() {
+	*x = RemoveRequest{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveRequest) ProtoMessage() {}
+
+func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
+func (*RemoveRequest) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *RemoveRequest) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *RemoveRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+// RemoveResponse says what follows.
+type RemoveResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Plan          *RegionPlan            `protobuf:"bytes,1,opt,name=plan,proto3" json:"plan,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveResponse) Reset() {
+	*x = RemoveResponse{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveResponse) ProtoMessage() {}
+
+func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveResponse.ProtoReflect.Descriptor instead.
+func (*RemoveResponse) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *RemoveResponse) GetPlan() *RegionPlan {
+	if x != nil {
+		return x.Plan
+	}
+	return nil
+}
+
+// RejoinRequest names a closed region.
+type RejoinRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Region string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
+	// Higher than any that it had; 0 means the next.
+	Epoch uint32 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// host:port of its vote, if it is another than before.
+	Address       string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	DryRun        bool   `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RejoinRequest) Reset() {
+	*x = RejoinRequest{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RejoinRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RejoinRequest) ProtoMessage() {}
+
+func (x *RejoinRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RejoinRequest.ProtoReflect.Descriptor instead.
+func (*RejoinRequest) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *RejoinRequest) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *RejoinRequest) GetEpoch() uint32 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *RejoinRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *RejoinRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+// RejoinResponse says what follows; its plan has the epoch to put into the configuration of the region's nodes.
+type RejoinResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Plan          *RegionPlan            `protobuf:"bytes,1,opt,name=plan,proto3" json:"plan,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RejoinResponse) Reset() {
+	*x = RejoinResponse{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RejoinResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RejoinResponse) ProtoMessage() {}
+
+func (x *RejoinResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RejoinResponse.ProtoReflect.Descriptor instead.
+func (*RejoinResponse) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *RejoinResponse) GetPlan() *RegionPlan {
+	if x != nil {
+		return x.Plan
+	}
+	return nil
+}
+
+// RegionPlan is what a change of the regions leads to.
+type RegionPlan struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Region string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
+	Epoch  uint32                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// The membership that the plan is for.
+	MembershipEpoch uint64 `protobuf:"varint,3,opt,name=membership_epoch,json=membershipEpoch,proto3" json:"membership_epoch,omitempty"`
+	// That it was carried out before, or is being.
+	Done     bool          `protobuf:"varint,4,opt,name=done,proto3" json:"done,omitempty"`
+	Steps    []*RegionStep `protobuf:"bytes,5,rep,name=steps,proto3" json:"steps,omitempty"`
+	Loss     *RegionLoss   `protobuf:"bytes,6,opt,name=loss,proto3" json:"loss,omitempty"`
+	Warnings []string      `protobuf:"bytes,7,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// Why nothing would be done; absent if it would.
+	Refusal       *RegionRefusal `protobuf:"bytes,8,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegionPlan) Reset() {
+	*x = RegionPlan{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegionPlan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegionPlan) ProtoMessage() {}
+
+func (x *RegionPlan) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegionPlan.ProtoReflect.Descriptor instead.
+func (*RegionPlan) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RegionPlan) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *RegionPlan) GetEpoch() uint32 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *RegionPlan) GetMembershipEpoch() uint64 {
+	if x != nil {
+		return x.MembershipEpoch
+	}
+	return 0
+}
+
+func (x *RegionPlan) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
+func (x *RegionPlan) GetSteps() []*RegionStep {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+func (x *RegionPlan) GetLoss() *RegionLoss {
+	if x != nil {
+		return x.Loss
+	}
+	return nil
+}
+
+func (x *RegionPlan) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+func (x *RegionPlan) GetRefusal() *RegionRefusal {
+	if x != nil {
+		return x.Refusal
+	}
+	return nil
+}
+
+// RegionStep is one thing that happens, in order.
+type RegionStep struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who does it; empty means the majority that decides.
+	Regions       []string `protobuf:"bytes,1,rep,name=regions,proto3" json:"regions,omitempty"`
+	What          string   `protobuf:"bytes,2,opt,name=what,proto3" json:"what,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegionStep) Reset() {
+	*x = RegionStep{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegionStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegionStep) ProtoMessage() {}
+
+func (x *RegionStep) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegionStep.ProtoReflect.Descriptor instead.
+func (*RegionStep) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *RegionStep) GetRegions() []string {
+	if x != nil {
+		return x.Regions
+	}
+	return nil
+}
+
+func (x *RegionStep) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
+// RegionLoss says how many acknowledged operations can be missing for good afterwards.
+type RegionLoss struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most so many; absent if nobody can tell.
+	AtMost        *uint64 `protobuf:"varint,1,opt,name=at_most,json=atMost,proto3,oneof" json:"at_most,omitempty"`
+	Why           string  `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegionLoss) Reset() {
+	*x = RegionLoss{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegionLoss) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegionLoss) ProtoMessage() {}
+
+func (x *RegionLoss) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegionLoss.ProtoReflect.Descriptor instead.
+func (*RegionLoss) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *RegionLoss) GetAtMost() uint64 {
+	if x != nil && x.AtMost != nil {
+		return *x.AtMost
+	}
+	return 0
+}
+
+func (x *RegionLoss) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+// RegionRefusal says why a change of the regions is not made.
+type RegionRefusal struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// MALFORMED, NOT_FOUNDED, FOREIGN, UNKNOWN_REGION, ID_USED, EPOCH_USED, STALE_EPOCH, WRONG_STATE, NOT_JOINING, NOT_MEMBER,
+	// LAST_REGION, TOO_MANY_REGIONS, WAITING, STALE_ROUND or REPORT_CHANGED.
+	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	// The regions that have to do something first.
+	Waiting []string `protobuf:"bytes,2,rep,name=waiting,proto3" json:"waiting,omitempty"`
+	Why     string   `protobuf:"bytes,3,opt,name=why,proto3" json:"why,omitempty"`
+	// What to do.
+	Do            string `protobuf:"bytes,4,opt,name=do,proto3" json:"do,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegionRefusal) Reset() {
+	*x = RegionRefusal{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegionRefusal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegionRefusal) ProtoMessage() {}
+
+func (x *RegionRefusal) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegionRefusal.ProtoReflect.Descriptor instead.
+func (*RegionRefusal) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RegionRefusal) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *RegionRefusal) GetWaiting() []string {
+	if x != nil {
+		return x.Waiting
+	}
+	return nil
+}
+
+func (x *RegionRefusal) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *RegionRefusal) GetDo() string {
+	if x != nil {
+		return x.Do
+	}
+	return ""
+}
+
+// Membership is which regions there are, as far as the answering node knows.
+type Membership struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Counts the changes; 0 if nothing was decided yet.
+	Epoch   uint64    `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Members []*Member `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"`
+	// Decisions that were made without a majority.
+	Overrides     uint32 `protobuf:"varint,3,opt,name=overrides,proto3" json:"overrides,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Membership) Reset() {
+	*x = Membership{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Membership) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Membership) ProtoMessage() {}
+
+func (x *Membership) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Membership.ProtoReflect.Descriptor instead.
+func (*Membership) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Membership) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Membership) GetMembers() []*Member {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *Membership) GetOverrides() uint32 {
+	if x != nil {
+		return x.Overrides
+	}
+	return 0
+}
+
+// Member is one region that the deployment has or had.
+type Member struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Region string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
+	Id     uint32                 `protobuf:"varint,2,opt,name=id,proto3" json:"id,omitempty"`
+	Epoch  uint32                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// JOINING, ACTIVE, DRAINING, FENCED, CLOSED or REMOVED.
+	State string `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
+	// host:port of its vote.
+	Address string `protobuf:"bytes,5,opt,name=address,proto3" json:"address,omitempty"`
+	// The regions that are waited for, and what for.
+	Waiting    []string `protobuf:"bytes,6,rep,name=waiting,proto3" json:"waiting,omitempty"`
+	WaitingFor string   `protobuf:"bytes,7,opt,name=waiting_for,json=waitingFor,proto3" json:"waiting_for,omitempty"`
+	// Per partition, the last operation that counts of a region that is closed.
+	Cut           []uint64 `protobuf:"varint,8,rep,packed,name=cut,proto3" json:"cut,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Member) Reset() {
+	*x = Member{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Member) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Member) ProtoMessage() {}
+
+func (x *Member) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Member.ProtoReflect.Descriptor instead.
+func (*Member) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Member) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *Member) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Member) GetEpoch() uint32 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Member) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Member) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Member) GetWaiting() []string {
+	if x != nil {
+		return x.Waiting
+	}
+	return nil
+}
+
+func (x *Member) GetWaitingFor() string {
+	if x != nil {
+		return x.WaitingFor
+	}
+	return ""
+}
+
+func (x *Member) GetCut() []uint64 {
+	if x != nil {
+		return x.Cut
+	}
+	return nil
+}
+
 // StatusRequest asks for the state of replication.
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -83,7 +1079,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[0]
+	mi := &file_atoll_v1_regions_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -95,7 +1091,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[0]
+	mi := &file_atoll_v1_regions_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -108,7 +1104,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{0}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{16}
 }
 
 // Region is one region of the deployment.
@@ -125,7 +1121,7 @@ type Region struct {
 
 func (x *Region) Reset() {
 	*x = Region{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[1]
+	mi := &file_atoll_v1_regions_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -137,7 +1133,7 @@ func (x *Region) String() string {
 func (*Region) ProtoMessage() {}
 
 func (x *Region) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[1]
+	mi := &file_atoll_v1_regions_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -150,7 +1146,7 @@ func (x *Region) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Region.ProtoReflect.Descriptor instead.
 func (*Region) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{1}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Region) GetName() string {
@@ -201,7 +1197,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[2]
+	mi := &file_atoll_v1_regions_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -213,7 +1209,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[2]
+	mi := &file_atoll_v1_regions_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -226,7 +1222,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{2}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Node) GetName() string {
@@ -266,7 +1262,7 @@ type VectorEntry struct {
 
 func (x *VectorEntry) Reset() {
 	*x = VectorEntry{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[3]
+	mi := &file_atoll_v1_regions_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -278,7 +1274,7 @@ func (x *VectorEntry) String() string {
 func (*VectorEntry) ProtoMessage() {}
 
 func (x *VectorEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[3]
+	mi := &file_atoll_v1_regions_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -291,7 +1287,7 @@ func (x *VectorEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VectorEntry.ProtoReflect.Descriptor instead.
 func (*VectorEntry) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{3}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *VectorEntry) GetRegion() string {
@@ -339,7 +1335,7 @@ type Lag struct {
 
 func (x *Lag) Reset() {
 	*x = Lag{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[4]
+	mi := &file_atoll_v1_regions_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -351,7 +1347,7 @@ func (x *Lag) String() string {
 func (*Lag) ProtoMessage() {}
 
 func (x *Lag) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[4]
+	mi := &file_atoll_v1_regions_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -364,7 +1360,7 @@ func (x *Lag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lag.ProtoReflect.Descriptor instead.
 func (*Lag) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{4}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Lag) GetTime() *durationpb.Duration {
@@ -427,7 +1423,7 @@ type Flow struct {
 
 func (x *Flow) Reset() {
 	*x = Flow{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[5]
+	mi := &file_atoll_v1_regions_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -439,7 +1435,7 @@ func (x *Flow) String() string {
 func (*Flow) ProtoMessage() {}
 
 func (x *Flow) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[5]
+	mi := &file_atoll_v1_regions_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -452,7 +1448,7 @@ func (x *Flow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Flow.ProtoReflect.Descriptor instead.
 func (*Flow) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{5}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Flow) GetSource() string {
@@ -565,7 +1561,7 @@ type Garbage struct {
 
 func (x *Garbage) Reset() {
 	*x = Garbage{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[6]
+	mi := &file_atoll_v1_regions_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -577,7 +1573,7 @@ func (x *Garbage) String() string {
 func (*Garbage) ProtoMessage() {}
 
 func (x *Garbage) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[6]
+	mi := &file_atoll_v1_regions_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -590,7 +1586,7 @@ func (x *Garbage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Garbage.ProtoReflect.Descriptor instead.
 func (*Garbage) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{6}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Garbage) GetHeldBy() string {
@@ -645,7 +1641,7 @@ type Refused struct {
 
 func (x *Refused) Reset() {
 	*x = Refused{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[7]
+	mi := &file_atoll_v1_regions_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -657,7 +1653,7 @@ func (x *Refused) String() string {
 func (*Refused) ProtoMessage() {}
 
 func (x *Refused) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[7]
+	mi := &file_atoll_v1_regions_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -670,7 +1666,7 @@ func (x *Refused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refused.ProtoReflect.Descriptor instead.
 func (*Refused) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{7}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Refused) GetSource() string {
@@ -722,7 +1718,7 @@ type PartitionStatus struct {
 
 func (x *PartitionStatus) Reset() {
 	*x = PartitionStatus{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[8]
+	mi := &file_atoll_v1_regions_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -734,7 +1730,7 @@ func (x *PartitionStatus) String() string {
 func (*PartitionStatus) ProtoMessage() {}
 
 func (x *PartitionStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[8]
+	mi := &file_atoll_v1_regions_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -747,7 +1743,7 @@ func (x *PartitionStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionStatus.ProtoReflect.Descriptor instead.
 func (*PartitionStatus) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{8}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PartitionStatus) GetPartition() uint32 {
@@ -815,7 +1811,7 @@ type WatchStatusRequest struct {
 
 func (x *WatchStatusRequest) Reset() {
 	*x = WatchStatusRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[9]
+	mi := &file_atoll_v1_regions_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -827,7 +1823,7 @@ func (x *WatchStatusRequest) String() string {
 func (*WatchStatusRequest) ProtoMessage() {}
 
 func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[9]
+	mi := &file_atoll_v1_regions_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -840,7 +1836,7 @@ func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatusRequest.ProtoReflect.Descriptor instead.
 func (*WatchStatusRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{9}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{25}
 }
 
 // WatchStatusResponse is the state of replication as of one instant.
@@ -853,7 +1849,7 @@ type WatchStatusResponse struct {
 
 func (x *WatchStatusResponse) Reset() {
 	*x = WatchStatusResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[10]
+	mi := &file_atoll_v1_regions_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -865,7 +1861,7 @@ func (x *WatchStatusResponse) String() string {
 func (*WatchStatusResponse) ProtoMessage() {}
 
 func (x *WatchStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[10]
+	mi := &file_atoll_v1_regions_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -878,7 +1874,7 @@ func (x *WatchStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatusResponse.ProtoReflect.Descriptor instead.
 func (*WatchStatusResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{10}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *WatchStatusResponse) GetStatus() *StatusResponse {
@@ -899,6 +1895,10 @@ type StatusResponse struct {
 	Flows      []*Flow                `protobuf:"bytes,6,rep,name=flows,proto3" json:"flows,omitempty"`
 	// What the answering node has refused since it started.
 	Refused []*Refused `protobuf:"bytes,7,rep,name=refused,proto3" json:"refused,omitempty"`
+	// Absent if the deployment does not decide about regions.
+	Membership *Membership `protobuf:"bytes,8,opt,name=membership,proto3" json:"membership,omitempty"`
+	// Why the answering node takes no writes, as far as that has to do with regions; empty if it does.
+	Fenced string `protobuf:"bytes,9,opt,name=fenced,proto3" json:"fenced,omitempty"`
 	// What the answering node knows of clocks.
 	Clocks        *Clocks `protobuf:"bytes,20,opt,name=clocks,proto3" json:"clocks,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -907,7 +1907,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[11]
+	mi := &file_atoll_v1_regions_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -919,7 +1919,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[11]
+	mi := &file_atoll_v1_regions_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -932,7 +1932,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{11}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *StatusResponse) GetRegion() string {
@@ -984,6 +1984,20 @@ func (x *StatusResponse) GetRefused() []*Refused {
 	return nil
 }
 
+func (x *StatusResponse) GetMembership() *Membership {
+	if x != nil {
+		return x.Membership
+	}
+	return nil
+}
+
+func (x *StatusResponse) GetFenced() string {
+	if x != nil {
+		return x.Fenced
+	}
+	return ""
+}
+
 func (x *StatusResponse) GetClocks() *Clocks {
 	if x != nil {
 		return x.Clocks
@@ -1006,7 +2020,7 @@ type Clocks struct {
 
 func (x *Clocks) Reset() {
 	*x = Clocks{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[12]
+	mi := &file_atoll_v1_regions_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1018,7 +2032,7 @@ func (x *Clocks) String() string {
 func (*Clocks) ProtoMessage() {}
 
 func (x *Clocks) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[12]
+	mi := &file_atoll_v1_regions_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1031,7 +2045,7 @@ func (x *Clocks) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Clocks.ProtoReflect.Descriptor instead.
 func (*Clocks) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{12}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Clocks) GetUnsafe() string {
@@ -1069,7 +2083,7 @@ type ClockOffset struct {
 
 func (x *ClockOffset) Reset() {
 	*x = ClockOffset{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[13]
+	mi := &file_atoll_v1_regions_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1081,7 +2095,7 @@ func (x *ClockOffset) String() string {
 func (*ClockOffset) ProtoMessage() {}
 
 func (x *ClockOffset) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[13]
+	mi := &file_atoll_v1_regions_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1094,7 +2108,7 @@ func (x *ClockOffset) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockOffset.ProtoReflect.Descriptor instead.
 func (*ClockOffset) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{13}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ClockOffset) GetRegion() string {
@@ -1137,7 +2151,7 @@ type DigestRequest struct {
 
 func (x *DigestRequest) Reset() {
 	*x = DigestRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[14]
+	mi := &file_atoll_v1_regions_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1149,7 +2163,7 @@ func (x *DigestRequest) String() string {
 func (*DigestRequest) ProtoMessage() {}
 
 func (x *DigestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[14]
+	mi := &file_atoll_v1_regions_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1162,7 +2176,7 @@ func (x *DigestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DigestRequest.ProtoReflect.Descriptor instead.
 func (*DigestRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{14}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DigestRequest) GetPartitions() []uint32 {
@@ -1195,7 +2209,7 @@ type PartitionDigest struct {
 
 func (x *PartitionDigest) Reset() {
 	*x = PartitionDigest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[15]
+	mi := &file_atoll_v1_regions_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1207,7 +2221,7 @@ func (x *PartitionDigest) String() string {
 func (*PartitionDigest) ProtoMessage() {}
 
 func (x *PartitionDigest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[15]
+	mi := &file_atoll_v1_regions_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1220,7 +2234,7 @@ func (x *PartitionDigest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionDigest.ProtoReflect.Descriptor instead.
 func (*PartitionDigest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{15}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *PartitionDigest) GetPartition() uint32 {
@@ -1269,7 +2283,7 @@ type DigestResponse struct {
 
 func (x *DigestResponse) Reset() {
 	*x = DigestResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[16]
+	mi := &file_atoll_v1_regions_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1281,7 +2295,7 @@ func (x *DigestResponse) String() string {
 func (*DigestResponse) ProtoMessage() {}
 
 func (x *DigestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[16]
+	mi := &file_atoll_v1_regions_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1294,7 +2308,7 @@ func (x *DigestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DigestResponse.ProtoReflect.Descriptor instead.
 func (*DigestResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{16}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DigestResponse) GetRegion() string {
@@ -1322,7 +2336,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[17]
+	mi := &file_atoll_v1_regions_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1334,7 +2348,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[17]
+	mi := &file_atoll_v1_regions_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1347,7 +2361,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{17}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ExplainRequest) GetKey() string {
@@ -1378,7 +2392,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[18]
+	mi := &file_atoll_v1_regions_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1390,7 +2404,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[18]
+	mi := &file_atoll_v1_regions_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1403,7 +2417,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{18}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Event) GetRegion() string {
@@ -1448,7 +2462,7 @@ type ExplainRegister struct {
 
 func (x *ExplainRegister) Reset() {
 	*x = ExplainRegister{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[19]
+	mi := &file_atoll_v1_regions_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1460,7 +2474,7 @@ func (x *ExplainRegister) String() string {
 func (*ExplainRegister) ProtoMessage() {}
 
 func (x *ExplainRegister) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[19]
+	mi := &file_atoll_v1_regions_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1473,7 +2487,7 @@ func (x *ExplainRegister) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRegister.ProtoReflect.Descriptor instead.
 func (*ExplainRegister) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{19}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ExplainRegister) GetWinner() *Event {
@@ -1519,7 +2533,7 @@ type ExplainCounterPart struct {
 
 func (x *ExplainCounterPart) Reset() {
 	*x = ExplainCounterPart{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[20]
+	mi := &file_atoll_v1_regions_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1531,7 +2545,7 @@ func (x *ExplainCounterPart) String() string {
 func (*ExplainCounterPart) ProtoMessage() {}
 
 func (x *ExplainCounterPart) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[20]
+	mi := &file_atoll_v1_regions_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1544,7 +2558,7 @@ func (x *ExplainCounterPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainCounterPart.ProtoReflect.Descriptor instead.
 func (*ExplainCounterPart) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{20}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ExplainCounterPart) GetLast() *Event {
@@ -1586,7 +2600,7 @@ type ExplainCounter struct {
 
 func (x *ExplainCounter) Reset() {
 	*x = ExplainCounter{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[21]
+	mi := &file_atoll_v1_regions_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1598,7 +2612,7 @@ func (x *ExplainCounter) String() string {
 func (*ExplainCounter) ProtoMessage() {}
 
 func (x *ExplainCounter) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[21]
+	mi := &file_atoll_v1_regions_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1611,7 +2625,7 @@ func (x *ExplainCounter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainCounter.ProtoReflect.Descriptor instead.
 func (*ExplainCounter) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{21}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ExplainCounter) GetValue() int64 {
@@ -1639,7 +2653,7 @@ type ExplainElement struct {
 
 func (x *ExplainElement) Reset() {
 	*x = ExplainElement{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[22]
+	mi := &file_atoll_v1_regions_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1651,7 +2665,7 @@ func (x *ExplainElement) String() string {
 func (*ExplainElement) ProtoMessage() {}
 
 func (x *ExplainElement) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[22]
+	mi := &file_atoll_v1_regions_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1664,7 +2678,7 @@ func (x *ExplainElement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainElement.ProtoReflect.Descriptor instead.
 func (*ExplainElement) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{22}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ExplainElement) GetElement() []byte {
@@ -1692,7 +2706,7 @@ type ExplainSet struct {
 
 func (x *ExplainSet) Reset() {
 	*x = ExplainSet{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[23]
+	mi := &file_atoll_v1_regions_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1704,7 +2718,7 @@ func (x *ExplainSet) String() string {
 func (*ExplainSet) ProtoMessage() {}
 
 func (x *ExplainSet) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[23]
+	mi := &file_atoll_v1_regions_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1717,7 +2731,7 @@ func (x *ExplainSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainSet.ProtoReflect.Descriptor instead.
 func (*ExplainSet) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{23}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ExplainSet) GetSize() uint64 {
@@ -1754,7 +2768,7 @@ type ExplainedObject struct {
 
 func (x *ExplainedObject) Reset() {
 	*x = ExplainedObject{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[24]
+	mi := &file_atoll_v1_regions_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1766,7 +2780,7 @@ func (x *ExplainedObject) String() string {
 func (*ExplainedObject) ProtoMessage() {}
 
 func (x *ExplainedObject) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[24]
+	mi := &file_atoll_v1_regions_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1779,7 +2793,7 @@ func (x *ExplainedObject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainedObject.ProtoReflect.Descriptor instead.
 func (*ExplainedObject) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{24}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ExplainedObject) GetType() Type {
@@ -1887,7 +2901,7 @@ type ExplainDeadline struct {
 
 func (x *ExplainDeadline) Reset() {
 	*x = ExplainDeadline{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[25]
+	mi := &file_atoll_v1_regions_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1899,7 +2913,7 @@ func (x *ExplainDeadline) String() string {
 func (*ExplainDeadline) ProtoMessage() {}
 
 func (x *ExplainDeadline) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[25]
+	mi := &file_atoll_v1_regions_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1912,7 +2926,7 @@ func (x *ExplainDeadline) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainDeadline.ProtoReflect.Descriptor instead.
 func (*ExplainDeadline) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{25}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ExplainDeadline) GetExpiresHlc() uint64 {
@@ -1941,7 +2955,7 @@ type ExplainParts struct {
 
 func (x *ExplainParts) Reset() {
 	*x = ExplainParts{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[26]
+	mi := &file_atoll_v1_regions_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1953,7 +2967,7 @@ func (x *ExplainParts) String() string {
 func (*ExplainParts) ProtoMessage() {}
 
 func (x *ExplainParts) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[26]
+	mi := &file_atoll_v1_regions_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1966,7 +2980,7 @@ func (x *ExplainParts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainParts.ProtoReflect.Descriptor instead.
 func (*ExplainParts) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{26}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ExplainParts) GetSize() uint64 {
@@ -2000,7 +3014,7 @@ type ExplainPart struct {
 
 func (x *ExplainPart) Reset() {
 	*x = ExplainPart{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[27]
+	mi := &file_atoll_v1_regions_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2012,7 +3026,7 @@ func (x *ExplainPart) String() string {
 func (*ExplainPart) ProtoMessage() {}
 
 func (x *ExplainPart) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[27]
+	mi := &file_atoll_v1_regions_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2025,7 +3039,7 @@ func (x *ExplainPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainPart.ProtoReflect.Descriptor instead.
 func (*ExplainPart) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{27}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ExplainPart) GetName() []byte {
@@ -2074,7 +3088,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[28]
+	mi := &file_atoll_v1_regions_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2086,7 +3100,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[28]
+	mi := &file_atoll_v1_regions_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2099,7 +3113,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{28}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ExplainResponse) GetRegion() string {
@@ -2164,7 +3178,7 @@ type ConflictsRequest struct {
 
 func (x *ConflictsRequest) Reset() {
 	*x = ConflictsRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[29]
+	mi := &file_atoll_v1_regions_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2176,7 +3190,7 @@ func (x *ConflictsRequest) String() string {
 func (*ConflictsRequest) ProtoMessage() {}
 
 func (x *ConflictsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[29]
+	mi := &file_atoll_v1_regions_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2189,7 +3203,7 @@ func (x *ConflictsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictsRequest.ProtoReflect.Descriptor instead.
 func (*ConflictsRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{29}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ConflictsRequest) GetNamespace() string {
@@ -2252,7 +3266,7 @@ type ConflictCount struct {
 
 func (x *ConflictCount) Reset() {
 	*x = ConflictCount{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[30]
+	mi := &file_atoll_v1_regions_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2264,7 +3278,7 @@ func (x *ConflictCount) String() string {
 func (*ConflictCount) ProtoMessage() {}
 
 func (x *ConflictCount) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[30]
+	mi := &file_atoll_v1_regions_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2277,7 +3291,7 @@ func (x *ConflictCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictCount.ProtoReflect.Descriptor instead.
 func (*ConflictCount) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{30}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ConflictCount) GetNamespace() string {
@@ -2357,7 +3371,7 @@ type Loser struct {
 
 func (x *Loser) Reset() {
 	*x = Loser{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[31]
+	mi := &file_atoll_v1_regions_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2369,7 +3383,7 @@ func (x *Loser) String() string {
 func (*Loser) ProtoMessage() {}
 
 func (x *Loser) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[31]
+	mi := &file_atoll_v1_regions_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2382,7 +3396,7 @@ func (x *Loser) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Loser.ProtoReflect.Descriptor instead.
 func (*Loser) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{31}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Loser) GetPartition() uint32 {
@@ -2492,7 +3506,7 @@ type ConflictsResponse struct {
 
 func (x *ConflictsResponse) Reset() {
 	*x = ConflictsResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[32]
+	mi := &file_atoll_v1_regions_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2504,7 +3518,7 @@ func (x *ConflictsResponse) String() string {
 func (*ConflictsResponse) ProtoMessage() {}
 
 func (x *ConflictsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[32]
+	mi := &file_atoll_v1_regions_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2517,7 +3531,7 @@ func (x *ConflictsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictsResponse.ProtoReflect.Descriptor instead.
 func (*ConflictsResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{32}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ConflictsResponse) GetRegion() string {
@@ -2580,7 +3594,7 @@ type PartitionError struct {
 
 func (x *PartitionError) Reset() {
 	*x = PartitionError{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[33]
+	mi := &file_atoll_v1_regions_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2592,7 +3606,7 @@ func (x *PartitionError) String() string {
 func (*PartitionError) ProtoMessage() {}
 
 func (x *PartitionError) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[33]
+	mi := &file_atoll_v1_regions_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2605,7 +3619,7 @@ func (x *PartitionError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionError.ProtoReflect.Descriptor instead.
 func (*PartitionError) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{33}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *PartitionError) GetPartition() uint32 {
@@ -2637,7 +3651,7 @@ type RestoreLoserRequest struct {
 
 func (x *RestoreLoserRequest) Reset() {
 	*x = RestoreLoserRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[34]
+	mi := &file_atoll_v1_regions_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2649,7 +3663,7 @@ func (x *RestoreLoserRequest) String() string {
 func (*RestoreLoserRequest) ProtoMessage() {}
 
 func (x *RestoreLoserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[34]
+	mi := &file_atoll_v1_regions_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2662,7 +3676,7 @@ func (x *RestoreLoserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreLoserRequest.ProtoReflect.Descriptor instead.
 func (*RestoreLoserRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{34}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *RestoreLoserRequest) GetPartition() uint32 {
@@ -2707,7 +3721,7 @@ type RestoreLoserResponse struct {
 
 func (x *RestoreLoserResponse) Reset() {
 	*x = RestoreLoserResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[35]
+	mi := &file_atoll_v1_regions_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2719,7 +3733,7 @@ func (x *RestoreLoserResponse) String() string {
 func (*RestoreLoserResponse) ProtoMessage() {}
 
 func (x *RestoreLoserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[35]
+	mi := &file_atoll_v1_regions_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2732,7 +3746,7 @@ func (x *RestoreLoserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreLoserResponse.ProtoReflect.Descriptor instead.
 func (*RestoreLoserResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{35}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RestoreLoserResponse) GetVersion() string {
@@ -2760,7 +3774,79 @@ var File_atoll_v1_regions_proto protoreflect.FileDescriptor
 
 const file_atoll_v1_regions_proto_rawDesc = "" +
 	"\n" +
-	"\x16atoll/v1/regions.proto\x12\batoll.v1\x1a\x15atoll/v1/common.proto\x1a\x1egoogle/protobuf/duration.proto\"\x0f\n" +
+	"\x16atoll/v1/regions.proto\x12\batoll.v1\x1a\x15atoll/v1/common.proto\x1a\x1egoogle/protobuf/duration.proto\"}\n" +
+	"\n" +
+	"AddRequest\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\tR\x06region\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\rR\x02id\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\rR\x05epoch\x12\x18\n" +
+	"\aaddress\x18\x04 \x01(\tR\aaddress\x12\x17\n" +
+	"\adry_run\x18\x05 \x01(\bR\x06dryRun\"7\n" +
+	"\vAddResponse\x12(\n" +
+	"\x04plan\x18\x01 \x01(\v2\x14.atoll.v1.RegionPlanR\x04plan\"?\n" +
+	"\fDrainRequest\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\tR\x06region\x12\x17\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\"9\n" +
+	"\rDrainResponse\x12(\n" +
+	"\x04plan\x18\x01 \x01(\v2\x14.atoll.v1.RegionPlanR\x04plan\"S\n" +
+	"\fFenceRequest\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\tR\x06region\x12\x12\n" +
+	"\x04note\x18\x02 \x01(\tR\x04note\x12\x17\n" +
+	"\adry_run\x18\x03 \x01(\bR\x06dryRun\"9\n" +
+	"\rFenceResponse\x12(\n" +
+	"\x04plan\x18\x01 \x01(\v2\x14.atoll.v1.RegionPlanR\x04plan\"@\n" +
+	"\rRemoveRequest\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\tR\x06region\x12\x17\n" +
+	"\adry_run\x18\x02 \x01(\bR\x06dryRun\":\n" +
+	"\x0eRemoveResponse\x12(\n" +
+	"\x04plan\x18\x01 \x01(\v2\x14.atoll.v1.RegionPlanR\x04plan\"p\n" +
+	"\rRejoinRequest\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\tR\x06region\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\rR\x05epoch\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x17\n" +
+	"\adry_run\x18\x04 \x01(\bR\x06dryRun\":\n" +
+	"\x0eRejoinResponse\x12(\n" +
+	"\x04plan\x18\x01 \x01(\v2\x14.atoll.v1.RegionPlanR\x04plan\"\x9e\x02\n" +
+	"\n" +
+	"RegionPlan\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\tR\x06region\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\rR\x05epoch\x12)\n" +
+	"\x10membership_epoch\x18\x03 \x01(\x04R\x0fmembershipEpoch\x12\x12\n" +
+	"\x04done\x18\x04 \x01(\bR\x04done\x12*\n" +
+	"\x05steps\x18\x05 \x03(\v2\x14.atoll.v1.RegionStepR\x05steps\x12(\n" +
+	"\x04loss\x18\x06 \x01(\v2\x14.atoll.v1.RegionLossR\x04loss\x12\x1a\n" +
+	"\bwarnings\x18\a \x03(\tR\bwarnings\x121\n" +
+	"\arefusal\x18\b \x01(\v2\x17.atoll.v1.RegionRefusalR\arefusal\":\n" +
+	"\n" +
+	"RegionStep\x12\x18\n" +
+	"\aregions\x18\x01 \x03(\tR\aregions\x12\x12\n" +
+	"\x04what\x18\x02 \x01(\tR\x04what\"H\n" +
+	"\n" +
+	"RegionLoss\x12\x1c\n" +
+	"\aat_most\x18\x01 \x01(\x04H\x00R\x06atMost\x88\x01\x01\x12\x10\n" +
+	"\x03why\x18\x02 \x01(\tR\x03whyB\n" +
+	"\n" +
+	"\b_at_most\"_\n" +
+	"\rRegionRefusal\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
+	"\awaiting\x18\x02 \x03(\tR\awaiting\x12\x10\n" +
+	"\x03why\x18\x03 \x01(\tR\x03why\x12\x0e\n" +
+	"\x02do\x18\x04 \x01(\tR\x02do\"l\n" +
+	"\n" +
+	"Membership\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12*\n" +
+	"\amembers\x18\x02 \x03(\v2\x10.atoll.v1.MemberR\amembers\x12\x1c\n" +
+	"\toverrides\x18\x03 \x01(\rR\toverrides\"\xc3\x01\n" +
+	"\x06Member\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\tR\x06region\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\rR\x02id\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\rR\x05epoch\x12\x14\n" +
+	"\x05state\x18\x04 \x01(\tR\x05state\x12\x18\n" +
+	"\aaddress\x18\x05 \x01(\tR\aaddress\x12\x18\n" +
+	"\awaiting\x18\x06 \x03(\tR\awaiting\x12\x1f\n" +
+	"\vwaiting_for\x18\a \x01(\tR\n" +
+	"waitingFor\x12\x10\n" +
+	"\x03cut\x18\b \x03(\x04R\x03cut\"\x0f\n" +
 	"\rStatusRequest\"\x95\x01\n" +
 	"\x06Region\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
@@ -2828,7 +3914,7 @@ const file_atoll_v1_regions_proto_rawDesc = "" +
 	"\agarbage\x18\b \x01(\v2\x11.atoll.v1.GarbageR\agarbage\"\x14\n" +
 	"\x12WatchStatusRequest\"G\n" +
 	"\x13WatchStatusResponse\x120\n" +
-	"\x06status\x18\x01 \x01(\v2\x18.atoll.v1.StatusResponseR\x06status\"\xba\x02\n" +
+	"\x06status\x18\x01 \x01(\v2\x18.atoll.v1.StatusResponseR\x06status\"\x88\x03\n" +
 	"\x0eStatusResponse\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x18\n" +
@@ -2838,7 +3924,11 @@ const file_atoll_v1_regions_proto_rawDesc = "" +
 	"partitions\x18\x05 \x03(\v2\x19.atoll.v1.PartitionStatusR\n" +
 	"partitions\x12$\n" +
 	"\x05flows\x18\x06 \x03(\v2\x0e.atoll.v1.FlowR\x05flows\x12+\n" +
-	"\arefused\x18\a \x03(\v2\x11.atoll.v1.RefusedR\arefused\x12(\n" +
+	"\arefused\x18\a \x03(\v2\x11.atoll.v1.RefusedR\arefused\x124\n" +
+	"\n" +
+	"membership\x18\b \x01(\v2\x14.atoll.v1.MembershipR\n" +
+	"membership\x12\x16\n" +
+	"\x06fenced\x18\t \x01(\tR\x06fenced\x12(\n" +
 	"\x06clocks\x18\x14 \x01(\v2\x10.atoll.v1.ClocksR\x06clocks\"\x82\x01\n" +
 	"\x06Clocks\x12\x16\n" +
 	"\x06unsafe\x18\x01 \x01(\tR\x06unsafe\x12/\n" +
@@ -2976,14 +4066,19 @@ const file_atoll_v1_regions_proto_rawDesc = "" +
 	"\vRegionState\x12\x1c\n" +
 	"\x18REGION_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13REGION_STATE_ACTIVE\x10\x01\x12\x1c\n" +
-	"\x18REGION_STATE_UNREACHABLE\x10\x022\xbf\x03\n" +
+	"\x18REGION_STATE_UNREACHABLE\x10\x022\xe1\x05\n" +
 	"\aRegions\x12@\n" +
 	"\x06Status\x12\x17.atoll.v1.StatusRequest\x1a\x18.atoll.v1.StatusResponse\"\x03\x90\x02\x01\x12Q\n" +
 	"\vWatchStatus\x12\x1c.atoll.v1.WatchStatusRequest\x1a\x1d.atoll.v1.WatchStatusResponse\"\x03\x90\x02\x010\x01\x12@\n" +
 	"\x06Digest\x12\x17.atoll.v1.DigestRequest\x1a\x18.atoll.v1.DigestResponse\"\x03\x90\x02\x01\x12C\n" +
 	"\aExplain\x12\x18.atoll.v1.ExplainRequest\x1a\x19.atoll.v1.ExplainResponse\"\x03\x90\x02\x01\x12I\n" +
 	"\tConflicts\x12\x1a.atoll.v1.ConflictsRequest\x1a\x1b.atoll.v1.ConflictsResponse\"\x03\x90\x02\x01\x12M\n" +
-	"\fRestoreLoser\x12\x1d.atoll.v1.RestoreLoserRequest\x1a\x1e.atoll.v1.RestoreLoserResponseB1Z/github.com/atolldb/atoll/proto/atoll/v1;atollv1b\x06proto3"
+	"\fRestoreLoser\x12\x1d.atoll.v1.RestoreLoserRequest\x1a\x1e.atoll.v1.RestoreLoserResponse\x122\n" +
+	"\x03Add\x12\x14.atoll.v1.AddRequest\x1a\x15.atoll.v1.AddResponse\x128\n" +
+	"\x05Drain\x12\x16.atoll.v1.DrainRequest\x1a\x17.atoll.v1.DrainResponse\x128\n" +
+	"\x05Fence\x12\x16.atoll.v1.FenceRequest\x1a\x17.atoll.v1.FenceResponse\x12;\n" +
+	"\x06Remove\x12\x17.atoll.v1.RemoveRequest\x1a\x18.atoll.v1.RemoveResponse\x12;\n" +
+	"\x06Rejoin\x12\x17.atoll.v1.RejoinRequest\x1a\x18.atoll.v1.RejoinResponseB1Z/github.com/atolldb/atoll/proto/atoll/v1;atollv1b\x06proto3"
 
 var (
 	file_atoll_v1_regions_proto_rawDescOnce sync.Once
@@ -2998,123 +4093,159 @@ func file_atoll_v1_regions_proto_rawDescGZIP() []byte {
 }
 
 var file_atoll_v1_regions_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_atoll_v1_regions_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_atoll_v1_regions_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
 var file_atoll_v1_regions_proto_goTypes = []any{
 	(RegionState)(0),             // 0: atoll.v1.RegionState
-	(*StatusRequest)(nil),        // 1: atoll.v1.StatusRequest
-	(*Region)(nil),               // 2: atoll.v1.Region
-	(*Node)(nil),                 // 3: atoll.v1.Node
-	(*VectorEntry)(nil),          // 4: atoll.v1.VectorEntry
-	(*Lag)(nil),                  // 5: atoll.v1.Lag
-	(*Flow)(nil),                 // 6: atoll.v1.Flow
-	(*Garbage)(nil),              // 7: atoll.v1.Garbage
-	(*Refused)(nil),              // 8: atoll.v1.Refused
-	(*PartitionStatus)(nil),      // 9: atoll.v1.PartitionStatus
-	(*WatchStatusRequest)(nil),   // 10: atoll.v1.WatchStatusRequest
-	(*WatchStatusResponse)(nil),  // 11: atoll.v1.WatchStatusResponse
-	(*StatusResponse)(nil),       // 12: atoll.v1.StatusResponse
-	(*Clocks)(nil),               // 13: atoll.v1.Clocks
-	(*ClockOffset)(nil),          // 14: atoll.v1.ClockOffset
-	(*DigestRequest)(nil),        // 15: atoll.v1.DigestRequest
-	(*PartitionDigest)(nil),      // 16: atoll.v1.PartitionDigest
-	(*DigestResponse)(nil),       // 17: atoll.v1.DigestResponse
-	(*ExplainRequest)(nil),       // 18: atoll.v1.ExplainRequest
-	(*Event)(nil),                // 19: atoll.v1.Event
-	(*ExplainRegister)(nil),      // 20: atoll.v1.ExplainRegister
-	(*ExplainCounterPart)(nil),   // 21: atoll.v1.ExplainCounterPart
-	(*ExplainCounter)(nil),       // 22: atoll.v1.ExplainCounter
-	(*ExplainElement)(nil),       // 23: atoll.v1.ExplainElement
-	(*ExplainSet)(nil),           // 24: atoll.v1.ExplainSet
-	(*ExplainedObject)(nil),      // 25: atoll.v1.ExplainedObject
-	(*ExplainDeadline)(nil),      // 26: atoll.v1.ExplainDeadline
-	(*ExplainParts)(nil),         // 27: atoll.v1.ExplainParts
-	(*ExplainPart)(nil),          // 28: atoll.v1.ExplainPart
-	(*ExplainResponse)(nil),      // 29: atoll.v1.ExplainResponse
-	(*ConflictsRequest)(nil),     // 30: atoll.v1.ConflictsRequest
-	(*ConflictCount)(nil),        // 31: atoll.v1.ConflictCount
-	(*Loser)(nil),                // 32: atoll.v1.Loser
-	(*ConflictsResponse)(nil),    // 33: atoll.v1.ConflictsResponse
-	(*PartitionError)(nil),       // 34: atoll.v1.PartitionError
-	(*RestoreLoserRequest)(nil),  // 35: atoll.v1.RestoreLoserRequest
-	(*RestoreLoserResponse)(nil), // 36: atoll.v1.RestoreLoserResponse
-	(*durationpb.Duration)(nil),  // 37: google.protobuf.Duration
-	(*Error)(nil),                // 38: atoll.v1.Error
-	(*ReadOptions)(nil),          // 39: atoll.v1.ReadOptions
-	(Type)(0),                    // 40: atoll.v1.Type
-	(*ReplyInfo)(nil),            // 41: atoll.v1.ReplyInfo
-	(*WriteOptions)(nil),         // 42: atoll.v1.WriteOptions
+	(*AddRequest)(nil),           // 1: atoll.v1.AddRequest
+	(*AddResponse)(nil),          // 2: atoll.v1.AddResponse
+	(*DrainRequest)(nil),         // 3: atoll.v1.DrainRequest
+	(*DrainResponse)(nil),        // 4: atoll.v1.DrainResponse
+	(*FenceRequest)(nil),         // 5: atoll.v1.FenceRequest
+	(*FenceResponse)(nil),        // 6: atoll.v1.FenceResponse
+	(*RemoveRequest)(nil),        // 7: atoll.v1.RemoveRequest
+	(*RemoveResponse)(nil),       // 8: atoll.v1.RemoveResponse
+	(*RejoinRequest)(nil),        // 9: atoll.v1.RejoinRequest
+	(*RejoinResponse)(nil),       // 10: atoll.v1.RejoinResponse
+	(*RegionPlan)(nil),           // 11: atoll.v1.RegionPlan
+	(*RegionStep)(nil),           // 12: atoll.v1.RegionStep
+	(*RegionLoss)(nil),           // 13: atoll.v1.RegionLoss
+	(*RegionRefusal)(nil),        // 14: atoll.v1.RegionRefusal
+	(*Membership)(nil),           // 15: atoll.v1.Membership
+	(*Member)(nil),               // 16: atoll.v1.Member
+	(*StatusRequest)(nil),        // 17: atoll.v1.StatusRequest
+	(*Region)(nil),               // 18: atoll.v1.Region
+	(*Node)(nil),                 // 19: atoll.v1.Node
+	(*VectorEntry)(nil),          // 20: atoll.v1.VectorEntry
+	(*Lag)(nil),                  // 21: atoll.v1.Lag
+	(*Flow)(nil),                 // 22: atoll.v1.Flow
+	(*Garbage)(nil),              // 23: atoll.v1.Garbage
+	(*Refused)(nil),              // 24: atoll.v1.Refused
+	(*PartitionStatus)(nil),      // 25: atoll.v1.PartitionStatus
+	(*WatchStatusRequest)(nil),   // 26: atoll.v1.WatchStatusRequest
+	(*WatchStatusResponse)(nil),  // 27: atoll.v1.WatchStatusResponse
+	(*StatusResponse)(nil),       // 28: atoll.v1.StatusResponse
+	(*Clocks)(nil),               // 29: atoll.v1.Clocks
+	(*ClockOffset)(nil),          // 30: atoll.v1.ClockOffset
+	(*DigestRequest)(nil),        // 31: atoll.v1.DigestRequest
+	(*PartitionDigest)(nil),      // 32: atoll.v1.PartitionDigest
+	(*DigestResponse)(nil),       // 33: atoll.v1.DigestResponse
+	(*ExplainRequest)(nil),       // 34: atoll.v1.ExplainRequest
+	(*Event)(nil),                // 35: atoll.v1.Event
+	(*ExplainRegister)(nil),      // 36: atoll.v1.ExplainRegister
+	(*ExplainCounterPart)(nil),   // 37: atoll.v1.ExplainCounterPart
+	(*ExplainCounter)(nil),       // 38: atoll.v1.ExplainCounter
+	(*ExplainElement)(nil),       // 39: atoll.v1.ExplainElement
+	(*ExplainSet)(nil),           // 40: atoll.v1.ExplainSet
+	(*ExplainedObject)(nil),      // 41: atoll.v1.ExplainedObject
+	(*ExplainDeadline)(nil),      // 42: atoll.v1.ExplainDeadline
+	(*ExplainParts)(nil),         // 43: atoll.v1.ExplainParts
+	(*ExplainPart)(nil),          // 44: atoll.v1.ExplainPart
+	(*ExplainResponse)(nil),      // 45: atoll.v1.ExplainResponse
+	(*ConflictsRequest)(nil),     // 46: atoll.v1.ConflictsRequest
+	(*ConflictCount)(nil),        // 47: atoll.v1.ConflictCount
+	(*Loser)(nil),                // 48: atoll.v1.Loser
+	(*ConflictsResponse)(nil),    // 49: atoll.v1.ConflictsResponse
+	(*PartitionError)(nil),       // 50: atoll.v1.PartitionError
+	(*RestoreLoserRequest)(nil),  // 51: atoll.v1.RestoreLoserRequest
+	(*RestoreLoserResponse)(nil), // 52: atoll.v1.RestoreLoserResponse
+	(*durationpb.Duration)(nil),  // 53: google.protobuf.Duration
+	(*Error)(nil),                // 54: atoll.v1.Error
+	(*ReadOptions)(nil),          // 55: atoll.v1.ReadOptions
+	(Type)(0),                    // 56: atoll.v1.Type
+	(*ReplyInfo)(nil),            // 57: atoll.v1.ReplyInfo
+	(*WriteOptions)(nil),         // 58: atoll.v1.WriteOptions
 }
 var file_atoll_v1_regions_proto_depIdxs = []int32{
-	0,  // 0: atoll.v1.Region.state:type_name -> atoll.v1.RegionState
-	3,  // 1: atoll.v1.Region.nodes:type_name -> atoll.v1.Node
-	37, // 2: atoll.v1.Lag.time:type_name -> google.protobuf.Duration
-	5,  // 3: atoll.v1.Flow.lag:type_name -> atoll.v1.Lag
-	37, // 4: atoll.v1.Flow.last_heard:type_name -> google.protobuf.Duration
-	37, // 5: atoll.v1.Flow.ahead:type_name -> google.protobuf.Duration
-	37, // 6: atoll.v1.Garbage.since:type_name -> google.protobuf.Duration
-	4,  // 7: atoll.v1.PartitionStatus.vector:type_name -> atoll.v1.VectorEntry
-	38, // 8: atoll.v1.PartitionStatus.error:type_name -> atoll.v1.Error
-	7,  // 9: atoll.v1.PartitionStatus.garbage:type_name -> atoll.v1.Garbage
-	12, // 10: atoll.v1.WatchStatusResponse.status:type_name -> atoll.v1.StatusResponse
-	2,  // 11: atoll.v1.StatusResponse.regions:type_name -> atoll.v1.Region
-	9,  // 12: atoll.v1.StatusResponse.partitions:type_name -> atoll.v1.PartitionStatus
-	6,  // 13: atoll.v1.StatusResponse.flows:type_name -> atoll.v1.Flow
-	8,  // 14: atoll.v1.StatusResponse.refused:type_name -> atoll.v1.Refused
-	13, // 15: atoll.v1.StatusResponse.clocks:type_name -> atoll.v1.Clocks
-	37, // 16: atoll.v1.Clocks.drift:type_name -> google.protobuf.Duration
-	14, // 17: atoll.v1.Clocks.offsets:type_name -> atoll.v1.ClockOffset
-	37, // 18: atoll.v1.ClockOffset.ahead:type_name -> google.protobuf.Duration
-	37, // 19: atoll.v1.ClockOffset.uncertainty:type_name -> google.protobuf.Duration
-	39, // 20: atoll.v1.DigestRequest.options:type_name -> atoll.v1.ReadOptions
-	4,  // 21: atoll.v1.PartitionDigest.vector:type_name -> atoll.v1.VectorEntry
-	38, // 22: atoll.v1.PartitionDigest.error:type_name -> atoll.v1.Error
-	16, // 23: atoll.v1.DigestResponse.partitions:type_name -> atoll.v1.PartitionDigest
-	19, // 24: atoll.v1.ExplainRegister.winner:type_name -> atoll.v1.Event
-	19, // 25: atoll.v1.ExplainCounterPart.last:type_name -> atoll.v1.Event
-	21, // 26: atoll.v1.ExplainCounter.parts:type_name -> atoll.v1.ExplainCounterPart
-	19, // 27: atoll.v1.ExplainElement.dots:type_name -> atoll.v1.Event
-	23, // 28: atoll.v1.ExplainSet.elements:type_name -> atoll.v1.ExplainElement
-	40, // 29: atoll.v1.ExplainedObject.type:type_name -> atoll.v1.Type
-	20, // 30: atoll.v1.ExplainedObject.register:type_name -> atoll.v1.ExplainRegister
-	22, // 31: atoll.v1.ExplainedObject.counter:type_name -> atoll.v1.ExplainCounter
-	24, // 32: atoll.v1.ExplainedObject.set:type_name -> atoll.v1.ExplainSet
-	27, // 33: atoll.v1.ExplainedObject.parts:type_name -> atoll.v1.ExplainParts
-	26, // 34: atoll.v1.ExplainedObject.deadline:type_name -> atoll.v1.ExplainDeadline
-	19, // 35: atoll.v1.ExplainDeadline.event:type_name -> atoll.v1.Event
-	28, // 36: atoll.v1.ExplainParts.parts:type_name -> atoll.v1.ExplainPart
-	19, // 37: atoll.v1.ExplainPart.events:type_name -> atoll.v1.Event
-	25, // 38: atoll.v1.ExplainResponse.objects:type_name -> atoll.v1.ExplainedObject
-	4,  // 39: atoll.v1.ExplainResponse.vector:type_name -> atoll.v1.VectorEntry
-	41, // 40: atoll.v1.ExplainResponse.info:type_name -> atoll.v1.ReplyInfo
-	32, // 41: atoll.v1.ExplainResponse.losers:type_name -> atoll.v1.Loser
-	40, // 42: atoll.v1.ConflictCount.type:type_name -> atoll.v1.Type
-	40, // 43: atoll.v1.Loser.type:type_name -> atoll.v1.Type
-	19, // 44: atoll.v1.Loser.lost:type_name -> atoll.v1.Event
-	19, // 45: atoll.v1.Loser.won:type_name -> atoll.v1.Event
-	31, // 46: atoll.v1.ConflictsResponse.counts:type_name -> atoll.v1.ConflictCount
-	32, // 47: atoll.v1.ConflictsResponse.losers:type_name -> atoll.v1.Loser
-	34, // 48: atoll.v1.ConflictsResponse.errors:type_name -> atoll.v1.PartitionError
-	38, // 49: atoll.v1.PartitionError.error:type_name -> atoll.v1.Error
-	42, // 50: atoll.v1.RestoreLoserRequest.options:type_name -> atoll.v1.WriteOptions
-	32, // 51: atoll.v1.RestoreLoserResponse.loser:type_name -> atoll.v1.Loser
-	41, // 52: atoll.v1.RestoreLoserResponse.info:type_name -> atoll.v1.ReplyInfo
-	1,  // 53: atoll.v1.Regions.Status:input_type -> atoll.v1.StatusRequest
-	10, // 54: atoll.v1.Regions.WatchStatus:input_type -> atoll.v1.WatchStatusRequest
-	15, // 55: atoll.v1.Regions.Digest:input_type -> atoll.v1.DigestRequest
-	18, // 56: atoll.v1.Regions.Explain:input_type -> atoll.v1.ExplainRequest
-	30, // 57: atoll.v1.Regions.Conflicts:input_type -> atoll.v1.ConflictsRequest
-	35, // 58: atoll.v1.Regions.RestoreLoser:input_type -> atoll.v1.RestoreLoserRequest
-	12, // 59: atoll.v1.Regions.Status:output_type -> atoll.v1.StatusResponse
-	11, // 60: atoll.v1.Regions.WatchStatus:output_type -> atoll.v1.WatchStatusResponse
-	17, // 61: atoll.v1.Regions.Digest:output_type -> atoll.v1.DigestResponse
-	29, // 62: atoll.v1.Regions.Explain:output_type -> atoll.v1.ExplainResponse
-	33, // 63: atoll.v1.Regions.Conflicts:output_type -> atoll.v1.ConflictsResponse
-	36, // 64: atoll.v1.Regions.RestoreLoser:output_type -> atoll.v1.RestoreLoserResponse
-	59, // [59:65] is the sub-list for method output_type
-	53, // [53:59] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	11, // 0: atoll.v1.AddResponse.plan:type_name -> atoll.v1.RegionPlan
+	11, // 1: atoll.v1.DrainResponse.plan:type_name -> atoll.v1.RegionPlan
+	11, // 2: atoll.v1.FenceResponse.plan:type_name -> atoll.v1.RegionPlan
+	11, // 3: atoll.v1.RemoveResponse.plan:type_name -> atoll.v1.RegionPlan
+	11, // 4: atoll.v1.RejoinResponse.plan:type_name -> atoll.v1.RegionPlan
+	12, // 5: atoll.v1.RegionPlan.steps:type_name -> atoll.v1.RegionStep
+	13, // 6: atoll.v1.RegionPlan.loss:type_name -> atoll.v1.RegionLoss
+	14, // 7: atoll.v1.RegionPlan.refusal:type_name -> atoll.v1.RegionRefusal
+	16, // 8: atoll.v1.Membership.members:type_name -> atoll.v1.Member
+	0,  // 9: atoll.v1.Region.state:type_name -> atoll.v1.RegionState
+	19, // 10: atoll.v1.Region.nodes:type_name -> atoll.v1.Node
+	53, // 11: atoll.v1.Lag.time:type_name -> google.protobuf.Duration
+	21, // 12: atoll.v1.Flow.lag:type_name -> atoll.v1.Lag
+	53, // 13: atoll.v1.Flow.last_heard:type_name -> google.protobuf.Duration
+	53, // 14: atoll.v1.Flow.ahead:type_name -> google.protobuf.Duration
+	53, // 15: atoll.v1.Garbage.since:type_name -> google.protobuf.Duration
+	20, // 16: atoll.v1.PartitionStatus.vector:type_name -> atoll.v1.VectorEntry
+	54, // 17: atoll.v1.PartitionStatus.error:type_name -> atoll.v1.Error
+	23, // 18: atoll.v1.PartitionStatus.garbage:type_name -> atoll.v1.Garbage
+	28, // 19: atoll.v1.WatchStatusResponse.status:type_name -> atoll.v1.StatusResponse
+	18, // 20: atoll.v1.StatusResponse.regions:type_name -> atoll.v1.Region
+	25, // 21: atoll.v1.StatusResponse.partitions:type_name -> atoll.v1.PartitionStatus
+	22, // 22: atoll.v1.StatusResponse.flows:type_name -> atoll.v1.Flow
+	24, // 23: atoll.v1.StatusResponse.refused:type_name -> atoll.v1.Refused
+	15, // 24: atoll.v1.StatusResponse.membership:type_name -> atoll.v1.Membership
+	29, // 25: atoll.v1.StatusResponse.clocks:type_name -> atoll.v1.Clocks
+	53, // 26: atoll.v1.Clocks.drift:type_name -> google.protobuf.Duration
+	30, // 27: atoll.v1.Clocks.offsets:type_name -> atoll.v1.ClockOffset
+	53, // 28: atoll.v1.ClockOffset.ahead:type_name -> google.protobuf.Duration
+	53, // 29: atoll.v1.ClockOffset.uncertainty:type_name -> google.protobuf.Duration
+	55, // 30: atoll.v1.DigestRequest.options:type_name -> atoll.v1.ReadOptions
+	20, // 31: atoll.v1.PartitionDigest.vector:type_name -> atoll.v1.VectorEntry
+	54, // 32: atoll.v1.PartitionDigest.error:type_name -> atoll.v1.Error
+	32, // 33: atoll.v1.DigestResponse.partitions:type_name -> atoll.v1.PartitionDigest
+	35, // 34: atoll.v1.ExplainRegister.winner:type_name -> atoll.v1.Event
+	35, // 35: atoll.v1.ExplainCounterPart.last:type_name -> atoll.v1.Event
+	37, // 36: atoll.v1.ExplainCounter.parts:type_name -> atoll.v1.ExplainCounterPart
+	35, // 37: atoll.v1.ExplainElement.dots:type_name -> atoll.v1.Event
+	39, // 38: atoll.v1.ExplainSet.elements:type_name -> atoll.v1.ExplainElement
+	56, // 39: atoll.v1.ExplainedObject.type:type_name -> atoll.v1.Type
+	36, // 40: atoll.v1.ExplainedObject.register:type_name -> atoll.v1.ExplainRegister
+	38, // 41: atoll.v1.ExplainedObject.counter:type_name -> atoll.v1.ExplainCounter
+	40, // 42: atoll.v1.ExplainedObject.set:type_name -> atoll.v1.ExplainSet
+	43, // 43: atoll.v1.ExplainedObject.parts:type_name -> atoll.v1.ExplainParts
+	42, // 44: atoll.v1.ExplainedObject.deadline:type_name -> atoll.v1.ExplainDeadline
+	35, // 45: atoll.v1.ExplainDeadline.event:type_name -> atoll.v1.Event
+	44, // 46: atoll.v1.ExplainParts.parts:type_name -> atoll.v1.ExplainPart
+	35, // 47: atoll.v1.ExplainPart.events:type_name -> atoll.v1.Event
+	41, // 48: atoll.v1.ExplainResponse.objects:type_name -> atoll.v1.ExplainedObject
+	20, // 49: atoll.v1.ExplainResponse.vector:type_name -> atoll.v1.VectorEntry
+	57, // 50: atoll.v1.ExplainResponse.info:type_name -> atoll.v1.ReplyInfo
+	48, // 51: atoll.v1.ExplainResponse.losers:type_name -> atoll.v1.Loser
+	56, // 52: atoll.v1.ConflictCount.type:type_name -> atoll.v1.Type
+	56, // 53: atoll.v1.Loser.type:type_name -> atoll.v1.Type
+	35, // 54: atoll.v1.Loser.lost:type_name -> atoll.v1.Event
+	35, // 55: atoll.v1.Loser.won:type_name -> atoll.v1.Event
+	47, // 56: atoll.v1.ConflictsResponse.counts:type_name -> atoll.v1.ConflictCount
+	48, // 57: atoll.v1.ConflictsResponse.losers:type_name -> atoll.v1.Loser
+	50, // 58: atoll.v1.ConflictsResponse.errors:type_name -> atoll.v1.PartitionError
+	54, // 59: atoll.v1.PartitionError.error:type_name -> atoll.v1.Error
+	58, // 60: atoll.v1.RestoreLoserRequest.options:type_name -> atoll.v1.WriteOptions
+	48, // 61: atoll.v1.RestoreLoserResponse.loser:type_name -> atoll.v1.Loser
+	57, // 62: atoll.v1.RestoreLoserResponse.info:type_name -> atoll.v1.ReplyInfo
+	17, // 63: atoll.v1.Regions.Status:input_type -> atoll.v1.StatusRequest
+	26, // 64: atoll.v1.Regions.WatchStatus:input_type -> atoll.v1.WatchStatusRequest
+	31, // 65: atoll.v1.Regions.Digest:input_type -> atoll.v1.DigestRequest
+	34, // 66: atoll.v1.Regions.Explain:input_type -> atoll.v1.ExplainRequest
+	46, // 67: atoll.v1.Regions.Conflicts:input_type -> atoll.v1.ConflictsRequest
+	51, // 68: atoll.v1.Regions.RestoreLoser:input_type -> atoll.v1.RestoreLoserRequest
+	1,  // 69: atoll.v1.Regions.Add:input_type -> atoll.v1.AddRequest
+	3,  // 70: atoll.v1.Regions.Drain:input_type -> atoll.v1.DrainRequest
+	5,  // 71: atoll.v1.Regions.Fence:input_type -> atoll.v1.FenceRequest
+	7,  // 72: atoll.v1.Regions.Remove:input_type -> atoll.v1.RemoveRequest
+	9,  // 73: atoll.v1.Regions.Rejoin:input_type -> atoll.v1.RejoinRequest
+	28, // 74: atoll.v1.Regions.Status:output_type -> atoll.v1.StatusResponse
+	27, // 75: atoll.v1.Regions.WatchStatus:output_type -> atoll.v1.WatchStatusResponse
+	33, // 76: atoll.v1.Regions.Digest:output_type -> atoll.v1.DigestResponse
+	45, // 77: atoll.v1.Regions.Explain:output_type -> atoll.v1.ExplainResponse
+	49, // 78: atoll.v1.Regions.Conflicts:output_type -> atoll.v1.ConflictsResponse
+	52, // 79: atoll.v1.Regions.RestoreLoser:output_type -> atoll.v1.RestoreLoserResponse
+	2,  // 80: atoll.v1.Regions.Add:output_type -> atoll.v1.AddResponse
+	4,  // 81: atoll.v1.Regions.Drain:output_type -> atoll.v1.DrainResponse
+	6,  // 82: atoll.v1.Regions.Fence:output_type -> atoll.v1.FenceResponse
+	8,  // 83: atoll.v1.Regions.Remove:output_type -> atoll.v1.RemoveResponse
+	10, // 84: atoll.v1.Regions.Rejoin:output_type -> atoll.v1.RejoinResponse
+	74, // [74:85] is the sub-list for method output_type
+	63, // [63:74] is the sub-list for method input_type
+	63, // [63:63] is the sub-list for extension type_name
+	63, // [63:63] is the sub-list for extension extendee
+	0,  // [0:63] is the sub-list for field type_name
 }
 
 func init() { file_atoll_v1_regions_proto_init() }
@@ -3123,10 +4254,11 @@ func file_atoll_v1_regions_proto_init() {
 		return
 	}
 	file_atoll_v1_common_proto_init()
-	file_atoll_v1_regions_proto_msgTypes[4].OneofWrappers = []any{}
-	file_atoll_v1_regions_proto_msgTypes[5].OneofWrappers = []any{}
-	file_atoll_v1_regions_proto_msgTypes[7].OneofWrappers = []any{}
-	file_atoll_v1_regions_proto_msgTypes[24].OneofWrappers = []any{
+	file_atoll_v1_regions_proto_msgTypes[12].OneofWrappers = []any{}
+	file_atoll_v1_regions_proto_msgTypes[20].OneofWrappers = []any{}
+	file_atoll_v1_regions_proto_msgTypes[21].OneofWrappers = []any{}
+	file_atoll_v1_regions_proto_msgTypes[23].OneofWrappers = []any{}
+	file_atoll_v1_regions_proto_msgTypes[40].OneofWrappers = []any{
 		(*ExplainedObject_Register)(nil),
 		(*ExplainedObject_Counter)(nil),
 		(*ExplainedObject_Set)(nil),
@@ -3138,7 +4270,7 @@ func file_atoll_v1_regions_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_v1_regions_proto_rawDesc), len(file_atoll_v1_regions_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   36,
+			NumMessages:   52,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -36,6 +36,16 @@ const (
 	RegionsConflictsProcedure = "/atoll.v1.Regions/Conflicts"
 	// RegionsRestoreLoserProcedure is the procedure name of the Regions's RestoreLoser RPC.
 	RegionsRestoreLoserProcedure = "/atoll.v1.Regions/RestoreLoser"
+	// RegionsAddProcedure is the procedure name of the Regions's Add RPC.
+	RegionsAddProcedure = "/atoll.v1.Regions/Add"
+	// RegionsDrainProcedure is the procedure name of the Regions's Drain RPC.
+	RegionsDrainProcedure = "/atoll.v1.Regions/Drain"
+	// RegionsFenceProcedure is the procedure name of the Regions's Fence RPC.
+	RegionsFenceProcedure = "/atoll.v1.Regions/Fence"
+	// RegionsRemoveProcedure is the procedure name of the Regions's Remove RPC.
+	RegionsRemoveProcedure = "/atoll.v1.Regions/Remove"
+	// RegionsRejoinProcedure is the procedure name of the Regions's Rejoin RPC.
+	RegionsRejoinProcedure = "/atoll.v1.Regions/Rejoin"
 )
 
 var (
@@ -86,6 +96,41 @@ var (
 			Procedure:  RegionsRestoreLoserProcedure,
 		}
 	})
+	regionsAddSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_atoll_v1_regions_proto.Services().ByName("Regions").Methods().ByName("Add"),
+			Procedure:  RegionsAddProcedure,
+		}
+	})
+	regionsDrainSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_atoll_v1_regions_proto.Services().ByName("Regions").Methods().ByName("Drain"),
+			Procedure:  RegionsDrainProcedure,
+		}
+	})
+	regionsFenceSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_atoll_v1_regions_proto.Services().ByName("Regions").Methods().ByName("Fence"),
+			Procedure:  RegionsFenceProcedure,
+		}
+	})
+	regionsRemoveSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_atoll_v1_regions_proto.Services().ByName("Regions").Methods().ByName("Remove"),
+			Procedure:  RegionsRemoveProcedure,
+		}
+	})
+	regionsRejoinSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_atoll_v1_regions_proto.Services().ByName("Regions").Methods().ByName("Rejoin"),
+			Procedure:  RegionsRejoinProcedure,
+		}
+	})
 )
 
 // RegionsClient is a client for the atoll.v1.Regions service.
@@ -105,6 +150,19 @@ type RegionsClient interface {
 	Conflicts(context.Context, *v1.ConflictsRequest) (*v1.ConflictsResponse, error)
 	// RestoreLoser writes a value that lost once more, as an ordinary new write.
 	RestoreLoser(context.Context, *v1.RestoreLoserRequest) (*v1.RestoreLoserResponse, error)
+	// Add takes a new region in: it joins. Like the four below it is decided by a majority of the regions, and returns once
+	// it is; what follows goes on by itself, and Status shows it. With dry_run nothing is done, and the plan says what
+	// would be. Errors: REGION_REFUSED, with why and what to do; NO_QUORUM if no majority of the regions answers;
+	// UNIMPLEMENTED if the deployment does not decide about regions.
+	Add(context.Context, *v1.AddRequest) (*v1.AddResponse, error)
+	// Drain has a region stop writing, and leave once all others have what it wrote. Nothing is lost.
+	Drain(context.Context, *v1.DrainRequest) (*v1.DrainResponse, error)
+	// Fence gives a region up: the others close it at what they have of it.
+	Fence(context.Context, *v1.FenceRequest) (*v1.FenceResponse, error)
+	// Remove says that a region that was drained or fenced, and is closed, is not expected back.
+	Remove(context.Context, *v1.RemoveRequest) (*v1.RemoveResponse, error)
+	// Rejoin has a region that is closed come back under a new epoch, with empty data directories.
+	Rejoin(context.Context, *v1.RejoinRequest) (*v1.RejoinResponse, error)
 }
 
 // NewRegionsClient constructs a client for the atoll.v1.Regions service. Multiple service clients
@@ -150,6 +208,19 @@ type RegionsHandler interface {
 	Conflicts(context.Context, *v1.ConflictsRequest) (*v1.ConflictsResponse, error)
 	// RestoreLoser writes a value that lost once more, as an ordinary new write.
 	RestoreLoser(context.Context, *v1.RestoreLoserRequest) (*v1.RestoreLoserResponse, error)
+	// Add takes a new region in: it joins. Like the four below it is decided by a majority of the regions, and returns once
+	// it is; what follows goes on by itself, and Status shows it. With dry_run nothing is done, and the plan says what
+	// would be. Errors: REGION_REFUSED, with why and what to do; NO_QUORUM if no majority of the regions answers;
+	// UNIMPLEMENTED if the deployment does not decide about regions.
+	Add(context.Context, *v1.AddRequest) (*v1.AddResponse, error)
+	// Drain has a region stop writing, and leave once all others have what it wrote. Nothing is lost.
+	Drain(context.Context, *v1.DrainRequest) (*v1.DrainResponse, error)
+	// Fence gives a region up: the others close it at what they have of it.
+	Fence(context.Context, *v1.FenceRequest) (*v1.FenceResponse, error)
+	// Remove says that a region that was drained or fenced, and is closed, is not expected back.
+	Remove(context.Context, *v1.RemoveRequest) (*v1.RemoveResponse, error)
+	// Rejoin has a region that is closed come back under a new epoch, with empty data directories.
+	Rejoin(context.Context, *v1.RejoinRequest) (*v1.RejoinResponse, error)
 }
 
 // RegisterRegionsHandler registers svc as the atoll.v1.Regions implementation on server.
@@ -162,6 +233,11 @@ func RegisterRegionsHandler(server *connect.Server, svc RegionsHandler) {
 		connect.Method{Spec: regionsExplainSpec(), Handler: adapter.explain},
 		connect.Method{Spec: regionsConflictsSpec(), Handler: adapter.conflicts},
 		connect.Method{Spec: regionsRestoreLoserSpec(), Handler: adapter.restoreLoser},
+		connect.Method{Spec: regionsAddSpec(), Handler: adapter.add},
+		connect.Method{Spec: regionsDrainSpec(), Handler: adapter.drain},
+		connect.Method{Spec: regionsFenceSpec(), Handler: adapter.fence},
+		connect.Method{Spec: regionsRemoveSpec(), Handler: adapter.remove},
+		connect.Method{Spec: regionsRejoinSpec(), Handler: adapter.rejoin},
 	)
 }
 
@@ -205,6 +281,26 @@ func (UnimplementedRegionsHandler) Conflicts(context.Context, *v1.ConflictsReque
 
 func (UnimplementedRegionsHandler) RestoreLoser(context.Context, *v1.RestoreLoserRequest) (*v1.RestoreLoserResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "atoll.v1.Regions.RestoreLoser is not implemented")
+}
+
+func (UnimplementedRegionsHandler) Add(context.Context, *v1.AddRequest) (*v1.AddResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "atoll.v1.Regions.Add is not implemented")
+}
+
+func (UnimplementedRegionsHandler) Drain(context.Context, *v1.DrainRequest) (*v1.DrainResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "atoll.v1.Regions.Drain is not implemented")
+}
+
+func (UnimplementedRegionsHandler) Fence(context.Context, *v1.FenceRequest) (*v1.FenceResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "atoll.v1.Regions.Fence is not implemented")
+}
+
+func (UnimplementedRegionsHandler) Remove(context.Context, *v1.RemoveRequest) (*v1.RemoveResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "atoll.v1.Regions.Remove is not implemented")
+}
+
+func (UnimplementedRegionsHandler) Rejoin(context.Context, *v1.RejoinRequest) (*v1.RejoinResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "atoll.v1.Regions.Rejoin is not implemented")
 }
 
 type regionsClient struct {
@@ -254,6 +350,46 @@ func (c *regionsClient) Conflicts(ctx context.Context, req *v1.ConflictsRequest)
 func (c *regionsClient) RestoreLoser(ctx context.Context, req *v1.RestoreLoserRequest) (*v1.RestoreLoserResponse, error) {
 	var res v1.RestoreLoserResponse
 	if err := c.client.CallUnary(ctx, regionsRestoreLoserSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *regionsClient) Add(ctx context.Context, req *v1.AddRequest) (*v1.AddResponse, error) {
+	var res v1.AddResponse
+	if err := c.client.CallUnary(ctx, regionsAddSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *regionsClient) Drain(ctx context.Context, req *v1.DrainRequest) (*v1.DrainResponse, error) {
+	var res v1.DrainResponse
+	if err := c.client.CallUnary(ctx, regionsDrainSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *regionsClient) Fence(ctx context.Context, req *v1.FenceRequest) (*v1.FenceResponse, error) {
+	var res v1.FenceResponse
+	if err := c.client.CallUnary(ctx, regionsFenceSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *regionsClient) Remove(ctx context.Context, req *v1.RemoveRequest) (*v1.RemoveResponse, error) {
+	var res v1.RemoveResponse
+	if err := c.client.CallUnary(ctx, regionsRemoveSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *regionsClient) Rejoin(ctx context.Context, req *v1.RejoinRequest) (*v1.RejoinResponse, error) {
+	var res v1.RejoinResponse
+	if err := c.client.CallUnary(ctx, regionsRejoinSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -323,6 +459,66 @@ func (h regionsHandler) restoreLoser(ctx context.Context, _ connect.Spec, stream
 		return err
 	}
 	res, err := h.svc.RestoreLoser(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h regionsHandler) add(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.AddRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Add(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h regionsHandler) drain(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.DrainRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Drain(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h regionsHandler) fence(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.FenceRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Fence(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h regionsHandler) remove(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.RemoveRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Remove(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h regionsHandler) rejoin(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.RejoinRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Rejoin(ctx, &req)
 	if err != nil {
 		return err
 	}
