@@ -219,11 +219,13 @@ func (p *Partition) writable() error {
 
 // muted returns ErrFenced if this region writes no more.
 func (p *Partition) muted() error {
+	if p.fenced != nil {
+		if err := p.fenced(); err != nil { // it has the reason
+			return err
+		}
+	}
 	if view := p.machine.View(); view.Facts.mute(view.Outbox.Actor) {
 		return ErrFenced
-	}
-	if p.fenced != nil {
-		return p.fenced()
 	}
 	return nil
 }
