@@ -126,7 +126,7 @@ func (a *application) command(now hlc.Time, c *logv1.Command) (result, error) {
 	case *logv1.Command_Membership:
 		return a.membership(c.Membership)
 	case *logv1.Command_Resync:
-		return a.resync(c.Resync)
+		return a.resync(now, c.Resync)
 	default:
 		return result{err: ErrBadCommand}, nil
 	}

@@ -119,12 +119,17 @@ func (a *application) meet(now hlc.Time, have uint64, deltas []replica.Delta) er
 	record.Writes = record.Writes[max(0, len(record.Writes)-replica.MaxWrites):]
 	record.Dot.Seq++ // a delta tells of events before it
 	record.Time = a.replica.LastHLC().Next()
+	return a.keepElsewhere(&record)
+}
+
+// keepElsewhere stores a record.
+func (a *application) keepElsewhere(record *replica.Delta) error {
 	key := elsewhereKey{index: a.entryIndex, number: a.merges}
 	a.merges++
-	if err := a.kv.Put(key.stored(), replica.EncodeDelta(record)); err != nil {
+	if err := a.kv.Put(key.stored(), replica.EncodeDelta(*record)); err != nil {
 		return err
 	}
-	a.elsewhere.add(key, &record)
+	a.elsewhere.add(key, record)
 	a.state.elsewhere += uint64(len(record.Writes))
 	return a.forgetElsewhere(a.horizon(record.Time))
 }

@@ -46,22 +46,26 @@ type export struct {
 	used       time.Time // guarded by exports.mu
 }
 
-func newExports(m *Machine, wall func() time.Time) *exports {
+// newExports returns none. proposer is a random number that names this process: no two views have one number, wherever
+// they are, so that nobody goes on reading another one.
+func newExports(m *Machine, wall func() time.Time, proposer uint64) *exports {
+	const spread = 0x9e3779b97f4a7c15 // odd, so that processes with numbers close by have views far apart
 	e := &exports{machine: m, wall: wall}
+	e.mu.last = proposer * spread
 	e.mu.open = map[uint64]*export{}
 	return e
 }
 
-// OpenExport pins one view of this replica's state, and returns its number and what it includes, for BeginResync in
-// another region. Any replica can be asked. A view that is not read for a minute, or is open for half an hour, goes.
+// OpenExport pins one view of this replica's state, and returns its number, which no other view has, and what it includes, for BeginResync
+// in another region. Any replica can be asked. A view that is not read for a minute, or is open for half an hour, goes.
 // Errors: ErrTooManyExports, replica.ErrResyncing.
 func (p *Partition) OpenExport() (id uint64, donor []byte, err error) { return p.exports.openView() }
 
-// ExportChunk returns what the view holds from a position on, encoded for ResyncChunk, and where the next chunk
-// begins. Error: ErrNoExport.
-func (p *Partition) ExportChunk(id uint64, from replica.Position, maxBytes int) (chunk []byte, next replica.Position, err error) {
+// ExportChunk returns what the view holds from one position to another, encoded for ResyncChunk, and where the next
+// chunk begins: that may be before to. Error: ErrNoExport.
+func (p *Partition) ExportChunk(id uint64, from, to replica.Position, maxBytes int) (chunk []byte, next replica.Position, err error) {
 	err = p.exports.read(id, func(r *replica.Replica) error {
-		c, err := r.Export(from, maxBytes)
+		c, err := r.ExportRange(from, to, maxBytes)
 		chunk, next = replica.EncodeChunk(&c), c.To
 		return err
 	})
@@ -122,13 +126,20 @@ func (e *exports) openView() (uint64, []byte, error) {
 	if len(e.mu.open) >= maxExports {
 		return 0, nil, errors.Join(ErrTooManyExports, snapshot.Close())
 	}
-	e.mu.last++
+	if e.mu.last++; e.mu.last == 0 {
+		e.mu.last++
+	}
 	e.mu.open[e.mu.last] = &export{snapshot: snapshot, replica: r, opened: now, used: now}
 	return e.mu.last, replica.EncodeDonor(donor), nil
 }
 
 // read calls fn with a view.
 func (e *exports) read(id uint64, fn func(r *replica.Replica) error) error {
+	return e.readKV(id, func(_ replica.KV, r *replica.Replica) error { return fn(r) })
+}
+
+// readKV calls fn with a view, and with all that its storage has.
+func (e *exports) readKV(id uint64, fn func(kv replica.KV, r *replica.Replica) error) error {
 	e.mu.Lock()
 	x := e.mu.open[id]
 	if x != nil {
@@ -143,7 +154,7 @@ func (e *exports) read(id uint64, fn func(r *replica.Replica) error) error {
 	if x.snapshot == nil {
 		return ErrNoExport
 	}
-	if err := fn(x.replica); err != nil {
+	if err := fn(x.snapshot.KV(), x.replica); err != nil {
 		return fmt.Errorf("read a view of the state: %w", err)
 	}
 	return nil

@@ -50,25 +50,30 @@ func (p *Partition) outboxLoop(ctx context.Context) error {
 
 // keepOutbox trims what no region lacks, folds what is old, and evicts regions while it is too large.
 func (p *Partition) keepOutbox(ctx context.Context, f *OutboxFolder) error {
-	propose := func(c *logv1.Command) error {
-		_, err := p.batcher.do(ctx, c)
-		return err
-	}
 	for more := true; more && ctx.Err() == nil; {
-		trimming, err := p.trimDue(ctx)
+		var err error
+		more, err = p.keepOutboxStep(f, func(c *logv1.Command) error {
+			_, err := p.batcher.do(ctx, c)
+			return err
+		})
 		if err != nil {
 			return err
 		}
-		if more, err = f.Step(p.wall(), propose); err != nil {
-			return err
-		}
-		evicted, err := p.evictDue(ctx, more)
-		if err != nil {
-			return err
-		}
-		more = more || trimming || evicted
 	}
 	return nil
+}
+
+// keepOutboxStep does the next of it, and reports whether there may be more to do at once.
+func (p *Partition) keepOutboxStep(f *OutboxFolder, propose func(*logv1.Command) error) (more bool, err error) {
+	trimming, err := p.trimDue(propose)
+	if err != nil {
+		return false, err
+	}
+	if more, err = f.Step(p.wall(), propose); err != nil {
+		return false, err
+	}
+	evicted, err := p.evictDue(more, propose)
+	return more || trimming || evicted, err
 }
 
 // waiter is a region that the outbox waits for, and the last event that need not be kept for it.
@@ -149,26 +154,26 @@ func (m *Machine) lastOfPairs(first, to uint64) (uint64, error) {
 }
 
 // trimDue proposes to trim what can be trimmed without another watermark, and reports whether that did something.
-func (p *Partition) trimDue(ctx context.Context) (bool, error) {
+func (p *Partition) trimDue(propose func(*logv1.Command) error) (bool, error) {
 	view := p.machine.View()
 	to, err := p.trimTo(view, p.waiters(view, view.applied()))
 	if err != nil || to < view.Outbox.First {
 		return false, err
 	}
-	err = p.acknowledge(ctx, &logv1.AcknowledgeCommand{TrimTo: to})
+	err = propose(&logv1.Command{Command: &logv1.Command_Acknowledge{Acknowledge: &logv1.AcknowledgeCommand{TrimTo: to}}})
 	return p.machine.View().Outbox.First > view.Outbox.First, err
 }
 
 // evictDue evicts the regions that hold back most while the outbox has too much for them, and reports whether there
 // was one. busy says that folding may yet make it smaller.
-func (p *Partition) evictDue(ctx context.Context, busy bool) (bool, error) {
+func (p *Partition) evictDue(busy bool, propose func(*logv1.Command) error) (bool, error) {
 	view := p.machine.View()
 	if size := view.Outbox.Bytes; size <= p.quota || busy && size <= p.quota+p.quota/quotaSlack {
 		return false, nil
 	}
 	waiters, n := p.waiters(view, view.applied()), 0
 	for ; n < len(waiters) && p.machine.outbox.Load().after(waiters[n].seq) > p.quota; n++ {
-		if err := p.evict(ctx, view, waiters[n:]); err != nil {
+		if err := p.evict(view, waiters[n:], propose); err != nil {
 			return n > 0, err
 		}
 	}
@@ -176,7 +181,7 @@ func (p *Partition) evictDue(ctx context.Context, busy bool) (bool, error) {
 }
 
 // evict proposes that the outbox does not wait for the first of the regions that it waits for.
-func (p *Partition) evict(ctx context.Context, view *MachineView, waiters []waiter) error {
+func (p *Partition) evict(view *MachineView, waiters []waiter, propose func(*logv1.Command) error) error {
 	w := waiters[0]
 	p.logger.Error("a region lacks more than the outbox may keep: it needs the partition's state",
 		"region", w.region, "applied", w.seq, "head", view.Outbox.Head, "bytes", view.Outbox.Bytes, "quota", p.quota)
@@ -184,8 +189,7 @@ func (p *Partition) evict(ctx context.Context, view *MachineView, waiters []wait
 	if err != nil {
 		return err
 	}
-	_, err = p.batcher.do(ctx, &logv1.Command{Command: &logv1.Command_Destination{Destination: &logv1.DestinationCommand{
+	return propose(&logv1.Command{Command: &logv1.Command_Destination{Destination: &logv1.DestinationCommand{
 		Region: uint32(w.region), Change: &logv1.DestinationCommand_Evict{Evict: &logv1.EvictDestination{TrimTo: to}},
 	}}})
-	return err
 }

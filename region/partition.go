@@ -98,7 +98,7 @@ func NewPartition(c PartitionConfig) *Partition {
 		id: c.ID, machine: c.Machine, group: c.Group, clock: c.Clock, wall: c.Wall, destinations: c.Destinations,
 		batcher:   newBatcher(c.Proposer, c.Machine, c.Group, c.Clock),
 		confirmer: newConfirmer(c.Group, c.Wall),
-		exports:   newExports(c.Machine, c.Wall),
+		exports:   newExports(c.Machine, c.Wall, c.Proposer),
 		queue:     c.Queue, quota: cmp.Or(c.OutboxQuota, DefaultOutboxQuota), lowDisk: c.LowDisk, ticks: newTickRequests(),
 		clockAhead: cmp.Or(c.ClockAhead, DefaultClockAhead), fenced: c.Fenced,
 		logger: c.Logger.With("partition", c.ID),

@@ -39,14 +39,17 @@ func (p *Partition) Readmit(ctx context.Context, r topology.RegionID, seq uint64
 	if seq == 0 {
 		seq = p.machine.View().Outbox.Head
 	}
-	_, err := p.batcher.do(ctx, &logv1.Command{Command: &logv1.Command_Destination{Destination: &logv1.DestinationCommand{
-		Region: uint32(r), Change: &logv1.DestinationCommand_Readmit{Readmit: &logv1.ReadmitDestination{Seq: seq}},
-	}}})
-	if err != nil {
+	if _, err := p.batcher.do(ctx, readmitCommand(r, seq)); err != nil {
 		return 0, err
 	}
 	p.logger.Info("a region that was evicted is served again", "region", r, "seq", seq)
 	return seq, nil
+}
+
+func readmitCommand(r topology.RegionID, seq uint64) *logv1.Command {
+	return &logv1.Command{Command: &logv1.Command_Destination{Destination: &logv1.DestinationCommand{
+		Region: uint32(r), Change: &logv1.DestinationCommand_Readmit{Readmit: &logv1.ReadmitDestination{Seq: seq}},
+	}}}
 }
 
 // Destinations returns what each region that gets this partition's events lacks. It costs one look-up per region.
@@ -127,9 +130,4 @@ func (p *Partition) acknowledgeCommand(marks []Watermark) (*logv1.Command, error
 		return nil, err
 	}
 	return &logv1.Command{Command: &logv1.Command_Acknowledge{Acknowledge: command}}, nil
-}
-
-func (p *Partition) acknowledge(ctx context.Context, c *logv1.AcknowledgeCommand) error {
-	_, err := p.batcher.do(ctx, &logv1.Command{Command: &logv1.Command_Acknowledge{Acknowledge: c}})
-	return err
 }

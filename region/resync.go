@@ -7,6 +7,7 @@ import (
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/replica"
+	"github.com/atolldb/atoll/hlc"
 	logv1 "github.com/atolldb/atoll/proto/atoll/log/v1"
 )
 
@@ -27,7 +28,7 @@ func refusesResync(err error) bool {
 }
 
 // resync runs one step.
-func (a *application) resync(c *logv1.ResyncCommand) (result, error) {
+func (a *application) resync(now hlc.Time, c *logv1.ResyncCommand) (result, error) {
 	var err error
 	switch step := c.GetStep().(type) {
 	case *logv1.ResyncCommand_Begin:
@@ -44,6 +45,8 @@ func (a *application) resync(c *logv1.ResyncCommand) (result, error) {
 		err = a.replica.BeginResync(c.GetId(), donor)
 	case *logv1.ResyncCommand_Chunk:
 		return a.joinChunk(c.GetId(), step.Chunk)
+	case *logv1.ResyncCommand_Writes:
+		return a.takeOverWrites(now, c.GetId(), step.Writes.GetRecords())
 	case *logv1.ResyncCommand_End:
 		err = a.replica.EndResync(c.GetId())
 	case *logv1.ResyncCommand_Abandon:
@@ -84,17 +87,24 @@ func (a *application) joinChunk(id uint64, data []byte) (result, error) {
 // ErrTooManyResyncs, ErrLostEvents, ErrNoResync, ErrRangeDiffers. After ErrOutcomeUnknown, ask View and go on from
 // there: every step may be repeated.
 func (p *Partition) BeginResync(ctx context.Context, id uint64, donor []byte) error {
+	command, err := p.beginResyncCommand(id, donor)
+	if err == nil {
+		_, err = p.proposeResync(ctx, command)
+	}
+	return err
+}
+
+func (p *Partition) beginResyncCommand(id uint64, donor []byte) (*logv1.ResyncCommand, error) {
 	d, err := replica.DecodeDonor(donor)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, at := range d.Times {
 		if ahead := at.Wall().Sub(p.wall()); ahead > p.clockAhead {
-			return &ClockAheadError{Ahead: ahead}
+			return nil, &ClockAheadError{Ahead: ahead}
 		}
 	}
-	_, err = p.proposeResync(ctx, &logv1.ResyncCommand{Id: id, Step: &logv1.ResyncCommand_Begin{Begin: donor}})
-	return err
+	return &logv1.ResyncCommand{Id: id, Step: &logv1.ResyncCommand_Begin{Begin: donor}}, nil
 }
 
 // ResyncChunk joins the next chunk, and returns where the one after it begins: that may be inside the chunk, which

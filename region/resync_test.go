@@ -65,7 +65,7 @@ func (x *transfer) step(t *testing.T, maxBytes int) bool {
 		x.skipped++
 		chunk, _, err = x.from.ExportHidden(x.view, state.Cursor, ranges[0].To, maxBytes)
 	} else {
-		chunk, _, err = x.from.ExportChunk(x.view, state.Cursor, maxBytes)
+		chunk, _, err = x.from.ExportChunk(x.view, state.Cursor, replica.Position{End: true}, maxBytes)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -80,11 +80,56 @@ func (x *transfer) end(t *testing.T) {
 	t.Helper()
 	for !x.step(t, 1000) {
 	}
+	x.takeWrites(t)
 	if err := x.to.EndResync(t.Context(), x.id); err != nil {
 		t.Fatal(err)
 	}
 	if err := x.from.CloseExport(x.view); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// takeWrites carries what the donor remembers of writes, in parts as small as may be.
+func (x *transfer) takeWrites(t *testing.T) {
+	t.Helper()
+	for from, more := []byte(nil), true; more; more = from != nil {
+		writes, next, err := x.from.ExportWrites(x.view, from, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // as often as one likes
+			if err := x.to.ResyncWrites(t.Context(), x.id, writes); err != nil {
+				t.Fatal(err)
+			}
+		}
+		from = next
+	}
+}
+
+// TestWritesTheDonorKnowsCountOnce: those it executed and those it merged, whether they are repeated here before or after
+// its state is taken over.
+func TestWritesTheDonorKnowsCountOnce(t *testing.T) {
+	eu, us, ap := newFixture(t, testEU, testUS, testAP), newFixture(t, testUS, testEU, testAP), newFixture(t, testAP, testEU, testUS)
+	for _, id := range []string{"before", "after"} {
+		us.mustWrite(t, id, add("n", 1))
+		eu.mustWrite(t, id+" eu", add("n", 10))
+	}
+	eu.mustMerge(t, us, 1)
+	ap.mustWrite(t, "before", add("n", 1))
+	ap.mustWrite(t, "before eu", add("n", 10))
+	ap.mustWrite(t, "own", add("n", 100))
+	x := beginTransfer(t, ap, eu, 5)
+	if err := ap.ResyncWrites(t.Context(), x.id, nil); !errors.Is(err, replica.ErrNoResync) {
+		t.Errorf("writes before the state: %v", err)
+	}
+	x.end(t)
+	for id, n := range map[string]int64{"before": 1, "after": 1, "before eu": 10, "after eu": 10, "own": 100} {
+		if r := ap.mustWrite(t, id, add("n", n)); !r.Repeated {
+			t.Errorf("%q is executed again", id)
+		}
+	}
+	if n := ap.counter(t, "n"); n != 122 {
+		t.Errorf("the counter is %d", n)
 	}
 }
 
@@ -262,7 +307,7 @@ func TestExportsAreBounded(t *testing.T) {
 		t.Errorf("a third view: %v", err)
 	}
 	f.mustWrite(t, "", put("b", "v")) // the views are of before
-	if _, next, err := f.ExportChunk(ids[0], replica.Position{}, 1000); err != nil || !next.End {
+	if _, next, err := f.ExportChunk(ids[0], replica.Position{}, replica.Position{End: true}, 1000); err != nil || !next.End {
 		t.Errorf("%+v, %v", next, err)
 	}
 	f.clock.advance(50 * time.Second)
@@ -273,13 +318,13 @@ func TestExportsAreBounded(t *testing.T) {
 	if _, _, err := f.OpenExport(); err != nil {
 		t.Errorf("in place of one that nobody reads: %v", err)
 	}
-	if _, _, err := f.ExportChunk(ids[1], replica.Position{}, 1000); !errors.Is(err, region.ErrNoExport) {
+	if _, _, err := f.ExportChunk(ids[1], replica.Position{}, replica.Position{End: true}, 1000); !errors.Is(err, region.ErrNoExport) {
 		t.Errorf("a view that is gone: %v", err)
 	}
 	if err := f.CloseExport(ids[0]); err != nil {
 		t.Error(err)
 	}
-	if _, _, err := f.ExportChunk(ids[0], replica.Position{}, 1000); !errors.Is(err, region.ErrNoExport) {
+	if _, _, err := f.ExportChunk(ids[0], replica.Position{}, replica.Position{End: true}, 1000); !errors.Is(err, region.ErrNoExport) {
 		t.Errorf("a view that was closed: %v", err)
 	}
 }

@@ -1,9 +1,12 @@
 package region
 
 import (
+	"errors"
+
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/replica"
 	logv1 "github.com/atolldb/atoll/proto/atoll/log/v1"
+	"github.com/atolldb/atoll/topology"
 )
 
 // Steps is a partition without its goroutines: it makes the commands that the partition's leader would
@@ -44,6 +47,61 @@ func (s *Steps) Expire() (*logv1.Command, error) { return s.p.expireCommand() }
 
 // Tick returns what a leader proposes once a second, if other regions have waited for it long enough.
 func (s *Steps) Tick() *logv1.Command { return s.p.tickCommand(&s.ticks) }
+
+// BeginResync, ResyncChunk, ResyncWrites, EndResync and AbandonResync are the Partition's up to their proposals.
+func (s *Steps) BeginResync(id uint64, donor []byte) (*logv1.Command, error) {
+	return s.resync(s.p.beginResyncCommand(id, donor))
+}
+
+// ResyncChunk is described at BeginResync.
+func (s *Steps) ResyncChunk(id uint64, chunk []byte) (*logv1.Command, error) {
+	return s.resync(&logv1.ResyncCommand{Id: id, Step: &logv1.ResyncCommand_Chunk{Chunk: chunk}}, nil)
+}
+
+// ResyncWrites is described at BeginResync.
+func (s *Steps) ResyncWrites(id uint64, writes []byte) (*logv1.Command, error) {
+	return s.resync(s.p.resyncWritesCommand(id, writes))
+}
+
+// EndResync is described at BeginResync.
+func (s *Steps) EndResync(id uint64) (*logv1.Command, error) {
+	return s.resync(&logv1.ResyncCommand{Id: id, Step: &logv1.ResyncCommand_End{End: true}}, nil)
+}
+
+// AbandonResync is described at BeginResync.
+func (s *Steps) AbandonResync(id uint64) (*logv1.Command, error) {
+	return s.resync(&logv1.ResyncCommand{Id: id, Step: &logv1.ResyncCommand_Abandon{Abandon: true}}, nil)
+}
+
+func (s *Steps) resync(c *logv1.ResyncCommand, err error) (*logv1.Command, error) {
+	if err == nil {
+		err = s.p.leading()
+	}
+	return &logv1.Command{Command: &logv1.Command_Resync{Resync: c}}, err
+}
+
+// Readmit is Partition.Readmit, of everything from now on, up to its proposal.
+func (s *Steps) Readmit(r topology.RegionID) *logv1.Command {
+	return readmitCommand(r, s.p.machine.View().Outbox.Head)
+}
+
+// KeepOutbox does what a leader does for its outbox once a second up to the first proposal: it trims, folds or evicts.
+func (s *Steps) KeepOutbox(f *OutboxFolder) (command *logv1.Command, err error) {
+	_, err = s.p.keepOutboxStep(f, func(c *logv1.Command) error {
+		command = c
+		return errProposed
+	})
+	if errors.Is(err, errProposed) {
+		err = nil
+	}
+	return command, err
+}
+
+// errProposed ends a step that is made of several proposals after the first.
+var errProposed = errors.New("proposed")
+
+// Partition returns the partition, for its views and reads, which need no goroutines.
+func (s *Steps) Partition() *Partition { return s.p }
 
 // Proposal names one entry that some node has proposed.
 type Proposal struct{ id proposalID }

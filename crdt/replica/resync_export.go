@@ -37,6 +37,11 @@ func (r *Replica) Export(from Position, maxBytes int) (Chunk, error) {
 	return r.export(from, Position{End: true}, maxBytes, false)
 }
 
+// ExportRange is Export that ends before a position at the latest.
+func (r *Replica) ExportRange(from, to Position, maxBytes int) (Chunk, error) {
+	return r.export(from, to, maxBytes, false)
+}
+
 // ExportHidden returns what this replica holds in a range, as Export does, for a replica that is known to hold the
 // same items there: only what fingerprints do not tell. The chunk may end before to.
 func (r *Replica) ExportHidden(from, to Position, maxBytes int) (Chunk, error) {

@@ -756,6 +756,7 @@ type ResyncCommand struct {
 	//	*ResyncCommand_Chunk
 	//	*ResyncCommand_End
 	//	*ResyncCommand_Abandon
+	//	*ResyncCommand_Writes
 	Step          isResyncCommand_Step `protobuf_oneof:"step"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -841,6 +842,15 @@ func (x *ResyncCommand) GetAbandon() bool {
 	return false
 }
 
+func (x *ResyncCommand) GetWrites() *ResyncWrites {
+	if x != nil {
+		if x, ok := x.Step.(*ResyncCommand_Writes); ok {
+			return x.Writes
+		}
+	}
+	return nil
+}
+
 type isResyncCommand_Step interface {
 	isResyncCommand_Step()
 }
@@ -865,6 +875,11 @@ type ResyncCommand_Abandon struct {
 	Abandon bool `protobuf:"varint,5,opt,name=abandon,proto3,oneof"`
 }
 
+type ResyncCommand_Writes struct {
+	// Clients' writes that the donor remembers.
+	Writes *ResyncWrites `protobuf:"bytes,6,opt,name=writes,proto3,oneof"`
+}
+
 func (*ResyncCommand_Begin) isResyncCommand_Step() {}
 
 func (*ResyncCommand_Chunk) isResyncCommand_Step() {}
@@ -872,6 +887,54 @@ func (*ResyncCommand_Chunk) isResyncCommand_Step() {}
 func (*ResyncCommand_End) isResyncCommand_Step() {}
 
 func (*ResyncCommand_Abandon) isResyncCommand_Step() {}
+
+func (*ResyncCommand_Writes) isResyncCommand_Step() {}
+
+// ResyncWrites are clients' writes with an op_id that a donor, or a region whose writes it has merged, has executed.
+type ResyncWrites struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Deltas without effects of who executed them.
+	Records       [][]byte `protobuf:"bytes,1,rep,name=records,proto3" json:"records,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResyncWrites) Reset() {
+	*x = ResyncWrites{}
+	mi := &file_atoll_log_v1_log_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResyncWrites) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResyncWrites) ProtoMessage() {}
+
+func (x *ResyncWrites) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_log_v1_log_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResyncWrites.ProtoReflect.Descriptor instead.
+func (*ResyncWrites) Descriptor() ([]byte, []int) {
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ResyncWrites) GetRecords() [][]byte {
+	if x != nil {
+		return x.Records
+	}
+	return nil
+}
 
 // Operation is one operation on one key.
 type Operation struct {
@@ -905,7 +968,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[10]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -917,7 +980,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[10]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -930,7 +993,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{10}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Operation) GetKind() uint32 {
@@ -1065,7 +1128,7 @@ type MergeCommand struct {
 
 func (x *MergeCommand) Reset() {
 	*x = MergeCommand{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[11]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1077,7 +1140,7 @@ func (x *MergeCommand) String() string {
 func (*MergeCommand) ProtoMessage() {}
 
 func (x *MergeCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[11]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1090,7 +1153,7 @@ func (x *MergeCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MergeCommand.ProtoReflect.Descriptor instead.
 func (*MergeCommand) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{11}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *MergeCommand) GetActor() uint32 {
@@ -1119,7 +1182,7 @@ type AcknowledgeCommand struct {
 
 func (x *AcknowledgeCommand) Reset() {
 	*x = AcknowledgeCommand{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[12]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1131,7 +1194,7 @@ func (x *AcknowledgeCommand) String() string {
 func (*AcknowledgeCommand) ProtoMessage() {}
 
 func (x *AcknowledgeCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[12]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1144,7 +1207,7 @@ func (x *AcknowledgeCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcknowledgeCommand.ProtoReflect.Descriptor instead.
 func (*AcknowledgeCommand) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{12}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *AcknowledgeCommand) GetWatermarks() []*Watermark {
@@ -1173,7 +1236,7 @@ type Watermark struct {
 
 func (x *Watermark) Reset() {
 	*x = Watermark{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[13]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1185,7 +1248,7 @@ func (x *Watermark) String() string {
 func (*Watermark) ProtoMessage() {}
 
 func (x *Watermark) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[13]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1198,7 +1261,7 @@ func (x *Watermark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Watermark.ProtoReflect.Descriptor instead.
 func (*Watermark) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{13}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Watermark) GetRegion() uint32 {
@@ -1233,7 +1296,7 @@ type OutboxFoldCommand struct {
 
 func (x *OutboxFoldCommand) Reset() {
 	*x = OutboxFoldCommand{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[14]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1245,7 +1308,7 @@ func (x *OutboxFoldCommand) String() string {
 func (*OutboxFoldCommand) ProtoMessage() {}
 
 func (x *OutboxFoldCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[14]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1258,7 +1321,7 @@ func (x *OutboxFoldCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutboxFoldCommand.ProtoReflect.Descriptor instead.
 func (*OutboxFoldCommand) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{14}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *OutboxFoldCommand) GetRun() []byte {
@@ -1283,7 +1346,7 @@ type DestinationCommand struct {
 
 func (x *DestinationCommand) Reset() {
 	*x = DestinationCommand{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[15]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1295,7 +1358,7 @@ func (x *DestinationCommand) String() string {
 func (*DestinationCommand) ProtoMessage() {}
 
 func (x *DestinationCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[15]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1308,7 +1371,7 @@ func (x *DestinationCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestinationCommand.ProtoReflect.Descriptor instead.
 func (*DestinationCommand) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{15}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DestinationCommand) GetRegion() uint32 {
@@ -1370,7 +1433,7 @@ type EvictDestination struct {
 
 func (x *EvictDestination) Reset() {
 	*x = EvictDestination{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[16]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1382,7 +1445,7 @@ func (x *EvictDestination) String() string {
 func (*EvictDestination) ProtoMessage() {}
 
 func (x *EvictDestination) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[16]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1395,7 +1458,7 @@ func (x *EvictDestination) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvictDestination.ProtoReflect.Descriptor instead.
 func (*EvictDestination) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{16}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *EvictDestination) GetTrimTo() uint64 {
@@ -1415,7 +1478,7 @@ type ReadmitDestination struct {
 
 func (x *ReadmitDestination) Reset() {
 	*x = ReadmitDestination{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[17]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1427,7 +1490,7 @@ func (x *ReadmitDestination) String() string {
 func (*ReadmitDestination) ProtoMessage() {}
 
 func (x *ReadmitDestination) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[17]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1440,7 +1503,7 @@ func (x *ReadmitDestination) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadmitDestination.ProtoReflect.Descriptor instead.
 func (*ReadmitDestination) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{17}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ReadmitDestination) GetSeq() uint64 {
@@ -1461,7 +1524,7 @@ type RememberedEntry struct {
 
 func (x *RememberedEntry) Reset() {
 	*x = RememberedEntry{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[18]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1473,7 +1536,7 @@ func (x *RememberedEntry) String() string {
 func (*RememberedEntry) ProtoMessage() {}
 
 func (x *RememberedEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[18]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1486,7 +1549,7 @@ func (x *RememberedEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RememberedEntry.ProtoReflect.Descriptor instead.
 func (*RememberedEntry) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{18}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RememberedEntry) GetHlc() uint64 {
@@ -1518,7 +1581,7 @@ type RememberedWrite struct {
 
 func (x *RememberedWrite) Reset() {
 	*x = RememberedWrite{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[19]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1530,7 +1593,7 @@ func (x *RememberedWrite) String() string {
 func (*RememberedWrite) ProtoMessage() {}
 
 func (x *RememberedWrite) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[19]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1543,7 +1606,7 @@ func (x *RememberedWrite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RememberedWrite.ProtoReflect.Descriptor instead.
 func (*RememberedWrite) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{19}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RememberedWrite) GetOpId() string {
@@ -1593,7 +1656,7 @@ type Addition struct {
 
 func (x *Addition) Reset() {
 	*x = Addition{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[20]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1605,7 +1668,7 @@ func (x *Addition) String() string {
 func (*Addition) ProtoMessage() {}
 
 func (x *Addition) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[20]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1618,7 +1681,7 @@ func (x *Addition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Addition.ProtoReflect.Descriptor instead.
 func (*Addition) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{20}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Addition) GetKind() uint32 {
@@ -1692,7 +1755,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[21]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1704,7 +1767,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[21]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1717,7 +1780,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{21}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Outcome) GetVersion() string {
@@ -1800,7 +1863,7 @@ type MachineState struct {
 
 func (x *MachineState) Reset() {
 	*x = MachineState{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[22]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1812,7 +1875,7 @@ func (x *MachineState) String() string {
 func (*MachineState) ProtoMessage() {}
 
 func (x *MachineState) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[22]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1825,7 +1888,7 @@ func (x *MachineState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineState.ProtoReflect.Descriptor instead.
 func (*MachineState) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{22}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *MachineState) GetIndex() uint64 {
@@ -1970,7 +2033,7 @@ type Eviction struct {
 
 func (x *Eviction) Reset() {
 	*x = Eviction{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[23]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1982,7 +2045,7 @@ func (x *Eviction) String() string {
 func (*Eviction) ProtoMessage() {}
 
 func (x *Eviction) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[23]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1995,7 +2058,7 @@ func (x *Eviction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Eviction.ProtoReflect.Descriptor instead.
 func (*Eviction) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{23}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Eviction) GetRegion() uint32 {
@@ -2089,14 +2152,17 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"\vdestination\x18\x06 \x01(\bR\vdestination\x12\x18\n" +
 	"\ajoining\x18\a \x01(\bR\ajoining\"(\n" +
 	"\vTickCommand\x12\x19\n" +
-	"\bpast_hlc\x18\x01 \x01(\x04R\apastHlc\"\x87\x01\n" +
+	"\bpast_hlc\x18\x01 \x01(\x04R\apastHlc\"\xbd\x01\n" +
 	"\rResyncCommand\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x16\n" +
 	"\x05begin\x18\x02 \x01(\fH\x00R\x05begin\x12\x16\n" +
 	"\x05chunk\x18\x03 \x01(\fH\x00R\x05chunk\x12\x12\n" +
 	"\x03end\x18\x04 \x01(\bH\x00R\x03end\x12\x1a\n" +
-	"\aabandon\x18\x05 \x01(\bH\x00R\aabandonB\x06\n" +
-	"\x04step\"\xd9\x03\n" +
+	"\aabandon\x18\x05 \x01(\bH\x00R\aabandon\x124\n" +
+	"\x06writes\x18\x06 \x01(\v2\x1a.atoll.log.v1.ResyncWritesH\x00R\x06writesB\x06\n" +
+	"\x04step\"(\n" +
+	"\fResyncWrites\x12\x18\n" +
+	"\arecords\x18\x01 \x03(\fR\arecords\"\xd9\x03\n" +
 	"\tOperation\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x10\n" +
@@ -2210,7 +2276,7 @@ func file_atoll_log_v1_log_proto_rawDescGZIP() []byte {
 	return file_atoll_log_v1_log_proto_rawDescData
 }
 
-var file_atoll_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_atoll_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_atoll_log_v1_log_proto_goTypes = []any{
 	(*LogEntry)(nil),           // 0: atoll.log.v1.LogEntry
 	(*Command)(nil),            // 1: atoll.log.v1.Command
@@ -2222,53 +2288,55 @@ var file_atoll_log_v1_log_proto_goTypes = []any{
 	(*MemberFact)(nil),         // 7: atoll.log.v1.MemberFact
 	(*TickCommand)(nil),        // 8: atoll.log.v1.TickCommand
 	(*ResyncCommand)(nil),      // 9: atoll.log.v1.ResyncCommand
-	(*Operation)(nil),          // 10: atoll.log.v1.Operation
-	(*MergeCommand)(nil),       // 11: atoll.log.v1.MergeCommand
-	(*AcknowledgeCommand)(nil), // 12: atoll.log.v1.AcknowledgeCommand
-	(*Watermark)(nil),          // 13: atoll.log.v1.Watermark
-	(*OutboxFoldCommand)(nil),  // 14: atoll.log.v1.OutboxFoldCommand
-	(*DestinationCommand)(nil), // 15: atoll.log.v1.DestinationCommand
-	(*EvictDestination)(nil),   // 16: atoll.log.v1.EvictDestination
-	(*ReadmitDestination)(nil), // 17: atoll.log.v1.ReadmitDestination
-	(*RememberedEntry)(nil),    // 18: atoll.log.v1.RememberedEntry
-	(*RememberedWrite)(nil),    // 19: atoll.log.v1.RememberedWrite
-	(*Addition)(nil),           // 20: atoll.log.v1.Addition
-	(*Outcome)(nil),            // 21: atoll.log.v1.Outcome
-	(*MachineState)(nil),       // 22: atoll.log.v1.MachineState
-	(*Eviction)(nil),           // 23: atoll.log.v1.Eviction
+	(*ResyncWrites)(nil),       // 10: atoll.log.v1.ResyncWrites
+	(*Operation)(nil),          // 11: atoll.log.v1.Operation
+	(*MergeCommand)(nil),       // 12: atoll.log.v1.MergeCommand
+	(*AcknowledgeCommand)(nil), // 13: atoll.log.v1.AcknowledgeCommand
+	(*Watermark)(nil),          // 14: atoll.log.v1.Watermark
+	(*OutboxFoldCommand)(nil),  // 15: atoll.log.v1.OutboxFoldCommand
+	(*DestinationCommand)(nil), // 16: atoll.log.v1.DestinationCommand
+	(*EvictDestination)(nil),   // 17: atoll.log.v1.EvictDestination
+	(*ReadmitDestination)(nil), // 18: atoll.log.v1.ReadmitDestination
+	(*RememberedEntry)(nil),    // 19: atoll.log.v1.RememberedEntry
+	(*RememberedWrite)(nil),    // 20: atoll.log.v1.RememberedWrite
+	(*Addition)(nil),           // 21: atoll.log.v1.Addition
+	(*Outcome)(nil),            // 22: atoll.log.v1.Outcome
+	(*MachineState)(nil),       // 23: atoll.log.v1.MachineState
+	(*Eviction)(nil),           // 24: atoll.log.v1.Eviction
 }
 var file_atoll_log_v1_log_proto_depIdxs = []int32{
 	1,  // 0: atoll.log.v1.LogEntry.commands:type_name -> atoll.log.v1.Command
 	2,  // 1: atoll.log.v1.Command.write:type_name -> atoll.log.v1.WriteCommand
-	11, // 2: atoll.log.v1.Command.merge:type_name -> atoll.log.v1.MergeCommand
-	12, // 3: atoll.log.v1.Command.acknowledge:type_name -> atoll.log.v1.AcknowledgeCommand
+	12, // 2: atoll.log.v1.Command.merge:type_name -> atoll.log.v1.MergeCommand
+	13, // 3: atoll.log.v1.Command.acknowledge:type_name -> atoll.log.v1.AcknowledgeCommand
 	5,  // 4: atoll.log.v1.Command.expire:type_name -> atoll.log.v1.ExpireCommand
 	3,  // 5: atoll.log.v1.Command.queued:type_name -> atoll.log.v1.QueuedCommand
 	8,  // 6: atoll.log.v1.Command.tick:type_name -> atoll.log.v1.TickCommand
-	14, // 7: atoll.log.v1.Command.outbox_fold:type_name -> atoll.log.v1.OutboxFoldCommand
-	15, // 8: atoll.log.v1.Command.destination:type_name -> atoll.log.v1.DestinationCommand
+	15, // 7: atoll.log.v1.Command.outbox_fold:type_name -> atoll.log.v1.OutboxFoldCommand
+	16, // 8: atoll.log.v1.Command.destination:type_name -> atoll.log.v1.DestinationCommand
 	6,  // 9: atoll.log.v1.Command.membership:type_name -> atoll.log.v1.MembershipCommand
 	9,  // 10: atoll.log.v1.Command.resync:type_name -> atoll.log.v1.ResyncCommand
-	10, // 11: atoll.log.v1.WriteCommand.operations:type_name -> atoll.log.v1.Operation
+	11, // 11: atoll.log.v1.WriteCommand.operations:type_name -> atoll.log.v1.Operation
 	4,  // 12: atoll.log.v1.WriteCommand.queue:type_name -> atoll.log.v1.QueuePosition
 	2,  // 13: atoll.log.v1.QueuedCommand.writes:type_name -> atoll.log.v1.WriteCommand
 	7,  // 14: atoll.log.v1.MembershipCommand.facts:type_name -> atoll.log.v1.MemberFact
-	13, // 15: atoll.log.v1.AcknowledgeCommand.watermarks:type_name -> atoll.log.v1.Watermark
-	16, // 16: atoll.log.v1.DestinationCommand.evict:type_name -> atoll.log.v1.EvictDestination
-	17, // 17: atoll.log.v1.DestinationCommand.readmit:type_name -> atoll.log.v1.ReadmitDestination
-	19, // 18: atoll.log.v1.RememberedEntry.writes:type_name -> atoll.log.v1.RememberedWrite
-	21, // 19: atoll.log.v1.RememberedWrite.outcomes:type_name -> atoll.log.v1.Outcome
-	20, // 20: atoll.log.v1.RememberedWrite.additions:type_name -> atoll.log.v1.Addition
-	13, // 21: atoll.log.v1.MachineState.watermarks:type_name -> atoll.log.v1.Watermark
-	4,  // 22: atoll.log.v1.MachineState.queues:type_name -> atoll.log.v1.QueuePosition
-	23, // 23: atoll.log.v1.MachineState.evictions:type_name -> atoll.log.v1.Eviction
-	7,  // 24: atoll.log.v1.MachineState.facts:type_name -> atoll.log.v1.MemberFact
-	20, // 25: atoll.log.v1.MachineState.owed:type_name -> atoll.log.v1.Addition
-	26, // [26:26] is the sub-list for method output_type
-	26, // [26:26] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	10, // 15: atoll.log.v1.ResyncCommand.writes:type_name -> atoll.log.v1.ResyncWrites
+	14, // 16: atoll.log.v1.AcknowledgeCommand.watermarks:type_name -> atoll.log.v1.Watermark
+	17, // 17: atoll.log.v1.DestinationCommand.evict:type_name -> atoll.log.v1.EvictDestination
+	18, // 18: atoll.log.v1.DestinationCommand.readmit:type_name -> atoll.log.v1.ReadmitDestination
+	20, // 19: atoll.log.v1.RememberedEntry.writes:type_name -> atoll.log.v1.RememberedWrite
+	22, // 20: atoll.log.v1.RememberedWrite.outcomes:type_name -> atoll.log.v1.Outcome
+	21, // 21: atoll.log.v1.RememberedWrite.additions:type_name -> atoll.log.v1.Addition
+	14, // 22: atoll.log.v1.MachineState.watermarks:type_name -> atoll.log.v1.Watermark
+	4,  // 23: atoll.log.v1.MachineState.queues:type_name -> atoll.log.v1.QueuePosition
+	24, // 24: atoll.log.v1.MachineState.evictions:type_name -> atoll.log.v1.Eviction
+	7,  // 25: atoll.log.v1.MachineState.facts:type_name -> atoll.log.v1.MemberFact
+	21, // 26: atoll.log.v1.MachineState.owed:type_name -> atoll.log.v1.Addition
+	27, // [27:27] is the sub-list for method output_type
+	27, // [27:27] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_atoll_log_v1_log_proto_init() }
@@ -2293,8 +2361,9 @@ func file_atoll_log_v1_log_proto_init() {
 		(*ResyncCommand_Chunk)(nil),
 		(*ResyncCommand_End)(nil),
 		(*ResyncCommand_Abandon)(nil),
+		(*ResyncCommand_Writes)(nil),
 	}
-	file_atoll_log_v1_log_proto_msgTypes[15].OneofWrappers = []any{
+	file_atoll_log_v1_log_proto_msgTypes[16].OneofWrappers = []any{
 		(*DestinationCommand_Evict)(nil),
 		(*DestinationCommand_Readmit)(nil),
 	}
@@ -2304,7 +2373,7 @@ func file_atoll_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_log_v1_log_proto_rawDesc), len(file_atoll_log_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
