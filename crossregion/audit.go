@@ -89,6 +89,9 @@ func (a *auditing) detail(h *protocol.Head, now time.Time) {
 	if all || !said.Vector.Equal(vector) {
 		h.Vector, said.Vector = vector, vector
 	}
+	if a.r.resyncing(a.partition) {
+		return // a digest says nothing then
+	}
 	if own := a.mu.own; all || own.Sum != said.Digest.Sum || !own.Vector.Equal(said.Digest.Vector) {
 		h.Digest, said.Digest = own, own
 	}
@@ -96,6 +99,9 @@ func (a *auditing) detail(h *protocol.Head, now time.Time) {
 
 // of takes another region's digest.
 func (a *auditing) of(region topology.RegionID, d protocol.Digest) {
+	if a.r.resyncing(a.partition) {
+		return
+	}
 	a.mu.Lock()
 	changed := a.mu.core.Of(region, d)
 	a.mu.Unlock()
@@ -148,7 +154,7 @@ func (r *Replicator) digest(ctx context.Context) {
 		}
 		now := r.cfg.Clock()
 		for p := range topology.PartitionID(r.cfg.Partitions) {
-			if r.session(p) == nil {
+			if r.session(p) == nil || r.resyncing(p) {
 				plan.Forget(p)
 				continue
 			}
@@ -168,6 +174,9 @@ func (r *Replicator) digestOf(ctx context.Context, plan *protocol.DigestPlan, p 
 	plan.Computed(p, d.Vector, now.Sub(began), now)
 	if err != nil {
 		r.log.Warn("digest not computed", slog.Any("partition", p), slog.Any("err", err))
+		return
+	}
+	if d.Vector.Len() == 0 {
 		return
 	}
 	r.counts.digests.Add(1)

@@ -20,8 +20,8 @@ type RemoteRegion struct {
 	Actor crdt.Actor
 }
 
-// Config is what a Replicator needs; every field but Regions, State, Fold, Instant, ClockAhead, ClockSource, WantEvent,
-// GivenUp and Lost is required.
+// Config is what a Replicator needs; every field but Regions, State, Transfers, Fold, Instant, ClockAhead, ClockSource,
+// WantEvent, GivenUp and Lost is required.
 type Config struct {
 	// Cluster is the deployment's name; what comes from another one is refused.
 	Cluster string
@@ -37,6 +37,8 @@ type Config struct {
 	// State tells of what is applied: without it no digests are compared, and who takes over as a leader does not know
 	// how old what waits is.
 	State State
+	// Transfers moves whole states. Without it a partition that lacks deltas which are gone stays stuck.
+	Transfers Transfers
 	// Fold makes what is sent smaller. Without it all deltas are sent as they are.
 	Fold protocol.Folder
 	// Instant returns the latest instant of the events that a record's data stands for. Without it Sink.Merge alone

@@ -204,6 +204,26 @@ func (rcv *receiving) fetch(ctx context.Context, a protocol.ReceiveAction) uint6
 	return applied
 }
 
+// donors returns whose state has what nobody gives.
+func (rcv *receiving) donors() []topology.RegionID {
+	rcv.mu.Lock()
+	defer rcv.mu.Unlock()
+	return rcv.mu.core.Donors(rcv.region.ID, rcv.r.cfg.Clock())
+}
+
+// tookOver looks how far the origin's events are applied after a state was taken over.
+func (rcv *receiving) tookOver() {
+	applied := rcv.r.cfg.Sink.Applied(rcv.stream.Partition, rcv.stream.Actor)
+	rcv.mu.Lock()
+	wasStuck := rcv.mu.core.Stuck()
+	rcv.mu.core.TookOver(applied, rcv.r.cfg.Clock())
+	applied, stuck := rcv.mu.core.Applied(), rcv.mu.core.Stuck()
+	rcv.mu.Unlock()
+	rcv.logStuck(wasStuck, stuck)
+	rcv.r.reporters[rcv.region.ID].note(rcv.stream.Partition, applied)
+	rcv.wake.raise()
+}
+
 func (rcv *receiving) logStuck(was, is string) {
 	if is == was {
 		return

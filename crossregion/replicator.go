@@ -23,6 +23,7 @@ type Replicator struct {
 	keys      *protocol.Keys
 	packer    *protocol.Packer
 	clocks    *clocks
+	budget    *protocol.Budget
 	counts    counters
 	asking    asking
 	mu        struct {
@@ -58,6 +59,7 @@ func New(cfg Config) (*Replicator, error) {
 		reporters: make(map[topology.RegionID]*reporting, len(cfg.Regions)),
 	}
 	r.tuning.ClockAhead = cmp.Or(cfg.ClockAhead, r.tuning.ClockAhead)
+	r.budget = protocol.NewBudget(r.tuning.ResyncRate)
 	r.mu.led = map[topology.PartitionID]*session{}
 	r.heard.from = map[topology.RegionID]*protocol.Freshness{}
 	for _, region := range cfg.Regions {
@@ -242,8 +244,12 @@ type handler struct{ r *Replicator }
 // Fetch returns a part of an outbox if this node leads the partition.
 func (h handler) Fetch(p topology.PartitionID, request []byte) []byte {
 	r := h.r
-	if r.session(p) == nil {
+	session := r.session(p)
+	if session == nil {
 		return nil
+	}
+	if protocol.KindOf(request) == protocol.FrameResyncRequest {
+		return session.donate.answer(request)
 	}
 	s := r.stream(p, r.cfg.Actor)
 	wanted, err := r.keys.DecodeFetchRequest(p, request)

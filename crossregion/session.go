@@ -22,6 +22,8 @@ type session struct {
 	observed  chan protocol.StreamState
 	acking    *acking
 	audit     *auditing
+	transfer  *transferring
+	donate    *donating
 	receivers map[topology.RegionID]*receiving
 }
 
@@ -30,8 +32,10 @@ func newSession(r *Replicator, p topology.PartitionID) *session {
 		r: r, partition: p, observed: make(chan protocol.StreamState, 1),
 		acking:    newAcking(r, p),
 		audit:     &auditing{r: r, partition: p},
+		donate:    newDonating(r, p),
 		receivers: make(map[topology.RegionID]*receiving, len(r.cfg.Regions)),
 	}
+	s.transfer = newTransferring(s)
 	for _, region := range r.cfg.Regions {
 		s.receivers[region.ID] = newReceiving(r, p, region)
 	}
@@ -43,6 +47,8 @@ func (s *session) run(ctx context.Context) {
 	var wg sync.WaitGroup
 	wg.Go(func() { s.ship(ctx) })
 	wg.Go(func() { s.acking.run(ctx) })
+	wg.Go(func() { s.transfer.run(ctx) })
+	wg.Go(func() { s.donate.run(ctx) })
 	for _, rcv := range s.receivers {
 		wg.Go(func() { rcv.run(ctx) })
 	}

@@ -32,7 +32,8 @@ type State interface {
 	// State returns the version vector and the highest clock of what is applied.
 	State(p topology.PartitionID) (crdt.VersionVector, hlc.Time)
 	// Digest computes a fingerprint of a consistent view of the state, and returns it with that view's vector. It
-	// may take seconds. States with equal vectors have equal digests.
+	// may take seconds. States with equal vectors have equal digests. The vector is empty if the state is not that of
+	// one vector, because a state transfer is not finished.
 	Digest(ctx context.Context, p topology.PartitionID) (protocol.Digest, error)
 	// Made returns when a record of the outbox was made, by the clock of who made it.
 	Made(p topology.PartitionID, seq uint64) (time.Time, error)
@@ -49,4 +50,22 @@ type Sink interface {
 	// *BadBatchError for records that can never be merged; after any other error, which may leave
 	// the records applied or not, the caller reads Applied and goes on from there.
 	Merge(ctx context.Context, p topology.PartitionID, actor crdt.Actor, records []protocol.Record) (applied uint64, err error)
+}
+
+// Transfers moves whole states between regions where the deltas are gone. All methods are safe for concurrent use.
+type Transfers interface {
+	// Transfer returns what the partition's state says of a transfer that is under way. resyncing says that the state is
+	// not that of one vector, which may be so without one.
+	Transfer(p topology.PartitionID) (at protocol.Transfer, resyncing bool)
+	// Same reports which of another region's ranges are the same here.
+	Same(p topology.PartitionID, ranges []protocol.StateRange) ([]bool, error)
+	// Step does a step through Raft, and returns what Transfer then says. Errors after which nothing was done:
+	// ErrRangeDiffers, ErrNoTransfer, ErrNothingNew, ErrTransferRefused. After any other, Transfer says what was done; every
+	// step may be repeated.
+	Step(ctx context.Context, p topology.PartitionID, step protocol.TransferStep) (protocol.Transfer, error)
+	// OpenView pins a view of the state for a region, whose number no other view has, and has the outbox keep what
+	// comes after it for that region. An error is temporary.
+	OpenView(ctx context.Context, p topology.PartitionID, by topology.RegionID) (view uint64, donor []byte, err error)
+	// ReadView reads a part of a view, or closes it. Error: ErrNoView.
+	ReadView(p topology.PartitionID, want protocol.ResyncRequest) (protocol.ResyncResponse, error)
 }

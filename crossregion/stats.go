@@ -36,6 +36,9 @@ type Stats struct {
 	// Digests are those computed here, Diverged how often another region's state turned out to differ from ours
 	// although it has applied the same events.
 	Digests, Diverged uint64
+	// Transfers are the states that were taken over, TransferBytes what was sent for them, and Donated the parts of
+	// this region's that were sent to others.
+	Transfers, TransferBytes, Donated uint64
 }
 
 // Refusal counts what was refused for one reason.
@@ -51,6 +54,7 @@ type Refusal struct {
 
 type counters struct {
 	published, folded, rewinds, received, served, digests, diverged, relayed atomic.Uint64
+	transfers, transferBytes, donated                                        atomic.Uint64
 	// refused has one entry per known region, partition and reason at most.
 	refused struct {
 		sync.Mutex
@@ -83,6 +87,7 @@ func (r *Replicator) Stats() Stats {
 	s.Received, s.Served = r.counts.received.Load(), r.counts.served.Load()
 	s.Relayed = r.counts.relayed.Load()
 	s.Digests, s.Diverged = r.counts.digests.Load(), r.counts.diverged.Load()
+	s.Transfers, s.TransferBytes, s.Donated = r.counts.transfers.Load(), r.counts.transferBytes.Load(), r.counts.donated.Load()
 	s.Refused, s.Refusals = r.counts.refusals()
 	return s
 }
@@ -150,6 +155,7 @@ func (r *Replicator) Flows() []protocol.Flow {
 			in := protocol.Flow{Source: region.ID, Destination: r.cfg.Self, Partition: s.partition}
 			s.receivers[region.ID].flow(&in)
 			in.Diverged = s.audit.diverged(region.ID)
+			s.transfer.flow(&in)
 			out := protocol.Flow{Source: r.cfg.Self, Destination: region.ID, Partition: s.partition}
 			s.acking.flow(&out, now)
 			flows = append(flows, in, out)

@@ -30,6 +30,16 @@ var (
 	ErrSequenceJump = errors.New("sequence numbers are impossibly far ahead")
 	// ErrFutureClock means that deltas are of a clock that is too far ahead.
 	ErrFutureClock = errors.New("clock too far ahead")
+	// ErrRangeDiffers means that a range is not the same here, so that it must be sent whole.
+	ErrRangeDiffers = errors.New("the range is not the same here")
+	// ErrNoTransfer means that the state transfer that is meant is not under way, or elsewhere.
+	ErrNoTransfer = errors.New("no such state transfer is under way")
+	// ErrNothingNew means that a donor has nothing that is not here.
+	ErrNothingNew = errors.New("the donor has nothing that is not here")
+	// ErrTransferRefused means that a donor's state cannot be taken over.
+	ErrTransferRefused = errors.New("the donor's state cannot be taken over")
+	// ErrNoView means that a view of a state is gone, or never was.
+	ErrNoView = errors.New("no such view of the state")
 )
 
 // Reason says in a word why something was refused.

@@ -55,6 +55,12 @@ const (
 	FrameRequest FrameKind = 16
 )
 
+// The kinds of frames of a state transfer.
+const (
+	FrameResyncRequest FrameKind = iota + 20
+	FrameResyncResponse
+)
+
 // maxFields is how many top-level fields a message may have. The decoder allocates a multiple of
 // what an empty field takes on the wire, so the number is checked first.
 const maxFields = MaxEnvelopeRecords + 64

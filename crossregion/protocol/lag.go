@@ -35,6 +35,8 @@ type Flow struct {
 	// Ahead is how far the first of the source's events that the destination has not applied is ahead of the
 	// destination's clock, if that is why it has not: the flow goes on by itself when the clock has caught up.
 	Ahead time.Duration
+	// Transfer says how far a state transfer is that the destination's partition takes part in, if one is under way.
+	Transfer TransferProgress
 }
 
 // Lag returns how many events of Head the destination has not applied.

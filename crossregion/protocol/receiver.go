@@ -46,8 +46,9 @@ type Receiver struct {
 	carefulTo uint64
 	// Up to plainTo, records are fetched one by one, because one that stands for several cannot be merged.
 	plainTo uint64
-	// stuck says why only help from outside can make this flow go on.
-	stuck string
+	// stuck says why only help from outside can make this flow go on; needsState that a state transfer is such help.
+	stuck      string
+	needsState bool
 	// quarantine says that the next record is from too far in the future.
 	quarantine quarantine
 	Counts     receiverCounts
@@ -301,7 +302,8 @@ func (r *Receiver) Merged(records []Record, applied uint64, err error, now time.
 		r.merge.Failed(now)
 	default:
 		r.merge.Succeeded()
-		r.movedAt, r.trimmedAt, r.stuck, r.quarantine = now, time.Time{}, "", quarantine{}
+		r.movedAt, r.trimmedAt = now, time.Time{}
+		r.stuck, r.needsState, r.quarantine = "", false, quarantine{}
 		if live {
 			r.repair = false // the stream goes on where the fetched records end
 		}
@@ -400,7 +402,7 @@ func (r *Receiver) trimmed(first uint64, now time.Time) {
 		r.Counts.Refused++
 		r.stuck = fmt.Sprintf("events %d to %d cannot be merged, and the origin has them only folded: this partition needs a state transfer",
 			r.applied+1, first-1)
-		r.plainTo = 0
+		r.plainTo, r.needsState = 0, true
 		r.fetch.hold(now, r.tuning.StuckWait)
 		return
 	}
@@ -412,6 +414,7 @@ func (r *Receiver) trimmed(first uint64, now time.Time) {
 		return
 	}
 	r.Counts.Trimmed++
+	r.needsState = true
 	r.stuck = fmt.Sprintf("the origin's outbox begins at %d but only %d are applied: this partition needs a state transfer", first, r.applied)
 	r.fetch.hold(now, r.tuning.StuckWait)
 }
@@ -426,7 +429,8 @@ func (r *Receiver) AppliedIs(applied uint64, now time.Time) {
 	r.head = max(r.head, applied)
 	r.lag.reached(applied)
 	r.prune()
-	r.movedAt, r.gapAt, r.trimmedAt, r.stuck, r.quarantine = now, time.Time{}, time.Time{}, "", quarantine{}
+	r.movedAt, r.gapAt, r.trimmedAt = now, time.Time{}, time.Time{}
+	r.stuck, r.needsState, r.quarantine = "", false, quarantine{}
 	if len(r.waiting) > 0 && !r.contiguous() {
 		r.gapAt = now
 	}

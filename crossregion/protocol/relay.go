@@ -80,3 +80,25 @@ func (r *Receiver) Elsewhere(region topology.RegionID, seq uint64, now time.Time
 	r.headIs(seq, now)
 	return nil
 }
+
+// Donors returns the regions whose state has what is missing here and nobody gives, in order of preference: nobody as
+// long as that may yet come as deltas.
+func (r *Receiver) Donors(origin topology.RegionID, now time.Time) []topology.RegionID {
+	others := r.relay.candidates(r.applied)
+	switch {
+	case r.needsState:
+		return append([]topology.RegionID{origin}, others...)
+	case r.relay.failingAt.IsZero(), now.Sub(later(r.relay.failingAt, r.movedAt)) < r.tuning.OriginWait, !r.relay.exhausted(r.applied):
+		return nil
+	}
+	return others
+}
+
+// TookOver tells how far the origin's events are applied after another region's state was taken over.
+func (r *Receiver) TookOver(applied uint64, now time.Time) {
+	if applied > r.applied {
+		r.fetch.Succeeded()
+		r.AppliedIs(applied, now)
+		r.repair = true
+	}
+}

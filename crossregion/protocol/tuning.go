@@ -30,6 +30,12 @@ type Tuning struct {
 	// ClockAhead is how far in the future an event may be to be merged. One that is further would win every conflict
 	// until then. A flow that waits for that is looked at every ClockLook, because clocks are set.
 	ClockAhead, ClockLook time.Duration
+	// OriginWait is for how long neither an origin nor anybody else may give what is missing before another region's
+	// state is taken over; DonorWait how long a donor may not answer before another one is asked.
+	OriginWait, DonorWait time.Duration
+	// ResyncBytes is how much of a state is asked for at once, ResyncRate how many bytes a second a node takes over,
+	// and ResyncRanges and ResyncItems how many fingerprints are asked for at once, of how many items each.
+	ResyncBytes, ResyncRate, ResyncRanges, ResyncItems int
 	// Heartbeat is the interval of heartbeats; StreamCheck that of looking whether the stream is
 	// still the same one.
 	Heartbeat, StreamCheck time.Duration
@@ -58,6 +64,8 @@ func DefaultTuning() Tuning {
 		GapWait: 500 * time.Millisecond, StallWait: 2 * time.Second, StuckWait: 10 * time.Second,
 		RelayAfter: 5 * time.Second, RelayBytes: 1 << 20,
 		ClockAhead: 10 * time.Second, ClockLook: time.Second,
+		OriginWait: 30 * time.Second, DonorWait: 20 * time.Second,
+		ResyncBytes: 512 << 10, ResyncRate: 32 << 20, ResyncRanges: 64, ResyncItems: 256,
 		Heartbeat: time.Second, StreamCheck: 15 * time.Second,
 		ReportWait: 200 * time.Millisecond, ReportAll: 10 * time.Second, ReportUrged: 20 * time.Millisecond,
 		AckWait:     500 * time.Millisecond,

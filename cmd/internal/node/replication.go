@@ -93,6 +93,9 @@ func (r *replication) Digest(ctx context.Context, p topology.PartitionID) (d pro
 		return d, err
 	}
 	_, err = partition.Read(ctx, region.ReadOptions{Level: region.Eventual}, func(rep *replica.Replica, _ hlc.Time) error {
+		if rep.Resyncing() {
+			return nil // the values are not those of one vector
+		}
 		sum, err := rep.Digest()
 		d = protocol.Digest{Vector: rep.Vector(), Sum: sum.Sum}
 		return err

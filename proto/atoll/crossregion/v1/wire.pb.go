@@ -933,6 +933,281 @@ func (x *Request) GetWatermarkOf() uint64 {
 	return 0
 }
 
+// ResyncRequest asks a region for a part of its state of a partition, where the deltas are not to be had any more.
+// Positions are encoded by package crdt/replica.
+type ResyncRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Cluster   string                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Partition uint32                 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	// Drawn at random; the answer is authenticated together with it.
+	Nonce uint64 `protobuf:"varint,3,opt,name=nonce,proto3" json:"nonce,omitempty"`
+	// The view that is read; 0 to open one.
+	View uint64 `protobuf:"varint,4,opt,name=view,proto3" json:"view,omitempty"`
+	// 1: a view is opened. 2: fingerprints of ranges from a position on. 3: what is between two positions. 4: the same for
+	// who has the same items there. 5: clients' writes that are remembered. 6: the view is not needed any more.
+	Want uint32 `protobuf:"varint,5,opt,name=want,proto3" json:"want,omitempty"`
+	// Positions; of writes, where the answer before ended, empty at first.
+	From []byte `protobuf:"bytes,6,opt,name=from,proto3" json:"from,omitempty"`
+	To   []byte `protobuf:"bytes,7,opt,name=to,proto3" json:"to,omitempty"`
+	// Of fingerprints: how many items a range has, and how many ranges there are at most.
+	Items         uint32 `protobuf:"varint,8,opt,name=items,proto3" json:"items,omitempty"`
+	Ranges        uint32 `protobuf:"varint,9,opt,name=ranges,proto3" json:"ranges,omitempty"`
+	MaxBytes      uint32 `protobuf:"varint,10,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResyncRequest) Reset() {
+	*x = ResyncRequest{}
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResyncRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResyncRequest) ProtoMessage() {}
+
+func (x *ResyncRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResyncRequest.ProtoReflect.Descriptor instead.
+func (*ResyncRequest) Descriptor() ([]byte, []int) {
+	return file_atoll_crossregion_v1_wire_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ResyncRequest) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *ResyncRequest) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *ResyncRequest) GetNonce() uint64 {
+	if x != nil {
+		return x.Nonce
+	}
+	return 0
+}
+
+func (x *ResyncRequest) GetView() uint64 {
+	if x != nil {
+		return x.View
+	}
+	return 0
+}
+
+func (x *ResyncRequest) GetWant() uint32 {
+	if x != nil {
+		return x.Want
+	}
+	return 0
+}
+
+func (x *ResyncRequest) GetFrom() []byte {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *ResyncRequest) GetTo() []byte {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *ResyncRequest) GetItems() uint32 {
+	if x != nil {
+		return x.Items
+	}
+	return 0
+}
+
+func (x *ResyncRequest) GetRanges() uint32 {
+	if x != nil {
+		return x.Ranges
+	}
+	return 0
+}
+
+func (x *ResyncRequest) GetMaxBytes() uint32 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
+}
+
+// ResyncResponse answers a ResyncRequest.
+type ResyncResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Why there is nothing else in it. 1: the view is gone, or never was. 2: not now.
+	Refused uint32 `protobuf:"varint,1,opt,name=refused,proto3" json:"refused,omitempty"`
+	// The view that was opened, and what it includes, encoded by package crdt/replica.
+	View  uint64 `protobuf:"varint,2,opt,name=view,proto3" json:"view,omitempty"`
+	Donor []byte `protobuf:"bytes,3,opt,name=donor,proto3" json:"donor,omitempty"`
+	// Ranges that follow each other, the first from the position that was asked about.
+	Ranges []*StateRange `protobuf:"bytes,4,rep,name=ranges,proto3" json:"ranges,omitempty"`
+	// A chunk, encoded by package crdt/replica, or writes, encoded by package region.
+	Data []byte `protobuf:"bytes,5,opt,name=data,proto3" json:"data,omitempty"`
+	// Of writes: where the next ones begin; absent behind the last.
+	Next          []byte `protobuf:"bytes,6,opt,name=next,proto3" json:"next,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResyncResponse) Reset() {
+	*x = ResyncResponse{}
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResyncResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResyncResponse) ProtoMessage() {}
+
+func (x *ResyncResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResyncResponse.ProtoReflect.Descriptor instead.
+func (*ResyncResponse) Descriptor() ([]byte, []int) {
+	return file_atoll_crossregion_v1_wire_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ResyncResponse) GetRefused() uint32 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
+func (x *ResyncResponse) GetView() uint64 {
+	if x != nil {
+		return x.View
+	}
+	return 0
+}
+
+func (x *ResyncResponse) GetDonor() []byte {
+	if x != nil {
+		return x.Donor
+	}
+	return nil
+}
+
+func (x *ResyncResponse) GetRanges() []*StateRange {
+	if x != nil {
+		return x.Ranges
+	}
+	return nil
+}
+
+func (x *ResyncResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *ResyncResponse) GetNext() []byte {
+	if x != nil {
+		return x.Next
+	}
+	return nil
+}
+
+// StateRange is the fingerprint of what a state holds up to a position.
+type StateRange struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	To            []byte                 `protobuf:"bytes,1,opt,name=to,proto3" json:"to,omitempty"`
+	Sum           []byte                 `protobuf:"bytes,2,opt,name=sum,proto3" json:"sum,omitempty"`
+	Items         uint64                 `protobuf:"varint,3,opt,name=items,proto3" json:"items,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StateRange) Reset() {
+	*x = StateRange{}
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StateRange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StateRange) ProtoMessage() {}
+
+func (x *StateRange) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StateRange.ProtoReflect.Descriptor instead.
+func (*StateRange) Descriptor() ([]byte, []int) {
+	return file_atoll_crossregion_v1_wire_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *StateRange) GetTo() []byte {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+func (x *StateRange) GetSum() []byte {
+	if x != nil {
+		return x.Sum
+	}
+	return nil
+}
+
+func (x *StateRange) GetItems() uint64 {
+	if x != nil {
+		return x.Items
+	}
+	return 0
+}
+
 var File_atoll_crossregion_v1_wire_proto protoreflect.FileDescriptor
 
 const file_atoll_crossregion_v1_wire_proto_rawDesc = "" +
@@ -1014,7 +1289,31 @@ const file_atoll_crossregion_v1_wire_proto_rawDesc = "" +
 	"\tpartition\x18\x03 \x01(\rR\tpartition\x12\x14\n" +
 	"\x05actor\x18\x04 \x01(\rR\x05actor\x12$\n" +
 	"\x0eevent_past_hlc\x18\x05 \x01(\x04R\feventPastHlc\x12!\n" +
-	"\fwatermark_of\x18\x06 \x01(\x04R\vwatermarkOfBCZAgithub.com/atolldb/atoll/proto/atoll/crossregion/v1;crossregionv1b\x06proto3"
+	"\fwatermark_of\x18\x06 \x01(\x04R\vwatermarkOf\"\xf4\x01\n" +
+	"\rResyncRequest\x12\x18\n" +
+	"\acluster\x18\x01 \x01(\tR\acluster\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x14\n" +
+	"\x05nonce\x18\x03 \x01(\x04R\x05nonce\x12\x12\n" +
+	"\x04view\x18\x04 \x01(\x04R\x04view\x12\x12\n" +
+	"\x04want\x18\x05 \x01(\rR\x04want\x12\x12\n" +
+	"\x04from\x18\x06 \x01(\fR\x04from\x12\x0e\n" +
+	"\x02to\x18\a \x01(\fR\x02to\x12\x14\n" +
+	"\x05items\x18\b \x01(\rR\x05items\x12\x16\n" +
+	"\x06ranges\x18\t \x01(\rR\x06ranges\x12\x1b\n" +
+	"\tmax_bytes\x18\n" +
+	" \x01(\rR\bmaxBytes\"\xb6\x01\n" +
+	"\x0eResyncResponse\x12\x18\n" +
+	"\arefused\x18\x01 \x01(\rR\arefused\x12\x12\n" +
+	"\x04view\x18\x02 \x01(\x04R\x04view\x12\x14\n" +
+	"\x05donor\x18\x03 \x01(\fR\x05donor\x128\n" +
+	"\x06ranges\x18\x04 \x03(\v2 .atoll.crossregion.v1.StateRangeR\x06ranges\x12\x12\n" +
+	"\x04data\x18\x05 \x01(\fR\x04data\x12\x12\n" +
+	"\x04next\x18\x06 \x01(\fR\x04next\"D\n" +
+	"\n" +
+	"StateRange\x12\x0e\n" +
+	"\x02to\x18\x01 \x01(\fR\x02to\x12\x10\n" +
+	"\x03sum\x18\x02 \x01(\fR\x03sum\x12\x14\n" +
+	"\x05items\x18\x03 \x01(\x04R\x05itemsBCZAgithub.com/atolldb/atoll/proto/atoll/crossregion/v1;crossregionv1b\x06proto3"
 
 var (
 	file_atoll_crossregion_v1_wire_proto_rawDescOnce sync.Once
@@ -1028,7 +1327,7 @@ func file_atoll_crossregion_v1_wire_proto_rawDescGZIP() []byte {
 	return file_atoll_crossregion_v1_wire_proto_rawDescData
 }
 
-var file_atoll_crossregion_v1_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_atoll_crossregion_v1_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_atoll_crossregion_v1_wire_proto_goTypes = []any{
 	(*Envelope)(nil),           // 0: atoll.crossregion.v1.Envelope
 	(*ActorSeq)(nil),           // 1: atoll.crossregion.v1.ActorSeq
@@ -1041,18 +1340,22 @@ var file_atoll_crossregion_v1_wire_proto_goTypes = []any{
 	(*WatermarkReport)(nil),    // 8: atoll.crossregion.v1.WatermarkReport
 	(*PartitionWatermark)(nil), // 9: atoll.crossregion.v1.PartitionWatermark
 	(*Request)(nil),            // 10: atoll.crossregion.v1.Request
+	(*ResyncRequest)(nil),      // 11: atoll.crossregion.v1.ResyncRequest
+	(*ResyncResponse)(nil),     // 12: atoll.crossregion.v1.ResyncResponse
+	(*StateRange)(nil),         // 13: atoll.crossregion.v1.StateRange
 }
 var file_atoll_crossregion_v1_wire_proto_depIdxs = []int32{
-	1, // 0: atoll.crossregion.v1.Envelope.vector:type_name -> atoll.crossregion.v1.ActorSeq
-	5, // 1: atoll.crossregion.v1.Heartbeat.heads:type_name -> atoll.crossregion.v1.Head
-	3, // 2: atoll.crossregion.v1.Heartbeat.clock:type_name -> atoll.crossregion.v1.ClockReading
-	4, // 3: atoll.crossregion.v1.ClockReading.echoes:type_name -> atoll.crossregion.v1.ClockEcho
-	9, // 4: atoll.crossregion.v1.WatermarkReport.watermarks:type_name -> atoll.crossregion.v1.PartitionWatermark
-	5, // [5:5] is the sub-list for method output_type
-	5, // [5:5] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	1,  // 0: atoll.crossregion.v1.Envelope.vector:type_name -> atoll.crossregion.v1.ActorSeq
+	5,  // 1: atoll.crossregion.v1.Heartbeat.heads:type_name -> atoll.crossregion.v1.Head
+	3,  // 2: atoll.crossregion.v1.Heartbeat.clock:type_name -> atoll.crossregion.v1.ClockReading
+	4,  // 3: atoll.crossregion.v1.ClockReading.echoes:type_name -> atoll.crossregion.v1.ClockEcho
+	9,  // 4: atoll.crossregion.v1.WatermarkReport.watermarks:type_name -> atoll.crossregion.v1.PartitionWatermark
+	13, // 5: atoll.crossregion.v1.ResyncResponse.ranges:type_name -> atoll.crossregion.v1.StateRange
+	6,  // [6:6] is the sub-list for method output_type
+	6,  // [6:6] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_atoll_crossregion_v1_wire_proto_init() }
@@ -1066,7 +1369,7 @@ func file_atoll_crossregion_v1_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_crossregion_v1_wire_proto_rawDesc), len(file_atoll_crossregion_v1_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
