@@ -9,7 +9,9 @@
 //   - network.go: links that lose, repeat, delay, reorder, damage and hold frames, in each direction by itself;
 //   - stream.go: JetStream, which loses what it has acknowledged, and readers that know only a position;
 //   - site.go: nodes with clocks of their own, which lose what was not flushed when they crash;
-//   - session.go and watermark.go: the loops of package crossregion.
+//   - session.go, watermark.go and transfer.go: the loops of package crossregion.
+//
+// A quarter of the plans bounds outboxes so tightly that regions are evicted, and take over states.
 //
 // A seed draws a Plan (plan.go): how many regions, what types of values, which faults and how often. Half of the
 // plans have no disasters. Faults last as long as the plan says (faults.go), then only a majority of the regions is healed and must

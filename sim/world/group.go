@@ -26,7 +26,9 @@ type group struct {
 	prints  []uint64
 	books   books
 	touched bool
-	wakeAt  time.Duration // of the wake that is asked for, never if none
+	// resyncing says that the state, before or after the entry that is being entered, was not that of one vector.
+	resyncing bool
+	wakeAt    time.Duration // of the wake that is asked for, never if none
 }
 
 // entry is an entry of the log, or is proposed to become one.
@@ -45,7 +47,9 @@ type request struct {
 	opID    string
 	merge   *mergeOf
 	expires bool
-	done    func(verdict, region.StepResult)
+	// takesOver is what the state includes that this ends to take over.
+	takesOver []uint64
+	done      func(verdict, region.StepResult)
 }
 
 // verdict is what is known of a request's end.

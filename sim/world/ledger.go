@@ -42,7 +42,12 @@ type valueID struct {
 	of   crdt.Type
 }
 
-type value struct{ events spec.History }
+type value struct {
+	events spec.History
+	// vague says that it was written in a region that had taken over a part of another one's state: what the write had
+	// seen of it is more than the region's vector says, and the specification knows no such writes.
+	vague bool
+}
 
 // books are what the world knows of one region's state of a partition.
 type books struct {
@@ -110,6 +115,9 @@ func (f *fresh) take() *replica.Delta {
 func (m *member) enter(e *entry, results []region.StepResult) {
 	g, w := m.group, m.group.site.w
 	view, before := m.machine.View(), g.books.have[g.site.index]
+	was := g.resyncing
+	g.resyncing = was || view.Resyncing()
+	defer func() { g.resyncing = view.Resyncing() }()
 	f, ok := m.freshEvents(view.Outbox.Head)
 	if !ok {
 		return
@@ -119,6 +127,10 @@ func (m *member) enter(e *entry, results []region.StepResult) {
 		switch {
 		case r.merge != nil:
 			touched = append(touched, g.merged(r.merge, results[i])...)
+		case r.takesOver != nil:
+			if results[i].Err == nil {
+				touched = append(touched, g.tookOver(r.takesOver)...)
+			}
 		case r.ops != nil:
 			g.wrote(r, results[i], f)
 		default: // expiry, a tick, or nothing that makes events

@@ -53,6 +53,11 @@ func (g *group) means(op *operation, d *replica.Delta, out replica.Outcome) {
 	if expires(op.Key) {
 		return
 	}
+	if g.leader == nil || g.resyncing {
+		for _, id := range append(event.ids, op.id) {
+			w.ledger.value(g, id).vague = true
+		}
+	}
 	base := op.event
 	base.Actor, base.Seq, base.Time = uint32(d.Dot.Actor), d.Dot.Seq, uint64(d.Time)
 	base.Seen = make(map[uint32]uint64, len(event.seen))

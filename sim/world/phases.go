@@ -32,18 +32,27 @@ func (w *World) play() {
 	w.say("the faults end; %v are healed, the others stay broken", core)
 	w.breakForGood(rest)
 	w.heal(core)
-	w.await(core, coreConverges, "a healed majority converges")
+	w.await(core, w.patience(coreConverges), "a healed majority converges")
 	w.coreTook = w.counts.Converged
 	w.say("everything is healed")
 	whole := slices.DeleteFunc(slices.Clone(w.sites), func(s *site) bool { return s.restored })
 	w.heal(w.sites)
-	w.await(whole, allConverge, "everything converges")
+	w.await(whole, w.patience(allConverge), "everything converges")
 	if len(whole) == len(w.sites) {
 		w.settle()
 	} else if w.failure == nil && w.noticeable() {
 		w.awaitNotice()
 	}
 	w.finish()
+}
+
+// patience is how long regions may take to converge: longer where they take over states, because donors that are away
+// are waited for.
+func (w *World) patience(d time.Duration) time.Duration {
+	if w.plan.Quota > 0 {
+		return 4 * d
+	}
+	return d
 }
 
 // parties returns the regions of the core, and the others.

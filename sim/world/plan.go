@@ -28,6 +28,8 @@ type Plan struct {
 	Core []int
 	// Happenings are the writes and faults, in order.
 	Happenings []Happening
+	// Quota bounds outboxes, in bytes; 0 for as much as the program has.
+	Quota uint64
 	// small makes buffers and merges small, so that they fill.
 	small bool
 	// operation draws what is written, if it is not nil.
@@ -119,6 +121,9 @@ func Draw(seed uint64) *Plan {
 	p.Core = rng.Perm(p.Regions)[:p.Regions/2+1]
 	slices.Sort(p.Core)
 	p.drawHappenings(rng)
+	if rng.IntN(4) == 0 {
+		p.Quota = 300 + uint64(rng.IntN(2500))
+	}
 	return p
 }
 

@@ -17,6 +17,7 @@ type Counts struct {
 	Refused, Unknown, Unavailable, Conditions            uint64 // in regions
 	Gaps, Duplicates, Evicted, RefusedMerges, BadBatches uint64 // by receivers
 	Noticed, Quarantined                                 uint64
+	Transfers, Evictions                                 uint64 // states taken over, regions evicted
 	Virtual, Converged                                   time.Duration
 }
 
@@ -44,7 +45,7 @@ func (c *Counts) numbers() []*uint64 {
 		&c.Schedules, &c.Steps, &c.Events, &c.Merged, &c.Operations, &c.Digests, &c.Compared, &c.Applied,
 		&c.Lost, &c.Duplicated, &c.Reordered, &c.Flipped, &c.PublishFaults, &c.Published, &c.Damaged, &c.Fetches, &c.Rewinds,
 		&c.Refused, &c.Unknown, &c.Unavailable, &c.Conditions, &c.Gaps, &c.Duplicates, &c.Evicted, &c.RefusedMerges,
-		&c.BadBatches, &c.Noticed, &c.Quarantined,
+		&c.BadBatches, &c.Noticed, &c.Quarantined, &c.Transfers, &c.Evictions,
 	}
 }
 

@@ -21,6 +21,8 @@ type session struct {
 	shipments uint64
 	ack       *protocol.Acker
 	acking    bool
+	taking    takingOver
+	folder    *region.OutboxFolder
 	flows     []*flow // by origin, nil for the own region
 }
 
@@ -45,6 +47,8 @@ func newSession(g *group) *session {
 		s.flows[o.index] = f
 	}
 	s.ack = protocol.NewAcker(w.tuning, others, nil, w.time())
+	s.taking.core = protocol.NewResyncer(w.tuning, g.site.budget)
+	s.folder = region.NewOutboxFolder(g.leader.machine)
 	return s
 }
 
@@ -98,6 +102,9 @@ func (g *group) drive() {
 	}
 	wake(s.driveShipper())
 	wake(s.driveAcker())
+	if g.session == s {
+		wake(s.driveTransfer())
+	}
 	for _, f := range s.flows {
 		if f != nil && g.session == s {
 			wake(s.driveReceiver(f))
@@ -164,12 +171,12 @@ func (g *group) readOutbox(from uint64, maxBytes int) ([]protocol.Record, error)
 	if err != nil {
 		return nil, err
 	}
-	if state := g.outbox(); from < state.First || (len(read) > 0 && read[0].Seq != from) {
+	if state := g.outbox(); from < state.First || (len(read) > 0 && read[0].First > from) {
 		return nil, protocol.ErrTrimmed
 	}
 	records := make([]protocol.Record, len(read))
 	for i, r := range read {
-		records[i] = protocol.Record{Seq: r.Seq, Data: r.Data}
+		records[i] = protocol.Record{First: r.First, Seq: r.Seq, Data: r.Data}
 	}
 	return records, nil
 }
@@ -316,17 +323,20 @@ func (s *session) fetch(f *flow, a protocol.ReceiveAction) {
 		f.report.Note(s.g.id, f.recv.Applied(), w.time())
 		s.g.touch()
 	}
-	stream := s.g.streamOf(f.origin)
-	request, err := s.g.site.keys.EncodeFetchRequest(stream, f.origin.id, wanted)
+	stream, via := s.g.streamOf(f.origin), f.origin
+	if a.Via != 0 {
+		via = w.sites[a.Via-1]
+	}
+	request, err := s.g.site.keys.EncodeFetchRequest(stream, via.id, wanted)
 	if err != nil {
 		w.fail("requests can be sent", "%v", err)
 		return
 	}
 	w.counts.Fetches++
 	s.later(w.tuning.FetchTimeout, func() { finish(protocol.FetchResult{Err: errUnkind}) })
-	w.between(s.g.site, f.origin).send(request, func(request []byte) {
-		f.origin.groups[s.g.id].serve(s.g.site, request, func(response []byte) {
-			finish(s.g.site.packer.DecodeFetchResponse(stream, f.origin.id, wanted.Nonce, response))
+	w.between(s.g.site, via).send(request, func(request []byte) {
+		via.groups[s.g.id].serve(s.g.site, request, func(response []byte) {
+			finish(s.g.site.packer.DecodeFetchResponse(stream, via.id, wanted.Nonce, response))
 		})
 	})
 }
@@ -335,7 +345,11 @@ func (s *session) fetch(f *flow, a protocol.ReceiveAction) {
 func (g *group) serve(asker *site, request []byte, answer func(response []byte)) {
 	w := g.site.w
 	wanted, err := g.site.keys.DecodeFetchRequest(g.id, request)
-	if g.session == nil || err != nil || wanted.Actor != g.site.actor {
+	if g.session == nil || err != nil {
+		return
+	}
+	if wanted.Actor != g.site.actor {
+		g.relay(asker, wanted, answer)
 		return
 	}
 	var res protocol.FetchResult
@@ -359,4 +373,14 @@ func (g *group) serve(asker *site, request []byte, answer func(response []byte))
 		return
 	}
 	w.between(g.site, asker).send(response, answer)
+}
+
+// relay answers for another origin that nothing of it is kept here, as a new leader does.
+func (g *group) relay(asker *site, wanted protocol.Asked, answer func(response []byte)) {
+	response, err := g.site.packer.EncodeRelayResponse(wanted, nil)
+	if err != nil {
+		g.site.w.fail("fetches can be answered", "%v", err)
+		return
+	}
+	g.site.w.between(g.site, asker).send(response, answer)
 }

@@ -23,6 +23,7 @@ type site struct {
 	nodes  []*node
 	groups []*group // by partition
 	stream *stream
+	budget *protocol.Budget
 	// restored says that the region was set back to an old copy. It takes no writes from then on.
 	restored bool
 	// backup is an old copy of each partition.
@@ -57,6 +58,7 @@ func newSite(w *World, index int, m mouth) *site {
 	id := topology.RegionID(index + 1)
 	s := &site{mouth: m, w: w, index: index, id: id, actor: topology.Actor(id, firstEpoch)}
 	s.stream = newStream(s, w.plan.Regions)
+	s.budget = protocol.NewBudget(w.tuning.ResyncRate)
 	for p := range w.plan.Partitions {
 		s.groups = append(s.groups, newGroup(s, topology.PartitionID(p)))
 	}
@@ -108,6 +110,8 @@ func (s *site) everySecond() {
 	for _, g := range s.groups {
 		g.beat()
 		g.tend()
+		g.keepOutbox()
+		g.touch() // receivers find out by and by that they need a state
 	}
 }
 
@@ -161,7 +165,7 @@ func (n *node) start() {
 		m.machine, m.leading, m.behindUntil = machine, false, 0
 		m.steps = region.NewSteps(region.NewPartition(region.PartitionConfig{
 			ID: m.group.id, Machine: machine, Group: leadership{nil, m}, Clock: n.clock, Wall: n.wall,
-			Proposer: w.lives, Destinations: destinations, Logger: discard,
+			Proposer: w.lives, Destinations: destinations, OutboxQuota: w.plan.Quota, Logger: discard,
 		}))
 		m.checkPrint()
 		m.catchUpSoon()

@@ -19,6 +19,9 @@ func (g *group) beat() {
 		Position: protocol.Position{Partition: g.id, Actor: g.site.actor, Seq: outbox.Head},
 		First:    outbox.First, Bytes: outbox.Bytes, Appended: outbox.Appended, Behind: g.session.ack.Behind(w.time()),
 	}
+	if w.plan.Quota > 0 {
+		head.Vector = g.leader.machine.View().Vector
+	}
 	frame, err := g.site.keys.EncodeTick(protocol.Tick{Node: "node", Sent: w.time(), Heads: []protocol.Head{head}})
 	if err != nil {
 		w.fail("ticks can be sent", "%v", err)
@@ -44,7 +47,22 @@ func (s *site) onTick(from *site, frame []byte) {
 		if err := g.session.flows[from.index].recv.Tick(h, true, s.w.time()); err != nil {
 			s.w.fail("an honest tick is believed", "%v of %v", err, from)
 		}
+		if h.Vector.Len() > 0 {
+			g.session.elsewhere(from, h)
+		}
 		g.touch()
+	}
+}
+
+// elsewhere tells receivers what a region has applied of third regions' events.
+func (s *session) elsewhere(from *site, h *protocol.Head) {
+	for _, f := range s.flows {
+		if f == nil || f.origin == from {
+			continue
+		}
+		if err := f.recv.Elsewhere(from.id, h.Vector.Get(f.origin.actor), s.g.site.w.time()); err != nil {
+			s.g.site.w.fail("an honest tick is believed", "%v of %v", err, from)
+		}
 	}
 }
 

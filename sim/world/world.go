@@ -112,6 +112,9 @@ func newWorld(p *Plan, mouths []mouth, tell Listener) *World {
 	if p.small {
 		w.tuning.BufferBytes, w.tuning.MergeBytes, w.tuning.MergeRecords, w.tuning.FetchBytes = 1<<10, 400, 6, 600
 	}
+	if p.Quota > 0 { // a transfer takes many steps, so that much can go wrong in between
+		w.tuning.ResyncItems, w.tuning.ResyncRanges, w.tuning.ResyncBytes = 2, 3, 200
+	}
 	for i := range p.Regions {
 		w.sites = append(w.sites, newSite(w, i, mouths[i]))
 	}

@@ -1,0 +1,304 @@
+package world
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/atolldb/atoll/crdt/replica"
+	"github.com/atolldb/atoll/crossregion/protocol"
+	logv1 "github.com/atolldb/atoll/proto/atoll/log/v1"
+	"github.com/atolldb/atoll/region"
+	"github.com/atolldb/atoll/topology"
+)
+
+// takingOver drives the resyncer of one leader, as package crossregion does.
+type takingOver struct {
+	core *protocol.Resyncer
+	busy bool
+	// donations are this leader's views for others; opening says that one is being opened.
+	donations protocol.Donations
+	opening   bool
+}
+
+func (g *group) transfer() protocol.Transfer {
+	under := g.leader.machine.View().Resync
+	if under == nil {
+		return protocol.Transfer{}
+	}
+	donor, _ := topology.ActorRegion(under.Donor)
+	return protocol.Transfer{ID: under.ID, Donor: donor, Cursor: replica.EncodePosition(under.Cursor), End: under.Cursor.End}
+}
+
+// driveTransfer does what the resyncer asks for.
+func (s *session) driveTransfer() time.Time {
+	w, t := s.g.site.w, &s.taking
+	if t.busy {
+		return time.Time{}
+	}
+	var donors []topology.RegionID
+	for _, f := range s.flows {
+		if f == nil {
+			continue
+		}
+		for _, d := range f.recv.Donors(f.origin.id, w.time()) {
+			if !slices.Contains(donors, d) {
+				donors = append(donors, d)
+			}
+		}
+	}
+	t.core.Want(donors)
+	t.core.Is(s.g.transfer())
+	switch a := t.core.Action(w.time()); a.Kind {
+	case protocol.ResyncAsk:
+		t.busy = true
+		s.askState(a)
+	case protocol.ResyncCompare:
+		same, err := s.g.leader.same(a.Ranges)
+		t.core.Compared(a.Ranges, same, err, w.time())
+		s.g.touch()
+	case protocol.ResyncStep:
+		t.busy = true
+		s.stepTransfer(a.Step)
+	default:
+		return a.Until
+	}
+	return time.Time{}
+}
+
+func (m *member) same(ranges []protocol.StateRange) ([]bool, error) {
+	same := make([]bool, len(ranges))
+	for i, r := range ranges {
+		from, err := replica.DecodePosition(r.From)
+		to, err2 := replica.DecodePosition(r.To)
+		theirs := replica.RangeFingerprint{From: from, To: to, Digest: replica.Digest{Sum: r.Sum, Items: r.Items}}
+		differ, err3 := m.steps.Partition().Differing([]replica.RangeFingerprint{theirs})
+		if err := errors.Join(err, err2, err3); err != nil {
+			return nil, err
+		}
+		same[i] = len(differ) == 0
+	}
+	return same, nil
+}
+
+// askState asks a donor over the links.
+func (s *session) askState(a protocol.ResyncAction) {
+	w, donor := s.g.site.w, s.g.site.w.sites[a.Donor-1]
+	a.Request.Nonce = w.rng.Uint64()
+	answered := false
+	finish := func(res protocol.ResyncResponse, err error) {
+		if answered || s.ended {
+			return
+		}
+		answered, s.taking.busy = true, false
+		s.taking.core.Answered(a.Donor, res, err, w.time())
+		s.g.touch()
+	}
+	request, err := s.g.site.keys.EncodeResyncRequest(s.g.id, a.Donor, a.Request)
+	if err != nil {
+		w.fail("requests can be sent", "%v", err)
+		return
+	}
+	s.later(w.tuning.FetchTimeout, func() { finish(protocol.ResyncResponse{}, errUnkind) })
+	w.between(s.g.site, donor).send(request, func(request []byte) {
+		donor.groups[s.g.id].donate(s.g.site, request, func(response []byte) {
+			finish(s.g.site.keys.DecodeResyncResponse(a.Donor, a.Request, response))
+		})
+	})
+}
+
+// stepTransfer has a step committed.
+func (s *session) stepTransfer(step protocol.TransferStep) {
+	w, t := s.g.site.w, &s.taking
+	finish := func(err error) {
+		if s.ended {
+			return
+		}
+		t.busy = false
+		t.core.Stepped(step, s.g.transfer(), transferError(err), w.time())
+		if err == nil && step.Kind == protocol.StepEnd {
+			w.counts.Transfers++
+			w.say("%v has taken over the state of partition %d", s.g.site, s.g.id)
+			for _, f := range s.flows {
+				if f != nil {
+					f.recv.TookOver(s.g.applied(f.origin), w.time())
+					f.report.Note(s.g.id, f.recv.Applied(), w.time())
+				}
+			}
+		}
+		s.g.touch()
+	}
+	r := &request{done: func(v verdict, r region.StepResult) {
+		if v != done {
+			r.Err = errOutcomeUnknown
+		}
+		finish(r.Err)
+	}}
+	if under := s.g.leader.machine.View().Resync; under != nil && step.Kind == protocol.StepEnd {
+		for _, o := range w.sites {
+			r.takesOver = append(r.takesOver, under.Vector.Get(o.actor))
+		}
+	}
+	var err error
+	if r.command, err = s.g.leader.stepCommand(step); err != nil {
+		finish(err)
+		return
+	}
+	s.g.propose(r)
+}
+
+func (m *member) stepCommand(step protocol.TransferStep) (*logv1.Command, error) {
+	switch step.Kind {
+	case protocol.StepBegin:
+		return m.steps.BeginResync(step.ID, step.Data)
+	case protocol.StepChunk:
+		return m.steps.ResyncChunk(step.ID, step.Data)
+	case protocol.StepWrites:
+		return m.steps.ResyncWrites(step.ID, step.Data)
+	case protocol.StepEnd:
+		return m.steps.EndResync(step.ID)
+	}
+	return m.steps.AbandonResync(step.ID)
+}
+
+// transferError sorts errors of steps as the program's adapter does.
+func transferError(err error) error {
+	var bad *replica.BadDeltaError
+	switch {
+	case errors.Is(err, replica.ErrRangeDiffers):
+		return protocol.ErrRangeDiffers
+	case errors.Is(err, replica.ErrNoResync):
+		return protocol.ErrNoTransfer
+	case errors.Is(err, replica.ErrResyncNotNeeded):
+		return protocol.ErrNothingNew
+	case errors.Is(err, replica.ErrTooManyResyncs), errors.Is(err, replica.ErrLostEvents), errors.As(err, &bad):
+		return protocol.ErrTransferRefused
+	}
+	return err
+}
+
+// donate answers a request for a part of the state if there is a leader here.
+func (g *group) donate(asker *site, request []byte, answer func(response []byte)) {
+	w := g.site.w
+	asked, err := g.site.keys.DecodeResyncRequest(g.id, request)
+	if g.session == nil || err != nil {
+		return
+	}
+	response, err := g.site.keys.EncodeResyncResponse(asked, g.part(asker, &asked))
+	if err != nil {
+		w.fail("states can be sent", "%v", err)
+		return
+	}
+	w.between(g.site, asker).send(response, answer)
+}
+
+func (g *group) part(asker *site, asked *protocol.AskedResync) (res protocol.ResyncResponse) {
+	w, s := g.site.w, g.session
+	if asked.Want == protocol.WantView {
+		if view, donor, ok := s.taking.donations.Of(asker.id, w.time()); ok {
+			return protocol.ResyncResponse{View: view, Donor: donor}
+		}
+		s.openView(asker)
+		return protocol.ResyncResponse{Refused: protocol.RefusedNow}
+	}
+	s.taking.donations.Read(asker.id, asked.View)
+	switch err := readView(g.leader.steps.Partition(), &asked.ResyncRequest, &res); {
+	case errors.Is(err, region.ErrNoExport):
+		return protocol.ResyncResponse{Refused: protocol.RefusedView}
+	case err != nil:
+		w.fail("views can be read", "%v of %v: %v", asker, g.site, err)
+	}
+	return res
+}
+
+// openView opens a view, once the outbox keeps for the asker what comes after.
+func (s *session) openView(asker *site) {
+	w, g := s.g.site.w, s.g
+	if s.taking.opening {
+		return
+	}
+	open := func() {
+		view, donor, err := g.leader.steps.Partition().OpenExport()
+		if err == nil {
+			s.taking.donations.Opened(asker.id, view, donor, w.time())
+		}
+	}
+	evicted := func(e region.Eviction) bool { return e.Region == asker.id }
+	if !slices.ContainsFunc(g.leader.machine.View().Evictions, evicted) {
+		open()
+		return
+	}
+	s.taking.opening = true
+	g.propose(&request{command: g.leader.steps.Readmit(asker.id), done: func(v verdict, r region.StepResult) {
+		if s.ended {
+			return
+		}
+		if s.taking.opening = false; v == done && r.Err == nil {
+			open()
+		}
+	}})
+}
+
+// readView reads as the program's adapter does.
+func readView(p *region.Partition, want *protocol.ResyncRequest, res *protocol.ResyncResponse) (err error) {
+	switch want.Want {
+	case protocol.WantClose:
+		return p.CloseExport(want.View)
+	case protocol.WantWrites:
+		res.Data, res.Next, err = p.ExportWrites(want.View, want.From, want.MaxBytes)
+		return err
+	}
+	from, err := replica.DecodePosition(want.From)
+	if err != nil {
+		return err
+	}
+	if want.Want == protocol.WantRanges {
+		ranges, err := p.ExportFingerprints(want.View, from, want.Items, want.Ranges)
+		for i := range ranges {
+			res.Ranges = append(res.Ranges, protocol.StateRange{To: replica.EncodePosition(ranges[i].To), Sum: ranges[i].Sum, Items: ranges[i].Items})
+		}
+		return err
+	}
+	to, err := replica.DecodePosition(want.To)
+	switch {
+	case err != nil:
+	case want.Want == protocol.WantHidden:
+		res.Data, _, err = p.ExportHidden(want.View, from, to, want.MaxBytes)
+	default:
+		res.Data, _, err = p.ExportChunk(want.View, from, to, want.MaxBytes)
+	}
+	return err
+}
+
+// tookOver enters that a state was taken over: everything that it includes is applied.
+func (g *group) tookOver(upTo []uint64) (touched []valueID) {
+	b := &g.books
+	for i, seq := range upTo {
+		origin := g.site.w.sites[i]
+		events := *g.site.w.ledger.history(origin, g.id)
+		for ; b.have[i] < seq && int(b.have[i]) < len(events); b.have[i]++ {
+			touched = append(touched, g.took(origin, &events[b.have[i]])...)
+		}
+		b.ever[i] = max(b.ever[i], b.have[i])
+	}
+	return touched
+}
+
+// keepOutbox has the outbox trimmed, folded, and regions evicted that lack more than its quota.
+func (g *group) keepOutbox() {
+	if g.site.w.plan.Quota == 0 || g.leader == nil {
+		return
+	}
+	command, err := g.leader.steps.KeepOutbox(g.session.folder)
+	if err != nil {
+		g.site.w.fail("outboxes can be looked after", "%v", err)
+		return
+	}
+	if command != nil {
+		if command.GetDestination().GetEvict() != nil {
+			g.site.w.counts.Evictions++
+			g.site.w.say("%v evicts region %d from the outbox of partition %d", g.site, command.GetDestination().GetRegion(), g.id)
+		}
+		g.propose(&request{command: command, done: func(verdict, region.StepResult) {}})
+	}
+}
