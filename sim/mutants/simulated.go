@@ -36,6 +36,11 @@ var protocolMutants = []mutant{
 		"	if view.Owed == 0 {\n", "	if view.Owed != 1 {\n", nil},
 	{"outbox trimmed beyond watermarks", acks, "a region that was away never gets what was trimmed", "region/destinations.go",
 		"			to = min(to, seq)", "			to = min(to, seq+1)", nil},
+	{"transfer ended after a chunk", gaps, "a region says it has what it was never sent", "crdt/replica/resync_join.go",
+		"	l.cursor = j.cursor\n", "	l.cursor = Position{End: true}\n", nil},
+	{"chunks of the live state", context_, "a transfer counts twice what happened while it went on", "region/export.go",
+		"	if err := fn(x.snapshot.KV(), x.replica); err != nil {",
+		"	live := func(kv replica.KV) error {\n		r, _ := replica.Open(kv, e.machine.self)\n		return fn(kv, r)\n	}\n	if err := e.machine.store.View(live); err != nil {", nil},
 }
 
 // alsoSimulated names those of the other mutants that the simulated world has to notice, too.
