@@ -30,8 +30,8 @@ var (
 	ErrResyncNotNeeded = errors.New("the donor has nothing that is not here")
 	// ErrTooManyResyncs means that too many unfinished resyncs lie over one another: one must be finished.
 	ErrTooManyResyncs = errors.New("too many unfinished resyncs")
-	// ErrLostEvents means that the donor knows of events of this replica's actor that are not here: their dots
-	// are taken, so the region must come back as a new actor.
+	// ErrLostEvents means that the donor, or an event that it includes, knows of events of this replica's actor that are
+	// not here: their dots are taken, so the region must come back as a new actor.
 	ErrLostEvents = errors.New("the donor has events of this region that are not here")
 	// ErrRangeDiffers means that a range is not the same in both replicas, so that it must be sent whole.
 	ErrRangeDiffers = errors.New("the range is not the same here")
@@ -115,7 +115,7 @@ func (r *Replica) BeginResync(id uint64, d Donor) error {
 		return &BadDeltaError{crdt.Dot{Actor: d.Actor}, "state of a donor: " + reason}
 	case d.Actor == r.meta.self:
 		return &BadDeltaError{crdt.Dot{Actor: d.Actor}, "state of this replica's own actor"}
-	case d.Vector.Get(r.meta.self) > r.Seq():
+	case d.knows(r.meta.self) > r.Seq():
 		return ErrLostEvents
 	case r.meta.vector.Descends(d.Vector):
 		return ErrResyncNotNeeded
@@ -128,6 +128,15 @@ func (r *Replica) BeginResync(id uint64, d Donor) error {
 	m.layers = append(m.layers, layer{id: id, active: true, donor: d})
 	r.meta, r.dirty = m, true
 	return nil
+}
+
+// knows returns the last event of an actor that the donor, or any whose events it includes, has applied.
+func (d *Donor) knows(a crdt.Actor) uint64 {
+	last := d.Vector.Get(a)
+	for _, seen := range d.Seen {
+		last = max(last, seen.Get(a))
+	}
+	return last
 }
 
 // EndResync ends the resync that has reached the end: the vector includes the donor's from now on. Error:

@@ -202,6 +202,16 @@ func TestResyncIsRefused(t *testing.T) {
 	if err := n.r.BeginResync(1, lost); !errors.Is(err, ErrLostEvents) {
 		t.Errorf("with events of its own that are lost: %v", err)
 	}
+	// The donor has none of them either, but an event of another actor that had seen one.
+	seen := same
+	seen.Vector, seen.Times = seen.Vector.Clone(), map[crdt.Actor]hlc.Time{1: same.Times[1], 3: same.Times[1]}
+	seen.Vector.Set(3, 1)
+	var known crdt.VersionVector
+	known.Set(2, 1)
+	seen.Seen = map[crdt.Actor]crdt.VersionVector{3: known}
+	if err := n.r.BeginResync(1, seen); !errors.Is(err, ErrLostEvents) {
+		t.Errorf("with events that have seen what is lost: %v", err)
+	}
 	runs(t, donor, adds("s", "f"))
 	view := viewOf(t, donor)
 	begins(t, n, view, 7)
