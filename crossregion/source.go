@@ -57,6 +57,8 @@ type Transfers interface {
 	// Transfer returns what the partition's state says of a transfer that is under way. resyncing says that the state is
 	// not that of one vector, which may be so without one.
 	Transfer(p topology.PartitionID) (at protocol.Transfer, resyncing bool)
+	// Lacks reports whether the partition lacks events that are in no outbox of a region that takes part.
+	Lacks(p topology.PartitionID) bool
 	// Same reports which of another region's ranges are the same here.
 	Same(p topology.PartitionID, ranges []protocol.StateRange) ([]bool, error)
 	// Step does a step through Raft, and returns what Transfer then says. Errors after which nothing was done:

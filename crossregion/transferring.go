@@ -39,10 +39,15 @@ func newTransferring(s *session) *transferring {
 	return t
 }
 
-// donors returns from whom to take over a state: those that have what is missing of any origin.
+// donors returns from whom to take over a state: those that have what is missing of any origin. What no outbox has,
+// every region that takes part has in its state.
 func (t *transferring) donors() []topology.RegionID {
 	var all []topology.RegionID
+	lacks := t.r.cfg.Transfers.Lacks(t.partition)
 	for _, region := range t.r.cfg.Regions {
+		if lacks && !t.r.givenUp(region.ID) && !slices.Contains(all, region.ID) {
+			all = append(all, region.ID)
+		}
 		for _, donor := range t.s.receivers[region.ID].donors() {
 			if !slices.Contains(all, donor) {
 				all = append(all, donor)

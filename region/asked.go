@@ -40,9 +40,12 @@ func (t *tickRequests) latest() hlc.Time {
 // one: a read there depends on all that happened here before. If there is one already, that is on its way.
 // It does not wait; requests are served together, one event every 200 ms at most.
 //
-// Errors: *NotLeaderError, *ClockAheadError if the instant is too far in the future to be believed.
+// Errors: *NotLeaderError, ErrFenced, *ClockAheadError if the instant is too far in the future to be believed.
 func (p *Partition) WantTick(past hlc.Time) error {
 	if err := p.leading(); err != nil {
+		return err
+	}
+	if err := p.muted(); err != nil {
 		return err
 	}
 	if ahead := past.Wall().Sub(p.wall()); ahead > p.clockAhead {

@@ -142,6 +142,12 @@ func (f *Facts) released() map[crdt.Actor]uint64 {
 	return cuts
 }
 
+// Lacks reports whether a partition that has applied vector lacks events that nobody ships any more: those of a
+// released actor that are within its cut. So it is with a region that joins: the others have them in their states only.
+func (f *Facts) Lacks(vector crdt.VersionVector) bool {
+	return slices.ContainsFunc(f.Facts, func(fact Fact) bool { return fact.Released && vector.Get(fact.Actor) < fact.Cut })
+}
+
 // destinations returns the regions that the outbox of a partition waits for.
 func (f *Facts) destinations(self crdt.Actor) []topology.RegionID {
 	own, _ := topology.ActorRegion(self)

@@ -88,6 +88,29 @@ func TestAClosedActorCountsUpToItsCut(t *testing.T) {
 	}
 }
 
+func TestWhatNobodyShipsAnyMore(t *testing.T) {
+	closed := func(f map[topology.RegionID]*region.Fact) { f[testUS].State, f[testUS].Cut = region.ActorClosed, 6 }
+	released := func(f map[topology.RegionID]*region.Fact) { closed(f); f[testUS].Released = true }
+	for _, c := range []struct {
+		name    string
+		change  func(map[topology.RegionID]*region.Fact)
+		applied uint64
+		lacks   bool
+	}{
+		{"an open actor", func(map[topology.RegionID]*region.Fact) {}, 0, false},
+		{"a closed one, that others still fetch", closed, 5, false},
+		{"a released one, before its cut", released, 5, true},
+		{"a released one, at its cut", released, 6, false},
+	} {
+		var vector crdt.VersionVector
+		vector.Set(actorOf(testUS), c.applied)
+		known := facts(3, c.change)
+		if got := known.Lacks(vector); got != c.lacks {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
+
 func TestAMutedRegionMakesNoEvents(t *testing.T) {
 	for name, mute := range map[string]func(*region.Fact){
 		"fenced":  func(f *region.Fact) { f.State = region.ActorFenced },
@@ -104,6 +127,9 @@ func TestAMutedRegionMakesNoEvents(t *testing.T) {
 			}
 			if err := f.WriteLocal(t.Context(), "", []replica.Op{add("n", 1)}); !errors.Is(err, region.ErrFenced) {
 				t.Error("a local write is taken")
+			}
+			if err := f.WantTick(f.instant(time.Second)); !errors.Is(err, region.ErrFenced) {
+				t.Errorf("an event that another region asks for: %v", err)
 			}
 			// What was on its way is refused where it is applied.
 			late := &logv1.LogEntry{Commands: []*logv1.Command{

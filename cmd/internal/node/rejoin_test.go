@@ -278,3 +278,36 @@ func TestARegionThatWasSetBackFencesItself(t *testing.T) {
 	arrives(t, configs[1], "kept", 10)
 	arrives(t, configs[1], "lost", 20)
 }
+
+// A region that had written is given up and comes back. Nobody's outbox has its old events any more, nor those that it
+// had of the others: it takes over another region's state, and has what it had shipped.
+func TestARegionThatHadWrittenRejoins(t *testing.T) {
+	configs := deployment(t, 1, 1, 1)
+	first, stopFirst := serveNode(t, configs[0])
+	defer stopFirst()
+	_, stopSecond := serveNode(t, configs[1])
+	defer stopSecond()
+	_, stopThird := serveNode(t, configs[2])
+	becomes(t, first, 3, membership.Active)
+	put(t, configs[2], "old", 20)
+	arrives(t, configs[0], "old", 20)
+	arrives(t, configs[1], "old", 20)
+	stopThird()
+	here := dial(t, configs[0])
+	if _, err := here.FenceRegion(t.Context(), client.RegionChange{Region: "r3", Note: "a test"}); err != nil {
+		t.Fatal(err)
+	}
+	becomes(t, first, 3, membership.Closed)
+	back := changed(configs[2], 3, func(r *topology.Region) { r.Epoch, r.Joins = 1, true })
+	back.DataDir = filepath.Join(t.TempDir(), "data")
+	third, stopBack := serveNode(t, back)
+	defer stopBack()
+	testkit.Eventually(t, patience, func() error {
+		_, err := here.RejoinRegion(t.Context(), client.RegionChange{Region: "r3"})
+		return err
+	})
+	becomes(t, third, 3, membership.Active)
+	arrives(t, back, "old", 20)
+	put(t, back, "anew", 10)
+	arrives(t, configs[1], "anew", 10)
+}

@@ -25,6 +25,16 @@ func (t transfers) Transfer(p topology.PartitionID) (at protocol.Transfer, resyn
 	return transferOf(partition), partition.View().Resyncing()
 }
 
+// Lacks implements crossregion.Transfers.
+func (t transfers) Lacks(p topology.PartitionID) bool {
+	partition, err := t.node.Partition(p)
+	if err != nil {
+		return false
+	}
+	view := partition.View()
+	return view.Facts.Lacks(view.Vector)
+}
+
 func transferOf(p *region.Partition) protocol.Transfer {
 	under := p.View().Resync
 	if under == nil {
