@@ -2,6 +2,7 @@ package membership
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/atolldb/atoll/topology"
 )
@@ -64,7 +65,7 @@ func (s *State) Plan(c Command, k Knowledge) Plan {
 	case Fence, SelfFence:
 		s.planFence(&p, next, k)
 	case Remove:
-		p.step(0, "region %d is struck off, and its voter with it; its id and its name stay taken", c.Region)
+		p.step(0, "%s is struck off, and its voter with it; its id and its name stay taken", next.names(SetOf(c.Region)))
 	case Declare:
 		s.planDeclare(&p, next, k)
 	case Found, AckMember, Join, ReportVector, Close, Drained:
@@ -104,21 +105,21 @@ func (s *State) warnOfMajority(p *Plan, k Knowledge) {
 
 func (s *State) planJoin(p *Plan, next *State) {
 	id := p.Command.Region
-	p.step(0, "region %d joins under epoch %d; it takes no writes yet", id, p.Command.Epoch)
+	p.step(0, "%s joins under epoch %d; it takes no writes yet", next.names(SetOf(id)), p.Command.Epoch)
 	p.step(next.Region(id).Awaiting, "wait for it: their garbage collection stands still and their outboxes keep what it may need, and each confirms that")
 	p.step(SetOf(id), "copies a donor's state, taken after the last of them has confirmed")
 	p.step(SetOf(id), "catches up, has what it wrote under earlier epochs, and takes writes")
 	if missing := next.Region(id).Awaiting; missing.Len() > 0 {
-		p.warn("it cannot finish while one of regions %v is away", missing)
+		p.warn("it cannot finish while one of %s is away", next.names(missing))
 	}
 }
 
 func (s *State) planDrain(p *Plan, next *State) {
 	id := p.Command.Region
-	p.step(0, "region %d stops writing; it still serves reads", id)
+	p.step(0, "%s stops writing; it still serves reads", next.names(SetOf(id)))
 	p.step(next.Living(), "report how far they have what the region wrote; its own last events are the cut")
 	p.step(next.Living().Minus(SetOf(id)), "fetch what they lack up to the cut, and confirm that")
-	p.step(0, "region %d is closed; nothing waits for it", id)
+	p.step(0, "%s is closed; nothing waits for it", next.names(SetOf(id)))
 	p.warn("writes that one node alone has acknowledged, and no partition has taken yet, stay with that node: let the queues of local writes run empty first")
 	p.Loss.Why = "the region tells itself how far it wrote, and stays until everybody has all of it"
 }
@@ -131,21 +132,21 @@ func (s *State) planFence(p *Plan, next *State, k Knowledge) {
 	}
 	p.Loss = s.lossOf(SetOf(id), k)
 	if k.Asked && k.Reachable.Has(id) {
-		p.warn("region %d answers: drain it instead, and nothing is lost", id)
+		p.warn("%s answers: drain it instead, and nothing is lost", next.names(SetOf(id)))
 	}
 }
 
 func (p *Plan) planClosing(next *State, ids RegionSet) {
-	p.step(0, "regions %v are fenced: from each partition's next entry on, none of their events are merged", ids)
-	p.step(next.Living(), "report how far they have what the fenced regions wrote")
+	p.step(0, "%s: fenced; from each partition's next entry on, no more events from there are merged", next.names(ids))
+	p.step(next.Living(), "report how far they have what was written there")
 	p.step(0, "the most that anybody has is the cut; what lies beyond it is refused for ever")
 	p.step(next.Living(), "fetch what they lack up to the cut, and confirm that")
-	p.step(0, "nothing waits for the fenced regions any more; they can come back under higher epochs")
+	p.step(0, "nothing waits for %s any more; to come back takes a higher epoch", next.names(ids))
 	for i := range next.Regions {
 		r := &next.Regions[i]
 		for j := range r.Actors {
 			if a := &r.Actors[j]; a.closing() && a.Round == next.Epoch && !ids.Has(r.ID) {
-				p.warn("the closing of region %d, epoch %d, begins again: one of its members is given up", r.ID, a.Epoch)
+				p.warn("the closing of %s, epoch %d, begins again: one of its members is given up", r.Name, a.Epoch)
 			}
 		}
 	}
@@ -153,12 +154,12 @@ func (p *Plan) planClosing(next *State, ids RegionSet) {
 
 func (s *State) planDeclare(p *Plan, next *State, k Knowledge) {
 	dead := p.Command.Dead
-	p.step(0, "the voters of regions %v are struck off without a majority, and that is recorded for good", dead)
+	p.step(0, "the votes of %s are struck off without a majority, and that is recorded for good", next.names(dead))
 	p.planClosing(next, dead)
 	p.Loss = s.lossOf(dead&s.Living(), k)
 	p.warn("if one of these regions lives and does the same, there are two deployments that must never meet: nothing detects that while they are apart")
 	if answering := dead & k.Reachable; answering != 0 {
-		p.warn("regions %v answer: they are not dead", answering)
+		p.warn("not dead, for they answer: %s", next.names(answering))
 	}
 }
 
@@ -168,9 +169,22 @@ func (s *State) lossOf(ids RegionSet, k Knowledge) Loss {
 	for id := range ids.All() {
 		n, known := k.Unshipped[id]
 		if !known {
-			return Loss{Why: fmt.Sprintf("nobody here knows how far region %d wrote; at most everything that it acknowledged since it was last heard of", id)}
+			return Loss{Why: fmt.Sprintf("nobody here knows how far %s wrote; at most everything that it acknowledged since it was last heard of", s.names(SetOf(id)))}
 		}
 		l.AtMost += n
 	}
 	return l
+}
+
+// names lists regions as people call them.
+func (s *State) names(ids RegionSet) string {
+	var names []string
+	for id := range ids.All() {
+		name := fmt.Sprint("region ", id)
+		if r := s.Region(id); r != nil {
+			name = r.Name
+		}
+		names = append(names, name)
+	}
+	return strings.Join(names, ", ")
 }

@@ -58,7 +58,7 @@ func TestPlansRefuseAndWarn(t *testing.T) {
 	if p := three.Plan(FenceCommand(2, 0, ""), Knowledge{}); !strings.Contains(p.text(), "begins again") {
 		t.Errorf("a second fence:\n%s", p.text())
 	}
-	if p := three.Plan(AddCommand(9, 0, "n", ""), Knowledge{}); !strings.Contains(p.text(), "cannot finish while one of regions {1 2}") {
+	if p := three.Plan(AddCommand(9, 0, "n", ""), Knowledge{}); !strings.Contains(p.text(), "cannot finish while one of a, b is away") {
 		t.Errorf("adding:\n%s", p.text())
 	}
 }

@@ -311,3 +311,60 @@ func TestARegionThatHadWrittenRejoins(t *testing.T) {
 	put(t, back, "anew", 10)
 	arrives(t, configs[1], "anew", 10)
 }
+
+// A region is added to two that have written, and gets what they have; then one of these leaves, and nothing that it
+// acknowledged until then is lost.
+func TestARegionIsAddedAndAnotherLeaves(t *testing.T) {
+	configs := deployment(t, 1, 1, 1)
+	for i := range configs {
+		configs[i] = changed(configs[i], 3, func(r *topology.Region) { r.Joins = true })
+	}
+	first, stopFirst := serveNode(t, configs[0])
+	defer stopFirst()
+	second, stopSecond := serveNode(t, configs[1])
+	becomes(t, first, 2, membership.Active)
+	put(t, configs[0], "before", 20)
+	arrives(t, configs[1], "before", 20)
+	testkit.Eventually(t, patience, func() error { // its outbox is empty: the region that is added gets it another way
+		for _, p := range first.partitions {
+			if box := p.View().Outbox; box.First <= box.Head {
+				return fmt.Errorf("the outbox has %d to %d", box.First, box.Head)
+			}
+		}
+		return nil
+	})
+
+	added := changed(configs[2], 3, func(*topology.Region) {})
+	third, stopThird := serveNode(t, added)
+	defer stopThird()
+	here := dial(t, configs[0])
+	address := added.Cluster.Regions[2].Membership
+	testkit.Eventually(t, patience, func() error {
+		_, err := here.AddRegion(t.Context(), client.RegionChange{Region: "r3", ID: 3, Address: address})
+		return err
+	})
+	becomes(t, third, 3, membership.Active)
+	arrives(t, added, "before", 20)
+	put(t, added, "new", 10)
+	arrives(t, configs[1], "new", 10)
+
+	put(t, configs[1], "last", 50)
+	if _, err := here.DrainRegion(t.Context(), client.RegionChange{Region: "r2"}); err != nil {
+		t.Fatal(err)
+	}
+	becomes(t, second, 2, membership.Closed)
+	leaving := dial(t, configs[1], client.WithMaxAttempts(1))
+	if _, err := leaving.Put(t.Context(), "k", []byte("too late")); !errors.Is(err, client.ErrFenced) {
+		t.Errorf("a write where a region has left: %v", err)
+	}
+	arrives(t, configs[0], "last", 50)
+	arrives(t, added, "last", 50)
+	stopSecond()
+	testkit.Eventually(t, patience, func() error {
+		_, err := here.RemoveRegion(t.Context(), client.RegionChange{Region: "r2"})
+		return err
+	})
+	becomes(t, third, 2, membership.Removed)
+	put(t, added, "without", 10)
+	arrives(t, configs[0], "without", 10)
+}
