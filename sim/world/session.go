@@ -4,8 +4,8 @@ import (
 	"errors"
 	"time"
 
-	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/replica"
+	"github.com/atolldb/atoll/crossregion/partitions"
 	"github.com/atolldb/atoll/crossregion/protocol"
 	"github.com/atolldb/atoll/region"
 	"github.com/atolldb/atoll/topology"
@@ -165,25 +165,12 @@ func (s *session) open() {
 	s.ship.Open(stream.state(), last)
 }
 
-// readOutbox reads as the program's adapter does.
-func (g *group) readOutbox(from uint64, maxBytes int) ([]protocol.Record, error) {
-	read, err := g.leader.machine.ReadOutbox(from, maxBytes)
-	if err != nil {
-		return nil, err
-	}
-	if state := g.outbox(); from < state.First || (len(read) > 0 && read[0].First > from) {
-		return nil, protocol.ErrTrimmed
-	}
-	records := make([]protocol.Record, len(read))
-	for i, r := range read {
-		records[i] = protocol.Record{First: r.First, Seq: r.Seq, Data: r.Data}
-	}
-	return records, nil
-}
+// partition is the leader's.
+func (g *group) partition() *region.Partition { return g.leader.steps.Partition() }
 
 func (s *session) publish(from uint64) {
 	w := s.g.site.w
-	records, err := s.g.readOutbox(from, protocol.EnvelopeBytes)
+	records, err := partitions.ReadOutbox(s.g.partition(), from, protocol.EnvelopeBytes)
 	if err != nil || len(records) == 0 {
 		s.ship.Failed(w.time())
 		return
@@ -266,13 +253,9 @@ func (s *session) merge(f *flow, records []protocol.Record) {
 		f.report.Note(s.g.id, f.recv.Applied(), w.time())
 		s.g.touch()
 	}
-	deltas := make([][]byte, len(records))
-	for i, r := range records {
-		deltas[i] = r.Data
-	}
-	command, err := s.g.leader.steps.Merge(f.origin.actor, deltas)
+	command, err := s.g.leader.steps.Merge(f.origin.actor, partitions.Deltas(records))
 	if err != nil {
-		finish(s.g.applied(f.origin), badBatch(err))
+		finish(s.g.applied(f.origin), partitions.MergeError(err))
 		return
 	}
 	s.g.propose(&request{command: command, merge: &mergeOf{f.origin, records}, done: func(v verdict, r region.StepResult) {
@@ -281,24 +264,11 @@ func (s *session) merge(f *flow, records []protocol.Record) {
 		case v != done:
 			finish(s.g.applied(f.origin), errOutcomeUnknown)
 		case r.Err != nil:
-			finish(s.g.applied(f.origin), badBatch(r.Err))
+			finish(s.g.applied(f.origin), partitions.MergeError(r.Err))
 		default:
 			finish(r.Applied, nil)
 		}
 	}})
-}
-
-// badBatch sorts errors of merging as the program's adapter does.
-func badBatch(err error) error {
-	var bad *replica.BadDeltaError
-	var damaged *crdt.DecodeError
-	if ahead, ok := errors.AsType[*region.ClockAheadError](err); ok {
-		return &protocol.ClockAheadError{Ahead: ahead.Ahead}
-	}
-	if errors.As(err, &bad) || errors.As(err, &damaged) {
-		return &protocol.BadBatchError{Err: err}
-	}
-	return err
 }
 
 // fetch asks the origin over the links, and waits for an answer for FetchTimeout at most.
@@ -356,7 +326,7 @@ func (g *group) serve(asker *site, request []byte, answer func(response []byte))
 	if wanted.From > g.outbox().Head {
 		res.Nothing = true
 	} else {
-		res.Records, err = g.readOutbox(wanted.From, wanted.MaxBytes)
+		res.Records, err = partitions.ReadOutbox(g.partition(), wanted.From, wanted.MaxBytes)
 		if wanted.Codec >= protocol.CodecZipped {
 			res.Records = g.site.packer.Pack(res.Records)
 		}

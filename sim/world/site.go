@@ -195,11 +195,3 @@ func (l leadership) Leadership() (bool, <-chan struct{}) { return l.m.leading, n
 
 // Leader implements region.Group.
 func (l leadership) Leader() (topology.NodeID, uint64, bool) { return "", l.m.group.term, false }
-
-func (w *World) marks(marks []protocol.Watermark) []region.Watermark {
-	converted := make([]region.Watermark, len(marks))
-	for i, m := range marks {
-		converted[i] = region.Watermark(m)
-	}
-	return converted
-}

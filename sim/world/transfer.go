@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/atolldb/atoll/crdt/replica"
+	"github.com/atolldb/atoll/crossregion/partitions"
 	"github.com/atolldb/atoll/crossregion/protocol"
 	logv1 "github.com/atolldb/atoll/proto/atoll/log/v1"
 	"github.com/atolldb/atoll/region"
@@ -19,15 +19,6 @@ type takingOver struct {
 	// donations are this leader's views for others; opening says that one is being opened.
 	donations protocol.Donations
 	opening   bool
-}
-
-func (g *group) transfer() protocol.Transfer {
-	under := g.leader.machine.View().Resync
-	if under == nil {
-		return protocol.Transfer{}
-	}
-	donor, _ := topology.ActorRegion(under.Donor)
-	return protocol.Transfer{ID: under.ID, Donor: donor, Cursor: replica.EncodePosition(under.Cursor), End: under.Cursor.End}
 }
 
 // driveTransfer does what the resyncer asks for.
@@ -48,13 +39,13 @@ func (s *session) driveTransfer() time.Time {
 		}
 	}
 	t.core.Want(donors)
-	t.core.Is(s.g.transfer())
+	t.core.Is(partitions.Transfer(s.g.partition()))
 	switch a := t.core.Action(w.time()); a.Kind {
 	case protocol.ResyncAsk:
 		t.busy = true
 		s.askState(a)
 	case protocol.ResyncCompare:
-		same, err := s.g.leader.same(a.Ranges)
+		same, err := partitions.Same(s.g.partition(), a.Ranges)
 		t.core.Compared(a.Ranges, same, err, w.time())
 		s.g.touch()
 	case protocol.ResyncStep:
@@ -64,21 +55,6 @@ func (s *session) driveTransfer() time.Time {
 		return a.Until
 	}
 	return time.Time{}
-}
-
-func (m *member) same(ranges []protocol.StateRange) ([]bool, error) {
-	same := make([]bool, len(ranges))
-	for i, r := range ranges {
-		from, err := replica.DecodePosition(r.From)
-		to, err2 := replica.DecodePosition(r.To)
-		theirs := replica.RangeFingerprint{From: from, To: to, Digest: replica.Digest{Sum: r.Sum, Items: r.Items}}
-		differ, err3 := m.steps.Partition().Differing([]replica.RangeFingerprint{theirs})
-		if err := errors.Join(err, err2, err3); err != nil {
-			return nil, err
-		}
-		same[i] = len(differ) == 0
-	}
-	return same, nil
 }
 
 // askState asks a donor over the links.
@@ -115,7 +91,7 @@ func (s *session) stepTransfer(step protocol.TransferStep) {
 			return
 		}
 		t.busy = false
-		t.core.Stepped(step, s.g.transfer(), transferError(err), w.time())
+		t.core.Stepped(step, partitions.Transfer(s.g.partition()), partitions.StepError(err), w.time())
 		if err == nil && step.Kind == protocol.StepEnd {
 			w.counts.Transfers++
 			w.say("%v has taken over the state of partition %d", s.g.site, s.g.id)
@@ -161,22 +137,6 @@ func (m *member) stepCommand(step protocol.TransferStep) (*logv1.Command, error)
 	return m.steps.AbandonResync(step.ID)
 }
 
-// transferError sorts errors of steps as the program's adapter does.
-func transferError(err error) error {
-	var bad *replica.BadDeltaError
-	switch {
-	case errors.Is(err, replica.ErrRangeDiffers):
-		return protocol.ErrRangeDiffers
-	case errors.Is(err, replica.ErrNoResync):
-		return protocol.ErrNoTransfer
-	case errors.Is(err, replica.ErrResyncNotNeeded):
-		return protocol.ErrNothingNew
-	case errors.Is(err, replica.ErrTooManyResyncs), errors.Is(err, replica.ErrLostEvents), errors.As(err, &bad):
-		return protocol.ErrTransferRefused
-	}
-	return err
-}
-
 // donate answers a request for a part of the state if there is a leader here.
 func (g *group) donate(asker *site, request []byte, answer func(response []byte)) {
 	w := g.site.w
@@ -192,7 +152,7 @@ func (g *group) donate(asker *site, request []byte, answer func(response []byte)
 	w.between(g.site, asker).send(response, answer)
 }
 
-func (g *group) part(asker *site, asked *protocol.AskedResync) (res protocol.ResyncResponse) {
+func (g *group) part(asker *site, asked *protocol.AskedResync) protocol.ResyncResponse {
 	w, s := g.site.w, g.session
 	if asked.Want == protocol.WantView {
 		if view, donor, ok := s.taking.donations.Of(asker.id, w.time()); ok {
@@ -202,8 +162,9 @@ func (g *group) part(asker *site, asked *protocol.AskedResync) (res protocol.Res
 		return protocol.ResyncResponse{Refused: protocol.RefusedNow}
 	}
 	s.taking.donations.Read(asker.id, asked.View)
-	switch err := readView(g.leader.steps.Partition(), &asked.ResyncRequest, &res); {
-	case errors.Is(err, region.ErrNoExport):
+	res, err := partitions.ReadView(g.partition(), asked.ResyncRequest)
+	switch {
+	case errors.Is(err, protocol.ErrNoView):
 		return protocol.ResyncResponse{Refused: protocol.RefusedView}
 	case err != nil:
 		w.fail("views can be read", "%v of %v: %v", asker, g.site, err)
@@ -218,13 +179,12 @@ func (s *session) openView(asker *site) {
 		return
 	}
 	open := func() {
-		view, donor, err := g.leader.steps.Partition().OpenExport()
+		view, donor, err := g.partition().OpenExport()
 		if err == nil {
 			s.taking.donations.Opened(asker.id, view, donor, w.time())
 		}
 	}
-	evicted := func(e region.Eviction) bool { return e.Region == asker.id }
-	if !slices.ContainsFunc(g.leader.machine.View().Evictions, evicted) {
+	if !partitions.Evicted(g.partition(), asker.id) {
 		open()
 		return
 	}
@@ -237,37 +197,6 @@ func (s *session) openView(asker *site) {
 			open()
 		}
 	}})
-}
-
-// readView reads as the program's adapter does.
-func readView(p *region.Partition, want *protocol.ResyncRequest, res *protocol.ResyncResponse) (err error) {
-	switch want.Want {
-	case protocol.WantClose:
-		return p.CloseExport(want.View)
-	case protocol.WantWrites:
-		res.Data, res.Next, err = p.ExportWrites(want.View, want.From, want.MaxBytes)
-		return err
-	}
-	from, err := replica.DecodePosition(want.From)
-	if err != nil {
-		return err
-	}
-	if want.Want == protocol.WantRanges {
-		ranges, err := p.ExportFingerprints(want.View, from, want.Items, want.Ranges)
-		for i := range ranges {
-			res.Ranges = append(res.Ranges, protocol.StateRange{To: replica.EncodePosition(ranges[i].To), Sum: ranges[i].Sum, Items: ranges[i].Items})
-		}
-		return err
-	}
-	to, err := replica.DecodePosition(want.To)
-	switch {
-	case err != nil:
-	case want.Want == protocol.WantHidden:
-		res.Data, _, err = p.ExportHidden(want.View, from, to, want.MaxBytes)
-	default:
-		res.Data, _, err = p.ExportChunk(want.View, from, to, want.MaxBytes)
-	}
-	return err
 }
 
 // tookOver enters that a state was taken over: everything that it includes is applied.

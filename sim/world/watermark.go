@@ -3,6 +3,7 @@ package world
 import (
 	"time"
 
+	"github.com/atolldb/atoll/crossregion/partitions"
 	"github.com/atolldb/atoll/crossregion/protocol"
 	"github.com/atolldb/atoll/region"
 )
@@ -121,7 +122,7 @@ func (s *session) driveAcker() time.Time {
 	for i := range watermarks {
 		watermarks[i].Actor = s.g.site.actor
 	}
-	command, err := s.g.leader.steps.Acknowledge(w.marks(watermarks))
+	command, err := s.g.leader.steps.Acknowledge(partitions.Watermarks(watermarks))
 	if command == nil {
 		s.ack.Done(watermarks, err, w.time())
 		return until

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crossregion/partitions"
 	"github.com/atolldb/atoll/crossregion/protocol"
-	"github.com/atolldb/atoll/region"
 	"github.com/atolldb/atoll/topology"
 )
 
@@ -79,7 +79,7 @@ func newMouths() ([]mouth, error) {
 	mouths := make([]mouth, mostRegions)
 	for i, self := range actors {
 		keys := protocol.NewKeys(cluster, self, slices.Delete(slices.Clone(actors), i, i+1), derive)
-		packer, err := protocol.NewPacker(fold, keys)
+		packer, err := protocol.NewPacker(partitions.Fold, keys)
 		if err != nil {
 			return nil, err
 		}
@@ -90,19 +90,6 @@ func newMouths() ([]mouth, error) {
 
 // derive makes keys that only have to differ.
 func derive(purpose string) [32]byte { return sha256.Sum256([]byte(purpose)) }
-
-// fold folds as the program does.
-func fold(records []protocol.Record) (protocol.Record, error) {
-	deltas := make([]region.OutboxRecord, len(records))
-	for i, r := range records {
-		deltas[i] = region.OutboxRecord{Seq: r.Seq, Data: r.Data}
-	}
-	data, err := region.FoldOutbox(deltas)
-	if err != nil {
-		return protocol.Record{}, err
-	}
-	return protocol.Record{First: records[0].Seq, Seq: records[len(records)-1].Seq, Data: data}, nil
-}
 
 func newWorld(p *Plan, mouths []mouth, tell Listener) *World {
 	w := &World{

@@ -2,11 +2,11 @@ package node
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/replica"
+	"github.com/atolldb/atoll/crossregion/partitions"
 	"github.com/atolldb/atoll/crossregion/protocol"
 	"github.com/atolldb/atoll/hlc"
 	"github.com/atolldb/atoll/region"
@@ -49,18 +49,7 @@ func (r *replication) ReadOutbox(p topology.PartitionID, from uint64, maxBytes i
 	if err != nil {
 		return nil, err
 	}
-	read, err := partition.ReadOutbox(from, maxBytes)
-	if err != nil {
-		return nil, err
-	}
-	if state, _ := partition.Outbox(); from < state.First || (len(read) > 0 && read[0].First > from) {
-		return nil, protocol.ErrTrimmed
-	}
-	records := make([]protocol.Record, len(read))
-	for i, record := range read {
-		records[i] = protocol.Record{First: record.First, Seq: record.Seq, Data: record.Data}
-	}
-	return records, nil
+	return partitions.ReadOutbox(partition, from, maxBytes)
 }
 
 // Acknowledge implements crossregion.Source.
@@ -69,11 +58,7 @@ func (r *replication) Acknowledge(ctx context.Context, p topology.PartitionID, m
 	if err != nil {
 		return err
 	}
-	converted := make([]region.Watermark, len(marks))
-	for i, m := range marks {
-		converted[i] = region.Watermark(m)
-	}
-	return partition.Acknowledge(ctx, converted)
+	return partition.Acknowledge(ctx, partitions.Watermarks(marks))
 }
 
 // State implements crossregion.State.
@@ -116,19 +101,6 @@ func (r *replication) Made(p topology.PartitionID, seq uint64) (time.Time, error
 	return delta.Time.Wall(), err
 }
 
-// fold implements protocol.Folder.
-func fold(records []protocol.Record) (protocol.Record, error) {
-	deltas := make([]region.OutboxRecord, len(records))
-	for i, r := range records {
-		deltas[i] = region.OutboxRecord{First: r.Begin(), Seq: r.Seq, Data: r.Data}
-	}
-	data, err := region.FoldOutbox(deltas)
-	if err != nil {
-		return protocol.Record{}, err
-	}
-	return protocol.Record{First: records[0].Begin(), Seq: records[len(records)-1].Seq, Data: data}, nil
-}
-
 // Applied implements crossregion.Sink.
 func (r *replication) Applied(p topology.PartitionID, actor crdt.Actor) uint64 {
 	partition, err := r.node.Partition(p)
@@ -146,20 +118,6 @@ func (r *replication) Merge(
 	if err != nil {
 		return 0, err
 	}
-	deltas := make([][]byte, len(records))
-	for i, record := range records {
-		deltas[i] = record.Data
-	}
-	applied, err := partition.Merge(ctx, actor, deltas)
-	var bad *replica.BadDeltaError
-	var damaged *crdt.DecodeError
-	var ahead *region.ClockAheadError
-	if errors.As(err, &ahead) {
-		return applied, &protocol.ClockAheadError{Ahead: ahead.Ahead}
-	}
-	var closed *region.ClosedError
-	if errors.As(err, &bad) || errors.As(err, &damaged) || errors.As(err, &closed) {
-		return applied, &protocol.BadBatchError{Err: err}
-	}
-	return applied, err
+	applied, err := partition.Merge(ctx, actor, partitions.Deltas(records))
+	return applied, partitions.MergeError(err)
 }
