@@ -45,6 +45,21 @@ func put(t *testing.T, cfg Config, prefix string, n int) {
 	}
 }
 
+// putOnceActive is put in a region that has joined, whose partitions hear of that by and by.
+func putOnceActive(t *testing.T, cfg Config, prefix string, n int) {
+	t.Helper()
+	c := dial(t, cfg)
+	for i := range n {
+		testkit.Eventually(t, patience, func() error {
+			_, err := c.Put(t.Context(), fmt.Sprint(prefix, i), []byte("v"))
+			if err != nil && !errors.Is(err, client.ErrFenced) {
+				t.Fatal(err)
+			}
+			return err
+		})
+	}
+}
+
 // arrives waits until a region has what put wrote.
 func arrives(t *testing.T, cfg Config, prefix string, n int) {
 	t.Helper()
@@ -208,11 +223,7 @@ func TestARegionRejoinsUnderANewEpoch(t *testing.T) {
 	}
 	becomes(t, third, 3, membership.Active)
 	arrives(t, back, "before", 20)
-	testkit.Eventually(t, patience, func() error {
-		_, err := own.Put(t.Context(), "k", []byte("v"))
-		return err
-	})
-	put(t, back, "anew", 10)
+	putOnceActive(t, back, "anew", 10)
 	arrives(t, configs[0], "anew", 10)
 	s, _ := first.Membership().Current()
 	if a := s.Region(3).Actor(); a.Epoch != 1 {
@@ -308,7 +319,7 @@ func TestARegionThatHadWrittenRejoins(t *testing.T) {
 	})
 	becomes(t, third, 3, membership.Active)
 	arrives(t, back, "old", 20)
-	put(t, back, "anew", 10)
+	putOnceActive(t, back, "anew", 10)
 	arrives(t, configs[1], "anew", 10)
 }
 
@@ -345,7 +356,7 @@ func TestARegionIsAddedAndAnotherLeaves(t *testing.T) {
 	})
 	becomes(t, third, 3, membership.Active)
 	arrives(t, added, "before", 20)
-	put(t, added, "new", 10)
+	putOnceActive(t, added, "new", 10)
 	arrives(t, configs[1], "new", 10)
 
 	put(t, configs[1], "last", 50)
