@@ -68,7 +68,13 @@ type Cluster struct {
 	Regions           []Region
 	// Namespaces fix the types of values, the same in every region.
 	Namespaces []Namespace
+	// Witness has a vote on which regions there are beside theirs; it has no name if there is none.
+	Witness Witness
 }
+
+// Witness is a process without data that only votes: of two regions and a witness, one region and the witness
+// are a majority. Address is the host:port of its vote.
+type Witness struct{ Name, Address string }
 
 // Namespace fixes the type of the values that keys of a namespace hold.
 type Namespace struct {
@@ -95,6 +101,9 @@ func (c *Cluster) Validate() error {
 	}
 	for i := range c.Regions {
 		v.region(&c.Regions[i], c.Replicas(&c.Regions[i]))
+	}
+	if w := c.Witness; w.Name != "" && (v.nodes[NodeID(w.Name)] || w.Address == "" || c.Regions[0].Membership == "") {
+		v.fault("witness %q has the name of a node, or no address, or regions do not vote", w.Name)
 	}
 	for i := range c.Namespaces {
 		v.namespace(&c.Namespaces[i], c.Namespaces[:i])

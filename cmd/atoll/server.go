@@ -40,6 +40,8 @@ Flags go before environment variables (ATOLL_NODE, ATOLL_DATA_DIR, ATOLL_NATS_UR
 these before the file. Logs go to stderr, one JSON object a line. ATOLL_PPROF=127.0.0.1:6060 serves Go's
 profiles at that address, which must be a loopback one.
 
+With the witness's name as the node it has no data, but a vote on which regions there are.
+
 --declare-dead is for a deployment of which no majority of the regions is left, as when one of two is
 destroyed: this node, the first of its region, goes on as the only one that decides which regions there
 are, and gives the named ones up. If one of them lives, and decides as well, there are two deployments that
@@ -47,6 +49,7 @@ can never be joined again. It is done once, however often the node starts with i
 		Example: `  atoll server --config examples/three-regions/eu-1.yaml
   atoll server --config atoll.yaml --node eu-2 --data-dir /var/lib/atoll
   atoll server --config atoll.yaml --check
+  atoll server --config atoll.yaml --node witness --data-dir /var/lib/atoll
   atoll server --config atoll.yaml --declare-dead us --i-know-the-other-regions-are-dead`,
 		Args: wants(0, 0, "none"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -60,6 +63,9 @@ can never be joined again. It is done once, however often the node starts with i
 			declared, err := dead.resolve(cfg.Cluster)
 			if err != nil {
 				return err
+			}
+			if cfg.IsWitness() {
+				return a.serveWitness(cmd.Context(), cfg, declared)
 			}
 			return a.serve(cmd.Context(), cfg, declared)
 		},
@@ -150,6 +156,24 @@ func (a *app) serve(ctx context.Context, cfg *config.Config, dead node.DeclaredD
 		return explainOpen(err, cfg)
 	}
 	if err := errors.Join(n.Run(ctx), n.Close()); err != nil {
+		logger.Error("stopped", "err", err)
+		return err
+	}
+	logger.Info("stopped")
+	return nil
+}
+
+// serveWitness runs the witness.
+func (a *app) serveWitness(ctx context.Context, cfg *config.Config, dead node.DeclaredDead) error {
+	if dead.Regions != 0 {
+		return usagef("--declare-dead is for the first node of a region that lives, not for the witness")
+	}
+	logger := slog.New(slog.NewJSONHandler(a.stderr, &slog.HandlerOptions{Level: cfg.LogLevel}))
+	w, err := node.OpenWitness(node.WitnessConfig{Cluster: cfg.Cluster, DataDir: cfg.DataDir, Logger: logger})
+	if err != nil {
+		return fmt.Errorf("start witness %s: %w", cfg.Cluster.Witness.Name, err)
+	}
+	if err := errors.Join(w.Run(ctx), w.Close()); err != nil {
 		logger.Error("stopped", "err", err)
 		return err
 	}

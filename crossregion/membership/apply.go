@@ -193,6 +193,7 @@ func (s *State) declare(c *Command) (bool, error) {
 			s.giveUp(r)
 		}
 	}
+	s.Witness = topology.Witness{} // with one of the dead it would be a majority of its own
 	s.Overrides = append(s.Overrides, Override{Nonce: c.Round, Epoch: s.Epoch, Dead: c.Dead, Note: c.Note})
 	if extra := len(s.Overrides) - maxOverrides; extra > 0 {
 		s.Overrides = s.Overrides[extra:]

@@ -22,7 +22,7 @@ func samples(t testing.TB) (names []string, encoded [][]byte) {
 	add := func(name string, b []byte) { names, encoded = append(names, name), append(encoded, b) }
 	s := founded(t, 3)
 	commands := []Command{
-		FoundCommand(&topology.Cluster{Name: "t", Partitions: 4, Regions: []topology.Region{{ID: 1, Name: "eu", Epoch: 3}}}, map[topology.RegionID]string{1: "h:1"}, Witness{"w", "w:2"}),
+		FoundCommand(&topology.Cluster{Name: "t", Partitions: 4, Witness: topology.Witness{Name: "w", Address: "w:2"}, Regions: []topology.Region{{ID: 1, Name: "eu", Epoch: 3}}}, map[topology.RegionID]string{1: "h:1"}),
 		AddCommand(63, topology.MaxEpoch, "us", "host:1"), AckCommand(1, 2, 3), JoinCommand(1, 2, 3, 1<<40), DrainCommand(4, 5),
 		FenceCommand(3, 0, "burnt down"), ReportCommand(1, 3, 0, 2, []uint64{1, 1 << 63}), CloseCommand(3, 0, 2), DrainedCommand(2, 3, 0, 2),
 		RemoveCommand(3, 0), RejoinCommand(3, 1, "new:1"), SelfFenceCommand(2, 0, 1), DeclareCommand(SetOf(2, 63), 77, "dead"),
@@ -99,7 +99,7 @@ func reencode(data []byte) ([]byte, error) {
 func TestEveryFieldOfACommandIsEncoded(t *testing.T) {
 	plain := (&Command{}).Encode()
 	full := Command{Kind: 1, Region: 1, Epoch: 1, Member: 1, Round: 1, Name: "n", Address: "a", Note: "n", Dead: 2, Vector: []uint64{1},
-		Founding: []FoundingRegion{{ID: 1, Epoch: 1, Name: "n", Address: "a"}}, Witness: Witness{"w", "a"}}
+		Founding: []FoundingRegion{{ID: 1, Epoch: 1, Name: "n", Address: "a"}}, Witness: topology.Witness{Name: "w", Address: "a"}}
 	v := reflect.ValueOf(full)
 	for i := range v.NumField() {
 		var c Command

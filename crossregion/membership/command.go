@@ -77,13 +77,13 @@ type Command struct {
 
 	// Of a Found only; Name is the deployment's then, and Round the number of its partitions.
 	Founding []FoundingRegion
-	Witness  Witness
+	Witness  topology.Witness
 }
 
 // FoundCommand returns the command that makes the first membership of a deployment, all of whose regions
 // are active. addresses says where the regions' voters are reached.
-func FoundCommand(c *topology.Cluster, addresses map[topology.RegionID]string, w Witness) Command {
-	found := Command{Kind: Found, Name: c.Name, Round: uint64(c.Partitions), Witness: w}
+func FoundCommand(c *topology.Cluster, addresses map[topology.RegionID]string) Command {
+	found := Command{Kind: Found, Name: c.Name, Round: uint64(c.Partitions), Witness: c.Witness}
 	for _, r := range c.Regions {
 		found.Founding = append(found.Founding, FoundingRegion{ID: r.ID, Epoch: r.Epoch, Name: r.Name, Address: addresses[r.ID]})
 	}

@@ -1,5 +1,7 @@
 package membership
 
+import "github.com/atolldb/atoll/topology"
+
 // Encode returns the command's one encoding.
 func (c *Command) Encode() []byte {
 	w := newWriter(commandMagic)
@@ -27,7 +29,7 @@ func DecodeCommand(data []byte) (Command, error) {
 		Kind: Kind(r.number(uint64(lastKind))), Region: r.region(), Epoch: r.epoch(), Member: r.region(),
 		Round: r.number(^uint64(0)), Dead: r.set(),
 		Name: r.text(maxClusterBytes), Address: r.text(maxAddressBytes), Note: r.text(maxNoteBytes),
-		Witness: Witness{Name: r.text(maxClusterBytes), Address: r.text(maxAddressBytes)},
+		Witness: topology.Witness{Name: r.text(maxClusterBytes), Address: r.text(maxAddressBytes)},
 		Vector:  r.vector(),
 	}
 	const least = 4 // two numbers and two lengths

@@ -22,7 +22,7 @@ func founded(t testing.TB, regions int) *State {
 		c.Regions = append(c.Regions, topology.Region{ID: id + 1, Name: string(rune('a' + id))})
 		addresses[id+1] = "host:1"
 	}
-	return apply(t, &State{}, FoundCommand(c, addresses, Witness{}))
+	return apply(t, &State{}, FoundCommand(c, addresses))
 }
 
 func apply(t testing.TB, s *State, commands ...Command) *State {

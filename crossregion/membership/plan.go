@@ -157,6 +157,9 @@ func (s *State) planDeclare(p *Plan, next *State, k Knowledge) {
 	p.step(0, "the votes of %s are struck off without a majority, and that is recorded for good", next.names(dead))
 	p.planClosing(next, dead)
 	p.Loss = s.lossOf(dead&s.Living(), k)
+	if name := s.Witness.Name; name != "" {
+		p.warn("%s votes no more, and must not run again: with one of the dead it would be a majority", name)
+	}
 	p.warn("if one of these regions lives and does the same, there are two deployments that must never meet: nothing detects that while they are apart")
 	if answering := dead & k.Reachable; answering != 0 {
 		p.warn("not dead, for they answer: %s", next.names(answering))

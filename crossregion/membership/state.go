@@ -145,9 +145,6 @@ type Override struct {
 	Note string
 }
 
-// Witness is a voter without data; it has no name if there is none.
-type Witness struct{ Name, Address string }
-
 // State is the membership as of one applied command. It is never changed once it is made, and so is
 // safe for concurrent use.
 type State struct {
@@ -155,7 +152,8 @@ type State struct {
 	Epoch      uint64
 	Cluster    string
 	Partitions uint32
-	Witness    Witness
+	// Witness votes, too, and has no data; it has no name if there is none.
+	Witness topology.Witness
 	// Regions are in ascending order of ids, removed ones too: an id is never used for another region.
 	Regions []Region
 	// Overrides are the last decisions that were not a majority's, the oldest first, and Lineage a digest

@@ -60,7 +60,7 @@ func DecodeState(data []byte) (*State, error) {
 	r := newReader(stateMagic, data, maxSnapshotBytes)
 	s := &State{
 		Epoch: r.number(^uint64(0)), Cluster: r.text(maxClusterBytes), Partitions: uint32(r.number(topology.MaxPartitions)),
-		Witness: Witness{Name: r.text(maxClusterBytes), Address: r.text(maxAddressBytes)}, Lineage: r.number(^uint64(0)),
+		Witness: topology.Witness{Name: r.text(maxClusterBytes), Address: r.text(maxAddressBytes)}, Lineage: r.number(^uint64(0)),
 	}
 	for range r.count(maxOverrides, 4) {
 		s.Overrides = append(s.Overrides, Override{Nonce: r.number(^uint64(0)), Epoch: r.number(s.Epoch), Dead: r.set(), Note: r.text(maxNoteBytes)})

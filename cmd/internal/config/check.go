@@ -48,7 +48,9 @@ func crossCheck(s *configv1.Server, known []*protovalidate.Violation) []*protova
 	for i, n := range s.GetCluster().GetNamespaces() {
 		c.unique("namespace", n.GetName(), cluster.item("namespaces", i).field("name"))
 	}
-	if names := nodeNames(s); own < 0 && s.GetNode() != "" && names != "" {
+	c.witness(s, cluster.field("witness"))
+	names, w := nodeNames(s), s.GetCluster().GetWitness().GetName()
+	if own < 0 && s.GetNode() != "" && names != "" && s.GetNode() != w {
 		c.fault(path{}.field("node"), "node_in_region", "%q is not a node of any region: the nodes are %s", s.GetNode(), names)
 	}
 	c.bounds(s)
@@ -56,6 +58,18 @@ func crossCheck(s *configv1.Server, known []*protovalidate.Violation) []*protova
 		c.natsURL(path{}.field("nats").field("url"), u)
 	}
 	return c.violations
+}
+
+func (c *checker) witness(s *configv1.Server, p path) {
+	w := s.GetCluster().GetWitness()
+	if w == nil {
+		return
+	}
+	c.unique("node", w.GetName(), p.field("name"))
+	c.address(p.field("address"), w.GetAddress())
+	if regions := s.GetCluster().GetRegions(); len(regions) > 0 && regions[0].GetMembership() == "" {
+		c.fault(p, "witness", "needs regions that vote: give each an address in membership")
+	}
 }
 
 func (c *checker) bounds(s *configv1.Server) {

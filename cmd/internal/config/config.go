@@ -45,7 +45,7 @@ const (
 type Config struct {
 	// Cluster is the deployment; its Validate has returned nil.
 	Cluster *topology.Cluster
-	// Region and Node are this node's own, inside Cluster.
+	// Region and Node are this node's own, inside Cluster; nil if this is the witness.
 	Region *topology.Region
 	Node   *topology.Node
 	// DataDir is where all of this node's data goes. It need not exist.
@@ -214,10 +214,15 @@ func convert(s *configv1.Server) (*Config, error) {
 		return nil, err
 	}
 	var ok bool
-	if c.Node, c.Region, ok = c.Cluster.Node(topology.NodeID(s.GetNode())); !ok {
+	if c.Node, c.Region, ok = c.Cluster.Node(topology.NodeID(s.GetNode())); !ok && !c.IsWitness() {
 		return nil, fmt.Errorf("node %s is in no region", s.GetNode())
 	}
 	return c, nil
+}
+
+// IsWitness reports whether this is the configuration of the witness, which is no node of a region.
+func (c *Config) IsWitness() bool {
+	return c.Cluster.Witness.Name != "" && c.Cluster.Witness.Name == c.effective.GetNode()
 }
 
 // Cluster turns the file's description of a deployment into topology's. It checks nothing.
@@ -227,6 +232,7 @@ func Cluster(c *configv1.Cluster) *topology.Cluster {
 		Partitions:        c.GetPartitions(),
 		ReplicationFactor: int(c.GetReplicationFactor()),
 	}
+	out.Witness = topology.Witness{Name: c.GetWitness().GetName(), Address: c.GetWitness().GetAddress()}
 	for _, n := range c.GetNamespaces() {
 		of, _ := crdt.TypeNamed(n.GetType())
 		out.Namespaces = append(out.Namespaces, topology.Namespace{Name: n.GetName(), Type: of, GrowOnly: n.GetGrowOnly()})

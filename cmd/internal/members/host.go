@@ -1,6 +1,6 @@
 // Package members runs the small Raft group across regions that decides their membership
-// (crossregion/membership): one voter per region, on its first node, with timers for wide areas, on a
-// port of its own. Nothing of the data path waits for it. What it has decided is on disk (machine.go), so a
+// (crossregion/membership): one voter per region, on its first node, and the witness's if there is one, with timers for
+// wide areas, on a port of its own. Nothing of the data path waits for it. What it has decided is on disk (machine.go), so a
 // node that starts without a majority serves under the last membership that it knew.
 //
 // A voter whose region is new, or has come back under a new epoch, has no log, and so is another member
@@ -64,7 +64,7 @@ var ErrNoMajority = errors.New("no majority of the regions answers: nothing was 
 // Config is what a host needs; all fields are required but Incarnation, Alone, Note and ElectionTimeout.
 type Config struct {
 	Cluster *topology.Cluster
-	// Self is the region of this voter, whose first node it runs on.
+	// Self is the region of this voter, whose first node it runs on; the zero Region is the witness.
 	Self *topology.Region
 	// Addresses are where the voters of the founding regions are reached.
 	Addresses map[topology.RegionID]string
@@ -105,9 +105,10 @@ func Open(cfg Config) (*Host, error) {
 	if err := recall(cfg.Dir, &h.view); err != nil {
 		return nil, err
 	}
-	known, _ := h.view.Current()
-	if err := known.CheckStart(cfg.Self.ID, cfg.Self.Epoch); err != nil {
-		return nil, err
+	if known, _ := h.view.Current(); cfg.Self.ID != witness {
+		if err := known.CheckStart(cfg.Self.ID, cfg.Self.Epoch); err != nil {
+			return nil, err
+		}
 	}
 	log, err := cfg.Log.Group(Group)
 	if err != nil {
@@ -122,7 +123,7 @@ func Open(cfg Config) (*Host, error) {
 		}
 	}
 	h.mux, err = transport.Listen(transport.Config{
-		Cluster: cfg.Cluster.Name + handshakeSuffix, Self: nodeOf(cfg.Self.ID), Listen: cfg.Addresses[cfg.Self.ID],
+		Cluster: cfg.Cluster.Name + handshakeSuffix, Self: nodeOf(cfg.Self.ID), Listen: h.address(cfg.Self.ID),
 		Resolve: h.resolve, Logger: cfg.Logger,
 	})
 	if err != nil {
@@ -151,25 +152,40 @@ func (h *Host) adopt(log *raftlog.Group) error {
 	return nil
 }
 
-// nodeOf names a region's voter. Names of nodes are the deployment's business; a region's number is never
-// another's.
+// witness stands for the witness where its voter is meant. No region has this number.
+const witness topology.RegionID = 0
+
+// nodeOf names a voter. Names of nodes are the deployment's business; a region's number is never another's.
 func nodeOf(id topology.RegionID) topology.NodeID {
 	return topology.NodeID(fmt.Sprintf("region-%d", id))
 }
 
-func regionOf(node topology.NodeID) topology.RegionID {
-	for id := topology.RegionID(1); id <= topology.MaxRegionID; id++ {
+// voterOf is the inverse of nodeOf.
+func voterOf(node topology.NodeID) (id topology.RegionID, ok bool) {
+	for id := witness; id <= topology.MaxRegionID; id++ {
 		if nodeOf(id) == node {
-			return id
+			return id, true
 		}
 	}
-	return 0
+	return 0, false
+}
+
+// mayVote reports whether the membership lets a voter vote.
+func mayVote(s *membership.State, node topology.NodeID) bool {
+	id, ok := voterOf(node)
+	if id == witness {
+		return ok && s.Witness.Name != ""
+	}
+	return s.Voters().Has(id)
 }
 
 func (h *Host) founders() []topology.NodeID {
 	var nodes []topology.NodeID
 	for _, r := range h.founding().Regions {
 		nodes = append(nodes, nodeOf(r.ID))
+	}
+	if h.cfg.Cluster.Witness.Name != "" {
+		nodes = append(nodes, nodeOf(witness))
 	}
 	slices.Sort(nodes)
 	return nodes
@@ -195,30 +211,45 @@ func (h *Host) founding() *topology.Cluster {
 
 func (h *Host) electionTimeout() time.Duration {
 	place := max(0, slices.Index(h.founders(), nodeOf(h.cfg.Self.ID)))
+	if h.cfg.Self.ID == witness { // it leads if nobody else can
+		place = len(h.founders())
+	}
 	if h.cfg.ElectionTimeout > 0 {
 		return h.cfg.ElectionTimeout * time.Duration(4+place) / 4
 	}
 	return electionTimeout + electionStagger*time.Duration(place)
 }
 
-// resolve returns where another region's voter is reached: by this node's configuration, which can be
-// changed, or else as the membership was told.
+// address returns where a voter is, by this node's configuration; "" if that does not say.
+func (h *Host) address(id topology.RegionID) string {
+	if id == witness {
+		return h.cfg.Cluster.Witness.Address
+	}
+	return h.cfg.Addresses[id]
+}
+
+// resolve returns where another voter is reached: by this node's configuration, which can be changed, or else
+// as the membership was told.
 func (h *Host) resolve(node topology.NodeID) (address string, known bool) {
-	id := regionOf(node)
-	address, known = h.cfg.Addresses[id]
-	if s := h.machine.state(); s.Founded() {
+	id, _ := voterOf(node)
+	address = h.address(id)
+	if s := h.machine.state(); s.Founded() && id == witness {
+		known = s.Witness.Name != ""
+	} else if s.Founded() {
 		r := s.Region(id)
 		if known = r != nil; known && address == "" {
 			address = r.Address
 		}
+	} else {
+		known = true
 	}
 	return address, known && address != ""
 }
 
-// admit reports whether a region's voter may be taken in.
+// admit reports whether a voter may be taken in.
 func (h *Host) admit(node topology.NodeID) bool {
 	s := h.machine.state()
-	return s.Founded() && s.Voters().Has(regionOf(node))
+	return s.Founded() && mayVote(s, node)
 }
 
 // Current implements membership.View.
@@ -270,13 +301,13 @@ func (h *Host) lead(ctx context.Context) {
 func (h *Host) leadOnce(ctx context.Context) error {
 	s := h.machine.state()
 	if !s.Founded() {
-		return h.propose(ctx, membership.FoundCommand(h.founding(), h.cfg.Addresses, membership.Witness{}))
+		return h.propose(ctx, membership.FoundCommand(h.founding(), h.cfg.Addresses))
 	}
 	if h.cfg.Alone != 0 && !h.declared() {
 		return h.propose(ctx, membership.DeclareCommand(h.cfg.Alone, h.declaration(), h.cfg.Note))
 	}
 	for _, node := range h.group.Members() {
-		if s.Voters().Has(regionOf(node)) {
+		if mayVote(s, node) {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(ctx, proposeTimeout)

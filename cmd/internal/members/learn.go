@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"path/filepath"
 	"time"
 
@@ -110,6 +111,20 @@ func (h *Host) learnFrom(ctx context.Context, node topology.NodeID) error {
 	}
 	h.view.Publish(s)
 	return nil
+}
+
+// witnessTime is how long WitnessAnswers waits.
+const witnessTime = time.Second
+
+// WitnessAnswers reports whether the witness does now.
+func (h *Host) WitnessAnswers(ctx context.Context) bool {
+	if h.machine.state().Witness.Name == "" {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, witnessTime)
+	defer cancel()
+	_, err := h.layer.Call(ctx, nodeOf(witness), transport.Bulk, kindState, binary.BigEndian.AppendUint64(nil, math.MaxUint64))
+	return err == nil
 }
 
 // serveState tells what this voter knows to have been decided.

@@ -84,7 +84,9 @@ func (c changes) Change(ctx context.Context, ask api.Change) (*atollv1.RegionPla
 	if err != nil {
 		return planOrRefusal(s, ask, membership.Plan{Epoch: s.Epoch, Command: command, Refusal: err})
 	}
-	knows := membership.Knowledge{Asked: true, Unshipped: ask.Unshipped, Reachable: membership.SetOf(ask.Reachable...)}
+	knows := membership.Knowledge{
+		Asked: true, Unshipped: ask.Unshipped, Reachable: membership.SetOf(ask.Reachable...), Witness: n.voter.WitnessAnswers(ctx),
+	}
 	plan := s.Plan(command, knows)
 	if ask.DryRun || plan.Refusal != nil {
 		return planOrRefusal(s, ask, plan)

@@ -21,47 +21,46 @@ const (
 
 var errGivenUp = errors.New("the log is damaged; the next start gives it up and joins the groups anew")
 
-// openLog opens the node's log. A damaged one is set aside: with it are gone the votes that this node
-// gave and entries that it helped to acknowledge, so the node goes on as another member of its groups,
-// which the others take in, and bring up to date, in the place of the one before. Where there are too
-// few others the damage is returned.
-func (n *Node) openLog() error {
-	path := n.dir.file("log")
-	options := raftlog.Options{Logger: n.cfg.Logger, OnFailure: n.fail}
-	var err error
-	if n.incarnation, err = n.dir.incarnation(); err != nil {
-		return err
+// openLog opens the log of a directory's node. A damaged one is set aside: with it are gone the votes that this node
+// gave and entries that it helped to acknowledge, so the node goes on as another member of its groups, the next
+// incarnation, which the others take in, and bring up to date, in the place of the one before. Where there are too
+// few others, as said by replicas, the damage is returned.
+func (d *dataDir) openLog(replicas int, options raftlog.Options) (log *raftlog.Log, incarnation uint32, err error) {
+	path := d.file("log")
+	if incarnation, err = d.incarnation(); err != nil {
+		return nil, 0, err
 	}
-	why, err := os.ReadFile(n.dir.file(damageNote))
+	why, err := os.ReadFile(d.file(damageNote))
 	switch {
 	case err == nil:
 		err = errors.New(string(bytes.TrimSpace(why)))
 	case !errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("read what is wrong with the log: %w", err)
+		return nil, 0, fmt.Errorf("read what is wrong with the log: %w", err)
 	default:
-		if n.log, err = raftlog.Open(path, options); !n.canRejoin(err) {
-			return err
+		if log, err = raftlog.Open(path, options); !canRejoin(replicas, err) {
+			return log, incarnation, err
 		}
 	}
-	n.cfg.Logger.Error("the log is damaged; this node gives it up and joins its groups anew", "log", path, "err", err)
-	if err := n.giveUpLog(path); err != nil {
-		return fmt.Errorf("set the damaged log aside: %w", err)
+	options.Logger.Error("the log is damaged; this node gives it up and joins its groups anew", "log", path, "err", err)
+	incarnation++
+	if err := d.giveUpLog(path, incarnation); err != nil {
+		return nil, 0, fmt.Errorf("set the damaged log aside: %w", err)
 	}
-	n.log, err = raftlog.Open(path, options)
-	return err
+	log, err = raftlog.Open(path, options)
+	return log, incarnation, err
 }
 
 // canRejoin reports whether an error is damage of the log that the other replicas can make good.
-func (n *Node) canRejoin(err error) bool {
+func canRejoin(replicas int, err error) bool {
 	var damage *raftlog.CorruptError
-	return errors.As(err, &damage) && n.cfg.Cluster.Replicas(n.region) >= minReplicasToRejoin
+	return errors.As(err, &damage) && replicas >= minReplicasToRejoin
 }
 
-// giveUpLog moves the log out of the way. A crash at any point of it leads to another incarnation more.
-func (n *Node) giveUpLog(path string) error {
+// giveUpLog moves the log out of the way, for the next incarnation. A crash at any point of it leads to another
+// incarnation more.
+func (d *dataDir) giveUpLog(path string, incarnation uint32) error {
 	// The number first: under the old one an empty log must not vote.
-	n.incarnation++
-	if err := n.dir.writeFile("incarnation", strconv.AppendUint(nil, uint64(n.incarnation), 10)); err != nil {
+	if err := d.writeFile("incarnation", strconv.AppendUint(nil, uint64(incarnation), 10)); err != nil {
 		return err
 	}
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
@@ -72,10 +71,10 @@ func (n *Node) giveUpLog(path string) error {
 			return err
 		}
 	}
-	if err := os.Remove(n.dir.file(damageNote)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(d.file(damageNote)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return syncDir(n.dir.path)
+	return syncDir(d.path)
 }
 
 // joined returns an error as long as a group has not taken in this incarnation of the node.
@@ -95,7 +94,7 @@ func (n *Node) joined() error {
 // noteDamage returns an error that ended the node. If it says that the log is damaged, and the other
 // replicas can make that good, the next start gives up the log, and the error is errGivenUp as well.
 func (n *Node) noteDamage(err error) error {
-	if n.dir == nil || !n.canRejoin(err) {
+	if n.dir == nil || !canRejoin(n.cfg.Cluster.Replicas(n.region), err) {
 		return err
 	}
 	if failed := n.dir.writeFile(damageNote, []byte(err.Error())); failed != nil {

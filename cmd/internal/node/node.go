@@ -187,7 +187,8 @@ func (n *Node) openData(context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := n.openLog(); err != nil {
+	replicas := n.cfg.Cluster.Replicas(n.region)
+	if n.log, n.incarnation, err = n.dir.openLog(replicas, raftlog.Options{Logger: n.cfg.Logger, OnFailure: n.fail}); err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
 	if n.disk, err = reserve.New(reserve.Config{Dir: n.cfg.DataDir, MinBytes: n.cfg.MinFreeBytes, Logger: n.cfg.Logger}); err != nil {

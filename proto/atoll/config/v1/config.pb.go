@@ -296,7 +296,10 @@ type Cluster struct {
 	Namespaces []*Namespace `protobuf:"bytes,5,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
 	// A file with the deployment's secret, 32 random bytes or more, which authenticates what regions and clients
 	// say; the same on every node of every region. Without one they are told from mistakes, but not from forgeries.
-	SecretFile    string `protobuf:"bytes,6,opt,name=secret_file,json=secretFile,proto3" json:"secret_file,omitempty"`
+	SecretFile string `protobuf:"bytes,6,opt,name=secret_file,json=secretFile,proto3" json:"secret_file,omitempty"`
+	// A process without data that has a vote, too, from the beginning: of two regions, one and the witness are a
+	// majority. It runs at a third site, as `atoll server` with its name as the node.
+	Witness       *Witness `protobuf:"bytes,7,opt,name=witness,proto3" json:"witness,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -373,6 +376,67 @@ func (x *Cluster) GetSecretFile() string {
 	return ""
 }
 
+func (x *Cluster) GetWitness() *Witness {
+	if x != nil {
+		return x.Witness
+	}
+	return nil
+}
+
+// Witness is a vote on which regions there are, beside the regions' own.
+type Witness struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// host:port, for the regions' first nodes.
+	Address       string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Witness) Reset() {
+	*x = Witness{}
+	mi := &file_atoll_config_v1_config_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Witness) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Witness) ProtoMessage() {}
+
+func (x *Witness) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_config_v1_config_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Witness.ProtoReflect.Descriptor instead.
+func (*Witness) Descriptor() ([]byte, []int) {
+	return file_atoll_config_v1_config_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Witness) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Witness) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
 // Namespace fixes the type of a namespace's values.
 type Namespace struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -389,7 +453,7 @@ type Namespace struct {
 
 func (x *Namespace) Reset() {
 	*x = Namespace{}
-	mi := &file_atoll_config_v1_config_proto_msgTypes[4]
+	mi := &file_atoll_config_v1_config_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -401,7 +465,7 @@ func (x *Namespace) String() string {
 func (*Namespace) ProtoMessage() {}
 
 func (x *Namespace) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_config_v1_config_proto_msgTypes[4]
+	mi := &file_atoll_config_v1_config_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -414,7 +478,7 @@ func (x *Namespace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Namespace.ProtoReflect.Descriptor instead.
 func (*Namespace) Descriptor() ([]byte, []int) {
-	return file_atoll_config_v1_config_proto_rawDescGZIP(), []int{4}
+	return file_atoll_config_v1_config_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Namespace) GetName() string {
@@ -461,7 +525,7 @@ type Region struct {
 
 func (x *Region) Reset() {
 	*x = Region{}
-	mi := &file_atoll_config_v1_config_proto_msgTypes[5]
+	mi := &file_atoll_config_v1_config_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -473,7 +537,7 @@ func (x *Region) String() string {
 func (*Region) ProtoMessage() {}
 
 func (x *Region) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_config_v1_config_proto_msgTypes[5]
+	mi := &file_atoll_config_v1_config_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -486,7 +550,7 @@ func (x *Region) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Region.ProtoReflect.Descriptor instead.
 func (*Region) Descriptor() ([]byte, []int) {
-	return file_atoll_config_v1_config_proto_rawDescGZIP(), []int{5}
+	return file_atoll_config_v1_config_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Region) GetName() string {
@@ -560,7 +624,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_atoll_config_v1_config_proto_msgTypes[6]
+	mi := &file_atoll_config_v1_config_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -572,7 +636,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_config_v1_config_proto_msgTypes[6]
+	mi := &file_atoll_config_v1_config_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -585,7 +649,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_atoll_config_v1_config_proto_rawDescGZIP(), []int{6}
+	return file_atoll_config_v1_config_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Node) GetName() string {
@@ -650,7 +714,7 @@ type Nats struct {
 
 func (x *Nats) Reset() {
 	*x = Nats{}
-	mi := &file_atoll_config_v1_config_proto_msgTypes[7]
+	mi := &file_atoll_config_v1_config_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -662,7 +726,7 @@ func (x *Nats) String() string {
 func (*Nats) ProtoMessage() {}
 
 func (x *Nats) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_config_v1_config_proto_msgTypes[7]
+	mi := &file_atoll_config_v1_config_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -675,7 +739,7 @@ func (x *Nats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Nats.ProtoReflect.Descriptor instead.
 func (*Nats) Descriptor() ([]byte, []int) {
-	return file_atoll_config_v1_config_proto_rawDescGZIP(), []int{7}
+	return file_atoll_config_v1_config_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Nats) GetUrl() string {
@@ -718,7 +782,7 @@ const file_atoll_config_v1_config_proto_rawDesc = "" +
 	"\aPeerTls\x12$\n" +
 	"\tcert_file\x18\x01 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\bcertFile\x12\"\n" +
 	"\bkey_file\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\akeyFile\x12 \n" +
-	"\aca_file\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06caFile\"\xc7\x02\n" +
+	"\aca_file\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\x06caFile\"\xfb\x02\n" +
 	"\aCluster\x123\n" +
 	"\x04name\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x10\x01\x18@2\x14^[a-z0-9][a-z0-9-]*$R\x04name\x12(\n" +
 	"\n" +
@@ -731,7 +795,11 @@ const file_atoll_config_v1_config_proto_rawDesc = "" +
 	"namespaces\x18\x05 \x03(\v2\x1a.atoll.config.v1.NamespaceB\t\xbaH\x06\x92\x01\x03\x10\x80\x02R\n" +
 	"namespaces\x12\x1f\n" +
 	"\vsecret_file\x18\x06 \x01(\tR\n" +
-	"secretFile\"\xce\x01\n" +
+	"secretFile\x122\n" +
+	"\awitness\x18\a \x01(\v2\x18.atoll.config.v1.WitnessR\awitness\"a\n" +
+	"\aWitness\x123\n" +
+	"\x04name\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x10\x01\x18@2\x14^[a-z0-9][a-z0-9-]*$R\x04name\x12!\n" +
+	"\aaddress\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\aaddress\"\xce\x01\n" +
 	"\tNamespace\x12\x1e\n" +
 	"\x04name\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01(\xff\x01R\x04name\x12\x83\x01\n" +
@@ -773,30 +841,32 @@ func file_atoll_config_v1_config_proto_rawDescGZIP() []byte {
 	return file_atoll_config_v1_config_proto_rawDescData
 }
 
-var file_atoll_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_atoll_config_v1_config_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_atoll_config_v1_config_proto_goTypes = []any{
 	(*Server)(nil),    // 0: atoll.config.v1.Server
 	(*Clock)(nil),     // 1: atoll.config.v1.Clock
 	(*PeerTls)(nil),   // 2: atoll.config.v1.PeerTls
 	(*Cluster)(nil),   // 3: atoll.config.v1.Cluster
-	(*Namespace)(nil), // 4: atoll.config.v1.Namespace
-	(*Region)(nil),    // 5: atoll.config.v1.Region
-	(*Node)(nil),      // 6: atoll.config.v1.Node
-	(*Nats)(nil),      // 7: atoll.config.v1.Nats
+	(*Witness)(nil),   // 4: atoll.config.v1.Witness
+	(*Namespace)(nil), // 5: atoll.config.v1.Namespace
+	(*Region)(nil),    // 6: atoll.config.v1.Region
+	(*Node)(nil),      // 7: atoll.config.v1.Node
+	(*Nats)(nil),      // 8: atoll.config.v1.Nats
 }
 var file_atoll_config_v1_config_proto_depIdxs = []int32{
 	3, // 0: atoll.config.v1.Server.cluster:type_name -> atoll.config.v1.Cluster
-	7, // 1: atoll.config.v1.Server.nats:type_name -> atoll.config.v1.Nats
+	8, // 1: atoll.config.v1.Server.nats:type_name -> atoll.config.v1.Nats
 	2, // 2: atoll.config.v1.Server.peer_tls:type_name -> atoll.config.v1.PeerTls
 	1, // 3: atoll.config.v1.Server.clock:type_name -> atoll.config.v1.Clock
-	5, // 4: atoll.config.v1.Cluster.regions:type_name -> atoll.config.v1.Region
-	4, // 5: atoll.config.v1.Cluster.namespaces:type_name -> atoll.config.v1.Namespace
-	6, // 6: atoll.config.v1.Region.nodes:type_name -> atoll.config.v1.Node
-	7, // [7:7] is the sub-list for method output_type
-	7, // [7:7] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	6, // 4: atoll.config.v1.Cluster.regions:type_name -> atoll.config.v1.Region
+	5, // 5: atoll.config.v1.Cluster.namespaces:type_name -> atoll.config.v1.Namespace
+	4, // 6: atoll.config.v1.Cluster.witness:type_name -> atoll.config.v1.Witness
+	7, // 7: atoll.config.v1.Region.nodes:type_name -> atoll.config.v1.Node
+	8, // [8:8] is the sub-list for method output_type
+	8, // [8:8] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_atoll_config_v1_config_proto_init() }
@@ -810,7 +880,7 @@ func file_atoll_config_v1_config_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_config_v1_config_proto_rawDesc), len(file_atoll_config_v1_config_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
