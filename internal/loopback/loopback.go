@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"sync/atomic"
 )
 
 // Ports are below those that kernels give to outgoing connections (from 32768 on): one of these may
@@ -16,13 +17,20 @@ const (
 	lastPort  = 31999
 )
 
-// Free returns n different host:port addresses on which nothing listened just now. Where it begins to
-// look is random, so that processes that look at once hardly ever find the same.
+const ports = lastPort - firstPort + 1
+
+// first is where this process begins to look, at random, so that processes that look at once hardly ever find the
+// same; looked is how many ports it has looked at.
+var (
+	first  = rand.IntN(ports)
+	looked atomic.Int64
+)
+
+// Free returns n different host:port addresses on which nothing listened just now, and which this process was not
+// given lately: somebody may be about to listen there.
 func Free(n int) (addrs []string, err error) {
-	const ports = lastPort - firstPort + 1
-	start := rand.IntN(ports)
 	for i := 0; i < ports && len(addrs) < n; i++ {
-		addr := fmt.Sprintf("127.0.0.1:%d", firstPort+(start+i)%ports)
+		addr := fmt.Sprintf("127.0.0.1:%d", firstPort+(int64(first)+looked.Add(1))%ports)
 		listener, listenErr := net.Listen("tcp", addr)
 		if listenErr != nil {
 			continue // taken

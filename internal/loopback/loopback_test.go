@@ -23,6 +23,23 @@ func TestFreeAddressesDifferAndCanBeListenedOn(t *testing.T) {
 	}
 }
 
+// What was found is not listened on at once, and must not be found by another meanwhile.
+func TestNothingIsFoundTwice(t *testing.T) {
+	seen := map[string]bool{}
+	for range 500 {
+		addrs, err := Free(4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, addr := range addrs {
+			if seen[addr] {
+				t.Fatalf("%s is found twice", addr)
+			}
+			seen[addr] = true
+		}
+	}
+}
+
 func TestTooManyIsAnError(t *testing.T) {
 	if _, err := Free(lastPort - firstPort + 2); err == nil {
 		t.Error("more addresses than ports")
