@@ -90,6 +90,7 @@ const (
 	ReasonDiskFull           Reason = "DISK_FULL"
 	ReasonTooManyWatchers    Reason = "TOO_MANY_WATCHERS"
 	ReasonFenced             Reason = "FENCED"
+	ReasonNotHome            Reason = "NOT_HOME"
 	ReasonClockUnsafe        Reason = "CLOCK_UNSAFE"
 	ReasonRegionRefused      Reason = "REGION_REFUSED"
 	ReasonCorrupt            Reason = "CORRUPT"
@@ -158,7 +159,7 @@ func sentinelOf(reason Reason, code connect.Code) error {
 		return ErrFenced
 	case ReasonRegionRefused:
 		return ErrRegionRefused
-	case ReasonNotOwner, ReasonStaleEpoch:
+	case ReasonNotOwner, ReasonNotHome, ReasonStaleEpoch:
 		return ErrUnavailable
 	case ReasonStale:
 		return ErrStale

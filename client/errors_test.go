@@ -28,6 +28,7 @@ var contract = []struct {
 	{ReasonNotPresent, connect.CodeFailedPrecondition, ErrNotPresent},
 	{ReasonInsufficientRights, connect.CodeFailedPrecondition, ErrInsufficientRights},
 	{ReasonNotOwner, connect.CodeFailedPrecondition, ErrUnavailable},
+	{ReasonNotHome, connect.CodeFailedPrecondition, ErrUnavailable},
 	{ReasonStaleEpoch, connect.CodeFailedPrecondition, ErrUnavailable},
 	{ReasonNoLeader, connect.CodeUnavailable, ErrUnavailable},
 	{ReasonNoQuorum, connect.CodeUnavailable, ErrUnavailable},

@@ -74,6 +74,7 @@ type readConfig struct {
 	linearizable bool // asked for by name
 	session      *Session
 	info         *Info
+	home         bool
 }
 
 // inSession reports whether the read is one of consistency SESSION.
@@ -114,10 +115,13 @@ func readConfigOf(session *Session, opts []ReadOption) readConfig {
 }
 
 func (c *readConfig) options() *atollv1.ReadOptions {
-	if c.consistency == ConsistencyLinearizable && c.strategy == StrategyAuto && c.session == nil {
+	if c.consistency == ConsistencyLinearizable && c.strategy == StrategyAuto && c.session == nil && !c.home {
 		return nil
 	}
 	o := &atollv1.ReadOptions{Consistency: c.level(), Strategy: atollv1.Strategy(c.strategy), OnStale: atollv1.OnStale(c.onStale)}
+	if c.home {
+		o.Consistency = atollv1.Consistency_CONSISTENCY_LINEARIZABLE
+	}
 	if c.session != nil {
 		o.Session, o.WantSession = c.session.current(), true
 	}
@@ -154,6 +158,12 @@ type infoOption struct{ dst *Info }
 
 func (o infoOption) applyRead(c *readConfig)   { c.info = o.dst }
 func (o infoOption) applyWrite(c *writeConfig) { c.info = o.dst }
+
+// WithHome has a Get of a key whose namespace has a home read there: it sees every write that was acknowledged, in
+// whatever region. Other reads show what this region has, which may be older.
+func WithHome() ReadOption {
+	return readOption(func(c *readConfig) { c.consistency, c.home = ConsistencyLinearizable, true })
+}
 
 // WithInfo stores in dst who answered the call.
 func WithInfo(dst *Info) CallOption { return infoOption{dst} }

@@ -178,7 +178,7 @@ func TestDecodersRefuse(t *testing.T) {
 		{"vector", "01018000", "longer than needed"},
 		{"vector", "01ffffffff1f01", "over the limit"},
 		{"dots", "0101020102", "out of order"},
-		{"register", "01040000000000000001" + "0101", "unknown flags"},
+		{"register", "01080000000000000001" + "0101", "unknown flags"},
 		{"register", "0101" + "0000000000000001" + "010141", "deleted register"},
 		{"register", "0102" + "0000000000000001" + "0101" + "0000000000000000", "flagged but 0"},
 		{"register", "0100" + "00000000", "ends early"},

@@ -120,6 +120,8 @@ func fieldsGolden(names *[]string, values map[string]encoder) {
 		{"register fields", LWWRegister{Time: at, Actor: 1, Seq: 1, Value: []byte("value"), Unknown: few}},
 		{"register fields deleted", LWWRegister{Time: at, Actor: 1, Seq: 2, Deleted: true, Unknown: more}},
 		{"register fields expires", LWWRegister{Time: at, Actor: 1, Seq: 3, Expires: at + 1, Value: []byte{0}, Unknown: few.Join(more)}},
+		{"register home", LWWRegister{Home: 1<<32 + 3, Time: at, Actor: 2, Seq: 9, Value: []byte("at home")}},
+		{"register home deleted", LWWRegister{Home: 1, Time: at, Actor: 2, Seq: 9, Deleted: true}},
 		{"counter fields", Counter{rows: []Row{{Actor: 1, Entry: Entry{1, 1, 5}}}, unknown: few}},
 		{"set fields", AWSet{elements: map[string]DotSet{"a": {{1, 1}}}, context: VersionVector{[]Dot{{1, 1}}}, unknown: few}},
 		{"counterzset fields", CounterZSet{counters: map[string]Counter{"a": NewCounter([]Row{{Actor: 1, Entry: Entry{1, 1, 5}}})}, unknown: few}},

@@ -258,6 +258,7 @@ func TestLWWRegister(t *testing.T) {
 			i := between(0, 2).Draw(t, "replica")
 			clock[i] += hlc.Time(between(1, 3).Draw(t, "step")) // equal times across actors are common
 			reg := LWWRegister{Time: clock[i], Actor: Actor(i + 1), Seq: uint64(n + 1), Deleted: rapid.Bool().Draw(t, "deleted")}
+			reg.Home = uint64(between(0, 2).Draw(t, "home"))
 			if !reg.Deleted {
 				reg.Value = rapid.SliceOfN(rapid.Byte(), 0, 5).Draw(t, "value")
 				reg.Expires = hlc.Time(rapid.Uint64Range(0, 9).Draw(t, "expires"))
@@ -271,7 +272,7 @@ func TestLWWRegister(t *testing.T) {
 			joined = joined.Join(s)
 		}
 		for _, s := range states {
-			if s.Time > joined.Time || s.Time == joined.Time && s.Actor > joined.Actor {
+			if s.Home > joined.Home || s.Home == joined.Home && (s.Time > joined.Time || s.Time == joined.Time && s.Actor > joined.Actor) {
 				t.Fatalf("%+v wins over %+v", joined, s)
 			}
 		}

@@ -170,7 +170,7 @@ func readMap(what string, data []byte, fault func(value []byte) string) (LWWMap,
 	m := LWWMap{fields: map[string]LWWRegister{}, unknown: unknown}
 	if mark := r.Bytes(r.Len()); len(mark) > 0 {
 		m.deleted = readRegister(r, mark)
-		if !m.deleted.Deleted || m.deleted.Compare(LWWRegister{}) <= 0 {
+		if !m.deleted.Deleted || m.deleted.Home != 0 || m.deleted.Compare(LWWRegister{}) <= 0 {
 			r.Fail("mark is no delete")
 		}
 	}
@@ -187,6 +187,9 @@ func readMap(what string, data []byte, fault func(value []byte) string) (LWWMap,
 		}
 		if register.Expires != 0 {
 			r.Fail("field with an expiry")
+		}
+		if register.Home != 0 {
+			r.Fail("field with a home")
 		}
 		if reason := fault(register.Value); !register.Deleted && reason != "" {
 			r.Fail("%s", reason)

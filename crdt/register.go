@@ -9,7 +9,8 @@ import (
 	"github.com/atolldb/atoll/hlc"
 )
 
-// LWWRegister is a last-writer-wins register: the write with the largest (Time, Actor) is the state.
+// LWWRegister is a last-writer-wins register: the write with the largest (Home, Time, Actor) is the state. Home is 0
+// but where one region at a time decides the order of writes.
 //
 // Tie rule: at equal times the larger actor wins. No two writes share both, because an actor's times
 // in a partition rise strictly, so the order is total and no tie is left to arrival order. A delete
@@ -18,7 +19,10 @@ import (
 // Laws: Join is commutative, associative and idempotent; the zero register, which is before every
 // write, is neutral. Size: one write, whatever the history; a deleted register stays as a tombstone.
 type LWWRegister struct {
-	// Time and Actor order the write.
+	// Home is the ownership epoch under which a home region made the write; 0 without one. Of one epoch there is one
+	// writer, so that (Home, Time) is (epoch, place in the writer's order).
+	Home uint64
+	// Time and Actor order the write among those of its epoch.
 	Time  hlc.Time
 	Actor Actor
 	// Seq is the write's sequence number: (Actor, Seq) is its dot.
@@ -32,9 +36,9 @@ type LWWRegister struct {
 	Unknown Fields
 }
 
-// Compare orders two writes by (Time, Actor): the larger one wins.
+// Compare orders two writes by (Home, Time, Actor): the larger one wins.
 func (r LWWRegister) Compare(o LWWRegister) int {
-	return cmp.Or(cmp.Compare(r.Time, o.Time), cmp.Compare(r.Actor, o.Actor))
+	return cmp.Or(cmp.Compare(r.Home, o.Home), cmp.Compare(r.Time, o.Time), cmp.Compare(r.Actor, o.Actor))
 }
 
 // Join returns the winner of the two. It shares the winner's memory.
@@ -64,19 +68,21 @@ func (r LWWRegister) Version() string {
 
 // Equal reports whether the two are the same write with the same content.
 func (r LWWRegister) Equal(o LWWRegister) bool {
-	return r.Time == o.Time && r.Actor == o.Actor && r.Seq == o.Seq && r.Deleted == o.Deleted &&
+	return r.Home == o.Home && r.Time == o.Time && r.Actor == o.Actor && r.Seq == o.Seq && r.Deleted == o.Deleted &&
 		r.Expires == o.Expires && r.Unknown == o.Unknown && bytes.Equal(r.Value, o.Value)
 }
 
 const (
 	registerDeleted = 1 << iota
 	registerExpires
-	registerFlags = registerDeleted | registerExpires
+	registerHome
+	registerFlags = registerDeleted | registerExpires | registerHome
 )
 
 // Append appends the register's encoding:
 //
-//	version 1, maybe with Fields | flags 1 | time 8 | actor varint | seq varint | expires 8, if flag 2 | value, to the end
+//	version 1, maybe with Fields | flags 1 | time 8 | actor varint | seq varint | expires 8, if flag 2
+//	home varint, if flag 4 | value, to the end
 //
 // Flag 1 means deleted.
 func (r LWWRegister) Append(b []byte) []byte {
@@ -87,11 +93,17 @@ func (r LWWRegister) Append(b []byte) []byte {
 	if r.Expires != 0 {
 		flags |= registerExpires
 	}
+	if r.Home != 0 {
+		flags |= registerHome
+	}
 	b = append(appendVersion(b, r.Unknown), flags)
 	b = binary.BigEndian.AppendUint64(b, uint64(r.Time))
 	b = appendDot(b, r.Dot())
 	if r.Expires != 0 {
 		b = binary.BigEndian.AppendUint64(b, uint64(r.Expires))
+	}
+	if r.Home != 0 {
+		b = binary.AppendUvarint(b, r.Home)
 	}
 	return append(b, r.Value...)
 }
@@ -110,6 +122,11 @@ func DecodeLWWRegister(data []byte) (LWWRegister, error) {
 		reg.Expires = hlc.Time(r.Uint64())
 		if reg.Expires == 0 {
 			r.Fail("expiry flagged but 0")
+		}
+	}
+	if flags&registerHome != 0 {
+		if reg.Home = r.Uvarint(^uint64(0)); reg.Home == 0 {
+			r.Fail("home flagged but 0")
 		}
 	}
 	reg.Value = r.Rest()

@@ -126,7 +126,13 @@ func (a *application) command(now hlc.Time, c *logv1.Command) (result, error) {
 	case *logv1.Command_Membership:
 		return a.membership(c.Membership)
 	case *logv1.Command_Resync:
-		return a.resync(now, c.Resync)
+		r, err := a.resync(now, c.Resync)
+		if err != nil || r.err != nil {
+			return r, err
+		}
+		return r, a.mergedHomes(now, true)
+	case *logv1.Command_Home:
+		return a.home(now, c.Home)
 	default:
 		return result{err: ErrBadCommand}, nil
 	}
@@ -150,6 +156,9 @@ func (a *application) write(now hlc.Time, w *logv1.WriteCommand) (result, error)
 	}
 	for i := range ops {
 		ops[i].AnyType = w.GetQueue() != nil // acknowledged: what the key holds is no reason to refuse it
+	}
+	if refused, err := a.atHome(now, w, ops); refused != nil || err != nil {
+		return result{err: refused}, err
 	}
 	var names []replica.WriteID
 	if w.GetOpId() != "" {
@@ -258,6 +267,9 @@ func (a *application) merge(now hlc.Time, c *logv1.MergeCommand) (result, error)
 		last = max(last, runs[i].To())
 	}
 	a.note(CauseRemote, fresh)
+	if err := a.mergedHomes(now, changesHomes(fresh)); err != nil {
+		return result{}, err
+	}
 	if err := a.meet(now, have, fresh); err != nil {
 		return result{}, err
 	}

@@ -58,7 +58,7 @@ func additions(commands []*logv1.Command) map[int][]int {
 
 func onlyAdds(w *logv1.WriteCommand, o *logv1.Operation) bool {
 	return replica.OpKind(o.GetKind()) == replica.OpCounterAdd &&
-		replica.ConditionKind(o.GetConditionKind()) == replica.CondNone && len(o.GetPath()) == 0 && w.GetQueue() == nil && o.GetExpiresHlc() == 0
+		replica.ConditionKind(o.GetConditionKind()) == replica.CondNone && len(o.GetPath()) == 0 && w.GetQueue() == nil && !w.GetHome() && o.GetExpiresHlc() == 0
 }
 
 // addAll runs the additions of several commands to one counter as one event, and gives each the answer

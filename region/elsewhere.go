@@ -101,7 +101,8 @@ func (a *application) meet(now hlc.Time, have uint64, deltas []replica.Delta) er
 	for i := range deltas {
 		record.Dot = deltas[i].Dot
 		for _, w := range deltas[i].Writes {
-			if w.Seq > have {
+			// A late write is as if it was not done: a retry does it.
+			if w.Seq > have && !(w.Seq == record.Dot.Seq && a.late(&deltas[i])) {
 				record.Writes = append(record.Writes, w)
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"github.com/atolldb/atoll/crdt/replica"
 	"github.com/atolldb/atoll/hlc"
 	logv1 "github.com/atolldb/atoll/proto/atoll/log/v1"
+	"github.com/atolldb/atoll/topology"
 )
 
 // Waiting returns how many commands and linearizable readers wait for the next entry and proof.
@@ -91,3 +92,12 @@ const (
 	FoldKeepEvents = foldKeepEvents
 	WindowBytes    = windowBytes
 )
+
+// TakeHome has the partition take a namespace over without its home, under a later term.
+func (p *Partition) TakeHome(ctx context.Context, namespace string, term uint64) error {
+	self, _ := topology.ActorRegion(p.View().Outbox.Actor)
+	_, err := p.batcher.do(ctx, &logv1.Command{Command: &logv1.Command_Home{
+		Home: &logv1.HomeCommand{Namespace: namespace, Region: uint32(self), Epoch: term << 32, Take: true},
+	}})
+	return err
+}

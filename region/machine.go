@@ -94,6 +94,8 @@ type MachineView struct {
 	Evictions []Eviction
 	// Facts are what is known of the membership of regions.
 	Facts Facts
+	// Homes are what is known of the homes of namespaces, in their order.
+	Homes []replica.Home
 	// Owed is the instant at or after which other regions may wait for an event of this one; 0 if they do not.
 	Owed hlc.Time
 	// Resync is the resync that is under way, nil if none is. Ahead is Vector joined with those of all donors whose
@@ -178,6 +180,7 @@ func (m *Machine) Apply(entries []Entry) error {
 		}
 		r.UseReleased(s.facts.released())
 		a := application{kv: kv, replica: r, state: &s, memory: m.memory, elsewhere: m.elsewhere, index: m.outbox.Load()}
+		a.useHomes()
 		for i := range entries {
 			if err := a.entry(&entries[i], answers); err != nil {
 				return fmt.Errorf("apply entry %d: %w", entries[i].Index, err)
@@ -275,6 +278,7 @@ func viewOf(r *replica.Replica, s *machineState) *MachineView {
 		HLC:    r.LastHLC(),
 		Owed:   r.Owed(),
 		Facts:  s.facts,
+		Homes:  s.homes,
 		HLCs:   map[crdt.Actor]hlc.Time{},
 		Ahead:  r.Ahead(),
 	}

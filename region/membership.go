@@ -193,6 +193,7 @@ func (a *application) membership(c *logv1.MembershipCommand) (result, error) {
 	maps.DeleteFunc(a.state.evictions, func(r topology.RegionID, _ Eviction) bool { return !same[r] })
 	a.state.facts = next
 	a.replica.UseReleased(next.released())
+	a.useHomes()
 	return result{}, nil
 }
 
@@ -258,7 +259,7 @@ func (p *Partition) waitsFor(view *MachineView) []topology.RegionID {
 
 // writes reports whether a command makes events of this region.
 func writes(c *logv1.Command) bool {
-	return c.GetWrite() != nil || c.GetQueued() != nil || c.GetTick() != nil || c.GetExpire() != nil
+	return c.GetWrite() != nil || c.GetQueued() != nil || c.GetTick() != nil || c.GetExpire() != nil || c.GetHome() != nil
 }
 
 // cut is Partition.holder of a region that knows the membership: most, or less, where an event of an actor may

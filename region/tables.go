@@ -53,6 +53,8 @@ type machineState struct {
 	// queues says how far each node's queue of local writes is applied.
 	queues map[uint64]uint64
 	facts  Facts
+	// homes are what the replica has in replica.HomeNamespace.
+	homes []replica.Home
 }
 
 type watermarkKey struct {
@@ -91,7 +93,8 @@ func loadMachineState(kv replica.KV) (machineState, error) {
 	if s.facts, err = decodeFacts(record.GetMembershipEpoch(), record.GetFacts()); err != nil {
 		return s, fmt.Errorf("%w: %w", errState, err)
 	}
-	return s, nil
+	s.homes, err = decodeHomes(record.GetHomes())
+	return s, err
 }
 
 func (s *machineState) save(kv replica.KV) error {
@@ -103,7 +106,7 @@ func (s *machineState) save(kv replica.KV) error {
 		OutboxAppended: s.outbox.appended,
 		Watermarks:     s.sortedWatermarks(), Remembered: s.remembered, Queues: s.sortedQueues(),
 		MembershipEpoch: s.facts.Epoch, Facts: encodeFacts(s.facts),
-		Elsewhere: s.elsewhere, Owed: encodeAdditions(s.owed),
+		Elsewhere: s.elsewhere, Owed: encodeAdditions(s.owed), Homes: encodeHomes(s.homes),
 	}
 	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(record)
 	if err != nil {

@@ -82,6 +82,8 @@ type Namespace struct {
 	Type crdt.Type
 	// GrowOnly, of counters and sets, means that they take additions only.
 	GrowOnly bool
+	// Home, of registers, is the region that all writes are made in until it is moved; 0 means that every region writes.
+	Home RegionID
 }
 
 // Validate returns every fault of the description, joined; nil means that all other methods work.
@@ -160,6 +162,9 @@ func (v *validation) namespace(n *Namespace, before []Namespace) {
 	}
 	if n.GrowOnly && n.Type != crdt.TypeCounter && n.Type != crdt.TypeAWSet {
 		v.fault("namespace %q: values of type %v cannot be kept from shrinking: grow_only is for counters and sets", n.Name, n.Type)
+	}
+	if n.Home != 0 && (n.Type != crdt.TypeLWWRegister || v.ids[n.Home] == "") {
+		v.fault("namespace %q: home is for registers, and one of the regions", n.Name)
 	}
 }
 

@@ -51,6 +51,11 @@ func (e *Effect) fault(d *Delta) string {
 	if k := kindOf(e.Type); k == nil || !k.owns(e.Change) {
 		return fmt.Sprintf("%v without its change", e.Type)
 	}
+	if e.Namespace == HomeNamespace {
+		if reason := homeFault(e); reason != "" {
+			return reason
+		}
+	}
 	if !e.Path.IsRoot() {
 		if reason := leafFault(e); reason != "" {
 			return reason

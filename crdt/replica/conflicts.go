@@ -65,9 +65,10 @@ func (w *work) conflict(c contest, applied crdt.Dot) (bool, error) {
 }
 
 // decide notes that of a write that is merged and the one that is here the later wins. Two deletes agree,
-// and where there is nothing here, Seq 0, nothing is decided.
+// and where there is nothing here, Seq 0, nothing is decided. Who is a
+// home is no value of a client.
 func (w *work) decide(c contest, here, incoming *crdt.LWWRegister) error {
-	if here.Seq == 0 || here.Deleted && incoming.Deleted {
+	if here.Seq == 0 || here.Deleted && incoming.Deleted || c.effect.Namespace == HomeNamespace {
 		return nil
 	}
 	concurrent, err := w.conflict(c, here.Dot())

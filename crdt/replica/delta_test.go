@@ -76,6 +76,9 @@ func goldenDeltas(t testing.TB) (names []string, deltas []Delta) {
 	names, deltas = append(names, n...), append(deltas, d...)
 	n, d = goldenTicks(t)
 	names, deltas = append(names, n...), append(deltas, d...)
+	at := crdt.LWWRegister{Home: 1<<32 + 1, Time: first.Time, Actor: first.Dot.Actor, Seq: first.Dot.Seq, Value: []byte("at home")}
+	first.Effects = []Effect{{Namespace: "locks", Key: "k", Type: crdt.TypeLWWRegister, Change: &RegisterChange{at}}}
+	names, deltas = append(names, "put at home"), append(deltas, first)
 	n, d = goldenWrites(t)
 	return append(names, n...), append(deltas, d...)
 }
@@ -138,7 +141,8 @@ func TestDecodeDeltaRefuses(t *testing.T) {
 		{"no key", head + "01" + "0000" + "01" + "0000", "out of bounds"},
 		{"unknown type", head + "01" + "00016b" + "0f" + "0000", "unknown type(15)"},
 		{"long key", head + "01" + "00" + "8108ffff", "over the limit"},
-		{"register flags", head + "01" + "00016b" + "01" + "0800", "register flags"},
+		{"register flags", head + "01" + "00016b" + "01" + "1000", "register flags"},
+		{"no home", head + "01" + "00016b" + "01" + "08" + "00" + "00", "home flagged but 0"},
 		{"no expiry", head + "01" + "00016b" + "01" + "02" + "0000000000000000" + "00", "flagged but 0"},
 		{"large value", head + "01" + "00016b" + "01" + "00" + "81808001", "over the limit"},
 		{"short value", head + "01" + "00016b" + "01" + "00" + "02aa", "2 bytes wanted"},

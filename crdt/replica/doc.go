@@ -121,7 +121,8 @@
 //	         the delta's | number of versions | (0: none, or 1 + (events before the write's last, with flag 1 if
 //	         the version is a register's))*
 //	effect   namespace bytes | key bytes | type 1 | by type; 10 | path bytes | type 1 | by type for a leaf:
-//	 1       flags 1 (1 deleted, 2 expires, 4 fields) | crdt.Fields as bytes, if flagged | expires 8, if flagged | value bytes
+//	 1       flags 1 (1 deleted, 2 expires, 4 fields, 8 home) | crdt.Fields as bytes, if flagged | expires 8, if flagged
+//	         home, if flagged | value bytes
 //	 2       crdt.Counter as bytes: the changed rows
 //	 3       flags 1 (1 cleared) | crdt.VersionVector as bytes, if flagged | number of elements | elements
 //	 4, 6    number of removed dots, with flag 1 if added | dots | value bytes, if added
@@ -152,6 +153,13 @@
 // its own addition back (undo.go): from a counter by a crdt.Void, which a reset of the addition covers, too; from a
 // bounded counter by its own totals; from a timeline by removing the entry, of which nothing is left. Who remembers,
 // and which region takes back, is up to the caller.
+//
+// # Homes
+//
+// The registers of a namespace can have a home: one region that all writes go to, so that conditions hold for all
+// regions (homes.go). Writes carry the epoch of the home, by which they are ordered first; a home's successor has an
+// epoch of its own. What a former home wrote and its successor did not have in time, it refuses where it merges it, keeps as
+// a loser, and writes again what there is: an own event, so that regions that took the late write have what the home has.
 //
 // # Runs
 //
@@ -189,7 +197,7 @@
 // be able to do here, elements.go keeps the elements of collections, and register.go, counter.go, set*.go, siblings*.go, timeline*.go and whole.go do it,
 // the last for bounded.go and extreme.go, whose values are kept whole; for maps and sorted sets map.go,
 // zset.go and fields*.go, and counterzset*.go; ormap*.go keep maps of leaves. descend.go reads backward. keys.go, meta.go and object.go are the storage;
-// causality.go knows who has seen what, conflicts.go and losers.go keep what merges decided, settle.go
+// causality.go knows who has seen what, conflicts.go and losers.go keep what merges decided, homes.go says which region orders writes, settle.go
 // drops what resets leave; tick.go tells other regions how far this one is; expiry.go and overdue.go are about what has expired, deadline.go keeps when; check.go says what a delta may be; overlay.go makes batches all
 // or none; headers.go remembers what keys hold; memory.go is a KV for tests. run*.go are runs, and fold*.go say
 // for each type what is superfluous in one. position.go puts all parts of a state in one order, of which fingerprint.go

@@ -24,6 +24,8 @@ var (
 	// ErrNotInMap means that no leaf of an observed-remove map can be what an operation is on: leaves are
 	// deleted, so they are no bounded counters; they do not expire; and they are no maps but parts of one.
 	ErrNotInMap = errors.New("not in an observed-remove map")
+	// ErrNoHome means that a value of a type cannot be written under the order of a home region: only registers can.
+	ErrNoHome = errors.New("only registers have a home")
 	// ErrChangeTooLarge means that an operation would change more than one delta can hold.
 	ErrChangeTooLarge = errors.New("the operation changes too much at once")
 )
@@ -31,7 +33,7 @@ var (
 // OpError means that Execute refused a batch because of one operation: nothing was changed. Err is
 // *WrongTypeError, *ConditionError, crdt.ErrCounterOverflow, crdt.ErrAmount,
 // *crdt.InsufficientRightsError, ErrTooManyElements, ErrUndeletable, ErrTrimInFuture, ErrScoreRange,
-// ErrChangeTooLarge, or ErrInvalidOperation, which ErrNotInMap comes with, possibly wrapped.
+// ErrChangeTooLarge, or ErrInvalidOperation, which ErrNotInMap and ErrNoHome come with, possibly wrapped.
 type OpError struct {
 	// Index is the operation's place in the batch.
 	Index int

@@ -204,7 +204,7 @@ func (o *Op) check() (crdt.Type, error) {
 	case o.Expires != 0 && t == crdt.TypeBoundedCounter && o.Kind != OpExpire:
 		return 0, errors.New("a bounded counter cannot expire")
 	default:
-		return t, nil
+		return t, o.checkHome(t)
 	}
 }
 

@@ -132,6 +132,9 @@ type Op struct {
 	// AnyType lets the operation take effect beside values of other types under the key, as it would
 	// if another region had done it.
 	AnyType bool
+	// Home, unless it is 0, is the ownership epoch under which this region is the key's home: see Home. Only registers
+	// have one.
+	Home uint64
 	// Restores says that the operation writes again what had lost. It changes nothing about it.
 	Restores bool
 }

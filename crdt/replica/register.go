@@ -45,7 +45,7 @@ func runPut(o *operation) (Outcome, []Effect, error) {
 
 // put writes a register, whose event it fills in.
 func (o *operation) put(reg crdt.LWWRegister) (Outcome, []Effect, error) {
-	reg.Time, reg.Actor, reg.Seq = o.at, o.dot.Actor, o.dot.Seq
+	reg.Time, reg.Actor, reg.Seq, reg.Home = o.at, o.dot.Actor, o.dot.Seq, o.Home
 	change := &RegisterChange{reg}
 	if err := o.work.putRegister(o.key(crdt.TypeLWWRegister), &o.held.register.LWWRegister, &change.LWWRegister); err != nil {
 		return Outcome{}, nil, err
@@ -62,7 +62,7 @@ func (o *operation) expireRegister(at hlc.Time) (Outcome, []Effect, error) {
 	return o.put(crdt.LWWRegister{Expires: at, Value: reg.Value, Unknown: reg.Unknown})
 }
 
-// merge keeps the later write of the two by (time, actor).
+// merge keeps the later write of the two by (home, time, actor), but at a home region nothing that comes too late.
 func (registerKind) merge(w *work, d *Delta, e *Effect) error {
 	object := e.object()
 	data, ok, err := w.kv.Get(object)
@@ -75,12 +75,17 @@ func (registerKind) merge(w *work, d *Delta, e *Effect) error {
 		if have, err = crdt.DecodeLWWRegister(data); err != nil {
 			return err
 		}
+	}
+	if w.late(e.Namespace, &change.LWWRegister) {
+		return w.refuseLate(contest{delta: d, effect: e}, &have, &change.LWWRegister)
+	}
+	if ok {
 		if err := w.decide(contest{delta: d, effect: e}, &have, &change.LWWRegister); err != nil {
 			return err
 		}
-		if have.Compare(change.LWWRegister) > 0 {
-			return nil
-		}
+	}
+	if have.Compare(change.LWWRegister) > 0 {
+		return nil
 	}
 	return w.putRegister(object, &have, &change.LWWRegister)
 }
@@ -101,7 +106,8 @@ const (
 	registerDeleted = 1 << iota
 	registerExpires
 	registerFields
-	registerFlags = registerDeleted | registerExpires | registerFields
+	registerHome
+	registerFlags = registerDeleted | registerExpires | registerFields | registerHome
 )
 
 // append leaves out the write's time and dot, which are the delta's.
@@ -116,12 +122,18 @@ func (c *RegisterChange) append(b []byte) []byte {
 	if c.Unknown != "" {
 		flags |= registerFields
 	}
+	if c.Home != 0 {
+		flags |= registerHome
+	}
 	b = append(b, flags)
 	if c.Unknown != "" {
 		b = codec.AppendBytes(b, c.Unknown)
 	}
 	if c.Expires != 0 {
 		b = binary.BigEndian.AppendUint64(b, uint64(c.Expires))
+	}
+	if c.Home != 0 {
+		b = binary.AppendUvarint(b, c.Home)
 	}
 	return codec.AppendBytes(b, c.Value)
 }
@@ -145,6 +157,11 @@ func (registerKind) decodeChange(r *codec.Reader, d *Delta) Change {
 		reg.Expires = hlc.Time(r.Uint64())
 		if reg.Expires == 0 {
 			r.Fail("expiry flagged but 0")
+		}
+	}
+	if flags&registerHome != 0 {
+		if reg.Home = r.Uvarint(^uint64(0)); reg.Home == 0 {
+			r.Fail("home flagged but 0")
 		}
 	}
 	reg.Value = r.Bytes(crdt.MaxValueBytes)

@@ -24,6 +24,9 @@ type Replica struct {
 	path crdt.Path
 	// released are the cuts of actors of which nothing will come.
 	released map[crdt.Actor]uint64
+	// homes are of the namespaces whose home this region is, and insists what late writes of them were about.
+	homes   []Home
+	insists []Name
 }
 
 // Only returns a view of r in which Lookup and Walk see values of one type only; 0 means all types. It is for
@@ -105,8 +108,10 @@ type work struct {
 	headers *Headers
 	touched [][]byte
 	inside  insideLimits
-	// released is the replica's.
+	// released, homes and insists are the replica's.
 	released map[crdt.Actor]uint64
+	homes    []Home
+	insists  *[]Name
 	// conflicts are what was decided so far.
 	conflicts decisions
 	// set is the set that effects were merged into last, if its header is not written yet.
@@ -119,10 +124,10 @@ type work struct {
 // once, and so must find all reasons to refuse before its first write.
 func (r *Replica) begin(staged bool) *work {
 	if !staged {
-		return &work{kv: r.kv, meta: r.meta, headers: r.headers, inside: r.inside, released: r.released}
+		return &work{kv: r.kv, meta: r.meta, headers: r.headers, inside: r.inside, released: r.released, homes: r.homes, insists: &r.insists}
 	}
 	over := &overlay{base: r.kv}
-	return &work{kv: over, meta: r.meta.clone(), over: over, headers: r.headers, inside: r.inside, released: r.released}
+	return &work{kv: over, meta: r.meta.clone(), over: over, headers: r.headers, inside: r.inside, released: r.released, homes: r.homes, insists: &r.insists}
 }
 
 // commit makes a work's changes the replica's.

@@ -211,6 +211,9 @@ func (c *Chunk) check(d *Donor) error {
 				return fmt.Errorf("element %d of a %v outside of its chunk: %w", j, t, crdt.ErrCorrupt)
 			}
 		}
+		if err := o.checkHome(); err != nil {
+			return err
+		}
 		if err := o.check(k, d); err != nil {
 			return fmt.Errorf("%v in a chunk: %w", t, err)
 		}

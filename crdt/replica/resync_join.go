@@ -2,6 +2,7 @@ package replica
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/atolldb/atoll/crdt"
@@ -305,4 +306,28 @@ func (o *joining) decide(mine, theirs *crdt.LWWRegister, field []byte) error {
 	}
 	d := &Delta{Dot: theirs.Dot(), Time: theirs.Time}
 	return o.w.decide(contest{delta: d, effect: e, field: []byte(strings.Clone(string(field)))}, mine, theirs)
+}
+
+// insist leaves a register of a home as it is if the donor has one that comes too late, or lost this one to an event
+// that does.
+func (o *joining) insist(mine, theirs *crdt.LWWRegister) (bool, error) {
+	if len(o.w.homes) == 0 || theirs.Dot() == mine.Dot() {
+		return false, nil
+	}
+	e, err := o.effectHere()
+	if err != nil {
+		return false, err
+	}
+	home := slices.IndexFunc(o.w.homes, func(h Home) bool { return h.Namespace == e.Namespace })
+	switch {
+	case home < 0:
+		return false, nil
+	case theirs.Seq != 0 && o.w.homes[home].late(theirs) && !o.here("")(theirs.Dot()):
+		c := contest{delta: &Delta{Dot: theirs.Dot(), Time: theirs.Time}, effect: e}
+		return true, o.w.refuseLate(c, mine, theirs)
+	case theirs.Seq == 0 && !o.hidden && mine.Seq != 0 && !mine.Deleted && o.there(mine.Dot()):
+		o.w.insist(e.Namespace, e.Key)
+		return true, nil
+	}
+	return false, nil
 }

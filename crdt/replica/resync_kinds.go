@@ -52,6 +52,9 @@ func (registerKind) joinObject(o *joining) error {
 			return err
 		}
 	}
+	if insisted, err := o.insist(&mine, &theirs); insisted || err != nil {
+		return err
+	}
 	if err := o.decide(&mine, &theirs, nil); err != nil || theirs.Seq == 0 && mine.Seq == 0 {
 		return err
 	}

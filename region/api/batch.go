@@ -77,8 +77,14 @@ func (k *kvService) BatchWrite(ctx context.Context, r *atollv1.BatchWriteRequest
 			return nil, inItem(i, f)
 		}
 	}
+	if f := s.checkHomeBatch(ops); f != nil {
+		return nil, f
+	}
+	if f := s.checkLocal(ops[0].Namespace, isLocal(r.GetOptions())); f != nil {
+		return nil, f
+	}
 	groups := groupBy(len(ops), func(i int) topology.PartitionID { return s.cluster.PartitionOf(ops[i].Namespace, ops[i].Key) })
-	if wasForwarded(ctx) && len(groups) == 1 {
+	if (wasForwarded(ctx) || fromAbroad(ctx)) && len(groups) == 1 {
 		// The node that asks wants the group's one failure, not a copy for each item.
 		return s.writeGroup(ctx, r, ops, &groups[0])
 	}
@@ -142,7 +148,7 @@ func (s *Server) writeGroup(
 		ops[i], sub.Items[i] = all[place], r.GetItems()[place]
 	}
 	opID := r.GetOptions().GetOpId()
-	return route(ctx, s, call[*atollv1.BatchWriteResponse]{
+	c := call[*atollv1.BatchWriteResponse]{
 		partition:  g.partition,
 		write:      true,
 		anyReplica: isLocal(r.GetOptions()),
@@ -168,6 +174,13 @@ func (s *Server) writeGroup(
 			}
 			return res, err
 		},
+	}
+	if !s.homes.has(ops[0].Namespace) {
+		return route(ctx, s, c)
+	}
+	return atHome(ctx, s, homeCall[*atollv1.BatchWriteResponse]{
+		namespace: ops[0].Namespace, partition: g.partition, write: true, opID: opID, there: c.remote,
+		here: func(ctx context.Context) (*atollv1.BatchWriteResponse, error) { return route(ctx, s, c) },
 	})
 }
 

@@ -34,6 +34,14 @@ func (p *instant) Leader() (topology.NodeID, bool) { return "eu-0", true }
 
 func (p *instant) Term() uint64 { return 1 }
 
+// WriteHome is not measured.
+func (p *instant) WriteHome(ctx context.Context, opID string, ops []replica.Op, _ bool) (region.WriteResult, error) {
+	return p.Write(ctx, opID, ops)
+}
+
+// AtHome is not measured.
+func (*instant) AtHome(*replica.Replica, string, bool) error { return nil }
+
 // Garbage is none.
 func (*instant) Garbage() (region.Garbage, error) { return region.Garbage{}, nil }
 

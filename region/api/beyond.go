@@ -24,7 +24,7 @@ func (s *Server) commit(
 	if err != nil {
 		return region.WriteResult{}, nil, err
 	}
-	result, err := p.Write(ctx, o.GetOpId(), ops)
+	result, err := s.writeAt(ctx, p, o.GetOpId(), ops)
 	if err != nil {
 		return result, nil, err
 	}

@@ -41,6 +41,9 @@ var causes = [...]cause{
 	{is(region.ErrBadCursor), always(reasonInvalidArgument, "the cursor is not one of this service; leave it out to begin from now", "field", "cursor")},
 	{as[*region.FencedError], fencedBecause},
 	{is(region.ErrFenced), always(reasonFenced, "this region writes no more: it drains, or the others have given it up; write in another region")},
+	{as[*region.NotHomeError], notHome},
+	{is(region.ErrTooManyHomes), always(reasonQuotaExceeded, "as many namespaces have a home as can have one", "limit", "256")},
+	{is(region.ErrHomeUnsettled), always(reasonNotHome, "not every region has told yet that it knows of the home, so it cannot move; try again once all were heard of")},
 	{is(region.ErrNotKept), always(reasonInvalidArgument, "the outbox begins after the event; ask for a later one", "field", "seq")},
 	{as[*region.ClockAheadError], clockAhead},
 	{is(region.ErrClockUnsafe), clockUnsafe},
@@ -63,6 +66,7 @@ var causes = [...]cause{
 	{is(replica.ErrNotInMap), always(reasonInvalidArgument, "a leaf of a map is no bounded counter and no map, and does not expire", "field", "op")},
 	{is(replica.ErrScoreRange), always(reasonInvalidArgument, "the score would not be a whole number of at most 2^53", "field", "op", "limit", "2^53")},
 	{is(replica.ErrChangeTooLarge), always(reasonBatchTooLarge, "the operation would change too much at once; remove some of the members, or of the leaves of a map, first, a part at a time", "limit", strconv.Itoa(replica.MaxOperationElements))},
+	{is(replica.ErrNoHome), always(reasonInvalidArgument, "only registers can be written in a namespace that has a home", "field", "op")},
 	{is(replica.ErrInvalidOperation), always(reasonInvalidArgument, "the operation is not one that its type or its limits allow", "field", "op")},
 
 	{is(localqueue.ErrQueueFull), always(reasonOverloaded, "too many local writes wait for the partition's leader; try again later")},
@@ -133,14 +137,14 @@ func failureOf(err error) *failure {
 // refusals are errors of a proposed write that mean that nothing was done.
 var refusals = [...]error{
 	region.ErrNotLeader, region.ErrNotHosted, region.ErrShuttingDown, region.ErrOverloaded, region.ErrOpIDReused,
-	region.ErrBadCommand, region.ErrNotMergeable, region.ErrDiskFull, region.ErrClockUnsafe, region.ErrFenced, localqueue.ErrQueueFull, localqueue.ErrTooLarge,
+	region.ErrBadCommand, region.ErrNotMergeable, region.ErrDiskFull, region.ErrClockUnsafe, region.ErrFenced, region.ErrHomeUnsettled, region.ErrTooManyHomes, localqueue.ErrQueueFull, localqueue.ErrTooLarge,
 }
 
 // failureOfWrite returns the failure that an error of a proposed write is. What is not known to mean
 // that nothing was done may have been done.
 func failureOfWrite(ctx context.Context, err error) *failure {
 	ended := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
-	refused := as[*replica.OpError](err) || as[*failure](err) || ended && ctx.Err() != nil
+	refused := as[*replica.OpError](err) || as[*region.NotHomeError](err) || as[*failure](err) || ended && ctx.Err() != nil
 	for _, r := range refusals {
 		refused = refused || errors.Is(err, r)
 	}

@@ -27,7 +27,7 @@ func (s *Server) putOf(r *atollv1.PutRequest, now time.Time) (replica.Op, *failu
 	if ttl := r.GetTtl().AsDuration(); ttl > 0 {
 		op.Expires = expiryOf(now, ttl)
 	}
-	if op.Condition, f = conditionOf(r.GetCondition()); f != nil {
+	if op.Condition, f = s.conditionOf(op.Namespace, r.GetCondition()); f != nil {
 		return op, f
 	}
 	return op, s.bind(&op)
@@ -43,7 +43,7 @@ func (s *Server) deleteOf(r *atollv1.DeleteRequest) (replica.Op, *failure) {
 	if op.Type, f = typeNamed("type", r.GetType()); f != nil {
 		return op, f
 	}
-	if op.Condition, f = conditionOf(r.GetCondition()); f != nil {
+	if op.Condition, f = s.conditionOf(op.Namespace, r.GetCondition()); f != nil {
 		return op, f
 	}
 	return op, s.bind(&op)
@@ -71,7 +71,7 @@ func (s *Server) updateOf(r *atollv1.UpdateRequest) (replica.Op, *failure) {
 	if f = s.liveFor(&op, r.GetTtl()); f != nil {
 		return op, f
 	}
-	if op.Condition, f = conditionOf(r.GetCondition()); f != nil {
+	if op.Condition, f = s.conditionOf(op.Namespace, r.GetCondition()); f != nil {
 		return op, f
 	}
 	if op.Condition.Kind == replica.CondValue && op.Type > crdt.TypeLWWRegister {

@@ -47,6 +47,7 @@ const (
 	reasonClockUnsafe        reason = "CLOCK_UNSAFE"
 	reasonFenced             reason = "FENCED"
 	reasonRegionRefused      reason = "REGION_REFUSED"
+	reasonNotHome            reason = "NOT_HOME"
 	reasonCorrupt            reason = "CORRUPT"
 	reasonInternal           reason = "INTERNAL"
 )
@@ -93,6 +94,7 @@ var table = [...]row{
 	{reasonQuotaExceeded, connect.CodeResourceExhausted, notDone, 0},
 	{reasonDiskFull, connect.CodeResourceExhausted, notDone, time.Second},
 	{reasonTooManyWatchers, connect.CodeResourceExhausted, notDone, time.Second},
+	{reasonNotHome, connect.CodeFailedPrecondition, notDone, 200 * time.Millisecond},
 	{reasonFenced, connect.CodeFailedPrecondition, notDone, 0},
 	{reasonClockUnsafe, connect.CodeFailedPrecondition, notDone, time.Second},
 	{reasonRegionRefused, connect.CodeFailedPrecondition, notDone, 0},

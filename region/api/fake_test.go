@@ -147,6 +147,12 @@ func (g *fakeGroup) appliedLocked() {
 	}
 }
 
+func (r *fakeReplica) WriteHome(ctx context.Context, opID string, ops []replica.Op, _ bool) (region.WriteResult, error) {
+	return r.Write(ctx, opID, ops)
+}
+
+func (*fakeReplica) AtHome(*replica.Replica, string, bool) error { return nil }
+
 func (r *fakeReplica) Write(ctx context.Context, opID string, ops []replica.Op) (region.WriteResult, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

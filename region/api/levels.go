@@ -29,6 +29,8 @@ type reading struct {
 	// session is the token of the read's session, and wantSession says that it wants one.
 	session     string
 	wantSession bool
+	// byName says that the request names CONSISTENCY_LINEARIZABLE: of a namespace that has a home it is about that.
+	byName bool
 }
 
 // carries reports whether the answer has a session token. Whoever asks for none pays for none.
@@ -52,6 +54,7 @@ func checkReadOptions(o *atollv1.ReadOptions) (reading, *failure) {
 	switch o.GetConsistency() {
 	case atollv1.Consistency_CONSISTENCY_UNSPECIFIED, atollv1.Consistency_CONSISTENCY_LINEARIZABLE:
 		how.Level = region.Linearizable
+		how.byName = o.GetConsistency() == atollv1.Consistency_CONSISTENCY_LINEARIZABLE
 	case atollv1.Consistency_CONSISTENCY_BOUNDED:
 		how.Level, how.MaxStaleness = region.Bounded, o.GetMaxStaleness().AsDuration()
 		if o.GetMaxStaleness() == nil || o.GetMaxStaleness().CheckValid() != nil || how.MaxStaleness <= 0 || how.MaxStaleness > maxStaleness {
@@ -91,6 +94,9 @@ func strategyOf(s atollv1.Strategy) (region.Strategy, bool) {
 func (how reading) options() *atollv1.ReadOptions {
 	o := &atollv1.ReadOptions{
 		Consistency: consistencyOf(how.Level), Strategy: strategyName(how.Strategy), OnStale: how.onStale, WantSession: how.wantSession,
+	}
+	if how.Level == region.Linearizable && !how.byName {
+		o.Consistency = atollv1.Consistency_CONSISTENCY_UNSPECIFIED
 	}
 	if how.session != "" {
 		o.Session = []byte(how.session)

@@ -99,10 +99,16 @@ func isLocal(o *atollv1.WriteOptions) bool {
 }
 
 // conditionOf checks a condition and returns it for the replica.
-func conditionOf(c *atollv1.Condition) (replica.Condition, *failure) {
+func (s *Server) conditionOf(namespace string, c *atollv1.Condition) (replica.Condition, *failure) {
 	none := replica.Condition{}
-	if s := c.GetScope(); s != atollv1.Scope_SCOPE_UNSPECIFIED && s != atollv1.Scope_SCOPE_REGION {
-		return none, notServed("condition.scope", s.String())
+	switch scope := c.GetScope(); scope {
+	case atollv1.Scope_SCOPE_UNSPECIFIED, atollv1.Scope_SCOPE_REGION:
+	case atollv1.Scope_SCOPE_HOME:
+		if !s.homes.has(namespace) {
+			return none, invalid("condition.scope", "the namespace has no home")
+		}
+	default:
+		return none, notServed("condition.scope", scope.String())
 	}
 	switch t := c.GetTest().(type) {
 	case *atollv1.Condition_IfAbsent:

@@ -31,6 +31,10 @@ type Partition interface {
 	// WriteAsync is Write without waiting: done is called once, and must not block. What is still to be
 	// proposed when ctx ends is not done.
 	WriteAsync(ctx context.Context, opID string, ops []replica.Op, done func(region.WriteResult, error))
+	// WriteHome is Write for a namespace that has a home, which this region is if there was no other and first is set.
+	WriteHome(ctx context.Context, opID string, ops []replica.Op, first bool) (region.WriteResult, error)
+	// AtHome returns nil if what a replica shows of a namespace is what its home shows.
+	AtHome(r *replica.Replica, namespace string, first bool) error
 	// WriteLocal acknowledges operations once they are synced to this node's disk.
 	WriteLocal(ctx context.Context, opID string, ops []replica.Op) error
 	// SubmitQueued has the leader judge encoded writes of a node's queue.

@@ -128,6 +128,13 @@ func (p *pipeline) read(ctx context.Context, r *atollv1.PipelineRequest, now tim
 	if f != nil {
 		return f
 	}
+	if how.byName && p.server.homes.has(namespace) {
+		p.mu.Lock()
+		due := p.mu.until.at(ctx, now.Sub(p.began), r.GetTimeoutMs())
+		p.mu.Unlock()
+		p.detour(ctx, r, due)
+		return nil
+	}
 	l := lane{p.server.cluster.PartitionOf(namespace, q.GetKey()), how}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -272,6 +279,10 @@ func (p *pipeline) write(ctx context.Context, r *atollv1.PipelineRequest, op *re
 	due := p.mu.until.at(ctx, now.Sub(p.began), r.GetTimeoutMs())
 	p.mu.Unlock()
 	partition := s.cluster.PartitionOf(op.Namespace, op.Key)
+	if s.homes.has(op.Namespace) {
+		p.detour(ctx, r, due)
+		return
+	}
 	o := writeOptionsOf(r)
 	if isLocal(o) || o.GetRegions() > 0 {
 		// It waits for the disk, and others that wait at the same time share a sync; or for other regions. So

@@ -26,13 +26,19 @@ func (k *kvService) Get(ctx context.Context, r *atollv1.GetRequest) (*atollv1.Ge
 		return nil, f
 	}
 	partition := s.cluster.PartitionOf(namespace, r.GetKey())
-	return routeRead(ctx, s, readCall[*atollv1.GetResponse]{
+	home := how.byName && s.homes.has(namespace)
+	c := readCall[*atollv1.GetResponse]{
 		partition: partition,
 		how:       how,
 		local: func(ctx context.Context, p Partition, how reading) (*atollv1.GetResponse, error) {
 			var res *atollv1.GetResponse
 			info := s.replyInfo(partition)
 			err := s.readFrom(ctx, p, how, info, func(rep *replica.Replica, now hlc.Time) (err error) {
+				if home {
+					if err := p.AtHome(rep, namespace, s.isFirstHome(namespace)); err != nil {
+						return err
+					}
+				}
 				res, err = s.lookup(rep, now, namespace, r.GetKey(), info)
 				return err
 			})
@@ -40,6 +46,16 @@ func (k *kvService) Get(ctx context.Context, r *atollv1.GetRequest) (*atollv1.Ge
 		},
 		remote: func(ctx context.Context, p *peer, o *atollv1.ReadOptions) (*atollv1.GetResponse, error) {
 			return p.get(ctx, &atollv1.GetRequest{Key: r.GetKey(), Namespace: namespace, Options: o})
+		},
+	}
+	if !home {
+		return routeRead(ctx, s, c)
+	}
+	return atHome(ctx, s, homeCall[*atollv1.GetResponse]{
+		namespace: namespace, partition: partition,
+		here: func(ctx context.Context) (*atollv1.GetResponse, error) { return routeRead(ctx, s, c) },
+		there: func(ctx context.Context, p *peer) (*atollv1.GetResponse, error) {
+			return c.remote(ctx, p, how.options())
 		},
 	})
 }

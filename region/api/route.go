@@ -80,7 +80,9 @@ func canTryAgain(f *failure, opID string) bool {
 // conclude makes the last failure the answer. Once a try may have been done, later ones that were
 // not cannot make that undone.
 func (s *Server) conclude(ctx context.Context, f *failure, opID string, maybeDone bool) *failure {
-	routing := f.reason == reasonNotOwner || f.reason == reasonNoLeader || f.reason == reasonShuttingDown || f.reason == reasonDeadline
+	routing := f.reason == reasonNotOwner || f.reason == reasonNoLeader || f.reason == reasonNotHome ||
+		f.reason == reasonShuttingDown || f.reason == reasonDeadline
+	f = s.named(f)
 	if maybeDone && routing {
 		f = fail(reasonOutcomeUnknown, outcomeUnknownText).because(f)
 	} else if routing && ctx.Err() != nil {

@@ -90,6 +90,9 @@ type Server struct {
 	// growOnly are those of them whose values take additions only.
 	growOnly map[string]bool
 
+	// homes are the namespaces that have a home.
+	homes *homes
+
 	placement [][]topology.NodeID
 	peers     map[topology.NodeID]*peer
 	leaders   []atomic.Pointer[peer] // who served last, of partitions that another node leads
@@ -134,7 +137,9 @@ func New(c Config) (*Server, error) {
 		s.infos = append(s.infos, s.replyInfo(topology.PartitionID(i)))
 	}
 	s.clocks = c.Clocks
-	s.peers, s.closeIdle = newPeers(r, c.Self, c.Transport)
+	peers, closePeers := newPeers(r, c.Self, c.Transport)
+	homes, closeHomes := newHomes(c.Cluster, c.Region, c.Transport)
+	s.peers, s.homes, s.closeIdle = peers, homes, func() { closePeers(); closeHomes() }
 	return s, nil
 }
 

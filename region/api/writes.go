@@ -64,8 +64,11 @@ func write[T any](
 	if f := s.checkWriteOptions(options); f != nil {
 		return zero, f
 	}
+	if f := s.checkLocal(op.Namespace, isLocal(options)); f != nil {
+		return zero, f
+	}
 	partition := s.cluster.PartitionOf(op.Namespace, op.Key)
-	return route(ctx, s, call[T]{
+	c := call[T]{
 		partition:  partition,
 		write:      true,
 		anyReplica: isLocal(options),
@@ -81,6 +84,13 @@ func write[T any](
 			return reply(&result.Outcomes[0], info), nil
 		},
 		remote: remote,
+	}
+	if !s.homes.has(op.Namespace) {
+		return route(ctx, s, c)
+	}
+	return atHome(ctx, s, homeCall[T]{
+		namespace: op.Namespace, partition: partition, write: true, opID: options.GetOpId(), there: remote,
+		here: func(ctx context.Context) (T, error) { return route(ctx, s, c) },
 	})
 }
 

@@ -37,9 +37,10 @@ var (
 
 var mutants = []mutant{
 	{"tie by arrival", ties, "two regions keep different values for ever", "crdt/register.go",
-		"return cmp.Or(cmp.Compare(r.Time, o.Time), cmp.Compare(r.Actor, o.Actor))", "return cmp.Compare(r.Time, o.Time)", pure},
+		"return cmp.Or(cmp.Compare(r.Home, o.Home), cmp.Compare(r.Time, o.Time), cmp.Compare(r.Actor, o.Actor))",
+		"return cmp.Or(cmp.Compare(r.Home, o.Home), cmp.Compare(r.Time, o.Time))", pure},
 	{"later arrival wins", ties, "a delayed write replaces a newer one", "crdt/replica/register.go",
-		"		if have.Compare(change.LWWRegister) > 0 {\n			return nil", "		if have.Seq == 0 {\n			return nil", storage},
+		"	if have.Compare(change.LWWRegister) > 0 {\n		return nil", "	if ok && have.Seq == 0 {\n		return nil", storage},
 	{"remainder carried over", absolute, "a reset of an older generation is ignored, and the counter doubles", "crdt/counter.go",
 		"if old := c.row(d.Actor); old.Live() {", "if old := c.row(d.Actor); old.Entry.Seq != 0 {", append(pure, "./crdt/replica")},
 	{"counter sums added", absolute, "a delta that arrives twice counts twice", "crdt/counter.go",

@@ -47,6 +47,7 @@ func crossCheck(s *configv1.Server, known []*protovalidate.Violation) []*protova
 	}
 	for i, n := range s.GetCluster().GetNamespaces() {
 		c.unique("namespace", n.GetName(), cluster.item("namespaces", i).field("name"))
+		c.home(s.GetCluster(), n, cluster.item("namespaces", i).field("home"))
 	}
 	c.witness(s, cluster.field("witness"))
 	names, w := nodeNames(s), s.GetCluster().GetWitness().GetName()
@@ -79,6 +80,12 @@ func (c *checker) bounds(s *configv1.Server) {
 	if offset, ahead := s.GetClock().GetMaxOffsetMs(), s.GetClock().GetMaxAheadMs(); ahead < 2*offset {
 		c.fault(path{}.field("clock").field("max_ahead_ms"), "clock_bounds",
 			"must be at least twice clock.max_offset_ms, %d: regions whose clocks are right could refuse each other", offset)
+	}
+}
+
+func (c *checker) home(cluster *configv1.Cluster, n *configv1.Namespace, p path) {
+	if home := n.GetHome(); home != "" && (regionNamed(cluster, home) == 0 || n.GetType() != "register") {
+		c.fault(p, "home", "must be the name of a region, of a namespace of registers, is %q", home)
 	}
 }
 

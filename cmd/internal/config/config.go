@@ -235,7 +235,9 @@ func Cluster(c *configv1.Cluster) *topology.Cluster {
 	out.Witness = topology.Witness{Name: c.GetWitness().GetName(), Address: c.GetWitness().GetAddress()}
 	for _, n := range c.GetNamespaces() {
 		of, _ := crdt.TypeNamed(n.GetType())
-		out.Namespaces = append(out.Namespaces, topology.Namespace{Name: n.GetName(), Type: of, GrowOnly: n.GetGrowOnly()})
+		out.Namespaces = append(out.Namespaces, topology.Namespace{
+			Name: n.GetName(), Type: of, GrowOnly: n.GetGrowOnly(), Home: regionNamed(c, n.GetHome()),
+		})
 	}
 	for _, r := range c.GetRegions() {
 		region := topology.Region{
@@ -272,4 +274,14 @@ func (c *Config) Effective() ([]byte, error) {
 		return nil, fmt.Errorf("print configuration: %w", err)
 	}
 	return out, nil
+}
+
+// regionNamed returns the number of the region with a name, 0 if there is none.
+func regionNamed(c *configv1.Cluster, name string) topology.RegionID {
+	for _, r := range c.GetRegions() {
+		if r.GetName() == name && name != "" {
+			return topology.RegionID(r.GetId())
+		}
+	}
+	return 0
 }

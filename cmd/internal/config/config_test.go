@@ -246,3 +246,22 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// A home is a region's name, of registers.
+func TestHomesAreChecked(t *testing.T) {
+	cluster := &configv1.Cluster{Regions: []*configv1.Region{{Id: 7, Name: "eu"}}}
+	for _, n := range []struct {
+		home, of string
+		good     bool
+	}{{"eu", "register", true}, {"", "set", true}, {"us", "register", false}, {"eu", "set", false}} {
+		c := &checker{}
+		c.home(cluster, &configv1.Namespace{Home: n.home, Type: n.of}, path{}.field("home"))
+		if good := len(c.violations) == 0; good != n.good {
+			t.Errorf("%+v: %v", n, c.violations)
+		}
+	}
+	cluster.Namespaces = []*configv1.Namespace{{Name: "locks", Type: "register", Home: "eu"}}
+	if got := Cluster(cluster).Namespaces[0].Home; got != 7 {
+		t.Errorf("home is %d", got)
+	}
+}

@@ -180,9 +180,10 @@ func (Durability) EnumDescriptor() ([]byte, []int) {
 type Consistency int32
 
 const (
-	// The default, CONSISTENCY_LINEARIZABLE.
+	// The default, CONSISTENCY_LINEARIZABLE in this region, also of namespaces that have a home.
 	Consistency_CONSISTENCY_UNSPECIFIED Consistency = 0
-	// Reflects every write acknowledged in this region before the read began.
+	// Reflects every write acknowledged in this region before the read began; a Get of a namespace that has a home, every
+	// write acknowledged in any region.
 	Consistency_CONSISTENCY_LINEARIZABLE Consistency = 1
 	// Reflects everything in the caller's session token, in any region.
 	Consistency_CONSISTENCY_SESSION Consistency = 2
@@ -368,7 +369,7 @@ const (
 	Scope_SCOPE_UNSPECIFIED Scope = 0
 	// In the region that answers.
 	Scope_SCOPE_REGION Scope = 1
-	// In the key's home region. Not served by this version.
+	// In the home of the key's namespace. All writes to such a namespace are, whatever they say.
 	Scope_SCOPE_HOME Scope = 2
 )
 

@@ -446,7 +446,10 @@ type Namespace struct {
 	Type string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
 	// Counters there only take additions of 0 or more, sets only additions: nothing
 	// else changes them, nor deletes them or has them expire. Of other types no.
-	GrowOnly      bool `protobuf:"varint,3,opt,name=grow_only,json=growOnly,proto3" json:"grow_only,omitempty"`
+	GrowOnly bool `protobuf:"varint,3,opt,name=grow_only,json=growOnly,proto3" json:"grow_only,omitempty"`
+	// The name of the region in which all writes are made, so that conditions hold for
+	// all regions, as long as no other was made the home. Registers only.
+	Home          string `protobuf:"bytes,4,opt,name=home,proto3" json:"home,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -500,6 +503,13 @@ func (x *Namespace) GetGrowOnly() bool {
 		return x.GrowOnly
 	}
 	return false
+}
+
+func (x *Namespace) GetHome() string {
+	if x != nil {
+		return x.Home
+	}
+	return ""
 }
 
 // Region is one region.
@@ -799,13 +809,14 @@ const file_atoll_config_v1_config_proto_rawDesc = "" +
 	"\awitness\x18\a \x01(\v2\x18.atoll.config.v1.WitnessR\awitness\"a\n" +
 	"\aWitness\x123\n" +
 	"\x04name\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x10\x01\x18@2\x14^[a-z0-9][a-z0-9-]*$R\x04name\x12!\n" +
-	"\aaddress\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\aaddress\"\xce\x01\n" +
+	"\aaddress\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x10\x01R\aaddress\"\xe2\x01\n" +
 	"\tNamespace\x12\x1e\n" +
 	"\x04name\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01(\xff\x01R\x04name\x12\x83\x01\n" +
 	"\x04type\x18\x02 \x01(\tBo\xbaHlrjR\bregisterR\acounterR\x03setR\n" +
 	"mvregisterR\bbcounterR\x04flagR\x03maxR\x03minR\x03mapR\x05ormapR\x04zsetR\tcountzsetR\x03hllR\btimelineR\x04type\x12\x1b\n" +
-	"\tgrow_only\x18\x03 \x01(\bR\bgrowOnly\"\x85\x02\n" +
+	"\tgrow_only\x18\x03 \x01(\bR\bgrowOnly\x12\x12\n" +
+	"\x04home\x18\x04 \x01(\tR\x04home\"\x85\x02\n" +
 	"\x06Region\x123\n" +
 	"\x04name\x18\x01 \x01(\tB\x1f\xbaH\x1cr\x1a\x10\x01\x18 2\x14^[a-z0-9][a-z0-9-]*$R\x04name\x12\x19\n" +
 	"\x02id\x18\x02 \x01(\rB\t\xbaH\x06*\x04\x18?(\x01R\x02id\x12\x1f\n" +

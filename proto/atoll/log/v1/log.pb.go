@@ -119,6 +119,7 @@ type Command struct {
 	//	*Command_Destination
 	//	*Command_Membership
 	//	*Command_Resync
+	//	*Command_Home
 	Command       isCommand_Command `protobuf_oneof:"command"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -251,6 +252,15 @@ func (x *Command) GetResync() *ResyncCommand {
 	return nil
 }
 
+func (x *Command) GetHome() *HomeCommand {
+	if x != nil {
+		if x, ok := x.Command.(*Command_Home); ok {
+			return x.Home
+		}
+	}
+	return nil
+}
+
 type isCommand_Command interface {
 	isCommand_Command()
 }
@@ -295,6 +305,10 @@ type Command_Resync struct {
 	Resync *ResyncCommand `protobuf:"bytes,7,opt,name=resync,proto3,oneof"`
 }
 
+type Command_Home struct {
+	Home *HomeCommand `protobuf:"bytes,12,opt,name=home,proto3,oneof"`
+}
+
 func (*Command_Write) isCommand_Command() {}
 
 func (*Command_Merge) isCommand_Command() {}
@@ -315,6 +329,89 @@ func (*Command_Membership) isCommand_Command() {}
 
 func (*Command_Resync) isCommand_Command() {}
 
+func (*Command_Home) isCommand_Command() {}
+
+// HomeCommand changes which region is the home of a namespace, in this partition.
+type HomeCommand struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// The new home.
+	Region uint32 `protobuf:"varint,2,opt,name=region,proto3" json:"region,omitempty"`
+	// The ownership epoch of the new home. To move, the one after the present home's, which this region is.
+	Epoch uint64 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// This region takes the namespace over without its home: the epoch is later than any that the home can have.
+	Take bool `protobuf:"varint,4,opt,name=take,proto3" json:"take,omitempty"`
+	// To move: the regions that have to know of the present home.
+	Regions       []uint32 `protobuf:"varint,5,rep,packed,name=regions,proto3" json:"regions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HomeCommand) Reset() {
+	*x = HomeCommand{}
+	mi := &file_atoll_log_v1_log_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HomeCommand) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HomeCommand) ProtoMessage() {}
+
+func (x *HomeCommand) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_log_v1_log_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HomeCommand.ProtoReflect.Descriptor instead.
+func (*HomeCommand) Descriptor() ([]byte, []int) {
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *HomeCommand) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *HomeCommand) GetRegion() uint32 {
+	if x != nil {
+		return x.Region
+	}
+	return 0
+}
+
+func (x *HomeCommand) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *HomeCommand) GetTake() bool {
+	if x != nil {
+		return x.Take
+	}
+	return false
+}
+
+func (x *HomeCommand) GetRegions() []uint32 {
+	if x != nil {
+		return x.Regions
+	}
+	return nil
+}
+
 // WriteCommand runs operations of this region's clients, all or none.
 type WriteCommand struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
@@ -322,14 +419,18 @@ type WriteCommand struct {
 	Operations []*Operation           `protobuf:"bytes,2,rep,name=operations,proto3" json:"operations,omitempty"`
 	// Set if the write comes from a node's queue of local writes: it is applied once, however often it
 	// is proposed.
-	Queue         *QueuePosition `protobuf:"bytes,3,opt,name=queue,proto3" json:"queue,omitempty"`
+	Queue *QueuePosition `protobuf:"bytes,3,opt,name=queue,proto3" json:"queue,omitempty"`
+	// The operations are on a namespace that has a home: they are refused where that is not.
+	Home bool `protobuf:"varint,4,opt,name=home,proto3" json:"home,omitempty"`
+	// This region is the namespace's home as long as it never had another.
+	FirstHome     bool `protobuf:"varint,5,opt,name=first_home,json=firstHome,proto3" json:"first_home,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WriteCommand) Reset() {
 	*x = WriteCommand{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[2]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -341,7 +442,7 @@ func (x *WriteCommand) String() string {
 func (*WriteCommand) ProtoMessage() {}
 
 func (x *WriteCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[2]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -354,7 +455,7 @@ func (x *WriteCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteCommand.ProtoReflect.Descriptor instead.
 func (*WriteCommand) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{2}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *WriteCommand) GetOpId() string {
@@ -378,6 +479,20 @@ func (x *WriteCommand) GetQueue() *QueuePosition {
 	return nil
 }
 
+func (x *WriteCommand) GetHome() bool {
+	if x != nil {
+		return x.Home
+	}
+	return false
+}
+
+func (x *WriteCommand) GetFirstHome() bool {
+	if x != nil {
+		return x.FirstHome
+	}
+	return false
+}
+
 // QueuedCommand runs writes of a node's queue of local writes, each by itself, in order. They are in
 // one command because none may be applied without those before it.
 type QueuedCommand struct {
@@ -389,7 +504,7 @@ type QueuedCommand struct {
 
 func (x *QueuedCommand) Reset() {
 	*x = QueuedCommand{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[3]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -401,7 +516,7 @@ func (x *QueuedCommand) String() string {
 func (*QueuedCommand) ProtoMessage() {}
 
 func (x *QueuedCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[3]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -414,7 +529,7 @@ func (x *QueuedCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueuedCommand.ProtoReflect.Descriptor instead.
 func (*QueuedCommand) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{3}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *QueuedCommand) GetWrites() []*WriteCommand {
@@ -437,7 +552,7 @@ type QueuePosition struct {
 
 func (x *QueuePosition) Reset() {
 	*x = QueuePosition{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[4]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -449,7 +564,7 @@ func (x *QueuePosition) String() string {
 func (*QueuePosition) ProtoMessage() {}
 
 func (x *QueuePosition) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[4]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -462,7 +577,7 @@ func (x *QueuePosition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueuePosition.ProtoReflect.Descriptor instead.
 func (*QueuePosition) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{4}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *QueuePosition) GetQueue() uint64 {
@@ -497,7 +612,7 @@ type ExpireCommand struct {
 
 func (x *ExpireCommand) Reset() {
 	*x = ExpireCommand{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[5]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -509,7 +624,7 @@ func (x *ExpireCommand) String() string {
 func (*ExpireCommand) ProtoMessage() {}
 
 func (x *ExpireCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[5]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -522,7 +637,7 @@ func (x *ExpireCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpireCommand.ProtoReflect.Descriptor instead.
 func (*ExpireCommand) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{5}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ExpireCommand) GetCutHlc() uint64 {
@@ -559,7 +674,7 @@ type MembershipCommand struct {
 
 func (x *MembershipCommand) Reset() {
 	*x = MembershipCommand{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[6]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -571,7 +686,7 @@ func (x *MembershipCommand) String() string {
 func (*MembershipCommand) ProtoMessage() {}
 
 func (x *MembershipCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[6]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -584,7 +699,7 @@ func (x *MembershipCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MembershipCommand.ProtoReflect.Descriptor instead.
 func (*MembershipCommand) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{6}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *MembershipCommand) GetEpoch() uint64 {
@@ -621,7 +736,7 @@ type MemberFact struct {
 
 func (x *MemberFact) Reset() {
 	*x = MemberFact{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[7]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -633,7 +748,7 @@ func (x *MemberFact) String() string {
 func (*MemberFact) ProtoMessage() {}
 
 func (x *MemberFact) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[7]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -646,7 +761,7 @@ func (x *MemberFact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberFact.ProtoReflect.Descriptor instead.
 func (*MemberFact) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{7}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *MemberFact) GetRegion() uint32 {
@@ -709,7 +824,7 @@ type TickCommand struct {
 
 func (x *TickCommand) Reset() {
 	*x = TickCommand{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[8]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -721,7 +836,7 @@ func (x *TickCommand) String() string {
 func (*TickCommand) ProtoMessage() {}
 
 func (x *TickCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[8]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -734,7 +849,7 @@ func (x *TickCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TickCommand.ProtoReflect.Descriptor instead.
 func (*TickCommand) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{8}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *TickCommand) GetPastHlc() uint64 {
@@ -764,7 +879,7 @@ type ResyncCommand struct {
 
 func (x *ResyncCommand) Reset() {
 	*x = ResyncCommand{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[9]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -776,7 +891,7 @@ func (x *ResyncCommand) String() string {
 func (*ResyncCommand) ProtoMessage() {}
 
 func (x *ResyncCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[9]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -789,7 +904,7 @@ func (x *ResyncCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResyncCommand.ProtoReflect.Descriptor instead.
 func (*ResyncCommand) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{9}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ResyncCommand) GetId() uint64 {
@@ -901,7 +1016,7 @@ type ResyncWrites struct {
 
 func (x *ResyncWrites) Reset() {
 	*x = ResyncWrites{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[10]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -913,7 +1028,7 @@ func (x *ResyncWrites) String() string {
 func (*ResyncWrites) ProtoMessage() {}
 
 func (x *ResyncWrites) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[10]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -926,7 +1041,7 @@ func (x *ResyncWrites) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResyncWrites.ProtoReflect.Descriptor instead.
 func (*ResyncWrites) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{10}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ResyncWrites) GetRecords() [][]byte {
@@ -968,7 +1083,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[11]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -980,7 +1095,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[11]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -993,7 +1108,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{11}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Operation) GetKind() uint32 {
@@ -1128,7 +1243,7 @@ type MergeCommand struct {
 
 func (x *MergeCommand) Reset() {
 	*x = MergeCommand{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[12]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1140,7 +1255,7 @@ func (x *MergeCommand) String() string {
 func (*MergeCommand) ProtoMessage() {}
 
 func (x *MergeCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[12]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1153,7 +1268,7 @@ func (x *MergeCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MergeCommand.ProtoReflect.Descriptor instead.
 func (*MergeCommand) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{12}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *MergeCommand) GetActor() uint32 {
@@ -1182,7 +1297,7 @@ type AcknowledgeCommand struct {
 
 func (x *AcknowledgeCommand) Reset() {
 	*x = AcknowledgeCommand{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[13]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1194,7 +1309,7 @@ func (x *AcknowledgeCommand) String() string {
 func (*AcknowledgeCommand) ProtoMessage() {}
 
 func (x *AcknowledgeCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[13]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1207,7 +1322,7 @@ func (x *AcknowledgeCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcknowledgeCommand.ProtoReflect.Descriptor instead.
 func (*AcknowledgeCommand) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{13}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *AcknowledgeCommand) GetWatermarks() []*Watermark {
@@ -1236,7 +1351,7 @@ type Watermark struct {
 
 func (x *Watermark) Reset() {
 	*x = Watermark{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[14]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1248,7 +1363,7 @@ func (x *Watermark) String() string {
 func (*Watermark) ProtoMessage() {}
 
 func (x *Watermark) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[14]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1261,7 +1376,7 @@ func (x *Watermark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Watermark.ProtoReflect.Descriptor instead.
 func (*Watermark) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{14}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Watermark) GetRegion() uint32 {
@@ -1296,7 +1411,7 @@ type OutboxFoldCommand struct {
 
 func (x *OutboxFoldCommand) Reset() {
 	*x = OutboxFoldCommand{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[15]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1308,7 +1423,7 @@ func (x *OutboxFoldCommand) String() string {
 func (*OutboxFoldCommand) ProtoMessage() {}
 
 func (x *OutboxFoldCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[15]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1321,7 +1436,7 @@ func (x *OutboxFoldCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutboxFoldCommand.ProtoReflect.Descriptor instead.
 func (*OutboxFoldCommand) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{15}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *OutboxFoldCommand) GetRun() []byte {
@@ -1346,7 +1461,7 @@ type DestinationCommand struct {
 
 func (x *DestinationCommand) Reset() {
 	*x = DestinationCommand{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[16]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1358,7 +1473,7 @@ func (x *DestinationCommand) String() string {
 func (*DestinationCommand) ProtoMessage() {}
 
 func (x *DestinationCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[16]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1371,7 +1486,7 @@ func (x *DestinationCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestinationCommand.ProtoReflect.Descriptor instead.
 func (*DestinationCommand) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{16}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DestinationCommand) GetRegion() uint32 {
@@ -1433,7 +1548,7 @@ type EvictDestination struct {
 
 func (x *EvictDestination) Reset() {
 	*x = EvictDestination{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[17]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1445,7 +1560,7 @@ func (x *EvictDestination) String() string {
 func (*EvictDestination) ProtoMessage() {}
 
 func (x *EvictDestination) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[17]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1458,7 +1573,7 @@ func (x *EvictDestination) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvictDestination.ProtoReflect.Descriptor instead.
 func (*EvictDestination) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{17}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *EvictDestination) GetTrimTo() uint64 {
@@ -1478,7 +1593,7 @@ type ReadmitDestination struct {
 
 func (x *ReadmitDestination) Reset() {
 	*x = ReadmitDestination{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[18]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1490,7 +1605,7 @@ func (x *ReadmitDestination) String() string {
 func (*ReadmitDestination) ProtoMessage() {}
 
 func (x *ReadmitDestination) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[18]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1503,7 +1618,7 @@ func (x *ReadmitDestination) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadmitDestination.ProtoReflect.Descriptor instead.
 func (*ReadmitDestination) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{18}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ReadmitDestination) GetSeq() uint64 {
@@ -1524,7 +1639,7 @@ type RememberedEntry struct {
 
 func (x *RememberedEntry) Reset() {
 	*x = RememberedEntry{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[19]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1536,7 +1651,7 @@ func (x *RememberedEntry) String() string {
 func (*RememberedEntry) ProtoMessage() {}
 
 func (x *RememberedEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[19]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1549,7 +1664,7 @@ func (x *RememberedEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RememberedEntry.ProtoReflect.Descriptor instead.
 func (*RememberedEntry) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{19}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RememberedEntry) GetHlc() uint64 {
@@ -1581,7 +1696,7 @@ type RememberedWrite struct {
 
 func (x *RememberedWrite) Reset() {
 	*x = RememberedWrite{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[20]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1593,7 +1708,7 @@ func (x *RememberedWrite) String() string {
 func (*RememberedWrite) ProtoMessage() {}
 
 func (x *RememberedWrite) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[20]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1606,7 +1721,7 @@ func (x *RememberedWrite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RememberedWrite.ProtoReflect.Descriptor instead.
 func (*RememberedWrite) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{20}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RememberedWrite) GetOpId() string {
@@ -1656,7 +1771,7 @@ type Addition struct {
 
 func (x *Addition) Reset() {
 	*x = Addition{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[21]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1668,7 +1783,7 @@ func (x *Addition) String() string {
 func (*Addition) ProtoMessage() {}
 
 func (x *Addition) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[21]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1681,7 +1796,7 @@ func (x *Addition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Addition.ProtoReflect.Descriptor instead.
 func (*Addition) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{21}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Addition) GetKind() uint32 {
@@ -1755,7 +1870,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[22]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1767,7 +1882,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[22]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1780,7 +1895,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{22}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Outcome) GetVersion() string {
@@ -1855,6 +1970,8 @@ type MachineState struct {
 	Elsewhere uint64 `protobuf:"varint,20,opt,name=elsewhere,proto3" json:"elsewhere,omitempty"`
 	// What is still to be taken back from bounded counters once there are rights to it.
 	Owed []*Addition `protobuf:"bytes,21,rep,name=owed,proto3" json:"owed,omitempty"`
+	// The homes of namespaces, by name, ascending.
+	Homes []*HomeRecord `protobuf:"bytes,22,rep,name=homes,proto3" json:"homes,omitempty"`
 	// Bytes of all deltas ever appended to the outbox.
 	OutboxAppended uint64 `protobuf:"varint,25,opt,name=outbox_appended,json=outboxAppended,proto3" json:"outbox_appended,omitempty"`
 	unknownFields  protoimpl.UnknownFields
@@ -1863,7 +1980,7 @@ type MachineState struct {
 
 func (x *MachineState) Reset() {
 	*x = MachineState{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[23]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1875,7 +1992,7 @@ func (x *MachineState) String() string {
 func (*MachineState) ProtoMessage() {}
 
 func (x *MachineState) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[23]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1888,7 +2005,7 @@ func (x *MachineState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineState.ProtoReflect.Descriptor instead.
 func (*MachineState) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{23}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *MachineState) GetIndex() uint64 {
@@ -2010,6 +2127,13 @@ func (x *MachineState) GetOwed() []*Addition {
 	return nil
 }
 
+func (x *MachineState) GetHomes() []*HomeRecord {
+	if x != nil {
+		return x.Homes
+	}
+	return nil
+}
+
 func (x *MachineState) GetOutboxAppended() uint64 {
 	if x != nil {
 		return x.OutboxAppended
@@ -2033,7 +2157,7 @@ type Eviction struct {
 
 func (x *Eviction) Reset() {
 	*x = Eviction{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[24]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2045,7 +2169,7 @@ func (x *Eviction) String() string {
 func (*Eviction) ProtoMessage() {}
 
 func (x *Eviction) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[24]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2058,7 +2182,7 @@ func (x *Eviction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Eviction.ProtoReflect.Descriptor instead.
 func (*Eviction) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{24}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Eviction) GetRegion() uint32 {
@@ -2096,6 +2220,76 @@ func (x *Eviction) GetServedFrom() uint64 {
 	return 0
 }
 
+// HomeRecord says which region a namespace's home is.
+type HomeRecord struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Epoch     uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Region    uint32                 `protobuf:"varint,3,opt,name=region,proto3" json:"region,omitempty"`
+	// What the home has to have applied before it serves: a version vector in the encoding of package crdt.
+	After         []byte `protobuf:"bytes,4,opt,name=after,proto3" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HomeRecord) Reset() {
+	*x = HomeRecord{}
+	mi := &file_atoll_log_v1_log_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HomeRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HomeRecord) ProtoMessage() {}
+
+func (x *HomeRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_log_v1_log_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HomeRecord.ProtoReflect.Descriptor instead.
+func (*HomeRecord) Descriptor() ([]byte, []int) {
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *HomeRecord) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *HomeRecord) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *HomeRecord) GetRegion() uint32 {
+	if x != nil {
+		return x.Region
+	}
+	return 0
+}
+
+func (x *HomeRecord) GetAfter() []byte {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
 var File_atoll_log_v1_log_proto protoreflect.FileDescriptor
 
 const file_atoll_log_v1_log_proto_rawDesc = "" +
@@ -2106,7 +2300,7 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"\bproposal\x18\x02 \x01(\x04R\bproposal\x12\x10\n" +
 	"\x03hlc\x18\x03 \x01(\x04R\x03hlc\x121\n" +
 	"\bcommands\x18\x04 \x03(\v2\x15.atoll.log.v1.CommandR\bcommands\x12#\n" +
-	"\rships_nowhere\x18\x05 \x01(\bR\fshipsNowhere\"\xe5\x04\n" +
+	"\rships_nowhere\x18\x05 \x01(\bR\fshipsNowhere\"\x96\x05\n" +
 	"\aCommand\x122\n" +
 	"\x05write\x18\x01 \x01(\v2\x1a.atoll.log.v1.WriteCommandH\x00R\x05write\x122\n" +
 	"\x05merge\x18\x02 \x01(\v2\x1a.atoll.log.v1.MergeCommandH\x00R\x05merge\x12D\n" +
@@ -2121,14 +2315,24 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"membership\x18\n" +
 	" \x01(\v2\x1f.atoll.log.v1.MembershipCommandH\x00R\n" +
 	"membership\x125\n" +
-	"\x06resync\x18\a \x01(\v2\x1b.atoll.log.v1.ResyncCommandH\x00R\x06resyncB\t\n" +
-	"\acommand\"\x8f\x01\n" +
+	"\x06resync\x18\a \x01(\v2\x1b.atoll.log.v1.ResyncCommandH\x00R\x06resync\x12/\n" +
+	"\x04home\x18\f \x01(\v2\x19.atoll.log.v1.HomeCommandH\x00R\x04homeB\t\n" +
+	"\acommand\"\x87\x01\n" +
+	"\vHomeCommand\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x16\n" +
+	"\x06region\x18\x02 \x01(\rR\x06region\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x12\n" +
+	"\x04take\x18\x04 \x01(\bR\x04take\x12\x18\n" +
+	"\aregions\x18\x05 \x03(\rR\aregions\"\xc2\x01\n" +
 	"\fWriteCommand\x12\x13\n" +
 	"\x05op_id\x18\x01 \x01(\tR\x04opId\x127\n" +
 	"\n" +
 	"operations\x18\x02 \x03(\v2\x17.atoll.log.v1.OperationR\n" +
 	"operations\x121\n" +
-	"\x05queue\x18\x03 \x01(\v2\x1b.atoll.log.v1.QueuePositionR\x05queue\"C\n" +
+	"\x05queue\x18\x03 \x01(\v2\x1b.atoll.log.v1.QueuePositionR\x05queue\x12\x12\n" +
+	"\x04home\x18\x04 \x01(\bR\x04home\x12\x1d\n" +
+	"\n" +
+	"first_home\x18\x05 \x01(\bR\tfirstHome\"C\n" +
 	"\rQueuedCommand\x122\n" +
 	"\x06writes\x18\x01 \x03(\v2\x1a.atoll.log.v1.WriteCommandR\x06writes\"7\n" +
 	"\rQueuePosition\x12\x14\n" +
@@ -2229,7 +2433,7 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"\acounter\x18\x03 \x01(\x12R\acounter\x12\x12\n" +
 	"\x04size\x18\x04 \x01(\x04R\x04size\x12\x18\n" +
 	"\achanged\x18\x05 \x01(\x04R\achanged\x12\x14\n" +
-	"\x05score\x18\x06 \x01(\x01R\x05score\"\xee\x05\n" +
+	"\x05score\x18\x06 \x01(\x01R\x05score\"\x9e\x06\n" +
 	"\fMachineState\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12$\n" +
@@ -2253,7 +2457,8 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"\x10membership_epoch\x18\x11 \x01(\x04R\x0fmembershipEpoch\x12.\n" +
 	"\x05facts\x18\x12 \x03(\v2\x18.atoll.log.v1.MemberFactR\x05facts\x12\x1c\n" +
 	"\telsewhere\x18\x14 \x01(\x04R\telsewhere\x12*\n" +
-	"\x04owed\x18\x15 \x03(\v2\x16.atoll.log.v1.AdditionR\x04owed\x12'\n" +
+	"\x04owed\x18\x15 \x03(\v2\x16.atoll.log.v1.AdditionR\x04owed\x12.\n" +
+	"\x05homes\x18\x16 \x03(\v2\x18.atoll.log.v1.HomeRecordR\x05homes\x12'\n" +
 	"\x0foutbox_appended\x18\x19 \x01(\x04R\x0eoutboxAppended\"\x86\x01\n" +
 	"\bEviction\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\rR\x06region\x12\x10\n" +
@@ -2262,7 +2467,13 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"\n" +
 	"oldest_hlc\x18\x04 \x01(\x04R\toldestHlc\x12\x1f\n" +
 	"\vserved_from\x18\x05 \x01(\x04R\n" +
-	"servedFromB3Z1github.com/atolldb/atoll/proto/atoll/log/v1;logv1b\x06proto3"
+	"servedFrom\"n\n" +
+	"\n" +
+	"HomeRecord\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x16\n" +
+	"\x06region\x18\x03 \x01(\rR\x06region\x12\x14\n" +
+	"\x05after\x18\x04 \x01(\fR\x05afterB3Z1github.com/atolldb/atoll/proto/atoll/log/v1;logv1b\x06proto3"
 
 var (
 	file_atoll_log_v1_log_proto_rawDescOnce sync.Once
@@ -2276,67 +2487,71 @@ func file_atoll_log_v1_log_proto_rawDescGZIP() []byte {
 	return file_atoll_log_v1_log_proto_rawDescData
 }
 
-var file_atoll_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_atoll_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_atoll_log_v1_log_proto_goTypes = []any{
 	(*LogEntry)(nil),           // 0: atoll.log.v1.LogEntry
 	(*Command)(nil),            // 1: atoll.log.v1.Command
-	(*WriteCommand)(nil),       // 2: atoll.log.v1.WriteCommand
-	(*QueuedCommand)(nil),      // 3: atoll.log.v1.QueuedCommand
-	(*QueuePosition)(nil),      // 4: atoll.log.v1.QueuePosition
-	(*ExpireCommand)(nil),      // 5: atoll.log.v1.ExpireCommand
-	(*MembershipCommand)(nil),  // 6: atoll.log.v1.MembershipCommand
-	(*MemberFact)(nil),         // 7: atoll.log.v1.MemberFact
-	(*TickCommand)(nil),        // 8: atoll.log.v1.TickCommand
-	(*ResyncCommand)(nil),      // 9: atoll.log.v1.ResyncCommand
-	(*ResyncWrites)(nil),       // 10: atoll.log.v1.ResyncWrites
-	(*Operation)(nil),          // 11: atoll.log.v1.Operation
-	(*MergeCommand)(nil),       // 12: atoll.log.v1.MergeCommand
-	(*AcknowledgeCommand)(nil), // 13: atoll.log.v1.AcknowledgeCommand
-	(*Watermark)(nil),          // 14: atoll.log.v1.Watermark
-	(*OutboxFoldCommand)(nil),  // 15: atoll.log.v1.OutboxFoldCommand
-	(*DestinationCommand)(nil), // 16: atoll.log.v1.DestinationCommand
-	(*EvictDestination)(nil),   // 17: atoll.log.v1.EvictDestination
-	(*ReadmitDestination)(nil), // 18: atoll.log.v1.ReadmitDestination
-	(*RememberedEntry)(nil),    // 19: atoll.log.v1.RememberedEntry
-	(*RememberedWrite)(nil),    // 20: atoll.log.v1.RememberedWrite
-	(*Addition)(nil),           // 21: atoll.log.v1.Addition
-	(*Outcome)(nil),            // 22: atoll.log.v1.Outcome
-	(*MachineState)(nil),       // 23: atoll.log.v1.MachineState
-	(*Eviction)(nil),           // 24: atoll.log.v1.Eviction
+	(*HomeCommand)(nil),        // 2: atoll.log.v1.HomeCommand
+	(*WriteCommand)(nil),       // 3: atoll.log.v1.WriteCommand
+	(*QueuedCommand)(nil),      // 4: atoll.log.v1.QueuedCommand
+	(*QueuePosition)(nil),      // 5: atoll.log.v1.QueuePosition
+	(*ExpireCommand)(nil),      // 6: atoll.log.v1.ExpireCommand
+	(*MembershipCommand)(nil),  // 7: atoll.log.v1.MembershipCommand
+	(*MemberFact)(nil),         // 8: atoll.log.v1.MemberFact
+	(*TickCommand)(nil),        // 9: atoll.log.v1.TickCommand
+	(*ResyncCommand)(nil),      // 10: atoll.log.v1.ResyncCommand
+	(*ResyncWrites)(nil),       // 11: atoll.log.v1.ResyncWrites
+	(*Operation)(nil),          // 12: atoll.log.v1.Operation
+	(*MergeCommand)(nil),       // 13: atoll.log.v1.MergeCommand
+	(*AcknowledgeCommand)(nil), // 14: atoll.log.v1.AcknowledgeCommand
+	(*Watermark)(nil),          // 15: atoll.log.v1.Watermark
+	(*OutboxFoldCommand)(nil),  // 16: atoll.log.v1.OutboxFoldCommand
+	(*DestinationCommand)(nil), // 17: atoll.log.v1.DestinationCommand
+	(*EvictDestination)(nil),   // 18: atoll.log.v1.EvictDestination
+	(*ReadmitDestination)(nil), // 19: atoll.log.v1.ReadmitDestination
+	(*RememberedEntry)(nil),    // 20: atoll.log.v1.RememberedEntry
+	(*RememberedWrite)(nil),    // 21: atoll.log.v1.RememberedWrite
+	(*Addition)(nil),           // 22: atoll.log.v1.Addition
+	(*Outcome)(nil),            // 23: atoll.log.v1.Outcome
+	(*MachineState)(nil),       // 24: atoll.log.v1.MachineState
+	(*Eviction)(nil),           // 25: atoll.log.v1.Eviction
+	(*HomeRecord)(nil),         // 26: atoll.log.v1.HomeRecord
 }
 var file_atoll_log_v1_log_proto_depIdxs = []int32{
 	1,  // 0: atoll.log.v1.LogEntry.commands:type_name -> atoll.log.v1.Command
-	2,  // 1: atoll.log.v1.Command.write:type_name -> atoll.log.v1.WriteCommand
-	12, // 2: atoll.log.v1.Command.merge:type_name -> atoll.log.v1.MergeCommand
-	13, // 3: atoll.log.v1.Command.acknowledge:type_name -> atoll.log.v1.AcknowledgeCommand
-	5,  // 4: atoll.log.v1.Command.expire:type_name -> atoll.log.v1.ExpireCommand
-	3,  // 5: atoll.log.v1.Command.queued:type_name -> atoll.log.v1.QueuedCommand
-	8,  // 6: atoll.log.v1.Command.tick:type_name -> atoll.log.v1.TickCommand
-	15, // 7: atoll.log.v1.Command.outbox_fold:type_name -> atoll.log.v1.OutboxFoldCommand
-	16, // 8: atoll.log.v1.Command.destination:type_name -> atoll.log.v1.DestinationCommand
-	6,  // 9: atoll.log.v1.Command.membership:type_name -> atoll.log.v1.MembershipCommand
-	9,  // 10: atoll.log.v1.Command.resync:type_name -> atoll.log.v1.ResyncCommand
-	11, // 11: atoll.log.v1.WriteCommand.operations:type_name -> atoll.log.v1.Operation
-	4,  // 12: atoll.log.v1.WriteCommand.queue:type_name -> atoll.log.v1.QueuePosition
-	2,  // 13: atoll.log.v1.QueuedCommand.writes:type_name -> atoll.log.v1.WriteCommand
-	7,  // 14: atoll.log.v1.MembershipCommand.facts:type_name -> atoll.log.v1.MemberFact
-	10, // 15: atoll.log.v1.ResyncCommand.writes:type_name -> atoll.log.v1.ResyncWrites
-	14, // 16: atoll.log.v1.AcknowledgeCommand.watermarks:type_name -> atoll.log.v1.Watermark
-	17, // 17: atoll.log.v1.DestinationCommand.evict:type_name -> atoll.log.v1.EvictDestination
-	18, // 18: atoll.log.v1.DestinationCommand.readmit:type_name -> atoll.log.v1.ReadmitDestination
-	20, // 19: atoll.log.v1.RememberedEntry.writes:type_name -> atoll.log.v1.RememberedWrite
-	22, // 20: atoll.log.v1.RememberedWrite.outcomes:type_name -> atoll.log.v1.Outcome
-	21, // 21: atoll.log.v1.RememberedWrite.additions:type_name -> atoll.log.v1.Addition
-	14, // 22: atoll.log.v1.MachineState.watermarks:type_name -> atoll.log.v1.Watermark
-	4,  // 23: atoll.log.v1.MachineState.queues:type_name -> atoll.log.v1.QueuePosition
-	24, // 24: atoll.log.v1.MachineState.evictions:type_name -> atoll.log.v1.Eviction
-	7,  // 25: atoll.log.v1.MachineState.facts:type_name -> atoll.log.v1.MemberFact
-	21, // 26: atoll.log.v1.MachineState.owed:type_name -> atoll.log.v1.Addition
-	27, // [27:27] is the sub-list for method output_type
-	27, // [27:27] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	3,  // 1: atoll.log.v1.Command.write:type_name -> atoll.log.v1.WriteCommand
+	13, // 2: atoll.log.v1.Command.merge:type_name -> atoll.log.v1.MergeCommand
+	14, // 3: atoll.log.v1.Command.acknowledge:type_name -> atoll.log.v1.AcknowledgeCommand
+	6,  // 4: atoll.log.v1.Command.expire:type_name -> atoll.log.v1.ExpireCommand
+	4,  // 5: atoll.log.v1.Command.queued:type_name -> atoll.log.v1.QueuedCommand
+	9,  // 6: atoll.log.v1.Command.tick:type_name -> atoll.log.v1.TickCommand
+	16, // 7: atoll.log.v1.Command.outbox_fold:type_name -> atoll.log.v1.OutboxFoldCommand
+	17, // 8: atoll.log.v1.Command.destination:type_name -> atoll.log.v1.DestinationCommand
+	7,  // 9: atoll.log.v1.Command.membership:type_name -> atoll.log.v1.MembershipCommand
+	10, // 10: atoll.log.v1.Command.resync:type_name -> atoll.log.v1.ResyncCommand
+	2,  // 11: atoll.log.v1.Command.home:type_name -> atoll.log.v1.HomeCommand
+	12, // 12: atoll.log.v1.WriteCommand.operations:type_name -> atoll.log.v1.Operation
+	5,  // 13: atoll.log.v1.WriteCommand.queue:type_name -> atoll.log.v1.QueuePosition
+	3,  // 14: atoll.log.v1.QueuedCommand.writes:type_name -> atoll.log.v1.WriteCommand
+	8,  // 15: atoll.log.v1.MembershipCommand.facts:type_name -> atoll.log.v1.MemberFact
+	11, // 16: atoll.log.v1.ResyncCommand.writes:type_name -> atoll.log.v1.ResyncWrites
+	15, // 17: atoll.log.v1.AcknowledgeCommand.watermarks:type_name -> atoll.log.v1.Watermark
+	18, // 18: atoll.log.v1.DestinationCommand.evict:type_name -> atoll.log.v1.EvictDestination
+	19, // 19: atoll.log.v1.DestinationCommand.readmit:type_name -> atoll.log.v1.ReadmitDestination
+	21, // 20: atoll.log.v1.RememberedEntry.writes:type_name -> atoll.log.v1.RememberedWrite
+	23, // 21: atoll.log.v1.RememberedWrite.outcomes:type_name -> atoll.log.v1.Outcome
+	22, // 22: atoll.log.v1.RememberedWrite.additions:type_name -> atoll.log.v1.Addition
+	15, // 23: atoll.log.v1.MachineState.watermarks:type_name -> atoll.log.v1.Watermark
+	5,  // 24: atoll.log.v1.MachineState.queues:type_name -> atoll.log.v1.QueuePosition
+	25, // 25: atoll.log.v1.MachineState.evictions:type_name -> atoll.log.v1.Eviction
+	8,  // 26: atoll.log.v1.MachineState.facts:type_name -> atoll.log.v1.MemberFact
+	22, // 27: atoll.log.v1.MachineState.owed:type_name -> atoll.log.v1.Addition
+	26, // 28: atoll.log.v1.MachineState.homes:type_name -> atoll.log.v1.HomeRecord
+	29, // [29:29] is the sub-list for method output_type
+	29, // [29:29] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_atoll_log_v1_log_proto_init() }
@@ -2355,15 +2570,16 @@ func file_atoll_log_v1_log_proto_init() {
 		(*Command_Destination)(nil),
 		(*Command_Membership)(nil),
 		(*Command_Resync)(nil),
+		(*Command_Home)(nil),
 	}
-	file_atoll_log_v1_log_proto_msgTypes[9].OneofWrappers = []any{
+	file_atoll_log_v1_log_proto_msgTypes[10].OneofWrappers = []any{
 		(*ResyncCommand_Begin)(nil),
 		(*ResyncCommand_Chunk)(nil),
 		(*ResyncCommand_End)(nil),
 		(*ResyncCommand_Abandon)(nil),
 		(*ResyncCommand_Writes)(nil),
 	}
-	file_atoll_log_v1_log_proto_msgTypes[16].OneofWrappers = []any{
+	file_atoll_log_v1_log_proto_msgTypes[17].OneofWrappers = []any{
 		(*DestinationCommand_Evict)(nil),
 		(*DestinationCommand_Readmit)(nil),
 	}
@@ -2373,7 +2589,7 @@ func file_atoll_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_log_v1_log_proto_rawDesc), len(file_atoll_log_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   25,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

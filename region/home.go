@@ -1,0 +1,302 @@
+package region
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crdt/replica"
+	"github.com/atolldb/atoll/hlc"
+	logv1 "github.com/atolldb/atoll/proto/atoll/log/v1"
+	"github.com/atolldb/atoll/topology"
+)
+
+// firstHomeEpoch is the ownership epoch of a home that is one by configuration. Moving a home adds 1; taking one over
+// by force needs a term of its own, the upper half of the epoch, which no move of the former home reaches.
+const firstHomeEpoch = 1 << 32
+
+// maxHomes bounds the namespaces that get a home in a partition: as many as a configuration can name. What other regions
+// made homes of counts, but is not refused: whoever does not know of a home might act as one.
+const maxHomes = 256
+
+// ErrTooManyHomes means that a namespace cannot get a home, because maxHomes others have one. Nothing was done.
+var ErrTooManyHomes = errors.New("too many namespaces have a home")
+
+// NotHomeError means that an operation has to be done at the home of its namespace, and that is not here, or not yet:
+// nothing was done.
+type NotHomeError struct {
+	Namespace string
+	// Home is the home as far as this partition knows; this region itself if it has yet to see what the home before
+	// it did; 0 if it knows of none.
+	Home topology.RegionID
+	// Epoch is the home's ownership epoch.
+	Epoch uint64
+}
+
+// Error names the home.
+func (e *NotHomeError) Error() string {
+	return fmt.Sprintf("the namespace's home is region %d, under epoch %d", e.Home, e.Epoch)
+}
+
+// ErrHomeUnsettled means that a home cannot be moved yet: some region has not told that it knows of the home, so that writes
+// of it may still come too late. Nothing was done; the same call succeeds once all regions were heard of.
+var ErrHomeUnsettled = errors.New("not every region knows of the home yet")
+
+// homeOf returns what is known of a namespace's home.
+func homeOf(homes []replica.Home, namespace string) (replica.Home, bool) {
+	i := slices.IndexFunc(homes, func(h replica.Home) bool { return h.Namespace == namespace })
+	if i < 0 {
+		return replica.Home{}, false
+	}
+	return homes[i], true
+}
+
+// serves reports whether a region is the home, and has all that it needs to be.
+func serves(h *replica.Home, self topology.RegionID, have crdt.VersionVector) bool {
+	return h.Region == uint32(self) && have.Descends(h.After)
+}
+
+// Home returns the home of a namespace as a view has it, and whether it is this region and serves. The epoch is 0 if
+// none is known.
+func (v *MachineView) Home(namespace string) (home topology.RegionID, epoch uint64, serving bool) {
+	h, ok := homeOf(v.Homes, namespace)
+	if !ok {
+		return 0, 0, false
+	}
+	self, _ := topology.ActorRegion(v.Outbox.Actor)
+	return topology.RegionID(h.Region), h.Epoch, serves(&h, self, v.Vector)
+}
+
+// AtHome returns nil if what a replica shows of a namespace is what its home shows. first says that this region is the
+// home as long as there was no other. A region that writes no more, or not yet, is none: another may be the home
+// without its knowledge.
+// Errors: *NotHomeError, ErrFenced.
+func (p *Partition) AtHome(r *replica.Replica, namespace string, first bool) error {
+	if err := p.muted(); err != nil {
+		return err
+	}
+	return atHome(r, namespace, first)
+}
+
+func atHome(r *replica.Replica, namespace string, first bool) error {
+	homes, err := r.Homes()
+	if err != nil {
+		return err
+	}
+	self, _ := topology.ActorRegion(r.Self())
+	h, ok := homeOf(homes, namespace)
+	if !ok && first || ok && serves(&h, self, r.Vector()) {
+		return nil
+	}
+	return &NotHomeError{Namespace: namespace, Home: topology.RegionID(h.Region), Epoch: h.Epoch}
+}
+
+func (a *application) region() topology.RegionID {
+	self, _ := topology.ActorRegion(a.replica.Self())
+	return self
+}
+
+// home runs a change of a home.
+func (a *application) home(now hlc.Time, c *logv1.HomeCommand) (result, error) {
+	target := replica.Home{Namespace: c.GetNamespace(), Epoch: c.GetEpoch(), Region: c.GetRegion()}
+	if !possible(&target) {
+		return result{err: ErrBadCommand}, nil
+	}
+	have, known := homeOf(a.state.homes, target.Namespace)
+	if known && have.Epoch == target.Epoch && have.Region == target.Region {
+		return result{}, nil // a repetition
+	}
+	may := known && target.Epoch == have.Epoch+1 && serves(&have, a.region(), a.replica.Vector())
+	if c.GetTake() {
+		may = target.Epoch > have.Epoch && target.Region == uint32(a.region())
+	}
+	if !may {
+		return result{err: &NotHomeError{Namespace: target.Namespace, Home: topology.RegionID(have.Region), Epoch: have.Epoch}}, nil
+	}
+	if !c.GetTake() {
+		if settled, err := a.settledHome(target.Namespace, c.GetRegions()); !settled || err != nil {
+			return result{err: ErrHomeUnsettled}, err
+		}
+	}
+	return result{}, a.setHome(now, target)
+}
+
+// possible reports whether a home can be that.
+func possible(h *replica.Home) bool {
+	return h.Region > 0 && h.Region <= topology.MaxRegionID && h.Namespace != "" && len(h.Namespace) <= replica.MaxNamespaceBytes
+}
+
+// settledHome reports whether no write can come too late for a namespace's home any more: the given regions, and all whose
+// events are here, have told that they know of it. Only the first home of a term has to ask: later ones have it from that.
+func (a *application) settledHome(namespace string, regions []uint32) (bool, error) {
+	homes, err := a.replica.Homes()
+	if err != nil {
+		return false, err
+	}
+	h, _ := homeOf(homes, namespace)
+	if h.Epoch%firstHomeEpoch != 0 {
+		return true, nil
+	}
+	heard := map[uint32]bool{}
+	for _, last := range a.replica.Vector().Entries() {
+		if last.Actor == a.replica.Self() {
+			continue
+		}
+		if !a.replica.Knows(last.Actor, h.Dot) {
+			return false, nil
+		}
+		from, _ := topology.ActorRegion(last.Actor)
+		heard[uint32(from)] = true
+	}
+	return !slices.ContainsFunc(regions, func(r uint32) bool { return r != uint32(a.region()) && !heard[r] }), nil
+}
+
+func (a *application) setHome(now hlc.Time, h replica.Home) error {
+	deltas, err := a.replica.SetHome(now, h)
+	if err != nil {
+		return err
+	}
+	if err := a.ship(deltas); err != nil {
+		return err
+	}
+	return a.learnHomes()
+}
+
+// learnHomes reads which homes there are, after an event that changed one.
+func (a *application) learnHomes() (err error) {
+	if a.state.homes, err = a.replica.Homes(); err != nil {
+		return err
+	}
+	a.useHomes()
+	return nil
+}
+
+// useHomes tells the replica of which namespaces this region is the home, or will be. A region that writes no more is none.
+func (a *application) useHomes() {
+	var mine []replica.Home
+	if !a.state.facts.mute(a.replica.Self()) {
+		for _, h := range a.state.homes {
+			if h.Region == uint32(a.region()) {
+				mine = append(mine, h)
+			}
+		}
+	}
+	a.replica.UseHomes(mine)
+}
+
+// atHome gives a write's operations the epochs of their namespaces' homes, or refuses them here. Its error is the
+// storage's.
+func (a *application) atHome(now hlc.Time, w *logv1.WriteCommand, ops []replica.Op) (refused, err error) {
+	for i := range ops {
+		h, known := homeOf(a.state.homes, ops[i].Namespace)
+		if !known && !w.GetHome() {
+			continue
+		}
+		if !known && w.GetFirstHome() {
+			if len(a.state.homes) >= maxHomes {
+				return ErrTooManyHomes, nil
+			}
+			h = replica.Home{Namespace: ops[i].Namespace, Epoch: firstHomeEpoch, Region: uint32(a.region())}
+			if err := a.setHome(now, h); err != nil {
+				return nil, err
+			}
+			h, known = homeOf(a.state.homes, ops[i].Namespace)
+		}
+		if !known || !serves(&h, a.region(), a.replica.Vector()) {
+			return &NotHomeError{Namespace: ops[i].Namespace, Home: topology.RegionID(h.Region), Epoch: h.Epoch}, nil
+		}
+		ops[i].Home = h.Epoch
+	}
+	return nil, nil
+}
+
+// late reports whether a delta has writes that came too late for a home which this region is.
+func (a *application) late(d *replica.Delta) bool {
+	return slices.ContainsFunc(a.state.homes, func(h replica.Home) bool { return h.Region == uint32(a.region()) && h.Late(d) })
+}
+
+// mergedHomes does what deltas of others are a reason for: it learns of homes, and insists on what late writes were about.
+func (a *application) mergedHomes(now hlc.Time, changed bool) error {
+	if changed {
+		if err := a.learnHomes(); err != nil {
+			return err
+		}
+	}
+	deltas, err := a.replica.Insist(now)
+	if err != nil || len(deltas) == 0 {
+		return err
+	}
+	a.note(CauseLocal, deltas)
+	return a.ship(deltas)
+}
+
+// changesHomes reports whether deltas say which region is a home.
+func changesHomes(deltas []replica.Delta) bool {
+	return slices.ContainsFunc(deltas, func(d replica.Delta) bool {
+		return slices.ContainsFunc(d.Effects, func(e replica.Effect) bool { return e.Namespace == replica.HomeNamespace })
+	})
+}
+
+func decodeHomes(encoded []*logv1.HomeRecord) ([]replica.Home, error) {
+	homes := make([]replica.Home, 0, len(encoded))
+	for _, e := range encoded {
+		after, err := crdt.DecodeVersionVector(e.GetAfter())
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", errState, err)
+		}
+		homes = append(homes, replica.Home{Namespace: e.GetNamespace(), Epoch: e.GetEpoch(), Region: e.GetRegion(), After: after})
+	}
+	return homes, nil
+}
+
+func encodeHomes(homes []replica.Home) []*logv1.HomeRecord {
+	encoded := make([]*logv1.HomeRecord, len(homes))
+	for i, h := range homes {
+		encoded[i] = &logv1.HomeRecord{Namespace: h.Namespace, Epoch: h.Epoch, Region: h.Region, After: h.After.Append(nil)}
+	}
+	return encoded
+}
+
+// WriteHome is Write for operations on a namespace that has a home: it is refused where that is not. first says that
+// this region is the home as long as there was no other; the same region everywhere.
+//
+// A nil error promises, besides what Write promises, that the operations took effect after all that were acknowledged
+// at this or an earlier home of the namespace which gave it up, and before all that any later home does.
+//
+// Errors: *NotHomeError, ErrTooManyHomes, and those of Write.
+func (p *Partition) WriteHome(ctx context.Context, opID string, ops []replica.Op, first bool) (WriteResult, error) {
+	if err := p.writable(); err != nil {
+		return WriteResult{}, err
+	}
+	command := writeCommand(opID, ops)
+	command.GetWrite().Home, command.GetWrite().FirstHome = true, first
+	r, err := p.batcher.do(ctx, command)
+	if err != nil {
+		return WriteResult{}, err
+	}
+	return WriteResult{Outcomes: r.outcomes, Repeated: r.repeated, Elsewhere: r.elsewhere}, nil
+}
+
+// MoveHome makes another region the home of a namespace whose home this region is. It is the last that this region does
+// for the namespace: once it returns nil, writes are refused here. The other region serves as soon as it has all that this
+// one wrote. A repetition does nothing.
+//
+// Errors: *NotHomeError, ErrHomeUnsettled, and those of Write.
+func (p *Partition) MoveHome(ctx context.Context, namespace string, to topology.RegionID) error {
+	if err := p.writable(); err != nil {
+		return err
+	}
+	view := p.View()
+	home, epoch, _ := view.Home(namespace)
+	if home == to {
+		return nil
+	}
+	command := &logv1.HomeCommand{Namespace: namespace, Region: uint32(to), Epoch: epoch + 1}
+	for _, r := range p.waitsFor(view) {
+		command.Regions = append(command.Regions, uint32(r))
+	}
+	_, err := p.batcher.do(ctx, &logv1.Command{Command: &logv1.Command_Home{Home: command}})
+	return err
+}

@@ -1,0 +1,165 @@
+package region_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/atolldb/atoll/crdt/replica"
+	"github.com/atolldb/atoll/hlc"
+	"github.com/atolldb/atoll/region"
+	"github.com/atolldb/atoll/topology"
+)
+
+// movable are three regions that all know of the home eu.
+func movable(t *testing.T) (q *quietRegions, eu, us, ap *fixture) {
+	t.Helper()
+	q = newQuietRegions(t, testEU, testUS, testAP)
+	eu, us, ap = q.all[0], q.all[1], q.all[2]
+	eu.mustWriteHome(t, "", put("k", "first"))
+	if err := eu.MoveHome(t.Context(), "default", testUS); !errors.Is(err, region.ErrHomeUnsettled) {
+		t.Fatalf("moved before anybody knew: %v", err)
+	}
+	for range 3 {
+		q.exchange()
+		q.step(time.Second)
+	}
+	q.exchange()
+	return q, eu, us, ap
+}
+
+func (f *fixture) mustWriteHome(t *testing.T, opID string, ops ...replica.Op) region.WriteResult {
+	t.Helper()
+	r, err := f.WriteHome(t.Context(), opID, ops, regionOf(f) == testEU)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// refusesHome checks that a write is refused, and which home the refusal names.
+func (f *fixture) refusesHome(t *testing.T, home any) {
+	t.Helper()
+	_, err := f.WriteHome(t.Context(), "", []replica.Op{put("k", "refused")}, regionOf(f) == testEU)
+	var elsewhere *region.NotHomeError
+	if !errors.As(err, &elsewhere) || elsewhere.Home != home {
+		t.Errorf("region %d answers %v, want that region %d is the home", regionOf(f), err, home)
+	}
+}
+
+// TestAHomeServesOnceItHasAll: what earlier homes wrote, too, whose deltas come by other ways.
+func TestAHomeServesOnceItHasAll(t *testing.T) {
+	_, eu, us, ap := movable(t)
+	us.refusesHome(t, testEU)
+	eu.mustWriteHome(t, "", put("k", "eu"))
+	if err := eu.MoveHome(t.Context(), "default", testUS); err != nil {
+		t.Fatal(err)
+	}
+	eu.refusesHome(t, testUS)
+	if _, err := eu.Write(t.Context(), "", []replica.Op{put("k", "plain")}); err == nil {
+		t.Error("a write that does not ask for the home is done elsewhere")
+	}
+	us.mustMerge(t, eu, us.View().Vector.Get(actorOf(testEU))+1)
+	us.mustWriteHome(t, "", replica.Op{
+		Kind: replica.OpPut, Namespace: "default", Key: "k", Value: []byte("us"), Condition: replica.Condition{Kind: replica.CondValue, Value: []byte("eu")},
+	})
+	if err := us.MoveHome(t.Context(), "default", testAP); err != nil {
+		t.Fatal(err)
+	}
+	ap.mustMerge(t, us, ap.View().Vector.Get(actorOf(testUS))+1)
+	ap.refusesHome(t, testAP) // it lacks what eu did
+	ap.mustMerge(t, eu, ap.View().Vector.Get(actorOf(testEU))+1)
+	ap.mustWriteHome(t, "", put("k", "ap"))
+}
+
+// TestAWriteThatCameTooLateIsDoneWhenRepeated: under its op_id, at the home that gave it up.
+func TestAWriteThatCameTooLateIsDoneWhenRepeated(t *testing.T) {
+	q, eu, us, _ := movable(t)
+	eu.mustWriteHome(t, "id", put("k", "late"))
+	if err := us.TakeHome(t.Context(), "default", 2); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		q.exchange()
+	}
+	if r := us.mustWriteHome(t, "id", put("k", "late")); r.Repeated {
+		t.Error("a write that was given up is answered as done")
+	}
+	if err := us.TakeHome(t.Context(), "default", 1); err == nil {
+		t.Error("taken over under an earlier term")
+	}
+	eu.refusesHome(t, testUS)
+}
+
+// TestOnlyRegistersHaveAHome: other types are refused, and nothing is done.
+func TestOnlyRegistersHaveAHome(t *testing.T) {
+	f := newFixture(t, testEU, testUS)
+	for _, op := range []replica.Op{add("n", 1), {Kind: replica.OpDelete, Namespace: "default", Key: "k"}} {
+		if _, err := f.WriteHome(t.Context(), "", []replica.Op{op}, true); !errors.Is(err, replica.ErrNoHome) {
+			t.Errorf("%+v answers %v", op, err)
+		}
+	}
+}
+
+// TestHomesSurviveARestart: they are in the state.
+func TestHomesSurviveARestart(t *testing.T) {
+	_, eu, us, _ := movable(t)
+	again, err := region.NewMachine(actorOf(testUS), openStore(t, t.TempDir()+"/copy.db"), hlc.NewClock(eu.clock.wall))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Apply(us.group.log); err != nil {
+		t.Fatal(err)
+	}
+	home, epoch, serving := again.View().Home("default")
+	if home != testEU || epoch != 1<<32 || serving || len(again.View().Homes) != 1 {
+		t.Errorf("home %d, epoch %d, serving %v", home, epoch, serving)
+	}
+}
+
+// TestAFencedHomeShowsNothing: another region may be the home, without its knowledge.
+func TestAFencedHomeShowsNothing(t *testing.T) {
+	for name, mute := range map[string]func(*region.Fact){
+		"fenced":  func(f *region.Fact) { f.State = region.ActorFenced },
+		"closed":  func(f *region.Fact) { f.State = region.ActorClosed },
+		"joining": func(f *region.Fact) { f.Joining = true },
+	} {
+		f := newFixture(t, testEU, testUS, testAP)
+		atHome := func() error {
+			_, err := f.Read(t.Context(), region.ReadOptions{}, func(r *replica.Replica, _ hlc.Time) error {
+				return f.AtHome(r, "default", true)
+			})
+			return err
+		}
+		if err := atHome(); err != nil {
+			t.Fatal(err)
+		}
+		f.take(t, facts(2, func(m map[topology.RegionID]*region.Fact) { mute(m[testEU]) }))
+		if err := atHome(); !errors.Is(err, region.ErrFenced) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestHomesAreBounded: one more is refused, and what has a home keeps it.
+func TestHomesAreBounded(t *testing.T) {
+	f := newFixture(t, testEU, testUS)
+	write := func(i int) error {
+		op := put("k", "v")
+		op.Namespace = fmt.Sprintf("n%03d", 300-i)
+		_, err := f.WriteHome(t.Context(), "", []replica.Op{op}, true)
+		return err
+	}
+	for i := range 256 {
+		if err := write(i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := write(256); !errors.Is(err, region.ErrTooManyHomes) {
+		t.Errorf("one more: %v", err)
+	}
+	if err := write(0); err != nil || len(f.View().Homes) != 256 {
+		t.Errorf("the first: %v, of %d", err, len(f.View().Homes))
+	}
+}
