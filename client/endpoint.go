@@ -26,10 +26,11 @@ const (
 
 // endpoint is an address of a node.
 type endpoint struct {
-	address string // base URL
-	kv      atollv1connect.KVClient
-	regions atollv1connect.RegionsClient
-	cluster atollv1connect.ClusterClient
+	address    string // base URL
+	kv         atollv1connect.KVClient
+	regions    atollv1connect.RegionsClient
+	cluster    atollv1connect.ClusterClient
+	namespaces atollv1connect.NamespacesClient
 
 	pipe       atomic.Pointer[pipe]
 	streamless atomic.Bool // whether it is known not to take streams

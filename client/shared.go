@@ -73,10 +73,11 @@ func (s *shared) endpoint(base string) *endpoint {
 		conn := connect.NewClient(connecthttp.NewTransport(s.unary, base,
 			connecthttp.WithReadMaxBytes(readMaxBytes), connecthttp.WithCompressMinBytes(compressMinBytes)))
 		e = &endpoint{
-			address: base,
-			kv:      atollv1connect.NewKVClient(conn),
-			regions: atollv1connect.NewRegionsClient(conn),
-			cluster: atollv1connect.NewClusterClient(conn),
+			address:    base,
+			kv:         atollv1connect.NewKVClient(conn),
+			regions:    atollv1connect.NewRegionsClient(conn),
+			cluster:    atollv1connect.NewClusterClient(conn),
+			namespaces: atollv1connect.NewNamespacesClient(conn),
 		}
 		s.mu.endpoints[base] = e
 	}

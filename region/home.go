@@ -1,9 +1,9 @@
 package region
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/atolldb/atoll/crdt"
@@ -44,6 +44,12 @@ func (e *NotHomeError) Error() string {
 // of it may still come too late. Nothing was done; the same call succeeds once all regions were heard of.
 var ErrHomeUnsettled = errors.New("not every region knows of the home yet")
 
+// HomeTargetError means that a region cannot become a home, because it takes no writes. Nothing was done.
+type HomeTargetError struct{ Region topology.RegionID }
+
+// Error names the region.
+func (e *HomeTargetError) Error() string { return fmt.Sprintf("region %d takes no writes", e.Region) }
+
 // homeOf returns what is known of a namespace's home.
 func homeOf(homes []replica.Home, namespace string) (replica.Home, bool) {
 	i := slices.IndexFunc(homes, func(h replica.Home) bool { return h.Namespace == namespace })
@@ -69,17 +75,7 @@ func (v *MachineView) Home(namespace string) (home topology.RegionID, epoch uint
 	return topology.RegionID(h.Region), h.Epoch, serves(&h, self, v.Vector)
 }
 
-// AtHome returns nil if what a replica shows of a namespace is what its home shows. first says that this region is the
-// home as long as there was no other. A region that writes no more, or not yet, is none: another may be the home
-// without its knowledge.
-// Errors: *NotHomeError, ErrFenced.
-func (p *Partition) AtHome(r *replica.Replica, namespace string, first bool) error {
-	if err := p.muted(); err != nil {
-		return err
-	}
-	return atHome(r, namespace, first)
-}
-
+// atHome is Partition.AtHome of a region that writes.
 func atHome(r *replica.Replica, namespace string, first bool) error {
 	homes, err := r.Homes()
 	if err != nil {
@@ -108,19 +104,50 @@ func (a *application) home(now hlc.Time, c *logv1.HomeCommand) (result, error) {
 	if known && have.Epoch == target.Epoch && have.Region == target.Region {
 		return result{}, nil // a repetition
 	}
-	may := known && target.Epoch == have.Epoch+1 && serves(&have, a.region(), a.replica.Vector())
-	if c.GetTake() {
-		may = target.Epoch > have.Epoch && target.Region == uint32(a.region())
-	}
-	if !may {
-		return result{err: &NotHomeError{Namespace: target.Namespace, Home: topology.RegionID(have.Region), Epoch: have.Epoch}}, nil
-	}
-	if !c.GetTake() {
-		if settled, err := a.settledHome(target.Namespace, c.GetRegions()); !settled || err != nil {
-			return result{err: ErrHomeUnsettled}, err
-		}
+	refused, err := a.mayBecome(c, &target, have, known)
+	if refused != nil || err != nil {
+		return result{err: refused}, err
 	}
 	return result{}, a.setHome(now, target)
+}
+
+// mayBecome returns why a region cannot become the home now, or nil. Its second error is the storage's.
+func (a *application) mayBecome(c *logv1.HomeCommand, target *replica.Home, have replica.Home, known bool) (refused, err error) {
+	own := target.Region == uint32(a.region())
+	switch {
+	case c.GetTake() && target.Epoch > have.Epoch && own:
+		return nil, nil
+	case c.GetFirst() && !known && target.Epoch == firstHomeEpoch && own:
+		if len(a.state.homes) >= maxHomes {
+			return ErrTooManyHomes, nil
+		}
+		return nil, nil
+	case !c.GetTake() && !c.GetFirst() && known && target.Epoch == have.Epoch+1 && serves(&have, a.region(), a.replica.Vector()):
+		return a.mayMove(target, c.GetRegions())
+	}
+	return &NotHomeError{Namespace: target.Namespace, Home: topology.RegionID(have.Region), Epoch: have.Epoch}, nil
+}
+
+// mayMove returns why a home that serves here cannot move now, or nil. Its second error is the storage's.
+func (a *application) mayMove(target *replica.Home, regions []uint32) (refused, err error) {
+	to := topology.RegionID(target.Region)
+	if !a.state.facts.writes(to) {
+		return &HomeTargetError{Region: to}, nil
+	}
+	homes, err := a.replica.Homes()
+	if err != nil {
+		return nil, err
+	}
+	h, _ := homeOf(homes, target.Namespace)
+	for _, r := range regions {
+		if r == 0 || r > topology.MaxRegionID {
+			return ErrBadCommand, nil
+		}
+	}
+	if len(unheard(a.replica, &h, regions)) > 0 {
+		return ErrHomeUnsettled, nil
+	}
+	return nil, nil
 }
 
 // possible reports whether a home can be that.
@@ -128,29 +155,29 @@ func possible(h *replica.Home) bool {
 	return h.Region > 0 && h.Region <= topology.MaxRegionID && h.Namespace != "" && len(h.Namespace) <= replica.MaxNamespaceBytes
 }
 
-// settledHome reports whether no write can come too late for a namespace's home any more: the given regions, and all whose
-// events are here, have told that they know of it. Only the first home of a term has to ask: later ones have it from that.
-func (a *application) settledHome(namespace string, regions []uint32) (bool, error) {
-	homes, err := a.replica.Homes()
-	if err != nil {
-		return false, err
-	}
-	h, _ := homeOf(homes, namespace)
+// unheard returns which of the given regions, and of those whose events are here, have not told that they know of a
+// home, so that writes may still come too late for it. Only the first home of a term has to ask: later ones have it from
+// that.
+func unheard(r *replica.Replica, h *replica.Home, regions []uint32) []topology.RegionID {
 	if h.Epoch%firstHomeEpoch != 0 {
-		return true, nil
+		return nil
 	}
-	heard := map[uint32]bool{}
-	for _, last := range a.replica.Vector().Entries() {
-		if last.Actor == a.replica.Self() {
-			continue
-		}
-		if !a.replica.Knows(last.Actor, h.Dot) {
-			return false, nil
-		}
-		from, _ := topology.ActorRegion(last.Actor)
-		heard[uint32(from)] = true
+	own, _ := topology.ActorRegion(r.Self())
+	waiting := map[topology.RegionID]bool{}
+	for _, id := range regions {
+		waiting[topology.RegionID(id)] = topology.RegionID(id) != own
 	}
-	return !slices.ContainsFunc(regions, func(r uint32) bool { return r != uint32(a.region()) && !heard[r] }), nil
+	unaware := map[topology.RegionID]bool{}
+	for _, last := range r.Vector().Entries() {
+		id, _ := topology.ActorRegion(last.Actor)
+		if last.Actor != r.Self() && !r.Knows(last.Actor, h.Dot) {
+			unaware[id] = true
+		}
+		waiting[id] = false
+	}
+	maps.Copy(waiting, unaware)
+	maps.DeleteFunc(waiting, func(_ topology.RegionID, waits bool) bool { return !waits })
+	return slices.Sorted(maps.Keys(waiting))
 }
 
 func (a *application) setHome(now hlc.Time, h replica.Home) error {
@@ -257,46 +284,4 @@ func encodeHomes(homes []replica.Home) []*logv1.HomeRecord {
 		encoded[i] = &logv1.HomeRecord{Namespace: h.Namespace, Epoch: h.Epoch, Region: h.Region, After: h.After.Append(nil)}
 	}
 	return encoded
-}
-
-// WriteHome is Write for operations on a namespace that has a home: it is refused where that is not. first says that
-// this region is the home as long as there was no other; the same region everywhere.
-//
-// A nil error promises, besides what Write promises, that the operations took effect after all that were acknowledged
-// at this or an earlier home of the namespace which gave it up, and before all that any later home does.
-//
-// Errors: *NotHomeError, ErrTooManyHomes, and those of Write.
-func (p *Partition) WriteHome(ctx context.Context, opID string, ops []replica.Op, first bool) (WriteResult, error) {
-	if err := p.writable(); err != nil {
-		return WriteResult{}, err
-	}
-	command := writeCommand(opID, ops)
-	command.GetWrite().Home, command.GetWrite().FirstHome = true, first
-	r, err := p.batcher.do(ctx, command)
-	if err != nil {
-		return WriteResult{}, err
-	}
-	return WriteResult{Outcomes: r.outcomes, Repeated: r.repeated, Elsewhere: r.elsewhere}, nil
-}
-
-// MoveHome makes another region the home of a namespace whose home this region is. It is the last that this region does
-// for the namespace: once it returns nil, writes are refused here. The other region serves as soon as it has all that this
-// one wrote. A repetition does nothing.
-//
-// Errors: *NotHomeError, ErrHomeUnsettled, and those of Write.
-func (p *Partition) MoveHome(ctx context.Context, namespace string, to topology.RegionID) error {
-	if err := p.writable(); err != nil {
-		return err
-	}
-	view := p.View()
-	home, epoch, _ := view.Home(namespace)
-	if home == to {
-		return nil
-	}
-	command := &logv1.HomeCommand{Namespace: namespace, Region: uint32(to), Epoch: epoch + 1}
-	for _, r := range p.waitsFor(view) {
-		command.Regions = append(command.Regions, uint32(r))
-	}
-	_, err := p.batcher.do(ctx, &logv1.Command{Command: &logv1.Command_Home{Home: command}})
-	return err
 }

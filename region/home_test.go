@@ -18,7 +18,7 @@ func movable(t *testing.T) (q *quietRegions, eu, us, ap *fixture) {
 	q = newQuietRegions(t, testEU, testUS, testAP)
 	eu, us, ap = q.all[0], q.all[1], q.all[2]
 	eu.mustWriteHome(t, "", put("k", "first"))
-	if err := eu.MoveHome(t.Context(), "default", testUS); !errors.Is(err, region.ErrHomeUnsettled) {
+	if err := eu.MoveHome(t.Context(), "default", testUS, true); !errors.Is(err, region.ErrHomeUnsettled) {
 		t.Fatalf("moved before anybody knew: %v", err)
 	}
 	for range 3 {
@@ -38,6 +38,15 @@ func (f *fixture) mustWriteHome(t *testing.T, opID string, ops ...replica.Op) re
 	return r
 }
 
+// knowsHome checks what a region knows of the home.
+func (f *fixture) knowsHome(t *testing.T, want region.HomeState) {
+	t.Helper()
+	got, err := f.Home(t.Context(), "default", regionOf(f) == testEU)
+	if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("region %d knows %+v, %v, want %+v", regionOf(f), got, err, want)
+	}
+}
+
 // refusesHome checks that a write is refused, and which home the refusal names.
 func (f *fixture) refusesHome(t *testing.T, home any) {
 	t.Helper()
@@ -53,7 +62,7 @@ func TestAHomeServesOnceItHasAll(t *testing.T) {
 	_, eu, us, ap := movable(t)
 	us.refusesHome(t, testEU)
 	eu.mustWriteHome(t, "", put("k", "eu"))
-	if err := eu.MoveHome(t.Context(), "default", testUS); err != nil {
+	if err := eu.MoveHome(t.Context(), "default", testUS, true); err != nil {
 		t.Fatal(err)
 	}
 	eu.refusesHome(t, testUS)
@@ -64,7 +73,7 @@ func TestAHomeServesOnceItHasAll(t *testing.T) {
 	us.mustWriteHome(t, "", replica.Op{
 		Kind: replica.OpPut, Namespace: "default", Key: "k", Value: []byte("us"), Condition: replica.Condition{Kind: replica.CondValue, Value: []byte("eu")},
 	})
-	if err := us.MoveHome(t.Context(), "default", testAP); err != nil {
+	if err := us.MoveHome(t.Context(), "default", testAP, false); err != nil {
 		t.Fatal(err)
 	}
 	ap.mustMerge(t, us, ap.View().Vector.Get(actorOf(testUS))+1)
@@ -161,5 +170,52 @@ func TestHomesAreBounded(t *testing.T) {
 	}
 	if err := write(0); err != nil || len(f.View().Homes) != 256 {
 		t.Errorf("the first: %v, of %d", err, len(f.View().Homes))
+	}
+}
+
+// TestAHomeMovesBeforeItsFirstWrite: the region of the configuration says first that it is the home.
+func TestAHomeMovesBeforeItsFirstWrite(t *testing.T) {
+	q := newQuietRegions(t, testEU, testUS, testAP)
+	eu, us := q.all[0], q.all[1]
+	eu.knowsHome(t, region.HomeState{Home: testEU, Serving: true, Waiting: []topology.RegionID{testUS, testAP}})
+	us.knowsHome(t, region.HomeState{})
+	var elsewhere *region.NotHomeError
+	if err := us.MoveHome(t.Context(), "default", testUS, false); !errors.As(err, &elsewhere) {
+		t.Errorf("moved by who is not the home: %v", err)
+	}
+	if err := eu.MoveHome(t.Context(), "default", testUS, true); !errors.Is(err, region.ErrHomeUnsettled) {
+		t.Fatalf("moved before anybody knew: %v", err)
+	}
+	for range 4 {
+		q.exchange()
+		q.step(time.Second)
+	}
+	q.exchange()
+	for range 2 { // as often as one likes
+		if err := eu.MoveHome(t.Context(), "default", testUS, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eu.knowsHome(t, region.HomeState{Home: testUS, Epoch: 1<<32 + 1})
+	us.knowsHome(t, region.HomeState{Home: testEU, Epoch: 1 << 32})
+	q.exchange()
+	us.knowsHome(t, region.HomeState{Home: testUS, Epoch: 1<<32 + 1, Serving: true})
+	us.mustWriteHome(t, "", put("k", "v"))
+}
+
+// TestAHomeMovesToARegionThatWrites only.
+func TestAHomeMovesToARegionThatWrites(t *testing.T) {
+	for name, mute := range map[string]func(*region.Fact){
+		"fenced":  func(f *region.Fact) { f.State = region.ActorFenced },
+		"closed":  func(f *region.Fact) { f.State, f.Cut = region.ActorClosed, 100 },
+		"joining": func(f *region.Fact) { f.Joining = true },
+	} {
+		_, eu, _, _ := movable(t)
+		eu.take(t, facts(2, func(m map[topology.RegionID]*region.Fact) { mute(m[testUS]) }))
+		var target *region.HomeTargetError
+		if err := eu.MoveHome(t.Context(), "default", testUS, true); !errors.As(err, &target) || target.Region != testUS {
+			t.Errorf("%s: %v", name, err)
+		}
+		eu.mustWriteHome(t, "", put("k", "still"))
 	}
 }

@@ -173,7 +173,7 @@ func (w *homeWorld) step() {
 	case 0, 12:
 		to := w.all[w.rng.IntN(len(w.all))]
 		if _, epoch, _ := f.View().Home("default"); epoch != 0 && w.leased(f) && to != f {
-			switch err := f.MoveHome(w.t.Context(), "default", regionOf(to)); {
+			switch err := f.MoveHome(w.t.Context(), "default", regionOf(to), f == w.all[0]); {
 			case errors.Is(err, region.ErrHomeUnsettled):
 				w.unsettled++
 			case err != nil:

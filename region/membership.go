@@ -128,6 +128,13 @@ func (f *Facts) mute(self crdt.Actor) bool {
 	return !known || fact.State != ActorOpen || fact.Joining
 }
 
+// writes reports whether a region has an actor that issues events.
+func (f *Facts) writes(r topology.RegionID) bool {
+	return f.Epoch == 0 || slices.ContainsFunc(f.Facts, func(fact Fact) bool {
+		return fact.Region == r && fact.State == ActorOpen && !fact.Joining
+	})
+}
+
 // released returns the cuts of the actors of which nothing will come, nor is under way anywhere.
 func (f *Facts) released() map[crdt.Actor]uint64 {
 	var cuts map[crdt.Actor]uint64

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect/v2"
@@ -59,6 +60,8 @@ type fakeRegion struct {
 	regions []*atollv1.Region
 	// refuse, if not nil, is the answer to everything but Status.
 	refuse error
+	// moves counts calls of MoveHome.
+	moves atomic.Int64
 }
 
 // deployment starts regions; those with the same store agree.
@@ -72,6 +75,7 @@ func deployment(t interface{ Cleanup(func()) }, stores map[string]*fakeStore, re
 		atollv1connect.RegisterKVHandler(rpc, f)
 		atollv1connect.RegisterRegionsHandler(rpc, f)
 		atollv1connect.RegisterClusterHandler(rpc, f)
+		atollv1connect.RegisterNamespacesHandler(rpc, f)
 		mux := http.NewServeMux()
 		connecthttp.Mount(mux, rpc, connecthttp.WithReadMaxBytes(8<<20))
 		s := httptest.NewUnstartedServer(mux)

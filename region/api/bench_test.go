@@ -39,8 +39,14 @@ func (p *instant) WriteHome(ctx context.Context, opID string, ops []replica.Op, 
 	return p.Write(ctx, opID, ops)
 }
 
-// AtHome is not measured.
+// AtHome, Home and MoveHome are not measured.
 func (*instant) AtHome(*replica.Replica, string, bool) error { return nil }
+
+func (*instant) Home(context.Context, string, bool) (region.HomeState, error) {
+	return region.HomeState{}, nil
+}
+
+func (*instant) MoveHome(context.Context, string, topology.RegionID, bool) error { return nil }
 
 // Garbage is none.
 func (*instant) Garbage() (region.Garbage, error) { return region.Garbage{}, nil }

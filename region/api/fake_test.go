@@ -153,6 +153,12 @@ func (r *fakeReplica) WriteHome(ctx context.Context, opID string, ops []replica.
 
 func (*fakeReplica) AtHome(*replica.Replica, string, bool) error { return nil }
 
+func (*fakeReplica) Home(context.Context, string, bool) (region.HomeState, error) {
+	return region.HomeState{}, nil
+}
+
+func (*fakeReplica) MoveHome(context.Context, string, topology.RegionID, bool) error { return nil }
+
 func (r *fakeReplica) Write(ctx context.Context, opID string, ops []replica.Op) (region.WriteResult, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

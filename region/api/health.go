@@ -25,7 +25,7 @@ const (
 
 // servedNames are the services that reflection shows and health knows.
 func servedNames() []string {
-	return []string{atollv1connect.KVName, atollv1connect.RegionsName, atollv1connect.ClusterName, healthName}
+	return []string{atollv1connect.KVName, atollv1connect.RegionsName, atollv1connect.ClusterName, atollv1connect.NamespacesName, healthName}
 }
 
 // notReady returns why this node should get no requests for now; nil if it should.

@@ -35,6 +35,10 @@ type Partition interface {
 	WriteHome(ctx context.Context, opID string, ops []replica.Op, first bool) (region.WriteResult, error)
 	// AtHome returns nil if what a replica shows of a namespace is what its home shows.
 	AtHome(r *replica.Replica, namespace string, first bool) error
+	// Home returns what this region knows of a namespace's home.
+	Home(ctx context.Context, namespace string, first bool) (region.HomeState, error)
+	// MoveHome makes another region the home of a namespace whose home this region is.
+	MoveHome(ctx context.Context, namespace string, to topology.RegionID, first bool) error
 	// WriteLocal acknowledges operations once they are synced to this node's disk.
 	WriteLocal(ctx context.Context, opID string, ops []replica.Op) error
 	// SubmitQueued has the leader judge encoded writes of a node's queue.

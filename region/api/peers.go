@@ -38,11 +38,12 @@ const (
 
 // peer is another node of the region.
 type peer struct {
-	id      topology.NodeID
-	kv      atollv1connect.KVClient
-	regions atollv1connect.RegionsClient
-	nodes   peerv1connect.PeerClient
-	trunk   *trunk // nil if requests are sent one by one
+	id         topology.NodeID
+	kv         atollv1connect.KVClient
+	regions    atollv1connect.RegionsClient
+	namespaces atollv1connect.NamespacesClient
+	nodes      peerv1connect.PeerClient
+	trunk      *trunk // nil if requests are sent one by one
 }
 
 // put, delete, update, get and query send on a client's request.
@@ -116,10 +117,11 @@ func newPeers(r *topology.Region, self topology.NodeID, transport http.RoundTrip
 		conn := connect.NewClient(connecthttp.NewTransport(client, "http://"+n.API,
 			connecthttp.WithReadMaxBytes(peerReadMaxBytes), connecthttp.WithCompressMinBytes(math.MaxInt32)))
 		peers[n.ID] = &peer{
-			id:      n.ID,
-			kv:      atollv1connect.NewKVClient(conn),
-			regions: atollv1connect.NewRegionsClient(conn),
-			nodes:   peerv1connect.NewPeerClient(conn),
+			id:         n.ID,
+			kv:         atollv1connect.NewKVClient(conn),
+			regions:    atollv1connect.NewRegionsClient(conn),
+			namespaces: atollv1connect.NewNamespacesClient(conn),
+			nodes:      peerv1connect.NewPeerClient(conn),
 		}
 		if streams != nil {
 			peers[n.ID].trunk = &trunk{kv: atollv1connect.NewKVClient(connect.NewClient(connecthttp.NewTransport(

@@ -128,7 +128,7 @@ func TestReflection(t *testing.T) {
 	stream := grpcreflect.NewClient(&http.Client{Transport: h2c}, r.url("eu-0")).NewStream(testContext(t))
 	defer func() { _, _ = stream.Close() }()
 	names, err := stream.ListServices()
-	if err != nil || len(names) != 4 {
+	if err != nil || len(names) != 5 {
 		t.Fatalf("got %v, %v", names, err)
 	}
 	if _, err := stream.FileContainingSymbol("atoll.v1.KV"); err != nil {
@@ -180,7 +180,7 @@ func TestHealthService(t *testing.T) {
 		t.Errorf("unknown service: %v", err)
 	}
 	var list healthv1.HealthListResponse
-	if err := conn.CallUnary(ctx, spec("List", connect.StreamTypeUnary), &healthv1.HealthListRequest{}, &list); err != nil || len(list.GetStatuses()) != 5 {
+	if err := conn.CallUnary(ctx, spec("List", connect.StreamTypeUnary), &healthv1.HealthListRequest{}, &list); err != nil || len(list.GetStatuses()) != 6 {
 		t.Errorf("list: %v, %v", &list, err)
 	}
 	watch, err := conn.CallServerStream(ctx, spec("Watch", connect.StreamTypeServer), &healthv1.HealthCheckRequest{})

@@ -167,6 +167,7 @@ func (s *Server) newRPC() *connect.Server {
 	atollv1connect.RegisterKVHandler(rpc, (*kvService)(s))
 	atollv1connect.RegisterRegionsHandler(rpc, (*regionsService)(s))
 	atollv1connect.RegisterClusterHandler(rpc, (*clusterService)(s))
+	atollv1connect.RegisterNamespacesHandler(rpc, (*namespacesService)(s))
 	peerv1connect.RegisterPeerHandler(rpc, (*peerService)(s))
 	s.registerHealth(rpc)
 	return rpc
@@ -252,13 +253,15 @@ func (s *Server) replyInfo(p topology.PartitionID) *atollv1.ReplyInfo {
 }
 
 type (
-	kvService      Server
-	regionsService Server
-	clusterService Server
-	peerService    Server
+	kvService         Server
+	regionsService    Server
+	clusterService    Server
+	namespacesService Server
+	peerService       Server
 )
 
-func (k *kvService) server() *Server      { return (*Server)(k) }
-func (r *regionsService) server() *Server { return (*Server)(r) }
-func (c *clusterService) server() *Server { return (*Server)(c) }
-func (p *peerService) server() *Server    { return (*Server)(p) }
+func (k *kvService) server() *Server         { return (*Server)(k) }
+func (r *regionsService) server() *Server    { return (*Server)(r) }
+func (n *namespacesService) server() *Server { return (*Server)(n) }
+func (c *clusterService) server() *Server    { return (*Server)(c) }
+func (p *peerService) server() *Server       { return (*Server)(p) }

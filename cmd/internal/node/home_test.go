@@ -1,9 +1,14 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"sync/atomic"
 	"testing"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/atolldb/atoll/client"
 	"github.com/atolldb/atoll/crdt"
@@ -16,11 +21,10 @@ import (
 func TestAHomeDecidesForAllRegions(t *testing.T) {
 	configs := deployment(t, 1, 2)
 	configs[0].Cluster.Namespaces = []topology.Namespace{{Name: "locks", Type: crdt.TypeLWWRegister, Home: 2}}
-	var nodes []*Node
 	var stops []func()
 	for _, cfg := range configs {
-		n, stop := serveNode(t, cfg)
-		nodes, stops = append(nodes, n), append(stops, stop)
+		_, stop := serveNode(t, cfg)
+		stops = append(stops, stop)
 	}
 	defer stops[0]()
 	far := dial(t, configs[0]).Namespace("locks")
@@ -32,7 +36,7 @@ func TestAHomeDecidesForAllRegions(t *testing.T) {
 	if _, err := far.Put(t.Context(), "k", []byte("v"), client.WithLocalDurability()); !errors.Is(err, client.ErrInvalidArgument) {
 		t.Errorf("one node acknowledges: %v", err)
 	}
-	moveHome(t, nodes[1:], 1)
+	moveHome(t, far, "r1")
 	for i, c := range []*client.Client{near, far} {
 		key := fmt.Sprint("k", i)
 		var wrote client.Info
@@ -52,11 +56,10 @@ func TestAHomeDecidesForAllRegions(t *testing.T) {
 func TestAMovedHomeIsFoundEverywhere(t *testing.T) {
 	configs := deployment(t, 1, 2)
 	configs[0].Cluster.Namespaces = []topology.Namespace{{Name: "locks", Type: crdt.TypeLWWRegister, Home: 1}}
-	var nodes []*Node
 	var stops []func()
 	for _, cfg := range configs {
-		n, stop := serveNode(t, cfg)
-		nodes, stops = append(nodes, n), append(stops, stop)
+		_, stop := serveNode(t, cfg)
+		stops = append(stops, stop)
 	}
 	defer stops[1]()
 	defer stops[2]()
@@ -66,7 +69,7 @@ func TestAMovedHomeIsFoundEverywhere(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	moveHome(t, nodes[:1], 2)
+	moveHome(t, dial(t, configs[1]).Namespace("locks"), "r2")
 	stops[0]()
 	for _, cfg := range configs[1:] {
 		c := dial(t, cfg, client.WithUnary(), client.WithMaxAttempts(1)).Namespace("locks")
@@ -93,20 +96,103 @@ func takeOnce(t *testing.T, one, other *client.Client, key string) {
 	}
 }
 
-// moveHome moves the home of both partitions away from a region of nodes.
-func moveHome(t *testing.T, nodes []*Node, to topology.RegionID) {
+// moveHome moves the home of both partitions, as somebody who asks one region.
+func moveHome(t *testing.T, c *client.Client, to string) {
 	t.Helper()
-	for p := range topology.PartitionID(2) { // one of them holds it
-		testkit.Eventually(t, patience, func() error {
-			var err error
-			for _, n := range nodes {
-				held, missing := n.data.Partition(p)
-				if missing == nil {
-					err = held.MoveHome(t.Context(), "locks", to)
-				}
-			}
+	testkit.Eventually(t, patience, func() error {
+		moves, done, err := c.MoveHome(t.Context(), to, false)
+		if err == nil && !done {
+			err = fmt.Errorf("%+v", moves)
+		}
+		return err
+	})
+}
+
+// While the home moves to and fro, two regions count by compare-and-set: no increment is lost, or done on a value that
+// was not the last.
+func TestAHomeMovesUnderLoad(t *testing.T) {
+	configs := deployment(t, 1, 2)
+	configs[0].Cluster.Namespaces = []topology.Namespace{{Name: "locks", Type: crdt.TypeLWWRegister, Home: 2}}
+	for _, cfg := range configs {
+		_, stop := serveNode(t, cfg)
+		defer stop()
+	}
+	ends := []*client.Client{dial(t, configs[0]).Namespace("locks"), dial(t, configs[1]).Namespace("locks")}
+	home, err := ends[0].Homes(t.Context())
+	if err != nil || len(home) != 2 || home[0].Region != "r2" || home[0].Epoch != 0 || home[0].Serving {
+		t.Errorf("at first the home is %+v, %v", home, err)
+	}
+	if _, err := ends[0].Put(t.Context(), "n", []byte("0")); err != nil {
+		t.Fatal(err)
+	}
+	movesNothing(t, ends[0], dial(t, configs[0]))
+	counted := countWhile(t, ends, func() {
+		for _, to := range []string{"r1", "r1", "r2", "r1"} {
+			moveHome(t, ends[1], to)
+		}
+	})
+	got, err := ends[1].Get(t.Context(), "n", client.WithHome())
+	if err != nil || string(got.Bytes) != fmt.Sprint(counted) {
+		t.Errorf("counted %d times to %q, %v", counted, got.Bytes, err)
+	}
+	if home, err := ends[0].Homes(t.Context()); err != nil || !home[0].Serving || home[0].Epoch != 1<<32+3 {
+		t.Errorf("in the end the home is %+v, %v", home, err)
+	}
+}
+
+// movesNothing asks for what is not done.
+func movesNothing(t *testing.T, c, other *client.Client) {
+	t.Helper()
+	if moves, done, err := c.MoveHome(t.Context(), "r1", true); err != nil || done || moves[0].From != "r2" || moves[0].Err != nil {
+		t.Errorf("a dry run: %+v, %v, %v", moves, done, err)
+	}
+	if _, _, err := c.MoveHome(t.Context(), "r9", false); !errors.Is(err, client.ErrInvalidArgument) {
+		t.Errorf("to a region that is not there: %v", err)
+	}
+	if _, _, err := other.MoveHome(t.Context(), "r1", false); !errors.Is(err, client.ErrInvalidArgument) {
+		t.Errorf("of a namespace without one: %v", err)
+	}
+}
+
+// countWhile has clients count while something is done, and returns how often they did.
+func countWhile(t *testing.T, clients []*client.Client, do func()) int64 {
+	t.Helper()
+	var counting errgroup.Group
+	var counted atomic.Int64
+	end := make(chan struct{})
+	for _, c := range clients {
+		counting.Go(func() error { return countUntil(t.Context(), c, end, &counted) })
+	}
+	do()
+	close(end)
+	if err := counting.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	return counted.Load()
+}
+
+// countUntil increments a number again and again.
+func countUntil(ctx context.Context, c *client.Client, end <-chan struct{}, counted *atomic.Int64) error {
+	for {
+		select {
+		case <-end:
+			return nil
+		default:
+		}
+		now, err := c.Get(ctx, "n", client.WithHome())
+		if err != nil {
 			return err
-		})
+		}
+		n, err := strconv.Atoi(string(now.Bytes))
+		if err != nil {
+			return err
+		}
+		switch _, err := c.Put(ctx, "n", []byte(strconv.Itoa(n+1)), client.IfValue(now.Bytes)); {
+		case err == nil:
+			counted.Add(1)
+		case !errors.Is(err, client.ErrValueMismatch):
+			return err
+		}
 	}
 }
 

@@ -342,7 +342,9 @@ type HomeCommand struct {
 	// This region takes the namespace over without its home: the epoch is later than any that the home can have.
 	Take bool `protobuf:"varint,4,opt,name=take,proto3" json:"take,omitempty"`
 	// To move: the regions that have to know of the present home.
-	Regions       []uint32 `protobuf:"varint,5,rep,packed,name=regions,proto3" json:"regions,omitempty"`
+	Regions []uint32 `protobuf:"varint,5,rep,packed,name=regions,proto3" json:"regions,omitempty"`
+	// This region becomes the namespace's home, which never had one.
+	First         bool `protobuf:"varint,6,opt,name=first,proto3" json:"first,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -410,6 +412,13 @@ func (x *HomeCommand) GetRegions() []uint32 {
 		return x.Regions
 	}
 	return nil
+}
+
+func (x *HomeCommand) GetFirst() bool {
+	if x != nil {
+		return x.First
+	}
+	return false
 }
 
 // WriteCommand runs operations of this region's clients, all or none.
@@ -2317,13 +2326,14 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"membership\x125\n" +
 	"\x06resync\x18\a \x01(\v2\x1b.atoll.log.v1.ResyncCommandH\x00R\x06resync\x12/\n" +
 	"\x04home\x18\f \x01(\v2\x19.atoll.log.v1.HomeCommandH\x00R\x04homeB\t\n" +
-	"\acommand\"\x87\x01\n" +
+	"\acommand\"\x9d\x01\n" +
 	"\vHomeCommand\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x16\n" +
 	"\x06region\x18\x02 \x01(\rR\x06region\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x12\n" +
 	"\x04take\x18\x04 \x01(\bR\x04take\x12\x18\n" +
-	"\aregions\x18\x05 \x03(\rR\aregions\"\xc2\x01\n" +
+	"\aregions\x18\x05 \x03(\rR\aregions\x12\x14\n" +
+	"\x05first\x18\x06 \x01(\bR\x05first\"\xc2\x01\n" +
 	"\fWriteCommand\x12\x13\n" +
 	"\x05op_id\x18\x01 \x01(\tR\x04opId\x127\n" +
 	"\n" +

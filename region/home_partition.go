@@ -1,0 +1,129 @@
+package region
+
+import (
+	"context"
+
+	"github.com/atolldb/atoll/crdt/replica"
+	"github.com/atolldb/atoll/hlc"
+	logv1 "github.com/atolldb/atoll/proto/atoll/log/v1"
+	"github.com/atolldb/atoll/topology"
+)
+
+// AtHome returns nil if what a replica shows of a namespace is what its home shows. first says that this region is the
+// home as long as there was no other. A region that writes no more, or not yet, is none: another may be the home
+// without its knowledge.
+// Errors: *NotHomeError, ErrFenced.
+func (p *Partition) AtHome(r *replica.Replica, namespace string, first bool) error {
+	if err := p.muted(); err != nil {
+		return err
+	}
+	return atHome(r, namespace, first)
+}
+
+// WriteHome is Write for operations on a namespace that has a home: it is refused where that is not. first says that
+// this region is the home as long as there was no other; the same region everywhere.
+//
+// A nil error promises, besides what Write promises, that the operations took effect after all that were acknowledged
+// at this or an earlier home of the namespace which gave it up, and before all that any later home does.
+//
+// Errors: *NotHomeError, ErrTooManyHomes, and those of Write.
+func (p *Partition) WriteHome(ctx context.Context, opID string, ops []replica.Op, first bool) (WriteResult, error) {
+	if err := p.writable(); err != nil {
+		return WriteResult{}, err
+	}
+	command := writeCommand(opID, ops)
+	command.GetWrite().Home, command.GetWrite().FirstHome = true, first
+	r, err := p.batcher.do(ctx, command)
+	if err != nil {
+		return WriteResult{}, err
+	}
+	return WriteResult{Outcomes: r.outcomes, Repeated: r.repeated, Elsewhere: r.elsewhere}, nil
+}
+
+// HomeState is what a region knows of the home of a namespace.
+type HomeState struct {
+	// Home is the region, 0 if none is known.
+	Home topology.RegionID
+	// Epoch is the home's ownership epoch, 0 if there never was any home but that of the configuration.
+	Epoch uint64
+	// Serving says that this region is the home, and serves.
+	Serving bool
+	// Waiting are regions that this home waits for, before it can move.
+	Waiting []topology.RegionID
+}
+
+// Home returns what this region knows of a namespace's home, as of an instant between call and return. first says that this
+// region is the home as long as there was no other.
+//
+// Errors: those of a linearizable Read.
+func (p *Partition) Home(ctx context.Context, namespace string, first bool) (HomeState, error) {
+	var state HomeState
+	_, err := p.Read(ctx, ReadOptions{}, func(r *replica.Replica, _ hlc.Time) error {
+		homes, err := r.Homes()
+		if err != nil {
+			return err
+		}
+		self, _ := topology.ActorRegion(r.Self())
+		writes := p.muted() == nil
+		others := p.others()
+		h, known := homeOf(homes, namespace)
+		if !known {
+			if first {
+				state = HomeState{Home: self, Serving: writes, Waiting: regionIDs(others)}
+			}
+			return nil
+		}
+		state = HomeState{Home: topology.RegionID(h.Region), Epoch: h.Epoch, Serving: writes && serves(&h, self, r.Vector())}
+		if state.Home == self {
+			state.Waiting = unheard(r, &h, others)
+		}
+		return nil
+	})
+	return state, err
+}
+
+// others returns the numbers of the regions that have to know of a home before it moves.
+func (p *Partition) others() []uint32 {
+	var ids []uint32
+	for _, r := range p.waitsFor(p.View()) {
+		ids = append(ids, uint32(r))
+	}
+	return ids
+}
+
+func regionIDs(ids []uint32) []topology.RegionID {
+	regions := make([]topology.RegionID, len(ids))
+	for i, id := range ids {
+		regions[i] = topology.RegionID(id)
+	}
+	return regions
+}
+
+// MoveHome makes another region the home of a namespace whose home this region is; first says that it is as long as there
+// was no other. It is the last that this region does for the namespace: once it returns nil, writes are refused here. The
+// other region serves as soon as it has all that this one wrote. If this region knows that the other one is the home,
+// it does nothing.
+//
+// Errors: *NotHomeError, ErrHomeUnsettled, *HomeTargetError, ErrTooManyHomes, and those of Write.
+func (p *Partition) MoveHome(ctx context.Context, namespace string, to topology.RegionID, first bool) error {
+	if err := p.writable(); err != nil {
+		return err
+	}
+	home, epoch, _ := p.View().Home(namespace)
+	self, _ := topology.ActorRegion(p.View().Outbox.Actor)
+	if epoch == 0 && first {
+		if err := p.setHome(ctx, &logv1.HomeCommand{Namespace: namespace, Region: uint32(self), Epoch: firstHomeEpoch, First: true}); err != nil {
+			return err
+		}
+		home, epoch, _ = p.View().Home(namespace)
+	}
+	if home == to {
+		return nil
+	}
+	return p.setHome(ctx, &logv1.HomeCommand{Namespace: namespace, Region: uint32(to), Epoch: epoch + 1, Regions: p.others()})
+}
+
+func (p *Partition) setHome(ctx context.Context, c *logv1.HomeCommand) error {
+	_, err := p.batcher.do(ctx, &logv1.Command{Command: &logv1.Command_Home{Home: c}})
+	return err
+}
