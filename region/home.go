@@ -59,9 +59,15 @@ func homeOf(homes []replica.Home, namespace string) (replica.Home, bool) {
 	return homes[i], true
 }
 
-// serves reports whether a region is the home, and has all that it needs to be.
-func serves(h *replica.Home, self topology.RegionID, have crdt.VersionVector) bool {
-	return h.Region == uint32(self) && have.Descends(h.After)
+// serves reports whether a region is the home, and has all that it needs to be. What lies beyond the cut of an actor that is
+// closed will never come, wherever it was: nobody waits for it.
+func serves(h *replica.Home, self topology.RegionID, have crdt.VersionVector, facts *Facts) bool {
+	return h.Region == uint32(self) && !slices.ContainsFunc(h.After.Entries(), func(needed crdt.Dot) bool {
+		if fact, known := facts.of(needed.Actor); known && fact.State == ActorClosed {
+			needed.Seq = min(needed.Seq, fact.Cut)
+		}
+		return needed.Seq > 0 && !have.Covers(needed)
+	})
 }
 
 // Home returns the home of a namespace as a view has it, and whether it is this region and serves. The epoch is 0 if
@@ -72,18 +78,18 @@ func (v *MachineView) Home(namespace string) (home topology.RegionID, epoch uint
 		return 0, 0, false
 	}
 	self, _ := topology.ActorRegion(v.Outbox.Actor)
-	return topology.RegionID(h.Region), h.Epoch, serves(&h, self, v.Vector)
+	return topology.RegionID(h.Region), h.Epoch, serves(&h, self, v.Vector, &v.Facts)
 }
 
 // atHome is Partition.AtHome of a region that writes.
-func atHome(r *replica.Replica, namespace string, first bool) error {
+func atHome(r *replica.Replica, namespace string, first bool, facts *Facts) error {
 	homes, err := r.Homes()
 	if err != nil {
 		return err
 	}
 	self, _ := topology.ActorRegion(r.Self())
 	h, ok := homeOf(homes, namespace)
-	if !ok && first || ok && serves(&h, self, r.Vector()) {
+	if !ok && first || ok && serves(&h, self, r.Vector(), facts) {
 		return nil
 	}
 	return &NotHomeError{Namespace: namespace, Home: topology.RegionID(h.Region), Epoch: h.Epoch}
@@ -122,7 +128,7 @@ func (a *application) mayBecome(c *logv1.HomeCommand, target *replica.Home, have
 			return ErrTooManyHomes, nil
 		}
 		return nil, nil
-	case !c.GetTake() && !c.GetFirst() && known && target.Epoch == have.Epoch+1 && serves(&have, a.region(), a.replica.Vector()):
+	case !c.GetTake() && !c.GetFirst() && known && target.Epoch == have.Epoch+1 && serves(&have, a.region(), a.replica.Vector(), &a.state.facts):
 		return a.mayMove(target, c.GetRegions())
 	}
 	return &NotHomeError{Namespace: target.Namespace, Home: topology.RegionID(have.Region), Epoch: have.Epoch}, nil
@@ -231,7 +237,7 @@ func (a *application) atHome(now hlc.Time, w *logv1.WriteCommand, ops []replica.
 			}
 			h, known = homeOf(a.state.homes, ops[i].Namespace)
 		}
-		if !known || !serves(&h, a.region(), a.replica.Vector()) {
+		if !known || !serves(&h, a.region(), a.replica.Vector(), &a.state.facts) {
 			return &NotHomeError{Namespace: ops[i].Namespace, Home: topology.RegionID(h.Region), Epoch: h.Epoch}, nil
 		}
 		ops[i].Home = h.Epoch

@@ -17,7 +17,7 @@ func (p *Partition) AtHome(r *replica.Replica, namespace string, first bool) err
 	if err := p.muted(); err != nil {
 		return err
 	}
-	return atHome(r, namespace, first)
+	return atHome(r, namespace, first, &p.View().Facts)
 }
 
 // WriteHome is Write for operations on a namespace that has a home: it is refused where that is not. first says that
@@ -73,7 +73,7 @@ func (p *Partition) Home(ctx context.Context, namespace string, first bool) (Hom
 			}
 			return nil
 		}
-		state = HomeState{Home: topology.RegionID(h.Region), Epoch: h.Epoch, Serving: writes && serves(&h, self, r.Vector())}
+		state = HomeState{Home: topology.RegionID(h.Region), Epoch: h.Epoch, Serving: writes && serves(&h, self, r.Vector(), &p.View().Facts)}
 		if state.Home == self {
 			state.Waiting = unheard(r, &h, others)
 		}

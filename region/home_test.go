@@ -219,3 +219,24 @@ func TestAHomeMovesToARegionThatWrites(t *testing.T) {
 		eu.mustWriteHome(t, "", put("k", "still"))
 	}
 }
+
+// TestAHomeWaitsForNothingThatIsGivenUp: what its predecessor had of a region that was closed below that will never come.
+func TestAHomeWaitsForNothingThatIsGivenUp(t *testing.T) {
+	_, eu, us, ap := movable(t)
+	kept := us.View().Vector.Get(actorOf(testAP))
+	ap.mustWrite(t, "", addsTo("s", "e"))
+	eu.mustMerge(t, ap, kept+1)
+	if err := eu.MoveHome(t.Context(), "default", testUS, true); err != nil {
+		t.Fatal(err)
+	}
+	us.mustMerge(t, eu, us.View().Vector.Get(actorOf(testEU))+1)
+	us.refusesHome(t, testUS)
+	for epoch, cut := range []uint64{kept + 1, kept} { // the cut falls when eu is given up, too, which alone had more
+		us.refusesHome(t, testUS)
+		us.take(t, facts(uint64(epoch)+2, func(m map[topology.RegionID]*region.Fact) {
+			m[testAP].State, m[testAP].Cut = region.ActorClosed, cut
+		}))
+	}
+	us.mustWriteHome(t, "", put("k", "v"))
+	us.knowsHome(t, region.HomeState{Home: testUS, Epoch: 1<<32 + 1, Serving: true})
+}
