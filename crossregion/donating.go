@@ -31,6 +31,9 @@ func newDonating(r *Replicator, p topology.PartitionID) *donating {
 func (d *donating) answer(request []byte) []byte {
 	r := d.r
 	asked, err := r.keys.DecodeResyncRequest(d.partition, request)
+	if err == nil && r.givenUp(asked.By) {
+		err = protocol.ErrGivenUp
+	}
 	if err != nil {
 		r.refuse("request for a state refused", r.claimed(request), d.partition, err)
 		return nil

@@ -1,8 +1,11 @@
 package crossregion_test
 
 import (
+	"context"
+	"errors"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/atolldb/atoll/crossregion"
 	"github.com/atolldb/atoll/crossregion/protocol"
@@ -29,6 +32,52 @@ func TestARegionThatWasGivenUpIsNotHeard(t *testing.T) {
 	d.until("what is late is refused", func() bool { return refusals(d, protocol.ReasonGivenUp) > 5 })
 	if now := d.regions[2].Node(0).Applied(2, topology.Actor(1, 1)); now != had {
 		t.Errorf("applied up to %d, was %d", now, had)
+	}
+}
+
+// transfersTo counts the views that are asked for, and opens none.
+type transfersTo struct {
+	crossregion.Transfers
+	opened atomic.Int64
+}
+
+func (t *transfersTo) Transfer(topology.PartitionID) (protocol.Transfer, bool) {
+	return protocol.Transfer{}, false
+}
+func (t *transfersTo) Lacks(topology.PartitionID) bool { return false }
+
+func (t *transfersTo) OpenView(context.Context, topology.PartitionID, topology.RegionID) (uint64, []byte, error) {
+	t.opened.Add(1)
+	return 0, nil, errors.New("none is opened")
+}
+
+// TestARegionThatWasGivenUpGetsNoState: to open a view has the outbox keep events for who asks.
+func TestARegionThatWasGivenUpGetsNoState(t *testing.T) {
+	var given atomic.Bool
+	var transfers transfersTo
+	d := deployWith(t, 2, func(c *crossregion.Config) {
+		c.GivenUp = func(id topology.RegionID) bool { return id == 1 && given.Load() }
+		c.Transfers = &transfers
+	})
+	keys := protocol.NewKeys("test", topology.Actor(1, 1), nil, derive)
+	ask := func() bool {
+		request, err := keys.EncodeResyncRequest(3, 2, protocol.ResyncRequest{Want: protocol.WantView, Nonce: 1, MaxBytes: 1 << 10})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		answer, err := d.memory.Link(1).Inlet(2).Fetch(ctx, 3, request)
+		return err == nil && len(answer) > 0
+	}
+	d.until("it is told to come again, and a view is opened", func() bool { return ask() && transfers.opened.Load() > 0 })
+	given.Store(true)
+	opened := transfers.opened.Load()
+	if ask() {
+		t.Error("a region that was given up is answered")
+	}
+	if now := transfers.opened.Load(); now > opened+1 { // one may have been asked for before
+		t.Errorf("%d views were opened for it", now-opened)
 	}
 }
 
