@@ -45,24 +45,14 @@ type deployment struct {
 	cleanups []func() error
 }
 
-// link is the path by which the nodes of one region read a node of another, or by which one node
-// reaches another.
-type link struct {
-	from, to string // regions, or nodes
-	*wan.Link
-}
-
 // newDeployment prepares the nodes' configurations and directories, and starts nothing.
 func newDeployment(ctx context.Context, s *settings, dir string) (*deployment, error) {
 	if err := makeEmpty(dir); err != nil {
 		return nil, err
 	}
-	configs, err := loadConfigs(s.configs)
+	configs, err := s.nodes()
 	if err != nil {
 		return nil, err
-	}
-	if s.scenario.inside {
-		configs = insideOf(configs, uint32(s.partitions))
 	}
 	if err := relocate(configs, dir); err != nil {
 		return nil, err
@@ -159,6 +149,7 @@ func relocate(configs []*configv1.Server, dir string) error {
 			for _, n := range r.GetNodes() {
 				fields = append(fields, &n.Api, &n.Raft, &n.Nats, &n.NatsCluster)
 			}
+			fields = append(fields, &r.Membership)
 		}
 	}
 	free, err := loopback.Free(len(fields))
@@ -170,39 +161,6 @@ func relocate(configs []*configv1.Server, dir string) error {
 			moved[*field] = free[i]
 		}
 		*field = moved[*field]
-	}
-	return nil
-}
-
-// addLinks puts a link before each node that other regions read from, one for each of these.
-func (d *deployment) addLinks(ctx context.Context) error {
-	urls := map[[2]string][]string{}
-	for _, from := range d.regions {
-		for _, m := range d.members {
-			if m.region == from {
-				continue
-			}
-			target := ""
-			for _, r := range m.config.GetCluster().GetRegions() {
-				for _, n := range r.GetNodes() {
-					if n.GetName() == m.name {
-						target = n.GetNats()
-					}
-				}
-			}
-			l, err := wan.Listen(ctx, wan.Config{Listen: "127.0.0.1:0", Target: target, Delay: d.settings.delay})
-			if err != nil {
-				return err
-			}
-			d.links = append(d.links, link{from, m.region, l})
-			path := [2]string{from, m.region}
-			urls[path] = append(urls[path], "nats://"+l.Addr())
-		}
-	}
-	for _, m := range d.members {
-		for _, r := range m.config.GetCluster().GetRegions() {
-			r.NatsUrls = urls[[2]string{m.region, r.GetName()}]
-		}
 	}
 	return nil
 }
@@ -223,21 +181,6 @@ func (d *deployment) run(ctx context.Context, fn func(context.Context) error) er
 		return fn(ctx)
 	})
 	return group.Wait()
-}
-
-// cut stops everything between a region, or a node, and the others; heal undoes it.
-func (d *deployment) cut(name string) {
-	for _, l := range d.links {
-		if l.from == name || l.to == name {
-			l.Cut()
-		}
-	}
-}
-
-func (d *deployment) heal() {
-	for _, l := range d.links {
-		l.Heal()
-	}
 }
 
 // of returns the members of a region.

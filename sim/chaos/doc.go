@@ -20,6 +20,13 @@
 // Afterwards all regions must have equal digests, and every acknowledged write must be in all of
 // them.
 //
+// Scenarios of regions that vote on which regions there are, --nodes each:
+//
+//   - region: of five regions one is cut off and stopped, and given up while another is down, which alone has some of
+//     what it wrote. It goes on, knowing nothing, and must be refused; it must not start again as it was, and comes back
+//     under a new epoch with nothing. What it had shipped to anybody must be in all regions in the end, and what it had not
+//     in none.
+//
 // Scenarios of one region of three nodes:
 //
 //   - stale: leaders are stopped and continued by signals while answers between the nodes take 40 ms,
@@ -47,12 +54,13 @@
 // Run a scenario with make chaos ARGS="--scenario kill", in short with --quick in addition.
 //
 //   - main.go, settings.go, scenario.go: the program
-//   - deployment.go, inside.go, process.go: the nodes, made of examples/three-regions
+//   - deployment.go, inside.go, process.go, links.go: the nodes, made of examples/three-regions, and the ways between them
+//   - spread.go, status.go: other deployments, and what the regions say of themselves
 //   - faults.go: harm to one node of a region, and its undoing
 //   - acks.go, memory.go, hotkeys.go: what is measured, and what is written to
-//   - writers.go, lag.go: the load on several regions and its ledger
-//   - import.go, netsplit.go, distance.go, sums.go, jetstream.go, sessions.go, stale.go, kill.go,
-//     linearizable.go, large.go, diskfull.go, corrupt.go: the scenarios
+//   - writers.go, unique.go, lag.go: the load on several regions and its ledger
+//   - import.go, netsplit.go, distance.go, sums.go, jetstream.go, sessions.go, region.go, rejoin.go, stale.go,
+//     kill.go, linearizable.go, large.go, diskfull.go, corrupt.go: the scenarios
 //   - expect.go, verify.go, equal.go: what must be there, and whether it is
 //   - report.go: figures and checks
 package main

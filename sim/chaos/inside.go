@@ -62,7 +62,7 @@ func (d *deployment) addLinksInside(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			d.links = append(d.links, link{m.name, n.GetName(), l})
+			d.links = append(d.links, link{from: m.name, to: n.GetName(), Link: l})
 			n.Raft = l.Addr()
 		}
 	}

@@ -26,12 +26,15 @@ type scenario struct {
 
 // size is how much a scenario does.
 type size struct {
-	partitions uint
-	cycles     int
-	clients    int
-	operations int
-	replyDelay time.Duration
-	duration   time.Duration
+	// regions is how many there are in a deployment made for the scenario, of so many nodes each; 0 means that the
+	// examples are played with.
+	regions, nodes int
+	partitions     uint
+	cycles         int
+	clients        int
+	operations     int
+	replyDelay     time.Duration
+	duration       time.Duration
 }
 
 func scenarios() []scenario {
@@ -50,6 +53,11 @@ func scenarios() []scenario {
 		{
 			name: "sessions", play: (*stage).sessions, prepare: (*deployment).addLinks,
 			full: size{clients: 48, duration: 2 * time.Minute}, quick: size{clients: 12, duration: 12 * time.Second},
+		},
+		{
+			name: "region", play: (*stage).region, prepare: (*deployment).addVoteLinks,
+			full:  size{regions: 5, nodes: 1, partitions: 16, clients: 6},
+			quick: size{regions: 5, nodes: 1, partitions: 4, clients: 2},
 		},
 		{
 			name: "stale", play: (*stage).stale, inside: true, prepare: (*deployment).addLinksInside, canFail: true,

@@ -33,6 +33,9 @@ type settings struct {
 	cut, delay     time.Duration
 	maxUnavailable time.Duration
 
+	// nodesEach is how many nodes a region has, where the scenario makes a deployment for itself.
+	nodesEach int
+
 	// Of the scenarios in one region; 0 means what the scenario says.
 	partitions uint
 	cycles     int
@@ -62,10 +65,11 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	flags.StringVar(&s.cities, "cities", "data/cities.json", "import: the dataset, a JSON array")
 	flags.IntVar(&s.records, "records", 0, "import: only so many records; 0 means all")
 	flags.DurationVar(&s.cut, "cut", 2*time.Minute, "netsplit: how long it lasts")
-	flags.DurationVar(&s.delay, "delay", 40*time.Millisecond, "netsplit, distance: one-way delay between regions")
+	flags.DurationVar(&s.delay, "delay", 40*time.Millisecond, "one-way delay between regions, where the scenario can have them apart")
 	flags.IntVar(&s.loss, "loss", 10, "distance: how many packets of a thousand get lost between regions")
 	flags.DurationVar(&s.maxUnavailable, "max-unavailable", 3*time.Second, "import, netsplit: how long writes may fail after a kill")
 
+	flags.IntVar(&s.nodesEach, "nodes", 0, "region: nodes of each region; 0 means what the scenario says, as below")
 	flags.UintVar(&s.partitions, "partitions", 0, "scenarios in one region: partitions; 0 means what the scenario says, as below")
 	flags.IntVar(&s.cycles, "cycles", 0, "jetstream, and scenarios in one region: how often the harm is done; large: values per partition while a node is down")
 	flags.IntVar(&s.clients, "clients", 0, "distance, sums, and scenarios in one region: how many clients there are")
@@ -102,6 +106,7 @@ func (s *settings) complete(name string) error {
 	if s.mustFail && s.quick {
 		full.cycles = mostToFind
 	}
+	s.nodesEach = orElse(s.nodesEach, full.nodes)
 	s.partitions = orElse(s.partitions, full.partitions)
 	s.cycles = orElse(s.cycles, full.cycles)
 	s.clients = orElse(s.clients, full.clients)

@@ -129,10 +129,11 @@ func (s *stage) converge(ctx context.Context, within time.Duration) (time.Durati
 	var differ error
 	told := begin
 	err := until(ctx, 250*time.Millisecond, func(ctx context.Context) (bool, error) {
-		var err error
-		if differ, err = s.compareDigests(ctx); err != nil {
-			differ = err
+		now, err := s.compareDigests(ctx)
+		if ctx.Err() != nil {
+			return false, nil // what was seen last is worth more than that there was no more time
 		}
+		differ = errors.Join(now, err)
 		if differ != nil && time.Since(told) >= tellEvery {
 			told = time.Now()
 			s.out.note("the regions differ still: %v", differ)
