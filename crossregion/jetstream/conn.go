@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -22,6 +24,7 @@ const (
 	// publishPatience bounds how long an acknowledgement may take.
 	publishPatience = 5 * time.Second
 	redialWait      = time.Second
+	dialPatience    = 5 * time.Second
 )
 
 // conn keeps one connection to a region's NATS for as long as run runs.
@@ -29,7 +32,12 @@ type conn struct {
 	urls string
 	opts []nats.Option
 	log  *slog.Logger
-	mu   struct {
+	// up is false from when the library dials until it is connected. It has its connection locked all that time,
+	// seconds if a server accepts and says nothing, so that even asking for its status waits.
+	up atomic.Bool
+	// why is why the last attempt failed; nil if none has.
+	why atomic.Pointer[error]
+	mu  struct {
 		sync.Mutex
 		nc *nats.Conn
 		js jetstream.JetStream
@@ -45,22 +53,35 @@ func newConn(region, node, urls, password string, log *slog.Logger) *conn {
 		// For ever: two refusals of the same kind would otherwise end it for good.
 		nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true), nats.IgnoreAuthErrorAbort(),
 		nats.ReconnectWait(250 * time.Millisecond), nats.ReconnectJitter(250*time.Millisecond, 250*time.Millisecond),
-		nats.Timeout(5 * time.Second),
+		nats.Timeout(dialPatience), nats.SetCustomDialer(c),
 		// A link that died silently is noticed after 4 to 6 seconds, not after as many minutes.
 		nats.PingInterval(2 * time.Second), nats.MaxPingsOutstanding(2),
 		// Only the configured addresses can be reached from here, and only failing at once is in order.
 		nats.IgnoreDiscoveredServers(), nats.ReconnectBufSize(-1),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil { // not our own closing
+				c.why.Store(&err)
 				c.log.Info("disconnected from NATS", slog.Any("err", err))
 			}
 		}),
-		nats.ReconnectHandler(func(*nats.Conn) { c.log.Info("connected to NATS again") }),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { c.why.Store(&err) }),
+		nats.ConnectHandler(func(*nats.Conn) { c.up.Store(true) }),
+		nats.ReconnectHandler(func(*nats.Conn) {
+			c.up.Store(true)
+			c.log.Info("connected to NATS again")
+		}),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			c.log.Debug("nats client", slog.Any("err", err))
 		}),
 	}
 	return c
+}
+
+// Dial implements nats.CustomDialer.
+func (c *conn) Dial(network, address string) (net.Conn, error) {
+	c.up.Store(false)
+	dialer := net.Dialer{Timeout: dialPatience}
+	return dialer.Dial(network, address)
 }
 
 // run keeps the connection until ctx is done. It dials anew should the library ever give up.
@@ -114,17 +135,24 @@ func (c *conn) drop() {
 	}
 }
 
-// get returns the connection if it is up.
+// get returns the connection if it is up. It does not wait for one that is not.
 func (c *conn) get() (*nats.Conn, jetstream.JetStream, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.mu.nc == nil {
+	if !c.up.Load() {
+		if why := c.why.Load(); why != nil {
+			return nil, nil, fmt.Errorf("%w: %w", errNotConnected, *why)
+		}
 		return nil, nil, errNotConnected
 	}
-	if status := c.mu.nc.Status(); status != nats.CONNECTED {
-		return nil, nil, fmt.Errorf("%w: %w", errNotConnected, cmp.Or(c.mu.nc.LastError(), errors.New(status.String())))
+	c.mu.Lock()
+	nc, js := c.mu.nc, c.mu.js
+	c.mu.Unlock()
+	if nc == nil {
+		return nil, nil, errNotConnected
 	}
-	return c.mu.nc, c.mu.js, nil
+	if status := nc.Status(); status != nats.CONNECTED {
+		return nil, nil, fmt.Errorf("%w: %w", errNotConnected, cmp.Or(nc.LastError(), errors.New(status.String())))
+	}
+	return nc, js, nil
 }
 
 // publish sends a message that no one acknowledges.
