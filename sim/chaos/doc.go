@@ -26,6 +26,9 @@
 //     what it wrote. It goes on, knowing nothing, and must be refused; it must not start again as it was, and comes back
 //     under a new epoch with nothing. What it had shipped to anybody must be in all regions in the end, and what it had not
 //     in none.
+//   - wipe: all processes of one of three regions are killed under load, what they had stored is deleted, and it is given
+//     up. What it had acknowledged with regions=1 must be in both others, though one of them could hear of it from the
+//     other only, and in the region itself once it has come back with nothing.
 //
 // Scenarios of one region of three nodes:
 //
@@ -55,12 +58,12 @@
 //
 //   - main.go, settings.go, scenario.go: the program
 //   - deployment.go, inside.go, process.go, links.go: the nodes, made of examples/three-regions, and the ways between them
-//   - spread.go, status.go: other deployments, and what the regions say of themselves
+//   - spread.go, status.go, comeback.go: other deployments, what the regions say of themselves, and having them changed
 //   - faults.go: harm to one node of a region, and its undoing
 //   - acks.go, memory.go, hotkeys.go: what is measured, and what is written to
 //   - writers.go, unique.go, lag.go: the load on several regions and its ledger
-//   - import.go, netsplit.go, distance.go, sums.go, jetstream.go, sessions.go, region.go, rejoin.go, stale.go,
-//     kill.go, linearizable.go, large.go, diskfull.go, corrupt.go: the scenarios
+//   - import.go, netsplit.go, distance.go, sums.go, jetstream.go, sessions.go, region.go, rejoin.go, wipe.go,
+//     stale.go, kill.go, linearizable.go, large.go, diskfull.go, corrupt.go: the scenarios
 //   - expect.go, verify.go, equal.go: what must be there, and whether it is
 //   - report.go: figures and checks
 package main

@@ -60,6 +60,11 @@ func scenarios() []scenario {
 			quick: size{regions: 5, nodes: 1, partitions: 4, clients: 2},
 		},
 		{
+			name: "wipe", play: (*stage).wipe, prepare: (*deployment).addVoteLinks,
+			full:  size{regions: 3, nodes: 3, partitions: 16, clients: 16, duration: 30 * time.Second},
+			quick: size{regions: 3, nodes: 1, partitions: 4, clients: 8, duration: 10 * time.Second},
+		},
+		{
 			name: "stale", play: (*stage).stale, inside: true, prepare: (*deployment).addLinksInside, canFail: true,
 			full: size{partitions: 16, cycles: 60, clients: 48, replyDelay: answersLate}, quick: size{partitions: 16, cycles: 4, clients: 48, replyDelay: answersLate},
 		},

@@ -69,7 +69,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	flags.IntVar(&s.loss, "loss", 10, "distance: how many packets of a thousand get lost between regions")
 	flags.DurationVar(&s.maxUnavailable, "max-unavailable", 3*time.Second, "import, netsplit: how long writes may fail after a kill")
 
-	flags.IntVar(&s.nodesEach, "nodes", 0, "region: nodes of each region; 0 means what the scenario says, as below")
+	flags.IntVar(&s.nodesEach, "nodes", 0, "region, wipe: nodes of each region; 0 means what the scenario says, as below")
 	flags.UintVar(&s.partitions, "partitions", 0, "scenarios in one region: partitions; 0 means what the scenario says, as below")
 	flags.IntVar(&s.cycles, "cycles", 0, "jetstream, and scenarios in one region: how often the harm is done; large: values per partition while a node is down")
 	flags.IntVar(&s.clients, "clients", 0, "distance, sums, and scenarios in one region: how many clients there are")

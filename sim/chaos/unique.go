@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -54,6 +55,8 @@ type tally struct {
 	// refused were not done, fenced are those of them that were because the region may not write.
 	refused, fenced int
 	lastRefusal     error
+	// took is how long each of acked took.
+	took []time.Duration
 }
 
 func newTally() tally {
@@ -116,6 +119,7 @@ func (l *load) write(ctx, loop context.Context, prefix string) {
 func (l *load) add(ctx context.Context, n int, name string) bool {
 	ctx, cancel := context.WithTimeout(ctx, uniquePatience)
 	defer cancel()
+	began := time.Now()
 	var err error
 	if n%uniqueAdds == 0 {
 		set := uniqueSet + strconv.Itoa(n/uniqueAdds%uniqueSets)
@@ -125,7 +129,7 @@ func (l *load) add(ctx context.Context, n int, name string) bool {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.mu.added(name, err)
+	return l.mu.added(name, time.Since(began), err)
 }
 
 func (l *load) delete(ctx context.Context, name string) {
@@ -141,10 +145,11 @@ func isUnknown(err error) bool {
 	return errors.Is(err, client.ErrOutcomeUnknown) || errors.Is(err, client.ErrInternal)
 }
 
-func (t *tally) added(name string, err error) bool {
+func (t *tally) added(name string, took time.Duration, err error) bool {
 	switch {
 	case err == nil:
 		t.acked[name] = true
+		t.took = append(t.took, took)
 	case isUnknown(err):
 		t.perhaps[name] = true
 	default:
@@ -170,6 +175,12 @@ func (t *tally) refuse(err error) {
 	if errors.Is(err, client.ErrFenced) {
 		t.fenced++
 	}
+}
+
+func (t *tally) String() string {
+	took := slices.Sorted(slices.Values(t.took))
+	return fmt.Sprintf("%d acknowledged (p50 %s, p99 %s), %d unknown, %d not done", len(t.acked), ms(quantile(took, 0.5)), ms(quantile(took, 0.99)),
+		len(t.perhaps), t.refused)
 }
 
 // expect adds to what a region that has all of the load must have, and may have.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/atolldb/atoll/client"
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
@@ -14,12 +15,12 @@ import (
 
 func TestTallySaysWhatMustAndMayBeThere(t *testing.T) {
 	tally := newTally()
-	tally.added("a", nil)
-	tally.added("b", fmt.Errorf("late: %w", client.ErrOutcomeUnknown))
-	tally.added("c", client.ErrFenced)
-	tally.added("d", client.ErrUnavailable)
+	tally.added("a", time.Second, nil)
+	tally.added("b", time.Second, fmt.Errorf("late: %w", client.ErrOutcomeUnknown))
+	tally.added("c", time.Second, client.ErrFenced)
+	tally.added("d", time.Second, client.ErrUnavailable)
 	for _, name := range []string{"deleted", "perhaps", "stays"} {
-		tally.added(name, nil)
+		tally.added(name, time.Second, nil)
 	}
 	tally.removed("deleted", nil)
 	tally.removed("perhaps", client.ErrOutcomeUnknown)
