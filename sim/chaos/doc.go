@@ -29,6 +29,8 @@
 //   - wipe: all processes of one of three regions are killed under load, what they had stored is deleted, and it is given
 //     up. What it had acknowledged with regions=1 must be in both others, though one of them could hear of it from the
 //     other only, and in the region itself once it has come back with nothing.
+//   - catchup: one of three regions is cut off while another is written to, some writes a second or as many as it takes, to
+//     few keys or to new ones. It must catch up many times as fast as the backlog arose.
 //
 // Scenarios of one region of three nodes:
 //
@@ -63,7 +65,7 @@
 //   - acks.go, memory.go, hotkeys.go: what is measured, and what is written to
 //   - writers.go, unique.go, lag.go: the load on several regions and its ledger
 //   - import.go, netsplit.go, distance.go, sums.go, jetstream.go, sessions.go, region.go, rejoin.go, wipe.go,
-//     stale.go, kill.go, linearizable.go, large.go, diskfull.go, corrupt.go: the scenarios
+//     catchup.go, stale.go, kill.go, linearizable.go, large.go, diskfull.go, corrupt.go: the scenarios
 //   - expect.go, verify.go, equal.go: what must be there, and whether it is
 //   - report.go: figures and checks
 package main

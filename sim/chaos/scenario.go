@@ -65,6 +65,11 @@ func scenarios() []scenario {
 			quick: size{regions: 3, nodes: 1, partitions: 4, clients: 8, duration: 10 * time.Second},
 		},
 		{
+			name: "catchup", play: (*stage).catchUp, prepare: (*deployment).addVoteLinks,
+			full:  size{regions: 3, nodes: 3, partitions: 16, clients: 64, duration: time.Minute},
+			quick: size{regions: 3, nodes: 1, partitions: 4, clients: 32, duration: 20 * time.Second},
+		},
+		{
 			name: "stale", play: (*stage).stale, inside: true, prepare: (*deployment).addLinksInside, canFail: true,
 			full: size{partitions: 16, cycles: 60, clients: 48, replyDelay: answersLate}, quick: size{partitions: 16, cycles: 4, clients: 48, replyDelay: answersLate},
 		},

@@ -20,6 +20,9 @@ const mustFailTag = "verifyleader"
 // it; the run ends with the first that does.
 const mostToFind = 25
 
+// mostNodesEach is how many nodes a region has at most, of a deployment made for a scenario.
+const mostNodesEach = 9
+
 // settings are what the command line says.
 type settings struct {
 	atoll, configs, cities string
@@ -69,13 +72,13 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	flags.IntVar(&s.loss, "loss", 10, "distance: how many packets of a thousand get lost between regions")
 	flags.DurationVar(&s.maxUnavailable, "max-unavailable", 3*time.Second, "import, netsplit: how long writes may fail after a kill")
 
-	flags.IntVar(&s.nodesEach, "nodes", 0, "region, wipe: nodes of each region; 0 means what the scenario says, as below")
-	flags.UintVar(&s.partitions, "partitions", 0, "scenarios in one region: partitions; 0 means what the scenario says, as below")
+	flags.IntVar(&s.nodesEach, "nodes", 0, "region, wipe, catchup: nodes of each region; 0 means what the scenario says, as below")
+	flags.UintVar(&s.partitions, "partitions", 0, "region, wipe, catchup, and scenarios in one region: partitions; 0 means what the scenario says, as below")
 	flags.IntVar(&s.cycles, "cycles", 0, "jetstream, and scenarios in one region: how often the harm is done; large: values per partition while a node is down")
-	flags.IntVar(&s.clients, "clients", 0, "distance, sums, and scenarios in one region: how many clients there are")
+	flags.IntVar(&s.clients, "clients", 0, "distance, sums, region, wipe, catchup, and scenarios in one region: how many clients there are, of region and wipe for each load")
 	flags.IntVar(&s.operations, "operations", 0, "linearizable: how many operations to record; sums: how many increments")
 	flags.StringVar(&s.strategies, "strategies", "auto,leader,follower,majority", "linearizable: how reads are confirmed")
-	flags.DurationVar(&s.duration, "duration", 0, "distance: how long the lag is measured; large: how long all nodes are written to before one is killed; diskfull: how long a disk stays full")
+	flags.DurationVar(&s.duration, "duration", 0, "distance: how long the lag is measured; wipe, catchup: how long is written before the harm, or during it; large: how long all nodes are written to before one is killed; diskfull: how long a disk stays full")
 	flags.IntVar(&s.memoryBound, "memory-bound", 3072, "large: how much memory a node may have, in MiB")
 	flags.DurationVar(&s.replyDelay, "reply-delay", 0, "stale, linearizable: how much longer answers between nodes take; 0 means 40 ms, or nothing for linearizable")
 	if err := flags.Parse(args); err != nil {
@@ -107,6 +110,9 @@ func (s *settings) complete(name string) error {
 		full.cycles = mostToFind
 	}
 	s.nodesEach = orElse(s.nodesEach, full.nodes)
+	if full.regions > 0 && (s.nodesEach < 1 || s.nodesEach > mostNodesEach) {
+		return fmt.Errorf("%d nodes of each region: want 1 to %d", s.nodesEach, mostNodesEach)
+	}
 	s.partitions = orElse(s.partitions, full.partitions)
 	s.cycles = orElse(s.cycles, full.cycles)
 	s.clients = orElse(s.clients, full.clients)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"io"
 	"strings"
 	"testing"
 
@@ -105,6 +106,20 @@ func checkVotes(t *testing.T, d *deployment) {
 			if own := r.GetName() == m.region; own == linked || linked && (l.from != m.region || l.to != r.GetName()) {
 				t.Errorf("%s reaches the vote of %s at %s, from %q to %q", m.name, r.GetName(), r.GetMembership(), l.from, l.to)
 			}
+		}
+	}
+}
+
+func TestHowManyNodesThereCanBe(t *testing.T) {
+	for _, c := range []struct {
+		args  string
+		nodes int // 0 means that they are refused
+	}{
+		{"--scenario wipe", 3}, {"--scenario wipe --quick", 1}, {"--scenario wipe --nodes 2", 2}, {"--scenario wipe --nodes 10", 0}, {"--scenario wipe --nodes -1", 0},
+	} {
+		s, err := parse(strings.Fields(c.args), io.Discard)
+		if (err == nil) != (c.nodes > 0) || err == nil && s.nodesEach != c.nodes {
+			t.Errorf("%s: %+v, %v", c.args, s, err)
 		}
 	}
 }
