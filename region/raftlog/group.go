@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -19,7 +18,7 @@ type Group struct {
 
 	write   sync.Mutex  // taken before mu, held over the disk write
 	dropped bool        // under write
-	stalled *time.Timer // under write; runs during a disk write
+	stalled *stallTimer // under write; runs during a disk write
 
 	mu struct {
 		sync.Mutex
@@ -32,9 +31,7 @@ type Group struct {
 }
 
 func (l *Log) newGroup(id uint32) *Group {
-	g := &Group{log: l, id: id, stalled: time.AfterFunc(l.opts.stall, l.onStall)}
-	g.stalled.Stop()
-	return g
+	return &Group{log: l, id: id, stalled: newStallTimer(l.opts.stall, l.onStall)}
 }
 
 // Stats are a group's figures.

@@ -265,11 +265,11 @@ func (l *Log) usable() error {
 	return nil
 }
 
-// commit writes what is in batch, synced. stalled is a timer that calls onStall, not running.
-func (l *Log) commit(batch *pebble.Batch, stalled *time.Timer) error {
-	stalled.Reset(l.opts.stall)
+// commit writes what is in batch, synced. stalled calls onStall.
+func (l *Log) commit(batch *pebble.Batch, stalled *stallTimer) error {
+	stalled.start()
 	err := commit(batch)
-	stalled.Stop()
+	stalled.stop()
 	if err != nil {
 		return l.fail(err)
 	}
