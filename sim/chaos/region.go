@@ -189,6 +189,9 @@ func (r *regionRun) comeLate(ctx context.Context) error {
 	defer cancel()
 	counts := map[string]uint64{}
 	err := until(patience, statusEvery, func(ctx context.Context) (bool, error) {
+		if err := stillRun(r.deployment.of(r.lost)); err != nil {
+			return false, err
+		}
 		for _, other := range r.others {
 			now, err := r.refusedIn(ctx, other)
 			if err != nil {
@@ -200,6 +203,9 @@ func (r *regionRun) comeLate(ctx context.Context) error {
 		return acked > before && least(counts) > 0 && time.Since(began) > staysFenced, nil
 	})
 	r.out.check("every other region refuses what the region that was given up sends late", err)
+	if err := stillRun(r.deployment.of(r.lost)); err != nil {
+		return err
+	}
 	for _, other := range r.others {
 		r.out.figure("late messages refused in "+other, "%d", counts[other])
 	}
@@ -213,6 +219,16 @@ func (r *regionRun) comeLate(ctx context.Context) error {
 		err = fmt.Errorf("it is %v", memberIn(status, r.lost))
 	}
 	r.out.check(r.lost+" is not closed while "+r.away+", which may have something of it, is down", err)
+	return nil
+}
+
+// stillRun returns an error if a member has ended by itself.
+func stillRun(members []*member) error {
+	for _, m := range members {
+		if !m.process.running() {
+			return fmt.Errorf("%s ended: %w%s", m.name, m.process.err, tail(m.log))
+		}
+	}
 	return nil
 }
 

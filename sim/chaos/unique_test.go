@@ -110,3 +110,18 @@ func TestAProcessThatMustNotStartEndsAndSaysWhy(t *testing.T) {
 		t.Errorf("a program that cannot be started: %v", err)
 	}
 }
+
+func TestAMemberThatEndedByItselfIsNamed(t *testing.T) {
+	m := &member{name: "eu-1", log: filepath.Join(t.TempDir(), "log")}
+	var err error
+	if m.process, err = start(m.log, "sh", "-c", "echo no disk; exit 3"); err != nil {
+		t.Fatal(err)
+	}
+	<-m.process.ended
+	if err := stillRun([]*member{m}); err == nil || !strings.Contains(err.Error(), "eu-1 ended") || !strings.Contains(err.Error(), "no disk") {
+		t.Errorf("a member that ended: %v", err)
+	}
+	if err := stillRun(nil); err != nil {
+		t.Error(err)
+	}
+}
