@@ -7,12 +7,15 @@ import (
 	"time"
 
 	"github.com/atolldb/atoll/crdt/replica"
+	"github.com/atolldb/atoll/topology"
 )
 
 const (
 	// maxExports bounds the views that a partition keeps open for others, each of which holds pages of the state
 	// file that could be used again.
 	maxExports = 2
+	// maxAudits does so for the views that regions compare with others, each of which has one at most.
+	maxAudits = 4
 	// exportIdle is how long a view is kept that nobody asks for, and exportAge how long at most. A receiver whose
 	// view is gone gives its resync up and begins another.
 	exportIdle = time.Minute
@@ -21,7 +24,7 @@ const (
 
 var (
 	// ErrTooManyExports means that as many views of the partition are open as may be.
-	ErrTooManyExports = errors.New("too many regions take over the partition's state")
+	ErrTooManyExports = errors.New("too many regions read the partition's state")
 	// ErrNoExport means that there is no such view, or not any more.
 	ErrNoExport = errors.New("the view of the partition's state is gone")
 )
@@ -40,10 +43,12 @@ type exports struct {
 // export is a view of the state.
 type export struct {
 	sync.Mutex // one reads at a time
-	snapshot   StoreSnapshot
-	replica    *replica.Replica
-	opened     time.Time
-	used       time.Time // guarded by exports.mu
+	// audit is the region that compares it; 0 if it is for one that takes the state over.
+	audit    topology.RegionID
+	snapshot StoreSnapshot
+	replica  *replica.Replica
+	opened   time.Time
+	used     time.Time // guarded by exports.mu
 }
 
 // newExports returns none. proposer is a random number that names this process: no two views have one number, wherever
@@ -59,7 +64,14 @@ func newExports(m *Machine, wall func() time.Time, proposer uint64) *exports {
 // OpenExport pins one view of this replica's state, and returns its number, which no other view has, and what it includes, for BeginResync
 // in another region. Any replica can be asked. A view that is not read for a minute, or is open for half an hour, goes.
 // Errors: ErrTooManyExports, replica.ErrResyncing.
-func (p *Partition) OpenExport() (id uint64, donor []byte, err error) { return p.exports.openView() }
+func (p *Partition) OpenExport() (id uint64, donor []byte, err error) {
+	id, err = p.exports.openView(0, func(r *replica.Replica) error {
+		d, err := r.Donor()
+		donor = replica.EncodeDonor(d)
+		return err
+	})
+	return id, donor, err
+}
 
 // ExportChunk returns what the view holds from one position to another, encoded for ResyncChunk, and where the next
 // chunk begins: that may be before to. Error: ErrNoExport.
@@ -98,39 +110,56 @@ func (p *Partition) CloseExport(id uint64) error {
 	return p.exports.closeIf(func(n uint64, _ *export) bool { return n == id })
 }
 
-func (e *exports) openView() (uint64, []byte, error) {
+// openView opens a view for an audit by a region, or for a transfer if that is 0. about is told what is in it.
+func (e *exports) openView(audit topology.RegionID, about func(r *replica.Replica) error) (uint64, error) {
 	if err := e.closeOld(); err != nil {
-		return 0, nil, err
+		return 0, err
 	}
-	e.mu.Lock()
-	full := len(e.mu.open) >= maxExports
-	e.mu.Unlock()
-	if full {
-		return 0, nil, ErrTooManyExports
+	if e.full(audit) {
+		return 0, ErrTooManyExports
 	}
 	snapshot, err := e.machine.store.Snapshot()
 	if err != nil {
-		return 0, nil, err
+		return 0, err
 	}
 	r, err := replica.Open(snapshot.KV(), e.machine.self)
-	if err != nil {
-		return 0, nil, errors.Join(err, snapshot.Close())
+	if err == nil {
+		err = about(r)
 	}
-	donor, err := r.Donor()
 	if err != nil {
-		return 0, nil, errors.Join(err, snapshot.Close())
+		return 0, errors.Join(err, snapshot.Close())
 	}
 	now := e.wall()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if len(e.mu.open) >= maxExports {
-		return 0, nil, errors.Join(ErrTooManyExports, snapshot.Close())
+	if e.fullLocked(audit) {
+		return 0, errors.Join(ErrTooManyExports, snapshot.Close())
 	}
 	if e.mu.last++; e.mu.last == 0 {
 		e.mu.last++
 	}
-	e.mu.open[e.mu.last] = &export{snapshot: snapshot, replica: r, opened: now, used: now}
-	return e.mu.last, replica.EncodeDonor(donor), nil
+	e.mu.open[e.mu.last] = &export{audit: audit, snapshot: snapshot, replica: r, opened: now, used: now}
+	return e.mu.last, nil
+}
+
+func (e *exports) full(audit topology.RegionID) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.fullLocked(audit)
+}
+
+// fullLocked reports whether no more views of the kind may be open: those of audits do not keep transfers from theirs.
+func (e *exports) fullLocked(audit topology.RegionID) bool {
+	same := 0
+	for _, x := range e.mu.open {
+		if (x.audit == 0) == (audit == 0) {
+			same++
+		}
+	}
+	if audit == 0 {
+		return same >= maxExports
+	}
+	return same >= maxAudits
 }
 
 // read calls fn with a view.

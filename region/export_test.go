@@ -101,3 +101,6 @@ func (p *Partition) TakeHome(ctx context.Context, namespace string, term uint64)
 	}})
 	return err
 }
+
+// Damage changes what is stored, behind everybody's back.
+func (m *Machine) Damage(change func(kv replica.KV) error) error { return m.store.Update(change) }

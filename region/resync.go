@@ -5,14 +5,10 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/replica"
 	"github.com/atolldb/atoll/hlc"
 	logv1 "github.com/atolldb/atoll/proto/atoll/log/v1"
 )
-
-// ErrVectorsDiffer means that two replicas' values cannot be compared, because they have not seen the same events.
-var ErrVectorsDiffer = errors.New("the replicas have not seen the same events")
 
 // refusesResync reports whether an error is a replica's refusal of a step of a resync.
 func refusesResync(err error) bool {
@@ -144,67 +140,4 @@ func (p *Partition) Differing(ranges []replica.RangeFingerprint) (differ []repli
 		return err
 	})
 	return differ, err
-}
-
-// Fingerprints divides [from, to) into ranges of a number of items each, at most limit of them, and says at which
-// vector they are so. Error: replica.ErrResyncing.
-func (p *Partition) Fingerprints(from, to replica.Position, items, limit int) (at crdt.VersionVector, ranges []replica.RangeFingerprint, err error) {
-	err = p.compare(nil, func(r *replica.Replica) error {
-		at = r.Vector()
-		ranges, err = r.Fingerprints(from, to, items, limit)
-		return err
-	})
-	return at, ranges, err
-}
-
-// Items returns the items of a range, at most limit of them, where the next one would begin, and at which vector
-// that is so. Error: replica.ErrResyncing.
-func (p *Partition) Items(from, to replica.Position, limit int) (at crdt.VersionVector, items []replica.Item, next replica.Position, err error) {
-	err = p.compare(nil, func(r *replica.Replica) error {
-		at = r.Vector()
-		items, next, err = r.Items(from, to, limit)
-		return err
-	})
-	return at, items, next, err
-}
-
-// Audit returns which of another region's ranges, fingerprinted at a vector, are not the same here: at equal vectors
-// none may be. Errors: ErrVectorsDiffer if this replica is not at that vector now, replica.ErrResyncing.
-func (p *Partition) Audit(at crdt.VersionVector, theirs []replica.RangeFingerprint) (differ []replica.RangeFingerprint, err error) {
-	err = p.compare(&at, func(r *replica.Replica) error {
-		differ, err = r.Differing(theirs)
-		return err
-	})
-	return differ, err
-}
-
-// AuditItems returns the values of which another region, at a vector, does not have the same items in a range.
-// Errors are those of Audit.
-func (p *Partition) AuditItems(at crdt.VersionVector, from, to replica.Position, theirs []replica.Item) (names []replica.Name, err error) {
-	err = p.compare(&at, func(r *replica.Replica) error {
-		mine, _, err := r.Items(from, to, len(theirs)+maxAuditItems)
-		if err != nil {
-			return err
-		}
-		names, err = replica.DifferingNames(mine, theirs)
-		return err
-	})
-	return names, err
-}
-
-// maxAuditItems is how many more items than the other region's AuditItems looks at.
-const maxAuditItems = 4096
-
-// compare calls fn with a view of the replica, if its values are those of its vector, which is that of at if not nil.
-func (p *Partition) compare(at *crdt.VersionVector, fn func(r *replica.Replica) error) error {
-	return p.machine.Read(func(r *replica.Replica) error {
-		switch {
-		case r.Resyncing():
-			return replica.ErrResyncing
-		case at != nil && !at.Equal(r.Vector()):
-			return ErrVectorsDiffer
-		default:
-			return fn(r)
-		}
-	})
 }

@@ -329,37 +329,6 @@ func TestExportsAreBounded(t *testing.T) {
 	}
 }
 
-// TestAuditBetweenRegions compares what two regions hold at one vector.
-func TestAuditBetweenRegions(t *testing.T) {
-	eu, us := newFixture(t, testEU, testUS), newFixture(t, testUS, testEU)
-	for i := range 40 {
-		eu.mustWrite(t, "", put(fmt.Sprint("k", i), "v"))
-	}
-	at, ranges, err := eu.Fingerprints(replica.Position{}, replica.Position{End: true}, 16, 100)
-	if err != nil || len(ranges) != 3 {
-		t.Fatalf("%d ranges, %v", len(ranges), err)
-	}
-	if _, err := us.Audit(at, ranges); !errors.Is(err, region.ErrVectorsDiffer) {
-		t.Errorf("before it has the same events: %v", err)
-	}
-	us.mustMerge(t, eu, 1)
-	if differ, err := us.Audit(at, ranges); err != nil || len(differ) != 0 {
-		t.Errorf("%+v differ, %v", differ, err)
-	}
-	at, items, next, err := eu.Items(ranges[1].From, ranges[1].To, 100)
-	if err != nil || next != ranges[1].To || len(items) != 16 {
-		t.Fatalf("%d items up to %+v, %v", len(items), next, err)
-	}
-	items[3].Hash[0]++ // as if eu had something else
-	ranges[1].Sum[0]++
-	if differ, err := us.Audit(at, ranges); err != nil || len(differ) != 1 {
-		t.Errorf("%+v differ, %v", differ, err)
-	}
-	if names, err := us.AuditItems(at, ranges[1].From, ranges[1].To, items); err != nil || len(names) != 1 || names[0].Type != crdt.TypeLWWRegister {
-		t.Errorf("%+v differ, %v", names, err)
-	}
-}
-
 // TestBadResyncCommands are refused, and change nothing.
 func TestBadResyncCommands(t *testing.T) {
 	eu, us := newFixture(t, testEU, testUS), newFixture(t, testUS, testEU)
@@ -375,7 +344,7 @@ func TestBadResyncCommands(t *testing.T) {
 	if _, _, err := us.OpenExport(); !errors.Is(err, replica.ErrResyncing) {
 		t.Errorf("as a donor: %v", err)
 	}
-	if _, _, err := us.Fingerprints(replica.Position{}, replica.Position{End: true}, 1, 1); !errors.Is(err, replica.ErrResyncing) {
+	if _, _, err := us.OpenAudit(1); !errors.Is(err, replica.ErrResyncing) {
 		t.Errorf("to be compared: %v", err)
 	}
 	if after := us.View(); after.Resync.Cursor != before.Resync.Cursor {

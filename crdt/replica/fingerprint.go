@@ -103,44 +103,61 @@ func (r *Replica) Items(from, to Position, limit int) (items []Item, next Positi
 	return items, next, nil
 }
 
-// DifferingNames returns what clients call the values of which two replicas do not have the same items, in order
-// and each once. Both lists are of the same range.
-func DifferingNames(a, b []Item) ([]Name, error) {
-	var names []Name
-	differs := func(p Position) error {
-		name, err := nameAtPosition(p.Object)
-		if err == nil && (len(names) == 0 || names[len(names)-1] != name) {
-			names = append(names, name)
-		}
-		return err
-	}
-	for len(a) > 0 || len(b) > 0 {
-		order := 0
+// Difference is a value of which two replicas do not have the same items: how many of them one replica has and the
+// other has not, and how many both have and are not the same.
+type Difference struct {
+	Name
+	OnlyHere, OnlyThere, Changed uint64
+}
+
+// Differences returns the values of which two replicas do not have the same items, in order and each once. Both lists
+// are of the same range, and in order. Error: crdt.ErrCorrupt for a position of no object.
+func Differences(here, there []Item) (all []Difference, err error) {
+	for len(here) > 0 || len(there) > 0 {
+		var order int
 		switch {
-		case len(a) == 0:
+		case len(here) == 0:
 			order = 1
-		case len(b) == 0:
+		case len(there) == 0:
 			order = -1
 		default:
-			order = a[0].Position.Compare(b[0].Position)
+			order = here[0].Position.Compare(there[0].Position)
 		}
-		var err error
 		switch {
 		case order < 0:
-			err, a = differs(a[0].Position), a[1:]
+			all, err = differs(all, here[0].Position, Difference{OnlyHere: 1})
 		case order > 0:
-			err, b = differs(b[0].Position), b[1:]
-		default:
-			if a[0].Hash != b[0].Hash {
-				err = differs(a[0].Position)
-			}
-			a, b = a[1:], b[1:]
+			all, err = differs(all, there[0].Position, Difference{OnlyThere: 1})
+		case here[0].Hash != there[0].Hash:
+			all, err = differs(all, here[0].Position, Difference{Changed: 1})
 		}
 		if err != nil {
 			return nil, err
 		}
+		if order <= 0 {
+			here = here[1:]
+		}
+		if order >= 0 {
+			there = there[1:]
+		}
 	}
-	return names, nil
+	return all, nil
+}
+
+// differs adds how the item at a position differs to its value, which is the last one or new.
+func differs(all []Difference, at Position, how Difference) ([]Difference, error) {
+	name, err := nameAtPosition(at.Object)
+	if err != nil {
+		return nil, err
+	}
+	if n := len(all); n == 0 || all[n-1].Name != name {
+		all = append(all, Difference{Name: name})
+	}
+	last := &all[len(all)-1]
+	last.OnlyHere += how.OnlyHere
+	last.OnlyThere += how.OnlyThere
+	last.Changed += how.Changed
+	return all, nil
 }
 
 // eachItem visits the items in [from, to) in order.

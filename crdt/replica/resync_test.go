@@ -284,7 +284,7 @@ func TestAuditNamesTheKeys(t *testing.T) {
 	if differ, err = b.r.Differing(ranges); err != nil || len(differ) != 2 {
 		t.Fatalf("%d ranges differ, %v", len(differ), err)
 	}
-	var names []Name
+	var found []Difference
 	for _, d := range differ {
 		theirs, next, err := a.r.Items(d.From, d.To, 100)
 		if err != nil || next != d.To {
@@ -294,14 +294,15 @@ func TestAuditNamesTheKeys(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		found, err := DifferingNames(mine, theirs)
+		more, err := Differences(mine, theirs)
 		if err != nil {
 			t.Fatal(err)
 		}
-		names = append(names, found...)
+		found = append(found, more...)
 	}
-	if want := []Name{{"", "s123", crdt.TypeAWSet}, {"", "v007", crdt.TypeMVRegister}}; !slices.Equal(names, want) {
-		t.Errorf("%v differ, want %v", names, want)
+	want := []Difference{{Name{"", "s123", crdt.TypeAWSet}, 0, 1, 1}, {Name{"", "v007", crdt.TypeMVRegister}, 0, 1, 0}}
+	if !slices.Equal(found, want) {
+		t.Errorf("%v differ, want %v", found, want)
 	}
 }
 

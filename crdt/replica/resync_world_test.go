@@ -286,7 +286,7 @@ func (w *resyncWorld) check(i int, exact bool) error {
 	if err != nil {
 		return err
 	}
-	names, err := DifferingNames(a, b)
+	names, err := Differences(a, b)
 	return errors.Join(err, fmt.Errorf("at vector %v it is not what its events make: %+v differ", n.r.Vector(), names))
 }
 

@@ -88,7 +88,7 @@ var causes = [...]cause{
 	{as[*replica.GapError], internalFault},
 	{as[*replica.BadDeltaError], internalFault},
 	{anyOf(
-		region.ErrTooManyExports, region.ErrNoExport, region.ErrVectorsDiffer, replica.ErrResyncing, replica.ErrNoResync,
+		region.ErrTooManyExports, region.ErrNoExport, replica.ErrResyncing, replica.ErrNoResync,
 		replica.ErrResyncNotNeeded, replica.ErrTooManyResyncs, replica.ErrLostEvents, replica.ErrRangeDiffers,
 	), internalFault},
 	{is(store.ErrLocked), internalFault},

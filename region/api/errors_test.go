@@ -80,7 +80,6 @@ var samples = map[string]struct {
 
 	"region.ErrTooManyExports":   {region.ErrTooManyExports, reasonInternal, client.ErrInternal},
 	"region.ErrNoExport":         {region.ErrNoExport, reasonInternal, client.ErrInternal},
-	"region.ErrVectorsDiffer":    {region.ErrVectorsDiffer, reasonInternal, client.ErrInternal},
 	"replica.ErrResyncing":       {replica.ErrResyncing, reasonInternal, client.ErrInternal},
 	"replica.ErrNoResync":        {replica.ErrNoResync, reasonInternal, client.ErrInternal},
 	"replica.ErrResyncNotNeeded": {replica.ErrResyncNotNeeded, reasonInternal, client.ErrInternal},
