@@ -3,6 +3,7 @@ package protocol
 import (
 	"fmt"
 
+	"github.com/atolldb/atoll/crdt"
 	crossregionv1 "github.com/atolldb/atoll/proto/atoll/crossregion/v1"
 	"github.com/atolldb/atoll/topology"
 )
@@ -10,7 +11,7 @@ import (
 // ResyncWant says which part of a region's state is asked for.
 type ResyncWant uint32
 
-// What is asked for. All but the first is read of a view.
+// What is asked for. All but WantView and WantAudit is read of a view.
 const (
 	WantView   ResyncWant = iota + 1 // that a view be opened
 	WantRanges                       // fingerprints of ranges
@@ -18,6 +19,8 @@ const (
 	WantHidden                       // the same, for who has the same items there
 	WantWrites                       // clients' writes that are remembered
 	WantClose                        // that the view be closed
+	WantAudit                        // that a view be opened to be compared
+	WantItems                        // the items between two positions
 )
 
 // ResyncRequest asks for a part of a region's state of a partition. Positions are opaque here.
@@ -62,10 +65,19 @@ type ResyncResponse struct {
 	// View names the view that was opened, and Donor is what it includes.
 	View  uint64
 	Donor []byte
+	// Vector is the version vector of a view that is to be compared.
+	Vector crdt.VersionVector
 	// Ranges follow each other.
 	Ranges []StateRange
-	// Data is a chunk, or writes; Next is where the next writes begin, nil behind the last.
+	Items  []StateItem
+	// Data is a chunk, or writes; Next is where the next writes or items begin, nil behind the last.
 	Data, Next []byte
+}
+
+// StateItem is the hash of one item that a state holds.
+type StateItem struct {
+	Position []byte
+	Hash     [16]byte
 }
 
 // bytes is how much of a response counts.
@@ -73,6 +85,9 @@ func (r *ResyncResponse) bytes() int {
 	n := len(r.Donor) + len(r.Data)
 	for i := range r.Ranges {
 		n += len(r.Ranges[i].To) + len(r.Ranges[i].Sum)
+	}
+	for i := range r.Items {
+		n += len(r.Items[i].Position) + len(r.Items[i].Hash)
 	}
 	return n
 }
@@ -84,6 +99,8 @@ const (
 	maxRanges     = 256
 	maxRangeItems = 1 << 20
 	maxChunkBytes = 512 << 10
+	// maxItems bounds the items of one response.
+	maxItems = 1024
 )
 
 // EncodeResyncRequest returns a frame that asks a region for a part of its state of a partition.
@@ -110,7 +127,7 @@ func (k *Keys) DecodeResyncRequest(p topology.PartitionID, frame []byte) (AskedR
 		return AskedResync{}, fmt.Errorf("request %w: %d", ErrOtherPartition, m.Partition)
 	case by == k.region():
 		return AskedResync{}, fmt.Errorf("request %w: this region", ErrOtherActor)
-	case want < WantView || want > WantClose || (want == WantView) != (m.View == 0):
+	case want < WantView || want > WantItems || (want == WantView || want == WantAudit) != (m.View == 0):
 		return AskedResync{}, fmt.Errorf("request: %w: %d of view %d", ErrBadCounts, m.Want, m.View)
 	case len(m.From) > maxPositionBytes || len(m.To) > maxPositionBytes:
 		return AskedResync{}, fmt.Errorf("request: %w: a position of %d bytes", ErrTooLarge, max(len(m.From), len(m.To)))
@@ -130,6 +147,12 @@ func (k *Keys) EncodeResyncResponse(asked AskedResync, res ResyncResponse) ([]by
 	m := &crossregionv1.ResyncResponse{
 		Refused: uint32(res.Refused), View: res.View, Donor: res.Donor, Data: res.Data, Next: res.Next,
 	}
+	if asked.Want == WantAudit && res.Refused == 0 {
+		m.Donor = res.Vector.Append(nil)
+	}
+	for i := range res.Items {
+		m.Items = append(m.Items, &crossregionv1.StateItem{Position: res.Items[i].Position, Hash: res.Items[i].Hash[:]})
+	}
 	for i := range res.Ranges {
 		r := &res.Ranges[i]
 		m.Ranges = append(m.Ranges, &crossregionv1.StateRange{To: r.To, Sum: r.Sum[:], Items: r.Items})
@@ -148,21 +171,53 @@ func (k *Keys) DecodeResyncResponse(from topology.RegionID, asked ResyncRequest,
 	if len(m.Next) > 0 {
 		res.Next = m.Next
 	}
-	switch {
-	case res.Refused != 0:
+	if res.Refused != 0 {
 		return ResyncResponse{Refused: res.Refused}, nil
-	case len(m.Ranges) > asked.Ranges, asked.Want == WantRanges && len(m.Ranges) == 0:
-		return ResyncResponse{}, fmt.Errorf("response: %w: %d ranges", ErrBadCounts, len(m.Ranges))
-	case asked.Want == WantView && (m.View == 0 || len(m.Donor) == 0), len(m.Next) > maxPositionBytes:
-		return ResyncResponse{}, fmt.Errorf("response: %w: view %d", ErrBadCounts, m.View)
-	case (asked.Want == WantChunk || asked.Want == WantHidden) && len(m.Data) == 0:
-		return ResyncResponse{}, fmt.Errorf("response: %w: no chunk", ErrBadCounts)
+	}
+	if err := checkResync(asked, &m); err != nil {
+		return ResyncResponse{}, err
 	}
 	var err error
+	if asked.Want == WantAudit {
+		if res.Vector, err = crdt.DecodeVersionVector(m.Donor); err != nil {
+			return ResyncResponse{}, fmt.Errorf("%w: vector: %w", ErrBadFrame, err)
+		}
+		res.Donor = nil
+	}
+	for _, i := range m.Items {
+		res.Items = append(res.Items, StateItem{i.Position, [16]byte(i.Hash)})
+	}
 	if res.Ranges, err = rangesFrom(asked.From, m.Ranges); err != nil {
 		return ResyncResponse{}, err
 	}
 	return res, nil
+}
+
+// checkResync returns what is wrong with the numbers and sizes of an answer.
+func checkResync(asked ResyncRequest, m *crossregionv1.ResyncResponse) error {
+	opens := asked.Want == WantView || asked.Want == WantAudit
+	switch {
+	case len(m.Ranges) > asked.Ranges, asked.Want == WantRanges && len(m.Ranges) == 0:
+		return fmt.Errorf("response: %w: %d ranges", ErrBadCounts, len(m.Ranges))
+	case opens && (m.View == 0 || len(m.Donor) == 0), len(m.Next) > maxPositionBytes:
+		return fmt.Errorf("response: %w: view %d", ErrBadCounts, m.View)
+	case (asked.Want == WantChunk || asked.Want == WantHidden) && len(m.Data) == 0:
+		return fmt.Errorf("response: %w: no chunk", ErrBadCounts)
+	}
+	return checkItems(asked, m)
+}
+
+func checkItems(asked ResyncRequest, m *crossregionv1.ResyncResponse) error {
+	switch n := len(m.Items); {
+	case n > maxItems, n > 0 && asked.Want != WantItems, n == 0 && asked.Want == WantItems && len(m.Next) > 0:
+		return fmt.Errorf("response: %w: %d items", ErrBadCounts, n)
+	}
+	for _, i := range m.Items {
+		if len(i.Position) == 0 || len(i.Position) > maxPositionBytes || len(i.Hash) != 16 {
+			return fmt.Errorf("response: %w: item of %d and %d bytes", ErrBadCounts, len(i.Position), len(i.Hash))
+		}
+	}
+	return nil
 }
 
 // rangesFrom returns ranges that follow each other from a position on.

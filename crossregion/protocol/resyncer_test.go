@@ -389,14 +389,24 @@ func TestResyncMessagesAreReadAsWritten(t *testing.T) {
 	}
 }
 
+// items returns some with positions of so many bytes.
+func items(n, bytes int) (all []StateItem) {
+	for range n {
+		all = append(all, StateItem{Position: make([]byte, bytes)})
+	}
+	return all
+}
+
 // TestBadResyncMessagesAreRefused that are authentic, and that no region sends.
 func TestBadResyncMessagesAreRefused(t *testing.T) {
 	eu, us := resyncKeys()
 	for name, bad := range map[string]ResyncRequest{
 		"nothing":         {View: 1},
-		"unknown":         {Want: WantClose + 1, View: 1},
+		"unknown":         {Want: WantItems + 1, View: 1},
 		"no view":         {Want: WantChunk},
 		"view of a view":  {Want: WantView, View: 1},
+		"audit of a view": {Want: WantAudit, View: 1},
+		"no view's items": {Want: WantItems},
 		"long position":   {Want: WantChunk, View: 1, From: make([]byte, maxPositionBytes+1)},
 		"no ranges":       {Want: WantRanges, View: 1, Items: 1},
 		"ranges of none":  {Want: WantRanges, View: 1, Ranges: 1},
@@ -427,6 +437,12 @@ func TestBadResyncMessagesAreRefused(t *testing.T) {
 		"empty chunk":      {ResyncRequest{Want: WantChunk, View: 1}, ResyncResponse{}},
 		"too many ranges":  {ResyncRequest{Want: WantRanges, View: 1, Ranges: 1}, ResyncResponse{Ranges: make([]StateRange, 2)}},
 		"no range":         {ResyncRequest{Want: WantRanges, View: 1, Ranges: 1}, ResyncResponse{}},
+		"audit of no view": {ResyncRequest{Want: WantAudit}, ResyncResponse{}},
+		"too many items":   {ResyncRequest{Want: WantItems, View: 1}, ResyncResponse{Items: items(maxItems+1, 1)}},
+		"items not asked":  {ResyncRequest{Want: WantChunk, View: 1}, ResyncResponse{Items: items(1, 1), Data: []byte("d")}},
+		"item of nothing":  {ResyncRequest{Want: WantItems, View: 1}, ResyncResponse{Items: items(1, 0)}},
+		"long item":        {ResyncRequest{Want: WantItems, View: 1}, ResyncResponse{Items: items(1, maxPositionBytes+1)}},
+		"nothing and more": {ResyncRequest{Want: WantItems, View: 1}, ResyncResponse{Next: []byte("n")}},
 		"endless range":    {ResyncRequest{Want: WantRanges, View: 1, Ranges: 1}, ResyncResponse{Ranges: make([]StateRange, 1)}},
 	} {
 		response, err := us.EncodeResyncResponse(AskedResync{c.asked, 1}, c.res)

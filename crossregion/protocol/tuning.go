@@ -36,6 +36,10 @@ type Tuning struct {
 	// ResyncBytes is how much of a state is asked for at once, ResyncRate how many bytes a second a node takes over,
 	// and ResyncRanges and ResyncItems how many fingerprints are asked for at once, of how many items each.
 	ResyncBytes, ResyncRate, ResyncRanges, ResyncItems int
+	// AuditAttempts is how often two states are looked at until they are of one vector, AuditWait and more apart; AuditAgain is
+	// the least time until what could not be compared is tried again, as long as it is to be.
+	AuditAttempts         int
+	AuditWait, AuditAgain time.Duration
 	// Heartbeat is the interval of heartbeats; StreamCheck that of looking whether the stream is
 	// still the same one.
 	Heartbeat, StreamCheck time.Duration
@@ -66,6 +70,7 @@ func DefaultTuning() Tuning {
 		ClockAhead: 10 * time.Second, ClockLook: time.Second,
 		OriginWait: 30 * time.Second, DonorWait: 20 * time.Second,
 		ResyncBytes: 512 << 10, ResyncRate: 32 << 20, ResyncRanges: 64, ResyncItems: 256,
+		AuditAttempts: 6, AuditWait: 500 * time.Millisecond, AuditAgain: time.Minute,
 		Heartbeat: time.Second, StreamCheck: 15 * time.Second,
 		ReportWait: 200 * time.Millisecond, ReportAll: 10 * time.Second, ReportUrged: 20 * time.Millisecond,
 		AckWait:     500 * time.Millisecond,

@@ -933,7 +933,8 @@ func (x *Request) GetWatermarkOf() uint64 {
 	return 0
 }
 
-// ResyncRequest asks a region for a part of its state of a partition, where the deltas are not to be had any more.
+// ResyncRequest asks a region for a part of its state of a partition, where the deltas are not to be had any more, or to
+// compare it.
 // Positions are encoded by package crdt/replica.
 type ResyncRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -944,7 +945,8 @@ type ResyncRequest struct {
 	// The view that is read; 0 to open one.
 	View uint64 `protobuf:"varint,4,opt,name=view,proto3" json:"view,omitempty"`
 	// 1: a view is opened. 2: fingerprints of ranges from a position on. 3: what is between two positions. 4: the same for
-	// who has the same items there. 5: clients' writes that are remembered. 6: the view is not needed any more.
+	// who has the same items there. 5: clients' writes that are remembered. 6: the view is not needed any more. 7: a view is
+	// opened to be compared; the outbox keeps nothing for it. 8: the items between two positions.
 	Want uint32 `protobuf:"varint,5,opt,name=want,proto3" json:"want,omitempty"`
 	// Positions; of writes, where the answer before ended, empty at first.
 	From []byte `protobuf:"bytes,6,opt,name=from,proto3" json:"from,omitempty"`
@@ -1062,15 +1064,18 @@ type ResyncResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Why there is nothing else in it. 1: the view is gone, or never was. 2: not now.
 	Refused uint32 `protobuf:"varint,1,opt,name=refused,proto3" json:"refused,omitempty"`
-	// The view that was opened, and what it includes, encoded by package crdt/replica.
+	// The view that was opened, and what it includes, encoded by package crdt/replica; its version vector if it is to be
+	// compared.
 	View  uint64 `protobuf:"varint,2,opt,name=view,proto3" json:"view,omitempty"`
 	Donor []byte `protobuf:"bytes,3,opt,name=donor,proto3" json:"donor,omitempty"`
 	// Ranges that follow each other, the first from the position that was asked about.
 	Ranges []*StateRange `protobuf:"bytes,4,rep,name=ranges,proto3" json:"ranges,omitempty"`
 	// A chunk, encoded by package crdt/replica, or writes, encoded by package region.
 	Data []byte `protobuf:"bytes,5,opt,name=data,proto3" json:"data,omitempty"`
-	// Of writes: where the next ones begin; absent behind the last.
-	Next          []byte `protobuf:"bytes,6,opt,name=next,proto3" json:"next,omitempty"`
+	// Of writes and items: where the next ones begin; absent behind the last.
+	Next []byte `protobuf:"bytes,6,opt,name=next,proto3" json:"next,omitempty"`
+	// Items in order.
+	Items         []*StateItem `protobuf:"bytes,7,rep,name=items,proto3" json:"items,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1147,6 +1152,13 @@ func (x *ResyncResponse) GetNext() []byte {
 	return nil
 }
 
+func (x *ResyncResponse) GetItems() []*StateItem {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
 // StateRange is the fingerprint of what a state holds up to a position.
 type StateRange struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1206,6 +1218,59 @@ func (x *StateRange) GetItems() uint64 {
 		return x.Items
 	}
 	return 0
+}
+
+// StateItem is the hash of one item that a state holds.
+type StateItem struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Position      []byte                 `protobuf:"bytes,1,opt,name=position,proto3" json:"position,omitempty"`
+	Hash          []byte                 `protobuf:"bytes,2,opt,name=hash,proto3" json:"hash,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StateItem) Reset() {
+	*x = StateItem{}
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StateItem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StateItem) ProtoMessage() {}
+
+func (x *StateItem) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StateItem.ProtoReflect.Descriptor instead.
+func (*StateItem) Descriptor() ([]byte, []int) {
+	return file_atoll_crossregion_v1_wire_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *StateItem) GetPosition() []byte {
+	if x != nil {
+		return x.Position
+	}
+	return nil
+}
+
+func (x *StateItem) GetHash() []byte {
+	if x != nil {
+		return x.Hash
+	}
+	return nil
 }
 
 var File_atoll_crossregion_v1_wire_proto protoreflect.FileDescriptor
@@ -1301,19 +1366,23 @@ const file_atoll_crossregion_v1_wire_proto_rawDesc = "" +
 	"\x05items\x18\b \x01(\rR\x05items\x12\x16\n" +
 	"\x06ranges\x18\t \x01(\rR\x06ranges\x12\x1b\n" +
 	"\tmax_bytes\x18\n" +
-	" \x01(\rR\bmaxBytes\"\xb6\x01\n" +
+	" \x01(\rR\bmaxBytes\"\xed\x01\n" +
 	"\x0eResyncResponse\x12\x18\n" +
 	"\arefused\x18\x01 \x01(\rR\arefused\x12\x12\n" +
 	"\x04view\x18\x02 \x01(\x04R\x04view\x12\x14\n" +
 	"\x05donor\x18\x03 \x01(\fR\x05donor\x128\n" +
 	"\x06ranges\x18\x04 \x03(\v2 .atoll.crossregion.v1.StateRangeR\x06ranges\x12\x12\n" +
 	"\x04data\x18\x05 \x01(\fR\x04data\x12\x12\n" +
-	"\x04next\x18\x06 \x01(\fR\x04next\"D\n" +
+	"\x04next\x18\x06 \x01(\fR\x04next\x125\n" +
+	"\x05items\x18\a \x03(\v2\x1f.atoll.crossregion.v1.StateItemR\x05items\"D\n" +
 	"\n" +
 	"StateRange\x12\x0e\n" +
 	"\x02to\x18\x01 \x01(\fR\x02to\x12\x10\n" +
 	"\x03sum\x18\x02 \x01(\fR\x03sum\x12\x14\n" +
-	"\x05items\x18\x03 \x01(\x04R\x05itemsBCZAgithub.com/atolldb/atoll/proto/atoll/crossregion/v1;crossregionv1b\x06proto3"
+	"\x05items\x18\x03 \x01(\x04R\x05items\";\n" +
+	"\tStateItem\x12\x1a\n" +
+	"\bposition\x18\x01 \x01(\fR\bposition\x12\x12\n" +
+	"\x04hash\x18\x02 \x01(\fR\x04hashBCZAgithub.com/atolldb/atoll/proto/atoll/crossregion/v1;crossregionv1b\x06proto3"
 
 var (
 	file_atoll_crossregion_v1_wire_proto_rawDescOnce sync.Once
@@ -1327,7 +1396,7 @@ func file_atoll_crossregion_v1_wire_proto_rawDescGZIP() []byte {
 	return file_atoll_crossregion_v1_wire_proto_rawDescData
 }
 
-var file_atoll_crossregion_v1_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_atoll_crossregion_v1_wire_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_atoll_crossregion_v1_wire_proto_goTypes = []any{
 	(*Envelope)(nil),           // 0: atoll.crossregion.v1.Envelope
 	(*ActorSeq)(nil),           // 1: atoll.crossregion.v1.ActorSeq
@@ -1343,6 +1412,7 @@ var file_atoll_crossregion_v1_wire_proto_goTypes = []any{
 	(*ResyncRequest)(nil),      // 11: atoll.crossregion.v1.ResyncRequest
 	(*ResyncResponse)(nil),     // 12: atoll.crossregion.v1.ResyncResponse
 	(*StateRange)(nil),         // 13: atoll.crossregion.v1.StateRange
+	(*StateItem)(nil),          // 14: atoll.crossregion.v1.StateItem
 }
 var file_atoll_crossregion_v1_wire_proto_depIdxs = []int32{
 	1,  // 0: atoll.crossregion.v1.Envelope.vector:type_name -> atoll.crossregion.v1.ActorSeq
@@ -1351,11 +1421,12 @@ var file_atoll_crossregion_v1_wire_proto_depIdxs = []int32{
 	4,  // 3: atoll.crossregion.v1.ClockReading.echoes:type_name -> atoll.crossregion.v1.ClockEcho
 	9,  // 4: atoll.crossregion.v1.WatermarkReport.watermarks:type_name -> atoll.crossregion.v1.PartitionWatermark
 	13, // 5: atoll.crossregion.v1.ResyncResponse.ranges:type_name -> atoll.crossregion.v1.StateRange
-	6,  // [6:6] is the sub-list for method output_type
-	6,  // [6:6] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	14, // 6: atoll.crossregion.v1.ResyncResponse.items:type_name -> atoll.crossregion.v1.StateItem
+	7,  // [7:7] is the sub-list for method output_type
+	7,  // [7:7] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_atoll_crossregion_v1_wire_proto_init() }
@@ -1369,7 +1440,7 @@ func file_atoll_crossregion_v1_wire_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_crossregion_v1_wire_proto_rawDesc), len(file_atoll_crossregion_v1_wire_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
