@@ -65,7 +65,9 @@ func (s *session) elsewhere(region topology.RegionID, h *protocol.Head) {
 type auditing struct {
 	r         *Replicator
 	partition topology.PartitionID
-	mu        struct {
+	// alarm is told which regions' states differ from now on, or do not any more.
+	alarm func(region topology.RegionID, on bool)
+	mu    struct {
 		sync.Mutex
 		core protocol.Comparison
 		own  protocol.Digest
@@ -106,7 +108,7 @@ func (a *auditing) of(region topology.RegionID, d protocol.Digest) {
 	changed := a.mu.core.Of(region, d)
 	a.mu.Unlock()
 	if changed {
-		a.log(region)
+		a.changed(region)
 	}
 }
 
@@ -117,7 +119,7 @@ func (a *auditing) computed(d protocol.Digest) {
 	changed := a.mu.core.Own(d)
 	a.mu.Unlock()
 	for _, region := range changed {
-		a.log(region)
+		a.changed(region)
 	}
 }
 
@@ -127,9 +129,11 @@ func (a *auditing) diverged(region topology.RegionID) string {
 	return a.mu.core.Diverged(region)
 }
 
-func (a *auditing) log(region topology.RegionID) {
+// changed logs that a region's state differs, or does not any more, and has it found out in what.
+func (a *auditing) changed(region topology.RegionID) {
 	attrs := []any{slog.Any("partition", a.partition), slog.Any("region", a.r.regions[region].Name)}
 	why := a.diverged(region)
+	a.alarm(region, why != "")
 	if why == "" {
 		a.r.log.Info("the state is that of another region again", attrs...)
 		return

@@ -20,7 +20,7 @@ type RemoteRegion struct {
 	Actor crdt.Actor
 }
 
-// Config is what a Replicator needs; every field but Regions, State, Transfers, Fold, Instant, ClockAhead, ClockSource,
+// Config is what a Replicator needs; every field but Regions, State, Transfers, Audits, Fold, Instant, ClockAhead, ClockSource,
 // WantEvent, GivenUp and Lost is required.
 type Config struct {
 	// Cluster is the deployment's name; what comes from another one is refused.
@@ -39,6 +39,8 @@ type Config struct {
 	State State
 	// Transfers moves whole states. Without it a partition that lacks deltas which are gone stays stuck.
 	Transfers Transfers
+	// Audits compares states. Without it, or Transfers, nobody says in what regions differ.
+	Audits Audits
 	// Fold makes what is sent smaller. Without it all deltas are sent as they are.
 	Fold protocol.Folder
 	// Instant returns the latest instant of the events that a record's data stands for. Without it Sink.Merge alone

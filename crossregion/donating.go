@@ -14,17 +14,23 @@ import (
 type donating struct {
 	r         *Replicator
 	partition topology.PartitionID
-	// open has the regions that views are to be opened for: that takes a Raft entry if one had been evicted from the
-	// outbox, so that who asks is told to come again.
-	open chan topology.RegionID
+	// open has what views are to be opened for: that takes a Raft entry if a region had been evicted from the outbox, and
+	// a write to the disk, so that who asks is told to come again.
+	open chan opening
 	mu   struct {
 		sync.Mutex
-		donations protocol.Donations
+		donations, audits protocol.Donations
 	}
 }
 
+// opening is for whom a view is to be opened: to take the state over, or to compare it.
+type opening struct {
+	by    topology.RegionID
+	audit bool
+}
+
 func newDonating(r *Replicator, p topology.PartitionID) *donating {
-	return &donating{r: r, partition: p, open: make(chan topology.RegionID, 1)}
+	return &donating{r: r, partition: p, open: make(chan opening, 1)}
 }
 
 // answer answers a request for a part of the state.
@@ -51,21 +57,21 @@ func (d *donating) answer(request []byte) []byte {
 }
 
 func (d *donating) part(asked protocol.AskedResync) protocol.ResyncResponse {
-	if asked.Want == protocol.WantView {
-		d.mu.Lock()
-		view, donor, ok := d.mu.donations.Of(asked.By, d.r.cfg.Clock())
-		d.mu.Unlock()
+	if asked.Want == protocol.WantView || asked.Want == protocol.WantAudit {
+		want := opening{asked.By, asked.Want == protocol.WantAudit}
+		view, described, ok := d.opened(want)
 		if ok {
-			return protocol.ResyncResponse{View: view, Donor: donor}
+			return protocol.ResyncResponse{View: view, Donor: described}
 		}
 		select {
-		case d.open <- asked.By:
+		case d.open <- want:
 		default: // another region's turn
 		}
 		return protocol.ResyncResponse{Refused: protocol.RefusedNow}
 	}
 	d.mu.Lock()
 	d.mu.donations.Read(asked.By, asked.View)
+	d.mu.audits.Read(asked.By, asked.View)
 	d.mu.Unlock()
 	res, err := d.r.cfg.Transfers.ReadView(d.partition, asked.ResyncRequest)
 	switch {
@@ -78,31 +84,56 @@ func (d *donating) part(asked protocol.AskedResync) protocol.ResyncResponse {
 	return res
 }
 
+// donationsLocked returns the views that were opened for one of both purposes.
+func (d *donating) donationsLocked(o opening) *protocol.Donations {
+	if o.audit {
+		return &d.mu.audits
+	}
+	return &d.mu.donations
+}
+
+// opened returns the view that was opened, and what it includes; ok is false if there is none that was not read yet.
+func (d *donating) opened(o opening) (view uint64, described []byte, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.donationsLocked(o).Of(o.by, d.r.cfg.Clock())
+}
+
 // run opens views.
 func (d *donating) run(ctx context.Context) {
 	for {
-		var by topology.RegionID
+		var o opening
 		select {
 		case <-ctx.Done():
 			return
-		case by = <-d.open:
+		case o = <-d.open:
 		}
-		d.mu.Lock()
-		_, _, have := d.mu.donations.Of(by, d.r.cfg.Clock())
-		d.mu.Unlock()
-		if have || d.r.cfg.Transfers == nil {
+		if _, _, have := d.opened(o); have || d.r.cfg.Transfers == nil || o.audit && d.r.cfg.Audits == nil {
 			continue
 		}
-		callCtx, cancel := context.WithTimeout(ctx, d.r.tuning.MergeTimeout)
-		view, donor, err := d.r.cfg.Transfers.OpenView(callCtx, d.partition, by)
-		cancel()
+		attrs := []any{slog.Any("partition", d.partition), slog.Any("region", o.by)}
+		view, described, err := d.openView(ctx, o)
 		if err != nil {
-			d.r.log.Debug("no view of the state opened", slog.Any("partition", d.partition), slog.Any("region", by), slog.Any("err", err))
+			d.r.log.Debug("no view of the state opened", append(attrs, slog.Any("err", err))...)
 			continue
 		}
-		d.r.log.Info("another region takes over the state", slog.Any("partition", d.partition), slog.Any("region", by))
+		if o.audit {
+			d.r.log.Info("another region compares the state with its own", attrs...)
+		} else {
+			d.r.log.Info("another region takes over the state", attrs...)
+		}
 		d.mu.Lock()
-		d.mu.donations.Opened(by, view, donor, d.r.cfg.Clock())
+		d.donationsLocked(o).Opened(o.by, view, described, d.r.cfg.Clock())
 		d.mu.Unlock()
 	}
+}
+
+func (d *donating) openView(ctx context.Context, o opening) (view uint64, described []byte, err error) {
+	if o.audit {
+		view, at, err := d.r.cfg.Audits.PinView(d.partition, o.by)
+		return view, at.Append(nil), err
+	}
+	ctx, cancel := context.WithTimeout(ctx, d.r.tuning.MergeTimeout)
+	defer cancel()
+	return d.r.cfg.Transfers.OpenView(ctx, d.partition, o.by)
 }

@@ -22,6 +22,7 @@ type session struct {
 	observed  chan protocol.StreamState
 	acking    *acking
 	audit     *auditing
+	compare   *comparing
 	transfer  *transferring
 	donate    *donating
 	receivers map[topology.RegionID]*receiving
@@ -31,11 +32,12 @@ func newSession(r *Replicator, p topology.PartitionID) *session {
 	s := &session{
 		r: r, partition: p, observed: make(chan protocol.StreamState, 1),
 		acking:    newAcking(r, p),
-		audit:     &auditing{r: r, partition: p},
+		compare:   newComparing(r, p),
 		donate:    newDonating(r, p),
 		receivers: make(map[topology.RegionID]*receiving, len(r.cfg.Regions)),
 	}
 	s.transfer = newTransferring(s)
+	s.audit = &auditing{r: r, partition: p, alarm: s.compare.alarm}
 	for _, region := range r.cfg.Regions {
 		s.receivers[region.ID] = newReceiving(r, p, region)
 	}
@@ -49,6 +51,7 @@ func (s *session) run(ctx context.Context) {
 	wg.Go(func() { s.acking.run(ctx) })
 	wg.Go(func() { s.transfer.run(ctx) })
 	wg.Go(func() { s.donate.run(ctx) })
+	wg.Go(func() { s.compare.run(ctx) })
 	for _, rcv := range s.receivers {
 		wg.Go(func() { rcv.run(ctx) })
 	}

@@ -71,3 +71,17 @@ type Transfers interface {
 	// ReadView reads a part of a view, or closes it. Error: ErrNoView.
 	ReadView(p topology.PartitionID, want protocol.ResyncRequest) (protocol.ResyncResponse, error)
 }
+
+// Audits compares states of one vector. Views are read, and closed, with Transfers.ReadView. All methods are safe for
+// concurrent use.
+type Audits interface {
+	// PinView pins a view of the state for a comparison by a region, which may be this one, and returns its number, which no
+	// other view has, and its vector. The one that the region had before goes. An error is temporary.
+	PinView(p topology.PartitionID, by topology.RegionID) (view uint64, at crdt.VersionVector, err error)
+	// CompareRanges reports which of another region's ranges are the same in a view, and whether the last one ends where
+	// the state does. Error: ErrNoView.
+	CompareRanges(p topology.PartitionID, view uint64, ranges []protocol.StateRange) (same []bool, atEnd bool, err error)
+	// CompareItems returns the values of which a view does not have the same items as another region in a window, and up to
+	// where that is known, which is behind the window's beginning. Error: ErrNoView.
+	CompareItems(p topology.PartitionID, view uint64, w protocol.ItemWindow) (differ []protocol.DifferingValue, next []byte, err error)
+}

@@ -36,6 +36,9 @@ type Stats struct {
 	// Digests are those computed here, Diverged how often another region's state turned out to differ from ours
 	// although it has applied the same events.
 	Digests, Diverged uint64
+	// Audits are the comparisons that have ended, AuditsDiffer those that found differences, AuditsFailed those that came
+	// to nothing, and AuditBytes what other regions sent for them.
+	Audits, AuditsDiffer, AuditsFailed, AuditBytes uint64
 	// Transfers are the states that were taken over, TransferBytes what was sent for them, and Donated the parts of
 	// this region's that were sent to others.
 	Transfers, TransferBytes, Donated uint64
@@ -55,6 +58,7 @@ type Refusal struct {
 type counters struct {
 	published, folded, rewinds, received, served, digests, diverged, relayed atomic.Uint64
 	transfers, transferBytes, donated                                        atomic.Uint64
+	audits, auditDiffers, auditFailed, auditBytes                            atomic.Uint64
 	// refused has one entry per known region, partition and reason at most.
 	refused struct {
 		sync.Mutex
@@ -87,6 +91,8 @@ func (r *Replicator) Stats() Stats {
 	s.Received, s.Served = r.counts.received.Load(), r.counts.served.Load()
 	s.Relayed = r.counts.relayed.Load()
 	s.Digests, s.Diverged = r.counts.digests.Load(), r.counts.diverged.Load()
+	s.Audits, s.AuditsDiffer, s.AuditsFailed = r.counts.audits.Load(), r.counts.auditDiffers.Load(), r.counts.auditFailed.Load()
+	s.AuditBytes = r.counts.auditBytes.Load()
 	s.Transfers, s.TransferBytes, s.Donated = r.counts.transfers.Load(), r.counts.transferBytes.Load(), r.counts.donated.Load()
 	s.Refused, s.Refusals = r.counts.refusals()
 	return s
@@ -155,6 +161,7 @@ func (r *Replicator) Flows() []protocol.Flow {
 			in := protocol.Flow{Source: region.ID, Destination: r.cfg.Self, Partition: s.partition}
 			s.receivers[region.ID].flow(&in)
 			in.Diverged = s.audit.diverged(region.ID)
+			s.compare.flow(&in)
 			s.transfer.flow(&in)
 			out := protocol.Flow{Source: r.cfg.Self, Destination: region.ID, Partition: s.partition}
 			s.acking.flow(&out, now)

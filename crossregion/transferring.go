@@ -96,26 +96,33 @@ func (t *transferring) run(ctx context.Context) {
 }
 
 func (t *transferring) ask(ctx context.Context, a protocol.ResyncAction) {
-	ctx, cancel := context.WithTimeout(ctx, t.r.tuning.FetchTimeout)
-	defer cancel()
-	a.Request.Nonce = rand.Uint64()
-	var res protocol.ResyncResponse
-	request, err := t.r.keys.EncodeResyncRequest(t.partition, a.Donor, a.Request)
-	if err == nil {
-		var response []byte
-		if response, err = t.r.cfg.Link.Inlet(a.Donor).Fetch(ctx, t.partition, request); err == nil {
-			if res, err = t.r.keys.DecodeResyncResponse(a.Donor, a.Request, response); err != nil {
-				t.r.refuse("part of a state refused", a.Donor, t.partition, err)
-			}
-		}
-	}
-	if err != nil {
-		t.r.log.Debug("no part of a state given", slog.Any("partition", t.partition), slog.Any("region", a.Donor), slog.Any("err", err))
-	}
+	res, err := t.r.askState(ctx, t.partition, a.Donor, a.Request)
 	t.r.counts.transferBytes.Add(uint64(len(res.Data)))
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.mu.core.Answered(a.Donor, res, err, t.r.cfg.Clock())
+}
+
+// askState asks another region for a part of its state.
+func (r *Replicator) askState(
+	ctx context.Context, p topology.PartitionID, donor topology.RegionID, want protocol.ResyncRequest,
+) (res protocol.ResyncResponse, err error) {
+	ctx, cancel := context.WithTimeout(ctx, r.tuning.FetchTimeout)
+	defer cancel()
+	want.Nonce = rand.Uint64()
+	request, err := r.keys.EncodeResyncRequest(p, donor, want)
+	if err == nil {
+		var response []byte
+		if response, err = r.cfg.Link.Inlet(donor).Fetch(ctx, p, request); err == nil {
+			if res, err = r.keys.DecodeResyncResponse(donor, want, response); err != nil {
+				r.refuse("part of a state refused", donor, p, err)
+			}
+		}
+	}
+	if err != nil {
+		r.log.Debug("no part of a state given", slog.Any("partition", p), slog.Any("region", donor), slog.Any("err", err))
+	}
+	return res, err
 }
 
 func (t *transferring) step(ctx context.Context, step protocol.TransferStep) {

@@ -8,4 +8,5 @@
 //   - outbox.go: what is read, folded and acknowledged of outboxes, and why a merge is refused
 //   - transfer.go: how far a transfer is, which ranges are the same, and why a step is refused
 //   - view.go: what is read of a view of the state
+//   - audit.go: what a view of the state has not the same as another region's
 package partitions

@@ -23,29 +23,39 @@ func Transfer(p *region.Partition) protocol.Transfer {
 
 // Same reports which of another region's ranges, in their order, are the same here.
 func Same(p *region.Partition, ranges []protocol.StateRange) ([]bool, error) {
-	theirs := make([]replica.RangeFingerprint, len(ranges))
-	for i := range ranges {
-		var err error
-		if theirs[i], err = fingerprint(&ranges[i]); err != nil {
-			return nil, err
-		}
-	}
-	differ, err := p.Differing(theirs)
+	theirs, err := fingerprints(ranges)
 	if err != nil {
 		return nil, err
 	}
+	differ, err := p.Differing(theirs)
+	return sameRanges(theirs, differ), err
+}
+
+// sameRanges reports which ranges are not among those that differ, which are in the same order.
+func sameRanges(ranges, differ []replica.RangeFingerprint) []bool {
 	same := make([]bool, len(ranges))
-	for i := range theirs {
-		same[i] = len(differ) == 0 || differ[0].From != theirs[i].From
+	for i := range ranges {
+		same[i] = len(differ) == 0 || differ[0].From != ranges[i].From
 		if !same[i] {
 			differ = differ[1:]
 		}
 	}
-	return same, nil
+	return same
+}
+
+func fingerprints(ranges []protocol.StateRange) ([]replica.RangeFingerprint, error) {
+	all := make([]replica.RangeFingerprint, len(ranges))
+	for i := range ranges {
+		var err error
+		if all[i], err = fingerprint(&ranges[i]); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
 }
 
 func fingerprint(r *protocol.StateRange) (f replica.RangeFingerprint, err error) {
-	if f.From, err = replica.DecodePosition(r.From); err != nil {
+	if f.From, err = position(r.From); err != nil {
 		return f, err
 	}
 	f.To, err = replica.DecodePosition(r.To)

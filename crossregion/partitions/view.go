@@ -1,7 +1,6 @@
 package partitions
 
 import (
-	"errors"
 	"slices"
 
 	"github.com/atolldb/atoll/crdt/replica"
@@ -18,10 +17,8 @@ func Evicted(p *region.Partition, by topology.RegionID) bool {
 
 // ReadView reads a part of a view of a partition's state, or closes it. Error: protocol.ErrNoView.
 func ReadView(p *region.Partition, want protocol.ResyncRequest) (res protocol.ResyncResponse, err error) {
-	if err = readView(p, &want, &res); errors.Is(err, region.ErrNoExport) {
-		err = protocol.ErrNoView
-	}
-	return res, err
+	err = readView(p, &want, &res)
+	return res, viewError(err)
 }
 
 func readView(p *region.Partition, want *protocol.ResyncRequest, res *protocol.ResyncResponse) (err error) {
@@ -32,7 +29,7 @@ func readView(p *region.Partition, want *protocol.ResyncRequest, res *protocol.R
 		res.Data, res.Next, err = p.ExportWrites(want.View, want.From, want.MaxBytes)
 		return err
 	}
-	from, err := replica.DecodePosition(want.From)
+	from, err := position(want.From)
 	if err != nil {
 		return err
 	}
@@ -48,10 +45,20 @@ func readView(p *region.Partition, want *protocol.ResyncRequest, res *protocol.R
 	to, err := replica.DecodePosition(want.To)
 	switch {
 	case err != nil:
+	case want.Want == protocol.WantItems:
+		return readItems(p, want, from, to, res)
 	case want.Want == protocol.WantHidden:
 		res.Data, _, err = p.ExportHidden(want.View, from, to, want.MaxBytes)
 	default:
 		res.Data, _, err = p.ExportChunk(want.View, from, to, want.MaxBytes)
 	}
 	return err
+}
+
+// position decodes a position; nothing is the beginning.
+func position(data []byte) (replica.Position, error) {
+	if len(data) == 0 {
+		return replica.Position{}, nil
+	}
+	return replica.DecodePosition(data)
 }

@@ -352,7 +352,7 @@ func TestGoldenAuditFrames(t *testing.T) {
 		request, response string
 	}{
 		{
-			ResyncRequest{Want: WantAudit, Nonce: 7}, ResyncResponse{View: 9, Vector: auditVector(5)},
+			ResyncRequest{Want: WantAudit, Nonce: 7}, ResyncResponse{View: 9, Donor: auditVector(5).Append(nil), Vector: auditVector(5)},
 			"41540214cb02cb870000004120eb33c73490464a5e9ef2409ef8547b075dc12c0a0163100518072807", "41540215bf7513010000004220eb33c7b4b1ad2ce8c820b3aaf23722b90c4cbe10091a03014105",
 		},
 		{

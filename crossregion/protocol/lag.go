@@ -30,6 +30,8 @@ type Flow struct {
 	Behind time.Duration
 	// Diverged says that both ends have applied the same events and have different states; empty if that was not seen.
 	Diverged string
+	// Audit is what is known of how they differ, if Diverged; its State is 0 if that was not looked into yet.
+	Audit AuditReport
 	// Stuck says why the flow cannot go on without help; empty if it can.
 	Stuck string
 	// Ahead is how far the first of the source's events that the destination has not applied is ahead of the

@@ -62,10 +62,11 @@ type StateRange struct {
 // ResyncResponse is a part of a region's state, by what was asked for.
 type ResyncResponse struct {
 	Refused ResyncRefusal
-	// View names the view that was opened, and Donor is what it includes.
+	// View names the view that was opened, and Donor is what it includes: its version vector, encoded, if it is to be
+	// compared.
 	View  uint64
 	Donor []byte
-	// Vector is the version vector of a view that is to be compared.
+	// Vector is what Donor says of a view that is to be compared. It is not sent.
 	Vector crdt.VersionVector
 	// Ranges follow each other.
 	Ranges []StateRange
@@ -147,9 +148,6 @@ func (k *Keys) EncodeResyncResponse(asked AskedResync, res ResyncResponse) ([]by
 	m := &crossregionv1.ResyncResponse{
 		Refused: uint32(res.Refused), View: res.View, Donor: res.Donor, Data: res.Data, Next: res.Next,
 	}
-	if asked.Want == WantAudit && res.Refused == 0 {
-		m.Donor = res.Vector.Append(nil)
-	}
 	for i := range res.Items {
 		m.Items = append(m.Items, &crossregionv1.StateItem{Position: res.Items[i].Position, Hash: res.Items[i].Hash[:]})
 	}
@@ -182,7 +180,6 @@ func (k *Keys) DecodeResyncResponse(from topology.RegionID, asked ResyncRequest,
 		if res.Vector, err = crdt.DecodeVersionVector(m.Donor); err != nil {
 			return ResyncResponse{}, fmt.Errorf("%w: vector: %w", ErrBadFrame, err)
 		}
-		res.Donor = nil
 	}
 	for _, i := range m.Items {
 		res.Items = append(res.Items, StateItem{i.Position, [16]byte(i.Hash)})

@@ -47,7 +47,7 @@ func (n *Node) openReplication(ctx context.Context) error {
 	n.replication = &crossregion.Config{
 		Cluster: n.cfg.Cluster.Name, Self: n.region.ID, Node: n.cfg.Node, Actor: n.region.Actor(),
 		Partitions: n.cfg.Cluster.Partitions, GivenUp: n.givenUp, Lost: n.loss.suspect,
-		Source: ends, Sink: ends, State: ends, Transfers: transfers{n.data}, Fold: partitions.Fold, Instant: replica.TimeOf, ClockAhead: n.cfg.MaxClockAhead, ClockSource: n.source,
+		Source: ends, Sink: ends, State: ends, Transfers: transfers{n.data}, Audits: transfers{n.data}, Fold: partitions.Fold, Instant: replica.TimeOf, ClockAhead: n.cfg.MaxClockAhead, ClockSource: n.source,
 		Derive: n.cfg.Keys.Key, WantEvent: n.wantEvent, Link: n.link, Clock: n.cfg.Clock, Logger: n.cfg.Logger,
 	}
 	return n.replication.Validate()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crossregion/partitions"
 	"github.com/atolldb/atoll/crossregion/protocol"
 	"github.com/atolldb/atoll/region"
@@ -85,4 +86,31 @@ func (t transfers) ReadView(p topology.PartitionID, want protocol.ResyncRequest)
 		return res, protocol.ErrNoView
 	}
 	return partitions.ReadView(partition, want)
+}
+
+// PinView implements crossregion.Audits.
+func (t transfers) PinView(p topology.PartitionID, by topology.RegionID) (view uint64, at crdt.VersionVector, err error) {
+	partition, err := t.node.Partition(p)
+	if err != nil {
+		return 0, at, err
+	}
+	return partition.OpenAudit(by)
+}
+
+// CompareRanges implements crossregion.Audits.
+func (t transfers) CompareRanges(p topology.PartitionID, view uint64, ranges []protocol.StateRange) (same []bool, atEnd bool, err error) {
+	partition, err := t.node.Partition(p)
+	if err != nil {
+		return nil, false, protocol.ErrNoView
+	}
+	return partitions.CompareRanges(partition, view, ranges)
+}
+
+// CompareItems implements crossregion.Audits.
+func (t transfers) CompareItems(p topology.PartitionID, view uint64, w protocol.ItemWindow) ([]protocol.DifferingValue, []byte, error) {
+	partition, err := t.node.Partition(p)
+	if err != nil {
+		return nil, nil, protocol.ErrNoView
+	}
+	return partitions.CompareItems(partition, view, w)
 }
