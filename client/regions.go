@@ -26,6 +26,15 @@ func (c *Client) Digest(ctx context.Context, partitions ...uint32) (*atollv1.Dig
 	})
 }
 
+// Audit compares the client's region with another one: in which values do they differ, although both have applied the
+// same operations? With start it begins that in the given partitions, or in all if none are given, and returns the number
+// of each one's audit; without it returns how far the last one is. An audit goes on by itself, and changes nothing.
+func (c *Client) Audit(ctx context.Context, region string, start bool, partitions ...uint32) (*atollv1.AuditResponse, error) {
+	return invoke(ctx, c.shared, "", func(ctx context.Context, e *endpoint) (*atollv1.AuditResponse, error) {
+		return e.regions.Audit(ctx, &atollv1.AuditRequest{Region: region, Partitions: partitions, Start: start})
+	})
+}
+
 // Explain returns what made a key's value in the client's region.
 func (c *Client) Explain(ctx context.Context, key string) (*atollv1.ExplainResponse, error) {
 	return invoke(ctx, c.shared, "", func(ctx context.Context, e *endpoint) (*atollv1.ExplainResponse, error) {

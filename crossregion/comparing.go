@@ -35,7 +35,7 @@ type comparing struct {
 
 func newComparing(r *Replicator, p topology.PartitionID) *comparing {
 	c := &comparing{r: r, partition: p, changed: make(chan struct{}, 1)}
-	c.mu.plan = protocol.NewAuditPlan(r.tuning, uint64(rand.Uint32())<<24)
+	c.mu.plan = protocol.NewAuditPlan(r.tuning, uint64(rand.Uint32())<<32)
 	return c
 }
 

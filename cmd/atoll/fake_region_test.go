@@ -58,3 +58,42 @@ func (f *fakeRegion) Rejoin(_ context.Context, r *atollv1.RejoinRequest) (*atoll
 	plan, err := f.plan(r.GetRegion(), r.GetEpoch()+2, r.GetDryRun())
 	return &atollv1.RejoinResponse{Plan: plan}, err
 }
+
+// Audit finds that the first partition differs from us, of a second try the result; the second one cannot be compared with
+// zz.
+func (f *fakeRegion) Audit(_ context.Context, r *atollv1.AuditRequest) (*atollv1.AuditResponse, error) {
+	if f.refuse != nil {
+		return nil, f.refuse
+	}
+	res := &atollv1.AuditResponse{Region: f.name}
+	partitions := r.GetPartitions()
+	if len(partitions) == 0 {
+		partitions = []uint32{0, 1}
+	}
+	f.store.mu.Lock()
+	defer f.store.mu.Unlock()
+	for _, p := range partitions {
+		a := &atollv1.PartitionAudit{Partition: p, Number: 1<<40 + f.store.audits}
+		f.store.audits++
+		if !r.GetStart() && f.store.audits > 5 {
+			audited(a, r.GetRegion())
+		}
+		res.Partitions = append(res.Partitions, a)
+	}
+	return res, nil
+}
+
+func audited(a *atollv1.PartitionAudit, region string) {
+	a.State, a.Ranges, a.Items, a.Bytes = atollv1.AuditState_AUDIT_STATE_EQUAL, 4, 1000, 160
+	a.Vector = []*atollv1.VectorEntry{{Region: "eu", Seq: 7}}
+	switch {
+	case region == "us" && a.GetPartition() == 0:
+		a.State, a.DifferingRanges, a.More = atollv1.AuditState_AUDIT_STATE_DIFFERENT, 2, true
+		a.Values = []*atollv1.DifferingValue{
+			{Namespace: "default", Key: "greet\ning", Type: atollv1.Type_TYPE_LWW_REGISTER, Changed: 1},
+			{Namespace: "n", Key: "fruit", Type: atollv1.Type_TYPE_AW_SET, OnlyHere: 2, OnlyThere: 3},
+		}
+	case region == "zz" && a.GetPartition() == 1:
+		a.State, a.Why = atollv1.AuditState_AUDIT_STATE_FAILED, "the regions have not applied the same events"
+	}
+}

@@ -46,6 +46,7 @@ type fakeStore struct {
 	mu      sync.Mutex
 	objects map[string]*object
 	seq     uint64
+	audits  uint64 // requests for audits
 	seen    map[string]bool
 	batches chan struct{} // gets a token before each batch is answered, if not nil
 }
@@ -509,7 +510,9 @@ func (f *fakeRegion) Status(context.Context, *atollv1.StatusRequest) (*atollv1.S
 					flow.Unshipped = &unshipped
 				}
 				if p == 1 && source.GetName() == "us" {
-					flow.Diverged = "digests differ"
+					flow.Diverged, flow.Audit = "digests differ", &atollv1.PartitionAudit{}
+					audited(flow.Audit, "us")
+					flow.Audit.Partition = p
 				}
 				if source.GetName() == "us" {
 					flow.Lag, flow.LastHeard = &atollv1.Lag{Unknown: true}, nil

@@ -22,6 +22,7 @@ func newRegion(a *app) *cobra.Command {
 			"majority of the regions decides; ask in a region that has one. Every change says before what follows,\n" +
 			"and with --dry-run only that. docs/regions.md has each of them step by step.",
 		Example: `  atoll region list
+  atoll region audit us
   atoll region fence us --dry-run
   atoll region rejoin us`,
 		Args: cobra.ArbitraryArgs,
@@ -32,7 +33,7 @@ func newRegion(a *app) *cobra.Command {
 			return cmd.Help()
 		},
 	}
-	c.AddCommand(newRegionList(a), newRegionStatus(a), newRegionAdd(a), newRegionRejoin(a),
+	c.AddCommand(newRegionList(a), newRegionStatus(a), newRegionAudit(a), newRegionAdd(a), newRegionRejoin(a),
 		a.regionChange("drain", "Have a region leave, without losing anything",
 			"Have a region stop writing, and leave once all others have what it wrote. It serves reads meanwhile.",
 			func(ctx context.Context, c *client.Client, r client.RegionChange) (*atollv1.RegionPlan, error) {

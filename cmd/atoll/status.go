@@ -124,6 +124,10 @@ type flowSummary struct {
 	Unshipped *uint64 `json:"unshipped,omitempty"`
 	// Diverged says of each partition whose states differ how that was seen.
 	Diverged []string `json:"diverged,omitempty"`
+	// Differing are the values that are known to be what differs, seen from the asked region; More says of which partitions
+	// there are more.
+	Differing []differingView `json:"differing,omitempty"`
+	More      []uint32        `json:"more_differing,omitempty"`
 	// Stuck says of each partition that cannot go on without help why.
 	Stuck []string `json:"stuck,omitempty"`
 	// AheadMS is how far the source's events are ahead of the destination's clock, if some wait for that.
@@ -235,6 +239,10 @@ func summarizeFlow(source, destination string, flows []*atollv1.Flow) flowSummar
 		}
 		if f.GetDiverged() != "" {
 			out.Diverged = append(out.Diverged, fmt.Sprintf("partition %d: %s", f.GetPartition(), f.GetDiverged()))
+			out.Differing = append(out.Differing, differingValues(f.GetAudit())...)
+			if f.GetAudit().GetMore() {
+				out.More = append(out.More, f.GetPartition())
+			}
 		}
 		knowsUnshipped = knowsUnshipped && f.Unshipped != nil
 		unshipped += f.GetUnshipped()
@@ -300,6 +308,7 @@ func (s *summary) flowsTable() *grid {
 		for _, how := range f.Diverged {
 			t.note += fmt.Sprintf("%s and %s DIFFER: %s\n", f.Source, f.Destination, how)
 		}
+		t.note += f.differingNotes()
 	}
 	t.note += s.membershipNotes() + s.garbageNotes() + s.refusedNotes()
 	return t

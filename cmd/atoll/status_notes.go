@@ -79,3 +79,20 @@ func (s *summary) refusedNotes() (notes string) {
 	}
 	return notes
 }
+
+// shownDiffering is how many values that differ status shows of each flow.
+const shownDiffering = 10
+
+// differingNotes names values that differ.
+func (f *flowSummary) differingNotes() (notes string) {
+	for i, d := range f.Differing {
+		if i == shownDiffering {
+			break
+		}
+		notes += fmt.Sprintf("  partition %d: %s of type %s in %s\n", d.Partition, printable([]byte(d.Key), 200), d.Type, printable([]byte(d.Namespace), 80))
+	}
+	if len(f.Differing) > shownDiffering || len(f.More) > 0 {
+		notes += fmt.Sprintf("  and more: atoll region audit %s\n", f.Source)
+	}
+	return notes
+}

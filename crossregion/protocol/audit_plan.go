@@ -110,10 +110,15 @@ func (p *AuditPlan) Progress(report AuditReport, now time.Time) {
 	}
 }
 
-// Last returns the last audit with a region that began, and its number; 0 if there was none.
+// Last returns the last audit with a region that began, or the first one if that has yet to, and its number; 0 if none
+// was ever wanted.
 func (p *AuditPlan) Last(region topology.RegionID) (number uint64, report AuditReport) {
-	if known := p.regions[region]; known != nil {
+	switch known := p.regions[region]; {
+	case known == nil:
+		return 0, AuditReport{}
+	case known.number == 0 && known.wanted != 0:
+		return known.wanted, AuditReport{Region: region, State: AuditRunning}
+	default:
 		return known.number, known.report
 	}
-	return 0, AuditReport{}
 }

@@ -66,6 +66,9 @@ func TestWantedAuditsDoNotWait(t *testing.T) {
 		t.Errorf("%d and %d for one that has not begun", first, again)
 	}
 	second := p.Want(2)
+	if number, r := p.Last(2); number != second || r.State != AuditRunning {
+		t.Errorf("before it begins: %d: %+v", number, r)
+	}
 	if second <= first || nextAudit(p, now) != 3 || nextAudit(p, now) != 2 || nextAudit(p, now) != 0 {
 		t.Errorf("%d after %d", second, first)
 	}

@@ -72,7 +72,7 @@ type AuditReport struct {
 	More   bool
 	// Attempts counts pairs of views that were of no use.
 	Attempts int
-	// Why says what went wrong last.
+	// Why says what goes wrong, or went wrong last if the state is AuditFailed.
 	Why string
 }
 
@@ -278,7 +278,7 @@ func (a *Auditor) goOn(differ []StateRange) {
 func (a *Auditor) Released() { a.releasing = 0 }
 
 func (a *Auditor) worked() {
-	a.failingAt = time.Time{}
+	a.failingAt, a.report.Why = time.Time{}, ""
 	a.retry.Succeeded()
 }
 

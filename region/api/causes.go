@@ -28,6 +28,7 @@ var causes = [...]cause{
 	{is(region.ErrOutcomeUnknown), always(reasonOutcomeUnknown, outcomeUnknownText)},
 	{as[*region.NotLeaderError], notLeader},
 	{is(region.ErrNotLeader), always(reasonNoLeader, "the partition has no leader now; try again")},
+	{is(ErrNoAudits), always(reasonUnimplemented, "this node compares no states with other regions")},
 	{is(region.ErrNotHosted), always(reasonNotOwner, "this node holds no replica of the partition; ask the node named in the metadata")},
 	{is(region.ErrShuttingDown), always(reasonShuttingDown, "this node is shutting down; try another node")},
 	{is(region.ErrOverloaded), always(reasonOverloaded, "the partition has too much work waiting; try again later")},

@@ -163,6 +163,9 @@ func (s *Server) flows(id topology.PartitionID, destinations []region.OutboxDest
 			OutboxFirst: f.First,
 			OutboxBytes: f.OutboxBytes,
 		}
+		if f.Audit.State != 0 {
+			out[i].Audit = s.shownAudit(id, &f.Audit)
+		}
 		if f.Ahead > 0 {
 			out[i].Ahead = durationpb.New(f.Ahead)
 		}

@@ -78,6 +78,7 @@ var samples = map[string]struct {
 	"replica.GapError":            {&replica.GapError{}, reasonInternal, client.ErrInternal},
 	"replica.BadDeltaError":       {&replica.BadDeltaError{}, reasonInternal, client.ErrInternal},
 
+	"ErrNoAudits":                {ErrNoAudits, reasonUnimplemented, client.ErrInvalidArgument},
 	"region.ErrTooManyExports":   {region.ErrTooManyExports, reasonInternal, client.ErrInternal},
 	"region.ErrNoExport":         {region.ErrNoExport, reasonInternal, client.ErrInternal},
 	"replica.ErrResyncing":       {replica.ErrResyncing, reasonInternal, client.ErrInternal},

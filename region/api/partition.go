@@ -2,8 +2,10 @@ package api
 
 import (
 	"context"
+	"errors"
 	"time"
 
+	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/replica"
 	"github.com/atolldb/atoll/hlc"
 	"github.com/atolldb/atoll/region"
@@ -93,7 +95,43 @@ type Replication interface {
 	Flows(topology.PartitionID) []Flow
 	// Refused returns what this node has refused since it started.
 	Refused() []Refused
+	// Audit has the state of a partition that this node leads compared with another region's, if start, and returns that
+	// audit's number and state 0; else it returns the last audit, of number 0 if there was none.
+	// Errors: region.ErrNotLeader, ErrNoAudits.
+	Audit(p topology.PartitionID, with topology.RegionID, start bool) (Audit, error)
 }
+
+// ErrNoAudits means that the node compares no states with other regions.
+var ErrNoAudits = errors.New("this node compares no states with other regions")
+
+// Audit is what is known of how a partition's states in two regions differ.
+type Audit struct {
+	Number uint64
+	// State is 0 if nothing is known.
+	State AuditState
+	// Vector is what both have applied.
+	Vector crdt.VersionVector
+	// Ranges were compared, with Items items in the other region, and Differing of them are not the same. Bytes is what the
+	// other region has sent.
+	Ranges, Differing, Items, Bytes uint64
+	// Values are the first that differ, seen from this region; More says that there are more.
+	Values []replica.Difference
+	More   bool
+	// Attempts counts how often the states were looked at in vain, Why says what went wrong last.
+	Attempts int
+	Why      string
+}
+
+// AuditState says how far an audit is.
+type AuditState int
+
+// The states of audits.
+const (
+	AuditRunning AuditState = iota + 1
+	AuditEqual
+	AuditDiffers
+	AuditFailed
+)
 
 // Refused counts messages of other regions that were not taken.
 type Refused struct {
@@ -144,8 +182,9 @@ type Flow struct {
 	Behind time.Duration
 	// Stuck says why the flow cannot go on without help; empty if it can.
 	Stuck string
-	// Diverged says that both ends have applied the same events and differ; empty if that was not seen.
+	// Diverged says that both ends have applied the same events and differ; empty if that was not seen. Audit says in what.
 	Diverged string
+	Audit    Audit
 	// Ahead is how far the source's next event is ahead of the destination's clock, if it waits for that.
 	Ahead time.Duration
 }

@@ -172,19 +172,9 @@ func (r *regionsService) Digest(ctx context.Context, req *atollv1.DigestRequest)
 	if f != nil {
 		return nil, f
 	}
-	wanted := req.GetPartitions()
-	if len(wanted) == 0 {
-		for i := range s.cluster.Partitions {
-			wanted = append(wanted, i)
-		}
-	}
-	if len(wanted) > int(s.cluster.Partitions) {
-		return nil, invalid("partitions", "there are only %d", s.cluster.Partitions)
-	}
-	for _, id := range wanted {
-		if f := s.checkPartition(id); f != nil {
-			return nil, f
-		}
+	wanted, f := s.wantedPartitions(req.GetPartitions())
+	if f != nil {
+		return nil, f
 	}
 	res := &atollv1.DigestResponse{Region: s.region.Name, Partitions: make([]*atollv1.PartitionDigest, len(wanted))}
 	err := s.eachPartition(len(wanted), func(i int) error {

@@ -30,12 +30,61 @@ func (f fakeReplication) Refused() []Refused {
 	}
 }
 
+// Audit tells how much it was asked for, as ranges.
+func (f fakeReplication) Audit(p topology.PartitionID, with topology.RegionID, start bool) (Audit, error) {
+	switch {
+	case p == 3:
+		return Audit{}, ErrNoAudits
+	case start:
+		return Audit{Number: 70 + uint64(p)}, nil
+	}
+	a := Audit{Number: 70, State: AuditDiffers, Ranges: uint64(with), Differing: 1, More: true, Why: "why", Attempts: 2}
+	a.Vector.Set(topology.Actor(2, 0), 5)
+	a.Values = []replica.Difference{{Name: replica.Name{Namespace: "n", Key: "k", Type: crdt.TypeAWSet}, OnlyHere: 1, OnlyThere: 2, Changed: 3}}
+	return a, nil
+}
+
+// TestAuditIsAskedOfLeaders, whichever node is asked, and what it found is shown.
+func TestAuditIsAskedOfLeaders(t *testing.T) {
+	r := setup(t, 3, 4, 1, func(c *Config) {
+		c.Replication = fakeReplication(func(topology.PartitionID) []Flow { return nil })
+	})
+	res, err := r.regions("eu-1").Audit(testContext(t), &atollv1.AuditRequest{Region: "us", Start: true})
+	if err != nil || len(res.GetPartitions()) != 4 {
+		t.Fatalf("%v, %v", res, err)
+	}
+	for i, p := range res.GetPartitions() {
+		if bad := i == 3; p.GetPartition() != uint32(i) || (p.GetError() != nil) != bad || !bad && p.GetNumber() != 70+uint64(i) {
+			t.Errorf("partition %d: %v", i, p)
+		}
+	}
+	res, err = r.regions("eu-1").Audit(testContext(t), &atollv1.AuditRequest{Region: "us", Partitions: []uint32{2}})
+	if err != nil || len(res.GetPartitions()) != 1 {
+		t.Fatalf("%v, %v", res, err)
+	}
+	want := &atollv1.PartitionAudit{
+		Partition: 2, Number: 70, State: atollv1.AuditState_AUDIT_STATE_DIFFERENT, Vector: []*atollv1.VectorEntry{{Region: "us", Seq: 5}},
+		Ranges: 2, DifferingRanges: 1, More: true, Why: "why", Attempts: 2,
+		Values: []*atollv1.DifferingValue{{
+			Namespace: "n", Key: "k", Type: atollv1.Type_TYPE_AW_SET, OnlyHere: 1, OnlyThere: 2, Changed: 3,
+		}},
+	}
+	if p := res.GetPartitions()[0]; !proto.Equal(p, want) {
+		t.Errorf("%v, want %v", p, want)
+	}
+	for _, bad := range []*atollv1.AuditRequest{{}, {Region: "eu"}, {Region: "xx"}, {Region: "us", Partitions: []uint32{4}}} {
+		if _, err := r.regions("eu-1").Audit(testContext(t), bad); connect.CodeOf(err) != connect.CodeInvalidArgument {
+			t.Errorf("%v: %v", bad, err)
+		}
+	}
+}
+
 func TestStatusGathersFromLeaders(t *testing.T) {
 	r := setup(t, 3, 4, 1, func(c *Config) {
 		c.Replication = fakeReplication(func(topology.PartitionID) []Flow {
 			return []Flow{
 				{Source: 1, Destination: 2, Applied: 3, Head: 7, Heard: testClock().Add(-time.Second), Behind: 2 * time.Second,
-					First: 2, OutboxBytes: 60, LagBytes: 50, BytesKnown: true, Diverged: "differ"},
+					First: 2, OutboxBytes: 60, LagBytes: 50, BytesKnown: true, Diverged: "differ", Audit: Audit{State: AuditRunning, Items: 6}},
 				{Source: 2, Destination: 1, Applied: 9, Unknown: true, Stuck: "lost"},
 			}
 		})
@@ -79,6 +128,9 @@ func TestStatusGathersFromLeaders(t *testing.T) {
 	garbage := res.GetPartitions()[1].GetGarbage()
 	equal(t, "garbage", fmt.Sprint(garbage.GetHeldBy(), garbage.GetSince().AsDuration(), garbage.GetCount(), garbage.GetBytes(), garbage.GetMore()), "us1m0s 3 90 false")
 	equal(t, "diverged", known.GetDiverged()+"|"+lost.GetDiverged(), "differ|")
+	if known.GetAudit().GetState() != atollv1.AuditState_AUDIT_STATE_RUNNING || known.GetAudit().GetItems() != 6 || lost.Audit != nil {
+		t.Errorf("%v and %v", known.GetAudit(), lost.GetAudit())
+	}
 	equal(t, "unshipped", known.GetUnshipped(), res.GetPartitions()[0].GetOutboxEntries()) // nobody has acknowledged
 	equal(t, "unshipped of another region", lost.Unshipped, nil)
 	equal(t, "refused", fmt.Sprint(res.GetRefused()), fmt.Sprint([]*atollv1.Refused{

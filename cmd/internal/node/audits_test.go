@@ -8,10 +8,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/atolldb/atoll/client"
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/replica"
 	"github.com/atolldb/atoll/crossregion/protocol"
 	"github.com/atolldb/atoll/internal/testkit"
+	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
 	"github.com/atolldb/atoll/region/store"
 )
 
@@ -97,6 +99,35 @@ func TestDamagedValuesAreNamed(t *testing.T) {
 			return fmt.Errorf("%+v", end.n.replicator.Load().Flows())
 		})
 	}
+	auditedByAPI(t, c)
+	// Written again, they are the same.
+	for _, key := range []string{"key 042", "key 650"} {
+		if _, err := c.Put(t.Context(), key, []byte("v")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	testkit.Eventually(t, time.Minute, func() error { return sameState(t.Context(), eu, us) })
 	stopUS()
 	stopEU()
+}
+
+// auditedByAPI has the client's region compared with us, and checks what that finds.
+func auditedByAPI(t *testing.T, c *client.Client) {
+	t.Helper()
+	res, err := c.Audit(t.Context(), "us", true)
+	if err != nil || len(res.GetPartitions()) != 1 || res.GetPartitions()[0].GetNumber() == 0 {
+		t.Fatalf("%v, %v", res, err)
+	}
+	number := res.GetPartitions()[0].GetNumber()
+	testkit.Eventually(t, time.Minute, func() error {
+		res, err := c.Audit(t.Context(), "us", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := res.GetPartitions()[0]
+		if p.GetNumber() < number || p.GetState() != atollv1.AuditState_AUDIT_STATE_DIFFERENT || len(p.GetValues()) != 2 || p.GetValues()[1].GetKey() != "key 650" {
+			return fmt.Errorf("audit %d: %v", number, p)
+		}
+		return nil
+	})
 }

@@ -22,6 +22,64 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// AuditState says how far an audit is.
+type AuditState int32
+
+const (
+	// There was none since the partition's leader leads.
+	AuditState_AUDIT_STATE_UNSPECIFIED AuditState = 0
+	AuditState_AUDIT_STATE_RUNNING     AuditState = 1
+	AuditState_AUDIT_STATE_EQUAL       AuditState = 2
+	AuditState_AUDIT_STATE_DIFFERENT   AuditState = 3
+	// It came to nothing: why says the reason.
+	AuditState_AUDIT_STATE_FAILED AuditState = 4
+)
+
+// Enum value maps for AuditState.
+var (
+	AuditState_name = map[int32]string{
+		0: "AUDIT_STATE_UNSPECIFIED",
+		1: "AUDIT_STATE_RUNNING",
+		2: "AUDIT_STATE_EQUAL",
+		3: "AUDIT_STATE_DIFFERENT",
+		4: "AUDIT_STATE_FAILED",
+	}
+	AuditState_value = map[string]int32{
+		"AUDIT_STATE_UNSPECIFIED": 0,
+		"AUDIT_STATE_RUNNING":     1,
+		"AUDIT_STATE_EQUAL":       2,
+		"AUDIT_STATE_DIFFERENT":   3,
+		"AUDIT_STATE_FAILED":      4,
+	}
+)
+
+func (x AuditState) Enum() *AuditState {
+	p := new(AuditState)
+	*p = x
+	return p
+}
+
+func (x AuditState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (AuditState) Descriptor() protoreflect.EnumDescriptor {
+	return file_atoll_v1_regions_proto_enumTypes[0].Descriptor()
+}
+
+func (AuditState) Type() protoreflect.EnumType {
+	return &file_atoll_v1_regions_proto_enumTypes[0]
+}
+
+func (x AuditState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use AuditState.Descriptor instead.
+func (AuditState) EnumDescriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{0}
+}
+
 // RegionState is what the answering region thinks of a region.
 type RegionState int32
 
@@ -58,11 +116,11 @@ func (x RegionState) String() string {
 }
 
 func (RegionState) Descriptor() protoreflect.EnumDescriptor {
-	return file_atoll_v1_regions_proto_enumTypes[0].Descriptor()
+	return file_atoll_v1_regions_proto_enumTypes[1].Descriptor()
 }
 
 func (RegionState) Type() protoreflect.EnumType {
-	return &file_atoll_v1_regions_proto_enumTypes[0]
+	return &file_atoll_v1_regions_proto_enumTypes[1]
 }
 
 func (x RegionState) Number() protoreflect.EnumNumber {
@@ -71,7 +129,359 @@ func (x RegionState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use RegionState.Descriptor instead.
 func (RegionState) EnumDescriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{1}
+}
+
+// AuditRequest asks to compare the answering region with another one.
+type AuditRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Region string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
+	// Empty means all partitions.
+	Partitions []uint32 `protobuf:"varint,2,rep,packed,name=partitions,proto3" json:"partitions,omitempty"`
+	// Whether to begin.
+	Start         bool `protobuf:"varint,3,opt,name=start,proto3" json:"start,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditRequest) Reset() {
+	*x = AuditRequest{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditRequest) ProtoMessage() {}
+
+func (x *AuditRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditRequest.ProtoReflect.Descriptor instead.
+func (*AuditRequest) Descriptor() ([]byte, []int) {
 	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *AuditRequest) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *AuditRequest) GetPartitions() []uint32 {
+	if x != nil {
+		return x.Partitions
+	}
+	return nil
+}
+
+func (x *AuditRequest) GetStart() bool {
+	if x != nil {
+		return x.Start
+	}
+	return false
+}
+
+// AuditResponse has one audit per partition asked, in order.
+type AuditResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Region        string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
+	Partitions    []*PartitionAudit      `protobuf:"bytes,2,rep,name=partitions,proto3" json:"partitions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuditResponse) Reset() {
+	*x = AuditResponse{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuditResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuditResponse) ProtoMessage() {}
+
+func (x *AuditResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuditResponse.ProtoReflect.Descriptor instead.
+func (*AuditResponse) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *AuditResponse) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *AuditResponse) GetPartitions() []*PartitionAudit {
+	if x != nil {
+		return x.Partitions
+	}
+	return nil
+}
+
+// PartitionAudit is what is known of how one partition's states in two regions differ.
+type PartitionAudit struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Partition uint32                 `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
+	// Of the audit that was asked for, with start; else of the one that this tells of. Later audits have higher numbers, as
+	// long as the partition has the same leader.
+	Number uint64     `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
+	State  AuditState `protobuf:"varint,3,opt,name=state,proto3,enum=atoll.v1.AuditState" json:"state,omitempty"`
+	// What both states have applied.
+	Vector []*VectorEntry `protobuf:"bytes,4,rep,name=vector,proto3" json:"vector,omitempty"`
+	// Ranges of keys compared, how many of them differ, and how many items the other region has in them.
+	Ranges          uint64 `protobuf:"varint,5,opt,name=ranges,proto3" json:"ranges,omitempty"`
+	DifferingRanges uint64 `protobuf:"varint,6,opt,name=differing_ranges,json=differingRanges,proto3" json:"differing_ranges,omitempty"`
+	Items           uint64 `protobuf:"varint,7,opt,name=items,proto3" json:"items,omitempty"`
+	// What the other region has sent.
+	Bytes uint64 `protobuf:"varint,8,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// The values that differ, at most 64; more says that there are more.
+	Values []*DifferingValue `protobuf:"bytes,9,rep,name=values,proto3" json:"values,omitempty"`
+	More   bool              `protobuf:"varint,10,opt,name=more,proto3" json:"more,omitempty"`
+	// What went wrong last; empty if nothing did.
+	Why string `protobuf:"bytes,11,opt,name=why,proto3" json:"why,omitempty"`
+	// How often the two states were looked at in vain.
+	Attempts uint32 `protobuf:"varint,12,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	// Set if the partition could not be asked.
+	Error         *Error `protobuf:"bytes,13,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartitionAudit) Reset() {
+	*x = PartitionAudit{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartitionAudit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartitionAudit) ProtoMessage() {}
+
+func (x *PartitionAudit) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartitionAudit.ProtoReflect.Descriptor instead.
+func (*PartitionAudit) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *PartitionAudit) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *PartitionAudit) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *PartitionAudit) GetState() AuditState {
+	if x != nil {
+		return x.State
+	}
+	return AuditState_AUDIT_STATE_UNSPECIFIED
+}
+
+func (x *PartitionAudit) GetVector() []*VectorEntry {
+	if x != nil {
+		return x.Vector
+	}
+	return nil
+}
+
+func (x *PartitionAudit) GetRanges() uint64 {
+	if x != nil {
+		return x.Ranges
+	}
+	return 0
+}
+
+func (x *PartitionAudit) GetDifferingRanges() uint64 {
+	if x != nil {
+		return x.DifferingRanges
+	}
+	return 0
+}
+
+func (x *PartitionAudit) GetItems() uint64 {
+	if x != nil {
+		return x.Items
+	}
+	return 0
+}
+
+func (x *PartitionAudit) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *PartitionAudit) GetValues() []*DifferingValue {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+func (x *PartitionAudit) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *PartitionAudit) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
+func (x *PartitionAudit) GetAttempts() uint32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *PartitionAudit) GetError() *Error {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+// DifferingValue is a value that is not the same in two regions. Its items are itself or, of a collection, its elements.
+type DifferingValue struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Key       string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	Type      Type                   `protobuf:"varint,3,opt,name=type,proto3,enum=atoll.v1.Type" json:"type,omitempty"`
+	// How many items only the answering region has, how many only the other one, and how many are not the same.
+	OnlyHere      uint64 `protobuf:"varint,4,opt,name=only_here,json=onlyHere,proto3" json:"only_here,omitempty"`
+	OnlyThere     uint64 `protobuf:"varint,5,opt,name=only_there,json=onlyThere,proto3" json:"only_there,omitempty"`
+	Changed       uint64 `protobuf:"varint,6,opt,name=changed,proto3" json:"changed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DifferingValue) Reset() {
+	*x = DifferingValue{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DifferingValue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DifferingValue) ProtoMessage() {}
+
+func (x *DifferingValue) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DifferingValue.ProtoReflect.Descriptor instead.
+func (*DifferingValue) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *DifferingValue) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *DifferingValue) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *DifferingValue) GetType() Type {
+	if x != nil {
+		return x.Type
+	}
+	return Type_TYPE_UNSPECIFIED
+}
+
+func (x *DifferingValue) GetOnlyHere() uint64 {
+	if x != nil {
+		return x.OnlyHere
+	}
+	return 0
+}
+
+func (x *DifferingValue) GetOnlyThere() uint64 {
+	if x != nil {
+		return x.OnlyThere
+	}
+	return 0
+}
+
+func (x *DifferingValue) GetChanged() uint64 {
+	if x != nil {
+		return x.Changed
+	}
+	return 0
 }
 
 // AddRequest names a new region. It must be in the configuration of all nodes before, and joins in that of its own.
@@ -90,7 +500,7 @@ type AddRequest struct {
 
 func (x *AddRequest) Reset() {
 	*x = AddRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[0]
+	mi := &file_atoll_v1_regions_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -102,7 +512,7 @@ func (x *AddRequest) String() string {
 func (*AddRequest) ProtoMessage() {}
 
 func (x *AddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[0]
+	mi := &file_atoll_v1_regions_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -115,7 +525,7 @@ func (x *AddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddRequest.ProtoReflect.Descriptor instead.
 func (*AddRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{0}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *AddRequest) GetRegion() string {
@@ -163,7 +573,7 @@ type AddResponse struct {
 
 func (x *AddResponse) Reset() {
 	*x = AddResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[1]
+	mi := &file_atoll_v1_regions_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -175,7 +585,7 @@ func (x *AddResponse) String() string {
 func (*AddResponse) ProtoMessage() {}
 
 func (x *AddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[1]
+	mi := &file_atoll_v1_regions_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -188,7 +598,7 @@ func (x *AddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddResponse.ProtoReflect.Descriptor instead.
 func (*AddResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{1}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *AddResponse) GetPlan() *RegionPlan {
@@ -209,7 +619,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[2]
+	mi := &file_atoll_v1_regions_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -221,7 +631,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[2]
+	mi := &file_atoll_v1_regions_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -234,7 +644,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{2}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *DrainRequest) GetRegion() string {
@@ -261,7 +671,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[3]
+	mi := &file_atoll_v1_regions_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -273,7 +683,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[3]
+	mi := &file_atoll_v1_regions_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -286,7 +696,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{3}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *DrainResponse) GetPlan() *RegionPlan {
@@ -309,7 +719,7 @@ type FenceRequest struct {
 
 func (x *FenceRequest) Reset() {
 	*x = FenceRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[4]
+	mi := &file_atoll_v1_regions_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -321,7 +731,7 @@ func (x *FenceRequest) String() string {
 func (*FenceRequest) ProtoMessage() {}
 
 func (x *FenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[4]
+	mi := &file_atoll_v1_regions_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -334,7 +744,7 @@ func (x *FenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceRequest.ProtoReflect.Descriptor instead.
 func (*FenceRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{4}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *FenceRequest) GetRegion() string {
@@ -368,7 +778,7 @@ type FenceResponse struct {
 
 func (x *FenceResponse) Reset() {
 	*x = FenceResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[5]
+	mi := &file_atoll_v1_regions_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -380,7 +790,7 @@ func (x *FenceResponse) String() string {
 func (*FenceResponse) ProtoMessage() {}
 
 func (x *FenceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[5]
+	mi := &file_atoll_v1_regions_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -393,7 +803,7 @@ func (x *FenceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceResponse.ProtoReflect.Descriptor instead.
 func (*FenceResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{5}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *FenceResponse) GetPlan() *RegionPlan {
@@ -414,7 +824,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[6]
+	mi := &file_atoll_v1_regions_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -426,7 +836,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[6]
+	mi := &file_atoll_v1_regions_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -439,7 +849,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{6}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RemoveRequest) GetRegion() string {
@@ -466,7 +876,7 @@ type RemoveResponse struct {
 
 func (x *RemoveResponse) Reset() {
 	*x = RemoveResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[7]
+	mi := &file_atoll_v1_regions_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -478,7 +888,7 @@ func (x *RemoveResponse) String() string {
 func (*RemoveResponse) ProtoMessage() {}
 
 func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[7]
+	mi := &file_atoll_v1_regions_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -491,7 +901,7 @@ func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveResponse.ProtoReflect.Descriptor instead.
 func (*RemoveResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{7}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RemoveResponse) GetPlan() *RegionPlan {
@@ -516,7 +926,7 @@ type RejoinRequest struct {
 
 func (x *RejoinRequest) Reset() {
 	*x = RejoinRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[8]
+	mi := &file_atoll_v1_regions_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -528,7 +938,7 @@ func (x *RejoinRequest) String() string {
 func (*RejoinRequest) ProtoMessage() {}
 
 func (x *RejoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[8]
+	mi := &file_atoll_v1_regions_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -541,7 +951,7 @@ func (x *RejoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RejoinRequest.ProtoReflect.Descriptor instead.
 func (*RejoinRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{8}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RejoinRequest) GetRegion() string {
@@ -582,7 +992,7 @@ type RejoinResponse struct {
 
 func (x *RejoinResponse) Reset() {
 	*x = RejoinResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[9]
+	mi := &file_atoll_v1_regions_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -594,7 +1004,7 @@ func (x *RejoinResponse) String() string {
 func (*RejoinResponse) ProtoMessage() {}
 
 func (x *RejoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[9]
+	mi := &file_atoll_v1_regions_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -607,7 +1017,7 @@ func (x *RejoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RejoinResponse.ProtoReflect.Descriptor instead.
 func (*RejoinResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{9}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RejoinResponse) GetPlan() *RegionPlan {
@@ -637,7 +1047,7 @@ type RegionPlan struct {
 
 func (x *RegionPlan) Reset() {
 	*x = RegionPlan{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[10]
+	mi := &file_atoll_v1_regions_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -649,7 +1059,7 @@ func (x *RegionPlan) String() string {
 func (*RegionPlan) ProtoMessage() {}
 
 func (x *RegionPlan) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[10]
+	mi := &file_atoll_v1_regions_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -662,7 +1072,7 @@ func (x *RegionPlan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionPlan.ProtoReflect.Descriptor instead.
 func (*RegionPlan) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{10}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RegionPlan) GetRegion() string {
@@ -733,7 +1143,7 @@ type RegionStep struct {
 
 func (x *RegionStep) Reset() {
 	*x = RegionStep{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[11]
+	mi := &file_atoll_v1_regions_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -745,7 +1155,7 @@ func (x *RegionStep) String() string {
 func (*RegionStep) ProtoMessage() {}
 
 func (x *RegionStep) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[11]
+	mi := &file_atoll_v1_regions_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -758,7 +1168,7 @@ func (x *RegionStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionStep.ProtoReflect.Descriptor instead.
 func (*RegionStep) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{11}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RegionStep) GetRegions() []string {
@@ -787,7 +1197,7 @@ type RegionLoss struct {
 
 func (x *RegionLoss) Reset() {
 	*x = RegionLoss{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[12]
+	mi := &file_atoll_v1_regions_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -799,7 +1209,7 @@ func (x *RegionLoss) String() string {
 func (*RegionLoss) ProtoMessage() {}
 
 func (x *RegionLoss) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[12]
+	mi := &file_atoll_v1_regions_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -812,7 +1222,7 @@ func (x *RegionLoss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionLoss.ProtoReflect.Descriptor instead.
 func (*RegionLoss) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{12}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RegionLoss) GetAtMost() uint64 {
@@ -846,7 +1256,7 @@ type RegionRefusal struct {
 
 func (x *RegionRefusal) Reset() {
 	*x = RegionRefusal{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[13]
+	mi := &file_atoll_v1_regions_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -858,7 +1268,7 @@ func (x *RegionRefusal) String() string {
 func (*RegionRefusal) ProtoMessage() {}
 
 func (x *RegionRefusal) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[13]
+	mi := &file_atoll_v1_regions_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -871,7 +1281,7 @@ func (x *RegionRefusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionRefusal.ProtoReflect.Descriptor instead.
 func (*RegionRefusal) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{13}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RegionRefusal) GetCode() string {
@@ -916,7 +1326,7 @@ type Membership struct {
 
 func (x *Membership) Reset() {
 	*x = Membership{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[14]
+	mi := &file_atoll_v1_regions_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -928,7 +1338,7 @@ func (x *Membership) String() string {
 func (*Membership) ProtoMessage() {}
 
 func (x *Membership) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[14]
+	mi := &file_atoll_v1_regions_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -941,7 +1351,7 @@ func (x *Membership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Membership.ProtoReflect.Descriptor instead.
 func (*Membership) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{14}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Membership) GetEpoch() uint64 {
@@ -986,7 +1396,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[15]
+	mi := &file_atoll_v1_regions_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -998,7 +1408,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[15]
+	mi := &file_atoll_v1_regions_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1011,7 +1421,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{15}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Member) GetRegion() string {
@@ -1079,7 +1489,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[16]
+	mi := &file_atoll_v1_regions_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1091,7 +1501,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[16]
+	mi := &file_atoll_v1_regions_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1104,7 +1514,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{16}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{20}
 }
 
 // Region is one region of the deployment.
@@ -1121,7 +1531,7 @@ type Region struct {
 
 func (x *Region) Reset() {
 	*x = Region{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[17]
+	mi := &file_atoll_v1_regions_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1133,7 +1543,7 @@ func (x *Region) String() string {
 func (*Region) ProtoMessage() {}
 
 func (x *Region) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[17]
+	mi := &file_atoll_v1_regions_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1146,7 +1556,7 @@ func (x *Region) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Region.ProtoReflect.Descriptor instead.
 func (*Region) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{17}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Region) GetName() string {
@@ -1197,7 +1607,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[18]
+	mi := &file_atoll_v1_regions_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1209,7 +1619,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[18]
+	mi := &file_atoll_v1_regions_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1222,7 +1632,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{18}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Node) GetName() string {
@@ -1262,7 +1672,7 @@ type VectorEntry struct {
 
 func (x *VectorEntry) Reset() {
 	*x = VectorEntry{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[19]
+	mi := &file_atoll_v1_regions_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1274,7 +1684,7 @@ func (x *VectorEntry) String() string {
 func (*VectorEntry) ProtoMessage() {}
 
 func (x *VectorEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[19]
+	mi := &file_atoll_v1_regions_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1287,7 +1697,7 @@ func (x *VectorEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VectorEntry.ProtoReflect.Descriptor instead.
 func (*VectorEntry) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{19}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *VectorEntry) GetRegion() string {
@@ -1335,7 +1745,7 @@ type Lag struct {
 
 func (x *Lag) Reset() {
 	*x = Lag{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[20]
+	mi := &file_atoll_v1_regions_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1347,7 +1757,7 @@ func (x *Lag) String() string {
 func (*Lag) ProtoMessage() {}
 
 func (x *Lag) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[20]
+	mi := &file_atoll_v1_regions_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1360,7 +1770,7 @@ func (x *Lag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lag.ProtoReflect.Descriptor instead.
 func (*Lag) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{20}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Lag) GetTime() *durationpb.Duration {
@@ -1414,6 +1824,8 @@ type Flow struct {
 	Unshipped *uint64 `protobuf:"varint,11,opt,name=unshipped,proto3,oneof" json:"unshipped,omitempty"`
 	// That both ends have applied the same operations and hold different states, and how that was seen; empty if it was not.
 	Diverged string `protobuf:"bytes,12,opt,name=diverged,proto3" json:"diverged,omitempty"`
+	// In which values they do, seen from the answering region; absent if diverged is empty, or that was not looked into yet.
+	Audit *PartitionAudit `protobuf:"bytes,13,opt,name=audit,proto3" json:"audit,omitempty"`
 	// How far the source's next event is ahead of the destination's clock, which does not merge it because of that;
 	// absent if it does not wait for its clock. The flow goes on by itself when the clock has caught up.
 	Ahead         *durationpb.Duration `protobuf:"bytes,20,opt,name=ahead,proto3" json:"ahead,omitempty"`
@@ -1423,7 +1835,7 @@ type Flow struct {
 
 func (x *Flow) Reset() {
 	*x = Flow{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[21]
+	mi := &file_atoll_v1_regions_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1435,7 +1847,7 @@ func (x *Flow) String() string {
 func (*Flow) ProtoMessage() {}
 
 func (x *Flow) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[21]
+	mi := &file_atoll_v1_regions_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1448,7 +1860,7 @@ func (x *Flow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Flow.ProtoReflect.Descriptor instead.
 func (*Flow) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{21}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Flow) GetSource() string {
@@ -1535,6 +1947,13 @@ func (x *Flow) GetDiverged() string {
 	return ""
 }
 
+func (x *Flow) GetAudit() *PartitionAudit {
+	if x != nil {
+		return x.Audit
+	}
+	return nil
+}
+
 func (x *Flow) GetAhead() *durationpb.Duration {
 	if x != nil {
 		return x.Ahead
@@ -1561,7 +1980,7 @@ type Garbage struct {
 
 func (x *Garbage) Reset() {
 	*x = Garbage{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[22]
+	mi := &file_atoll_v1_regions_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1573,7 +1992,7 @@ func (x *Garbage) String() string {
 func (*Garbage) ProtoMessage() {}
 
 func (x *Garbage) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[22]
+	mi := &file_atoll_v1_regions_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1586,7 +2005,7 @@ func (x *Garbage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Garbage.ProtoReflect.Descriptor instead.
 func (*Garbage) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{22}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Garbage) GetHeldBy() string {
@@ -1641,7 +2060,7 @@ type Refused struct {
 
 func (x *Refused) Reset() {
 	*x = Refused{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[23]
+	mi := &file_atoll_v1_regions_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1653,7 +2072,7 @@ func (x *Refused) String() string {
 func (*Refused) ProtoMessage() {}
 
 func (x *Refused) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[23]
+	mi := &file_atoll_v1_regions_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1666,7 +2085,7 @@ func (x *Refused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refused.ProtoReflect.Descriptor instead.
 func (*Refused) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{23}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Refused) GetSource() string {
@@ -1718,7 +2137,7 @@ type PartitionStatus struct {
 
 func (x *PartitionStatus) Reset() {
 	*x = PartitionStatus{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[24]
+	mi := &file_atoll_v1_regions_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1730,7 +2149,7 @@ func (x *PartitionStatus) String() string {
 func (*PartitionStatus) ProtoMessage() {}
 
 func (x *PartitionStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[24]
+	mi := &file_atoll_v1_regions_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1743,7 +2162,7 @@ func (x *PartitionStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionStatus.ProtoReflect.Descriptor instead.
 func (*PartitionStatus) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{24}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *PartitionStatus) GetPartition() uint32 {
@@ -1811,7 +2230,7 @@ type WatchStatusRequest struct {
 
 func (x *WatchStatusRequest) Reset() {
 	*x = WatchStatusRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[25]
+	mi := &file_atoll_v1_regions_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1823,7 +2242,7 @@ func (x *WatchStatusRequest) String() string {
 func (*WatchStatusRequest) ProtoMessage() {}
 
 func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[25]
+	mi := &file_atoll_v1_regions_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1836,7 +2255,7 @@ func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatusRequest.ProtoReflect.Descriptor instead.
 func (*WatchStatusRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{25}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{29}
 }
 
 // WatchStatusResponse is the state of replication as of one instant.
@@ -1849,7 +2268,7 @@ type WatchStatusResponse struct {
 
 func (x *WatchStatusResponse) Reset() {
 	*x = WatchStatusResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[26]
+	mi := &file_atoll_v1_regions_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1861,7 +2280,7 @@ func (x *WatchStatusResponse) String() string {
 func (*WatchStatusResponse) ProtoMessage() {}
 
 func (x *WatchStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[26]
+	mi := &file_atoll_v1_regions_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1874,7 +2293,7 @@ func (x *WatchStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatusResponse.ProtoReflect.Descriptor instead.
 func (*WatchStatusResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{26}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *WatchStatusResponse) GetStatus() *StatusResponse {
@@ -1907,7 +2326,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[27]
+	mi := &file_atoll_v1_regions_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1919,7 +2338,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[27]
+	mi := &file_atoll_v1_regions_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1932,7 +2351,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{27}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *StatusResponse) GetRegion() string {
@@ -2020,7 +2439,7 @@ type Clocks struct {
 
 func (x *Clocks) Reset() {
 	*x = Clocks{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[28]
+	mi := &file_atoll_v1_regions_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2032,7 +2451,7 @@ func (x *Clocks) String() string {
 func (*Clocks) ProtoMessage() {}
 
 func (x *Clocks) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[28]
+	mi := &file_atoll_v1_regions_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2045,7 +2464,7 @@ func (x *Clocks) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Clocks.ProtoReflect.Descriptor instead.
 func (*Clocks) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{28}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Clocks) GetUnsafe() string {
@@ -2083,7 +2502,7 @@ type ClockOffset struct {
 
 func (x *ClockOffset) Reset() {
 	*x = ClockOffset{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[29]
+	mi := &file_atoll_v1_regions_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2095,7 +2514,7 @@ func (x *ClockOffset) String() string {
 func (*ClockOffset) ProtoMessage() {}
 
 func (x *ClockOffset) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[29]
+	mi := &file_atoll_v1_regions_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2108,7 +2527,7 @@ func (x *ClockOffset) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockOffset.ProtoReflect.Descriptor instead.
 func (*ClockOffset) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{29}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ClockOffset) GetRegion() string {
@@ -2151,7 +2570,7 @@ type DigestRequest struct {
 
 func (x *DigestRequest) Reset() {
 	*x = DigestRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[30]
+	mi := &file_atoll_v1_regions_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2163,7 +2582,7 @@ func (x *DigestRequest) String() string {
 func (*DigestRequest) ProtoMessage() {}
 
 func (x *DigestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[30]
+	mi := &file_atoll_v1_regions_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2176,7 +2595,7 @@ func (x *DigestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DigestRequest.ProtoReflect.Descriptor instead.
 func (*DigestRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{30}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DigestRequest) GetPartitions() []uint32 {
@@ -2209,7 +2628,7 @@ type PartitionDigest struct {
 
 func (x *PartitionDigest) Reset() {
 	*x = PartitionDigest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[31]
+	mi := &file_atoll_v1_regions_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2221,7 +2640,7 @@ func (x *PartitionDigest) String() string {
 func (*PartitionDigest) ProtoMessage() {}
 
 func (x *PartitionDigest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[31]
+	mi := &file_atoll_v1_regions_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2234,7 +2653,7 @@ func (x *PartitionDigest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionDigest.ProtoReflect.Descriptor instead.
 func (*PartitionDigest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{31}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *PartitionDigest) GetPartition() uint32 {
@@ -2283,7 +2702,7 @@ type DigestResponse struct {
 
 func (x *DigestResponse) Reset() {
 	*x = DigestResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[32]
+	mi := &file_atoll_v1_regions_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2295,7 +2714,7 @@ func (x *DigestResponse) String() string {
 func (*DigestResponse) ProtoMessage() {}
 
 func (x *DigestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[32]
+	mi := &file_atoll_v1_regions_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2308,7 +2727,7 @@ func (x *DigestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DigestResponse.ProtoReflect.Descriptor instead.
 func (*DigestResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{32}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *DigestResponse) GetRegion() string {
@@ -2336,7 +2755,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[33]
+	mi := &file_atoll_v1_regions_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2348,7 +2767,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[33]
+	mi := &file_atoll_v1_regions_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2361,7 +2780,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{33}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ExplainRequest) GetKey() string {
@@ -2392,7 +2811,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[34]
+	mi := &file_atoll_v1_regions_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2404,7 +2823,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[34]
+	mi := &file_atoll_v1_regions_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2417,7 +2836,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{34}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Event) GetRegion() string {
@@ -2462,7 +2881,7 @@ type ExplainRegister struct {
 
 func (x *ExplainRegister) Reset() {
 	*x = ExplainRegister{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[35]
+	mi := &file_atoll_v1_regions_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2474,7 +2893,7 @@ func (x *ExplainRegister) String() string {
 func (*ExplainRegister) ProtoMessage() {}
 
 func (x *ExplainRegister) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[35]
+	mi := &file_atoll_v1_regions_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2487,7 +2906,7 @@ func (x *ExplainRegister) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRegister.ProtoReflect.Descriptor instead.
 func (*ExplainRegister) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{35}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ExplainRegister) GetWinner() *Event {
@@ -2533,7 +2952,7 @@ type ExplainCounterPart struct {
 
 func (x *ExplainCounterPart) Reset() {
 	*x = ExplainCounterPart{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[36]
+	mi := &file_atoll_v1_regions_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2545,7 +2964,7 @@ func (x *ExplainCounterPart) String() string {
 func (*ExplainCounterPart) ProtoMessage() {}
 
 func (x *ExplainCounterPart) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[36]
+	mi := &file_atoll_v1_regions_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2558,7 +2977,7 @@ func (x *ExplainCounterPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainCounterPart.ProtoReflect.Descriptor instead.
 func (*ExplainCounterPart) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{36}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ExplainCounterPart) GetLast() *Event {
@@ -2600,7 +3019,7 @@ type ExplainCounter struct {
 
 func (x *ExplainCounter) Reset() {
 	*x = ExplainCounter{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[37]
+	mi := &file_atoll_v1_regions_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2612,7 +3031,7 @@ func (x *ExplainCounter) String() string {
 func (*ExplainCounter) ProtoMessage() {}
 
 func (x *ExplainCounter) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[37]
+	mi := &file_atoll_v1_regions_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2625,7 +3044,7 @@ func (x *ExplainCounter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainCounter.ProtoReflect.Descriptor instead.
 func (*ExplainCounter) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{37}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ExplainCounter) GetValue() int64 {
@@ -2653,7 +3072,7 @@ type ExplainElement struct {
 
 func (x *ExplainElement) Reset() {
 	*x = ExplainElement{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[38]
+	mi := &file_atoll_v1_regions_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2665,7 +3084,7 @@ func (x *ExplainElement) String() string {
 func (*ExplainElement) ProtoMessage() {}
 
 func (x *ExplainElement) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[38]
+	mi := &file_atoll_v1_regions_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2678,7 +3097,7 @@ func (x *ExplainElement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainElement.ProtoReflect.Descriptor instead.
 func (*ExplainElement) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{38}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ExplainElement) GetElement() []byte {
@@ -2706,7 +3125,7 @@ type ExplainSet struct {
 
 func (x *ExplainSet) Reset() {
 	*x = ExplainSet{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[39]
+	mi := &file_atoll_v1_regions_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2718,7 +3137,7 @@ func (x *ExplainSet) String() string {
 func (*ExplainSet) ProtoMessage() {}
 
 func (x *ExplainSet) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[39]
+	mi := &file_atoll_v1_regions_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2731,7 +3150,7 @@ func (x *ExplainSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainSet.ProtoReflect.Descriptor instead.
 func (*ExplainSet) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{39}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ExplainSet) GetSize() uint64 {
@@ -2768,7 +3187,7 @@ type ExplainedObject struct {
 
 func (x *ExplainedObject) Reset() {
 	*x = ExplainedObject{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[40]
+	mi := &file_atoll_v1_regions_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2780,7 +3199,7 @@ func (x *ExplainedObject) String() string {
 func (*ExplainedObject) ProtoMessage() {}
 
 func (x *ExplainedObject) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[40]
+	mi := &file_atoll_v1_regions_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2793,7 +3212,7 @@ func (x *ExplainedObject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainedObject.ProtoReflect.Descriptor instead.
 func (*ExplainedObject) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{40}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ExplainedObject) GetType() Type {
@@ -2901,7 +3320,7 @@ type ExplainDeadline struct {
 
 func (x *ExplainDeadline) Reset() {
 	*x = ExplainDeadline{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[41]
+	mi := &file_atoll_v1_regions_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2913,7 +3332,7 @@ func (x *ExplainDeadline) String() string {
 func (*ExplainDeadline) ProtoMessage() {}
 
 func (x *ExplainDeadline) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[41]
+	mi := &file_atoll_v1_regions_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2926,7 +3345,7 @@ func (x *ExplainDeadline) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainDeadline.ProtoReflect.Descriptor instead.
 func (*ExplainDeadline) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{41}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ExplainDeadline) GetExpiresHlc() uint64 {
@@ -2955,7 +3374,7 @@ type ExplainParts struct {
 
 func (x *ExplainParts) Reset() {
 	*x = ExplainParts{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[42]
+	mi := &file_atoll_v1_regions_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2967,7 +3386,7 @@ func (x *ExplainParts) String() string {
 func (*ExplainParts) ProtoMessage() {}
 
 func (x *ExplainParts) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[42]
+	mi := &file_atoll_v1_regions_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2980,7 +3399,7 @@ func (x *ExplainParts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainParts.ProtoReflect.Descriptor instead.
 func (*ExplainParts) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{42}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ExplainParts) GetSize() uint64 {
@@ -3014,7 +3433,7 @@ type ExplainPart struct {
 
 func (x *ExplainPart) Reset() {
 	*x = ExplainPart{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[43]
+	mi := &file_atoll_v1_regions_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3026,7 +3445,7 @@ func (x *ExplainPart) String() string {
 func (*ExplainPart) ProtoMessage() {}
 
 func (x *ExplainPart) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[43]
+	mi := &file_atoll_v1_regions_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3039,7 +3458,7 @@ func (x *ExplainPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainPart.ProtoReflect.Descriptor instead.
 func (*ExplainPart) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{43}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ExplainPart) GetName() []byte {
@@ -3088,7 +3507,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[44]
+	mi := &file_atoll_v1_regions_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3100,7 +3519,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[44]
+	mi := &file_atoll_v1_regions_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3113,7 +3532,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{44}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ExplainResponse) GetRegion() string {
@@ -3178,7 +3597,7 @@ type ConflictsRequest struct {
 
 func (x *ConflictsRequest) Reset() {
 	*x = ConflictsRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[45]
+	mi := &file_atoll_v1_regions_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3190,7 +3609,7 @@ func (x *ConflictsRequest) String() string {
 func (*ConflictsRequest) ProtoMessage() {}
 
 func (x *ConflictsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[45]
+	mi := &file_atoll_v1_regions_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3203,7 +3622,7 @@ func (x *ConflictsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictsRequest.ProtoReflect.Descriptor instead.
 func (*ConflictsRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{45}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ConflictsRequest) GetNamespace() string {
@@ -3266,7 +3685,7 @@ type ConflictCount struct {
 
 func (x *ConflictCount) Reset() {
 	*x = ConflictCount{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[46]
+	mi := &file_atoll_v1_regions_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3278,7 +3697,7 @@ func (x *ConflictCount) String() string {
 func (*ConflictCount) ProtoMessage() {}
 
 func (x *ConflictCount) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[46]
+	mi := &file_atoll_v1_regions_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3291,7 +3710,7 @@ func (x *ConflictCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictCount.ProtoReflect.Descriptor instead.
 func (*ConflictCount) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{46}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ConflictCount) GetNamespace() string {
@@ -3371,7 +3790,7 @@ type Loser struct {
 
 func (x *Loser) Reset() {
 	*x = Loser{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[47]
+	mi := &file_atoll_v1_regions_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3383,7 +3802,7 @@ func (x *Loser) String() string {
 func (*Loser) ProtoMessage() {}
 
 func (x *Loser) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[47]
+	mi := &file_atoll_v1_regions_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3396,7 +3815,7 @@ func (x *Loser) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Loser.ProtoReflect.Descriptor instead.
 func (*Loser) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{47}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Loser) GetPartition() uint32 {
@@ -3506,7 +3925,7 @@ type ConflictsResponse struct {
 
 func (x *ConflictsResponse) Reset() {
 	*x = ConflictsResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[48]
+	mi := &file_atoll_v1_regions_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3518,7 +3937,7 @@ func (x *ConflictsResponse) String() string {
 func (*ConflictsResponse) ProtoMessage() {}
 
 func (x *ConflictsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[48]
+	mi := &file_atoll_v1_regions_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3531,7 +3950,7 @@ func (x *ConflictsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictsResponse.ProtoReflect.Descriptor instead.
 func (*ConflictsResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{48}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ConflictsResponse) GetRegion() string {
@@ -3594,7 +4013,7 @@ type PartitionError struct {
 
 func (x *PartitionError) Reset() {
 	*x = PartitionError{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[49]
+	mi := &file_atoll_v1_regions_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3606,7 +4025,7 @@ func (x *PartitionError) String() string {
 func (*PartitionError) ProtoMessage() {}
 
 func (x *PartitionError) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[49]
+	mi := &file_atoll_v1_regions_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3619,7 +4038,7 @@ func (x *PartitionError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionError.ProtoReflect.Descriptor instead.
 func (*PartitionError) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{49}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *PartitionError) GetPartition() uint32 {
@@ -3651,7 +4070,7 @@ type RestoreLoserRequest struct {
 
 func (x *RestoreLoserRequest) Reset() {
 	*x = RestoreLoserRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[50]
+	mi := &file_atoll_v1_regions_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3663,7 +4082,7 @@ func (x *RestoreLoserRequest) String() string {
 func (*RestoreLoserRequest) ProtoMessage() {}
 
 func (x *RestoreLoserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[50]
+	mi := &file_atoll_v1_regions_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3676,7 +4095,7 @@ func (x *RestoreLoserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreLoserRequest.ProtoReflect.Descriptor instead.
 func (*RestoreLoserRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{50}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *RestoreLoserRequest) GetPartition() uint32 {
@@ -3721,7 +4140,7 @@ type RestoreLoserResponse struct {
 
 func (x *RestoreLoserResponse) Reset() {
 	*x = RestoreLoserResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[51]
+	mi := &file_atoll_v1_regions_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3733,7 +4152,7 @@ func (x *RestoreLoserResponse) String() string {
 func (*RestoreLoserResponse) ProtoMessage() {}
 
 func (x *RestoreLoserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[51]
+	mi := &file_atoll_v1_regions_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3746,7 +4165,7 @@ func (x *RestoreLoserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreLoserResponse.ProtoReflect.Descriptor instead.
 func (*RestoreLoserResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{51}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *RestoreLoserResponse) GetVersion() string {
@@ -3774,7 +4193,41 @@ var File_atoll_v1_regions_proto protoreflect.FileDescriptor
 
 const file_atoll_v1_regions_proto_rawDesc = "" +
 	"\n" +
-	"\x16atoll/v1/regions.proto\x12\batoll.v1\x1a\x15atoll/v1/common.proto\x1a\x1egoogle/protobuf/duration.proto\"}\n" +
+	"\x16atoll/v1/regions.proto\x12\batoll.v1\x1a\x15atoll/v1/common.proto\x1a\x1egoogle/protobuf/duration.proto\"\\\n" +
+	"\fAuditRequest\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\tR\x06region\x12\x1e\n" +
+	"\n" +
+	"partitions\x18\x02 \x03(\rR\n" +
+	"partitions\x12\x14\n" +
+	"\x05start\x18\x03 \x01(\bR\x05start\"a\n" +
+	"\rAuditResponse\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\tR\x06region\x128\n" +
+	"\n" +
+	"partitions\x18\x02 \x03(\v2\x18.atoll.v1.PartitionAuditR\n" +
+	"partitions\"\xab\x03\n" +
+	"\x0ePartitionAudit\x12\x1c\n" +
+	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x16\n" +
+	"\x06number\x18\x02 \x01(\x04R\x06number\x12*\n" +
+	"\x05state\x18\x03 \x01(\x0e2\x14.atoll.v1.AuditStateR\x05state\x12-\n" +
+	"\x06vector\x18\x04 \x03(\v2\x15.atoll.v1.VectorEntryR\x06vector\x12\x16\n" +
+	"\x06ranges\x18\x05 \x01(\x04R\x06ranges\x12)\n" +
+	"\x10differing_ranges\x18\x06 \x01(\x04R\x0fdifferingRanges\x12\x14\n" +
+	"\x05items\x18\a \x01(\x04R\x05items\x12\x14\n" +
+	"\x05bytes\x18\b \x01(\x04R\x05bytes\x120\n" +
+	"\x06values\x18\t \x03(\v2\x18.atoll.v1.DifferingValueR\x06values\x12\x12\n" +
+	"\x04more\x18\n" +
+	" \x01(\bR\x04more\x12\x10\n" +
+	"\x03why\x18\v \x01(\tR\x03why\x12\x1a\n" +
+	"\battempts\x18\f \x01(\rR\battempts\x12%\n" +
+	"\x05error\x18\r \x01(\v2\x0f.atoll.v1.ErrorR\x05error\"\xba\x01\n" +
+	"\x0eDifferingValue\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\"\n" +
+	"\x04type\x18\x03 \x01(\x0e2\x0e.atoll.v1.TypeR\x04type\x12\x1b\n" +
+	"\tonly_here\x18\x04 \x01(\x04R\bonlyHere\x12\x1d\n" +
+	"\n" +
+	"only_there\x18\x05 \x01(\x04R\tonlyThere\x12\x18\n" +
+	"\achanged\x18\x06 \x01(\x04R\achanged\"}\n" +
 	"\n" +
 	"AddRequest\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x0e\n" +
@@ -3871,7 +4324,7 @@ const file_atoll_v1_regions_proto_rawDesc = "" +
 	"\x05bytes\x18\x03 \x01(\x04H\x01R\x05bytes\x88\x01\x01\x12\x18\n" +
 	"\aunknown\x18\x04 \x01(\bR\aunknownB\r\n" +
 	"\v_operationsB\b\n" +
-	"\x06_bytes\"\xc1\x03\n" +
+	"\x06_bytes\"\xf1\x03\n" +
 	"\x04Flow\x12\x16\n" +
 	"\x06source\x18\x01 \x01(\tR\x06source\x12 \n" +
 	"\vdestination\x18\x02 \x01(\tR\vdestination\x12\x1c\n" +
@@ -3886,7 +4339,8 @@ const file_atoll_v1_regions_proto_rawDesc = "" +
 	"\foutbox_bytes\x18\n" +
 	" \x01(\x04R\voutboxBytes\x12!\n" +
 	"\tunshipped\x18\v \x01(\x04H\x00R\tunshipped\x88\x01\x01\x12\x1a\n" +
-	"\bdiverged\x18\f \x01(\tR\bdiverged\x12/\n" +
+	"\bdiverged\x18\f \x01(\tR\bdiverged\x12.\n" +
+	"\x05audit\x18\r \x01(\v2\x18.atoll.v1.PartitionAuditR\x05audit\x12/\n" +
 	"\x05ahead\x18\x14 \x01(\v2\x19.google.protobuf.DurationR\x05aheadB\f\n" +
 	"\n" +
 	"_unshipped\"\x93\x01\n" +
@@ -4062,18 +4516,26 @@ const file_atoll_v1_regions_proto_rawDesc = "" +
 	"\x14RestoreLoserResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12%\n" +
 	"\x05loser\x18\x02 \x01(\v2\x0f.atoll.v1.LoserR\x05loser\x12'\n" +
-	"\x04info\x18\x03 \x01(\v2\x13.atoll.v1.ReplyInfoR\x04info*b\n" +
+	"\x04info\x18\x03 \x01(\v2\x13.atoll.v1.ReplyInfoR\x04info*\x8c\x01\n" +
+	"\n" +
+	"AuditState\x12\x1b\n" +
+	"\x17AUDIT_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13AUDIT_STATE_RUNNING\x10\x01\x12\x15\n" +
+	"\x11AUDIT_STATE_EQUAL\x10\x02\x12\x19\n" +
+	"\x15AUDIT_STATE_DIFFERENT\x10\x03\x12\x16\n" +
+	"\x12AUDIT_STATE_FAILED\x10\x04*b\n" +
 	"\vRegionState\x12\x1c\n" +
 	"\x18REGION_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13REGION_STATE_ACTIVE\x10\x01\x12\x1c\n" +
-	"\x18REGION_STATE_UNREACHABLE\x10\x022\xe1\x05\n" +
+	"\x18REGION_STATE_UNREACHABLE\x10\x022\x9b\x06\n" +
 	"\aRegions\x12@\n" +
 	"\x06Status\x12\x17.atoll.v1.StatusRequest\x1a\x18.atoll.v1.StatusResponse\"\x03\x90\x02\x01\x12Q\n" +
 	"\vWatchStatus\x12\x1c.atoll.v1.WatchStatusRequest\x1a\x1d.atoll.v1.WatchStatusResponse\"\x03\x90\x02\x010\x01\x12@\n" +
 	"\x06Digest\x12\x17.atoll.v1.DigestRequest\x1a\x18.atoll.v1.DigestResponse\"\x03\x90\x02\x01\x12C\n" +
 	"\aExplain\x12\x18.atoll.v1.ExplainRequest\x1a\x19.atoll.v1.ExplainResponse\"\x03\x90\x02\x01\x12I\n" +
 	"\tConflicts\x12\x1a.atoll.v1.ConflictsRequest\x1a\x1b.atoll.v1.ConflictsResponse\"\x03\x90\x02\x01\x12M\n" +
-	"\fRestoreLoser\x12\x1d.atoll.v1.RestoreLoserRequest\x1a\x1e.atoll.v1.RestoreLoserResponse\x122\n" +
+	"\fRestoreLoser\x12\x1d.atoll.v1.RestoreLoserRequest\x1a\x1e.atoll.v1.RestoreLoserResponse\x128\n" +
+	"\x05Audit\x12\x16.atoll.v1.AuditRequest\x1a\x17.atoll.v1.AuditResponse\x122\n" +
 	"\x03Add\x12\x14.atoll.v1.AddRequest\x1a\x15.atoll.v1.AddResponse\x128\n" +
 	"\x05Drain\x12\x16.atoll.v1.DrainRequest\x1a\x17.atoll.v1.DrainResponse\x128\n" +
 	"\x05Fence\x12\x16.atoll.v1.FenceRequest\x1a\x17.atoll.v1.FenceResponse\x12;\n" +
@@ -4092,160 +4554,174 @@ func file_atoll_v1_regions_proto_rawDescGZIP() []byte {
 	return file_atoll_v1_regions_proto_rawDescData
 }
 
-var file_atoll_v1_regions_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_atoll_v1_regions_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
+var file_atoll_v1_regions_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_atoll_v1_regions_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
 var file_atoll_v1_regions_proto_goTypes = []any{
-	(RegionState)(0),             // 0: atoll.v1.RegionState
-	(*AddRequest)(nil),           // 1: atoll.v1.AddRequest
-	(*AddResponse)(nil),          // 2: atoll.v1.AddResponse
-	(*DrainRequest)(nil),         // 3: atoll.v1.DrainRequest
-	(*DrainResponse)(nil),        // 4: atoll.v1.DrainResponse
-	(*FenceRequest)(nil),         // 5: atoll.v1.FenceRequest
-	(*FenceResponse)(nil),        // 6: atoll.v1.FenceResponse
-	(*RemoveRequest)(nil),        // 7: atoll.v1.RemoveRequest
-	(*RemoveResponse)(nil),       // 8: atoll.v1.RemoveResponse
-	(*RejoinRequest)(nil),        // 9: atoll.v1.RejoinRequest
-	(*RejoinResponse)(nil),       // 10: atoll.v1.RejoinResponse
-	(*RegionPlan)(nil),           // 11: atoll.v1.RegionPlan
-	(*RegionStep)(nil),           // 12: atoll.v1.RegionStep
-	(*RegionLoss)(nil),           // 13: atoll.v1.RegionLoss
-	(*RegionRefusal)(nil),        // 14: atoll.v1.RegionRefusal
-	(*Membership)(nil),           // 15: atoll.v1.Membership
-	(*Member)(nil),               // 16: atoll.v1.Member
-	(*StatusRequest)(nil),        // 17: atoll.v1.StatusRequest
-	(*Region)(nil),               // 18: atoll.v1.Region
-	(*Node)(nil),                 // 19: atoll.v1.Node
-	(*VectorEntry)(nil),          // 20: atoll.v1.VectorEntry
-	(*Lag)(nil),                  // 21: atoll.v1.Lag
-	(*Flow)(nil),                 // 22: atoll.v1.Flow
-	(*Garbage)(nil),              // 23: atoll.v1.Garbage
-	(*Refused)(nil),              // 24: atoll.v1.Refused
-	(*PartitionStatus)(nil),      // 25: atoll.v1.PartitionStatus
-	(*WatchStatusRequest)(nil),   // 26: atoll.v1.WatchStatusRequest
-	(*WatchStatusResponse)(nil),  // 27: atoll.v1.WatchStatusResponse
-	(*StatusResponse)(nil),       // 28: atoll.v1.StatusResponse
-	(*Clocks)(nil),               // 29: atoll.v1.Clocks
-	(*ClockOffset)(nil),          // 30: atoll.v1.ClockOffset
-	(*DigestRequest)(nil),        // 31: atoll.v1.DigestRequest
-	(*PartitionDigest)(nil),      // 32: atoll.v1.PartitionDigest
-	(*DigestResponse)(nil),       // 33: atoll.v1.DigestResponse
-	(*ExplainRequest)(nil),       // 34: atoll.v1.ExplainRequest
-	(*Event)(nil),                // 35: atoll.v1.Event
-	(*ExplainRegister)(nil),      // 36: atoll.v1.ExplainRegister
-	(*ExplainCounterPart)(nil),   // 37: atoll.v1.ExplainCounterPart
-	(*ExplainCounter)(nil),       // 38: atoll.v1.ExplainCounter
-	(*ExplainElement)(nil),       // 39: atoll.v1.ExplainElement
-	(*ExplainSet)(nil),           // 40: atoll.v1.ExplainSet
-	(*ExplainedObject)(nil),      // 41: atoll.v1.ExplainedObject
-	(*ExplainDeadline)(nil),      // 42: atoll.v1.ExplainDeadline
-	(*ExplainParts)(nil),         // 43: atoll.v1.ExplainParts
-	(*ExplainPart)(nil),          // 44: atoll.v1.ExplainPart
-	(*ExplainResponse)(nil),      // 45: atoll.v1.ExplainResponse
-	(*ConflictsRequest)(nil),     // 46: atoll.v1.ConflictsRequest
-	(*ConflictCount)(nil),        // 47: atoll.v1.ConflictCount
-	(*Loser)(nil),                // 48: atoll.v1.Loser
-	(*ConflictsResponse)(nil),    // 49: atoll.v1.ConflictsResponse
-	(*PartitionError)(nil),       // 50: atoll.v1.PartitionError
-	(*RestoreLoserRequest)(nil),  // 51: atoll.v1.RestoreLoserRequest
-	(*RestoreLoserResponse)(nil), // 52: atoll.v1.RestoreLoserResponse
-	(*durationpb.Duration)(nil),  // 53: google.protobuf.Duration
-	(*Error)(nil),                // 54: atoll.v1.Error
-	(*ReadOptions)(nil),          // 55: atoll.v1.ReadOptions
-	(Type)(0),                    // 56: atoll.v1.Type
-	(*ReplyInfo)(nil),            // 57: atoll.v1.ReplyInfo
-	(*WriteOptions)(nil),         // 58: atoll.v1.WriteOptions
+	(AuditState)(0),              // 0: atoll.v1.AuditState
+	(RegionState)(0),             // 1: atoll.v1.RegionState
+	(*AuditRequest)(nil),         // 2: atoll.v1.AuditRequest
+	(*AuditResponse)(nil),        // 3: atoll.v1.AuditResponse
+	(*PartitionAudit)(nil),       // 4: atoll.v1.PartitionAudit
+	(*DifferingValue)(nil),       // 5: atoll.v1.DifferingValue
+	(*AddRequest)(nil),           // 6: atoll.v1.AddRequest
+	(*AddResponse)(nil),          // 7: atoll.v1.AddResponse
+	(*DrainRequest)(nil),         // 8: atoll.v1.DrainRequest
+	(*DrainResponse)(nil),        // 9: atoll.v1.DrainResponse
+	(*FenceRequest)(nil),         // 10: atoll.v1.FenceRequest
+	(*FenceResponse)(nil),        // 11: atoll.v1.FenceResponse
+	(*RemoveRequest)(nil),        // 12: atoll.v1.RemoveRequest
+	(*RemoveResponse)(nil),       // 13: atoll.v1.RemoveResponse
+	(*RejoinRequest)(nil),        // 14: atoll.v1.RejoinRequest
+	(*RejoinResponse)(nil),       // 15: atoll.v1.RejoinResponse
+	(*RegionPlan)(nil),           // 16: atoll.v1.RegionPlan
+	(*RegionStep)(nil),           // 17: atoll.v1.RegionStep
+	(*RegionLoss)(nil),           // 18: atoll.v1.RegionLoss
+	(*RegionRefusal)(nil),        // 19: atoll.v1.RegionRefusal
+	(*Membership)(nil),           // 20: atoll.v1.Membership
+	(*Member)(nil),               // 21: atoll.v1.Member
+	(*StatusRequest)(nil),        // 22: atoll.v1.StatusRequest
+	(*Region)(nil),               // 23: atoll.v1.Region
+	(*Node)(nil),                 // 24: atoll.v1.Node
+	(*VectorEntry)(nil),          // 25: atoll.v1.VectorEntry
+	(*Lag)(nil),                  // 26: atoll.v1.Lag
+	(*Flow)(nil),                 // 27: atoll.v1.Flow
+	(*Garbage)(nil),              // 28: atoll.v1.Garbage
+	(*Refused)(nil),              // 29: atoll.v1.Refused
+	(*PartitionStatus)(nil),      // 30: atoll.v1.PartitionStatus
+	(*WatchStatusRequest)(nil),   // 31: atoll.v1.WatchStatusRequest
+	(*WatchStatusResponse)(nil),  // 32: atoll.v1.WatchStatusResponse
+	(*StatusResponse)(nil),       // 33: atoll.v1.StatusResponse
+	(*Clocks)(nil),               // 34: atoll.v1.Clocks
+	(*ClockOffset)(nil),          // 35: atoll.v1.ClockOffset
+	(*DigestRequest)(nil),        // 36: atoll.v1.DigestRequest
+	(*PartitionDigest)(nil),      // 37: atoll.v1.PartitionDigest
+	(*DigestResponse)(nil),       // 38: atoll.v1.DigestResponse
+	(*ExplainRequest)(nil),       // 39: atoll.v1.ExplainRequest
+	(*Event)(nil),                // 40: atoll.v1.Event
+	(*ExplainRegister)(nil),      // 41: atoll.v1.ExplainRegister
+	(*ExplainCounterPart)(nil),   // 42: atoll.v1.ExplainCounterPart
+	(*ExplainCounter)(nil),       // 43: atoll.v1.ExplainCounter
+	(*ExplainElement)(nil),       // 44: atoll.v1.ExplainElement
+	(*ExplainSet)(nil),           // 45: atoll.v1.ExplainSet
+	(*ExplainedObject)(nil),      // 46: atoll.v1.ExplainedObject
+	(*ExplainDeadline)(nil),      // 47: atoll.v1.ExplainDeadline
+	(*ExplainParts)(nil),         // 48: atoll.v1.ExplainParts
+	(*ExplainPart)(nil),          // 49: atoll.v1.ExplainPart
+	(*ExplainResponse)(nil),      // 50: atoll.v1.ExplainResponse
+	(*ConflictsRequest)(nil),     // 51: atoll.v1.ConflictsRequest
+	(*ConflictCount)(nil),        // 52: atoll.v1.ConflictCount
+	(*Loser)(nil),                // 53: atoll.v1.Loser
+	(*ConflictsResponse)(nil),    // 54: atoll.v1.ConflictsResponse
+	(*PartitionError)(nil),       // 55: atoll.v1.PartitionError
+	(*RestoreLoserRequest)(nil),  // 56: atoll.v1.RestoreLoserRequest
+	(*RestoreLoserResponse)(nil), // 57: atoll.v1.RestoreLoserResponse
+	(*Error)(nil),                // 58: atoll.v1.Error
+	(Type)(0),                    // 59: atoll.v1.Type
+	(*durationpb.Duration)(nil),  // 60: google.protobuf.Duration
+	(*ReadOptions)(nil),          // 61: atoll.v1.ReadOptions
+	(*ReplyInfo)(nil),            // 62: atoll.v1.ReplyInfo
+	(*WriteOptions)(nil),         // 63: atoll.v1.WriteOptions
 }
 var file_atoll_v1_regions_proto_depIdxs = []int32{
-	11, // 0: atoll.v1.AddResponse.plan:type_name -> atoll.v1.RegionPlan
-	11, // 1: atoll.v1.DrainResponse.plan:type_name -> atoll.v1.RegionPlan
-	11, // 2: atoll.v1.FenceResponse.plan:type_name -> atoll.v1.RegionPlan
-	11, // 3: atoll.v1.RemoveResponse.plan:type_name -> atoll.v1.RegionPlan
-	11, // 4: atoll.v1.RejoinResponse.plan:type_name -> atoll.v1.RegionPlan
-	12, // 5: atoll.v1.RegionPlan.steps:type_name -> atoll.v1.RegionStep
-	13, // 6: atoll.v1.RegionPlan.loss:type_name -> atoll.v1.RegionLoss
-	14, // 7: atoll.v1.RegionPlan.refusal:type_name -> atoll.v1.RegionRefusal
-	16, // 8: atoll.v1.Membership.members:type_name -> atoll.v1.Member
-	0,  // 9: atoll.v1.Region.state:type_name -> atoll.v1.RegionState
-	19, // 10: atoll.v1.Region.nodes:type_name -> atoll.v1.Node
-	53, // 11: atoll.v1.Lag.time:type_name -> google.protobuf.Duration
-	21, // 12: atoll.v1.Flow.lag:type_name -> atoll.v1.Lag
-	53, // 13: atoll.v1.Flow.last_heard:type_name -> google.protobuf.Duration
-	53, // 14: atoll.v1.Flow.ahead:type_name -> google.protobuf.Duration
-	53, // 15: atoll.v1.Garbage.since:type_name -> google.protobuf.Duration
-	20, // 16: atoll.v1.PartitionStatus.vector:type_name -> atoll.v1.VectorEntry
-	54, // 17: atoll.v1.PartitionStatus.error:type_name -> atoll.v1.Error
-	23, // 18: atoll.v1.PartitionStatus.garbage:type_name -> atoll.v1.Garbage
-	28, // 19: atoll.v1.WatchStatusResponse.status:type_name -> atoll.v1.StatusResponse
-	18, // 20: atoll.v1.StatusResponse.regions:type_name -> atoll.v1.Region
-	25, // 21: atoll.v1.StatusResponse.partitions:type_name -> atoll.v1.PartitionStatus
-	22, // 22: atoll.v1.StatusResponse.flows:type_name -> atoll.v1.Flow
-	24, // 23: atoll.v1.StatusResponse.refused:type_name -> atoll.v1.Refused
-	15, // 24: atoll.v1.StatusResponse.membership:type_name -> atoll.v1.Membership
-	29, // 25: atoll.v1.StatusResponse.clocks:type_name -> atoll.v1.Clocks
-	53, // 26: atoll.v1.Clocks.drift:type_name -> google.protobuf.Duration
-	30, // 27: atoll.v1.Clocks.offsets:type_name -> atoll.v1.ClockOffset
-	53, // 28: atoll.v1.ClockOffset.ahead:type_name -> google.protobuf.Duration
-	53, // 29: atoll.v1.ClockOffset.uncertainty:type_name -> google.protobuf.Duration
-	55, // 30: atoll.v1.DigestRequest.options:type_name -> atoll.v1.ReadOptions
-	20, // 31: atoll.v1.PartitionDigest.vector:type_name -> atoll.v1.VectorEntry
-	54, // 32: atoll.v1.PartitionDigest.error:type_name -> atoll.v1.Error
-	32, // 33: atoll.v1.DigestResponse.partitions:type_name -> atoll.v1.PartitionDigest
-	35, // 34: atoll.v1.ExplainRegister.winner:type_name -> atoll.v1.Event
-	35, // 35: atoll.v1.ExplainCounterPart.last:type_name -> atoll.v1.Event
-	37, // 36: atoll.v1.ExplainCounter.parts:type_name -> atoll.v1.ExplainCounterPart
-	35, // 37: atoll.v1.ExplainElement.dots:type_name -> atoll.v1.Event
-	39, // 38: atoll.v1.ExplainSet.elements:type_name -> atoll.v1.ExplainElement
-	56, // 39: atoll.v1.ExplainedObject.type:type_name -> atoll.v1.Type
-	36, // 40: atoll.v1.ExplainedObject.register:type_name -> atoll.v1.ExplainRegister
-	38, // 41: atoll.v1.ExplainedObject.counter:type_name -> atoll.v1.ExplainCounter
-	40, // 42: atoll.v1.ExplainedObject.set:type_name -> atoll.v1.ExplainSet
-	43, // 43: atoll.v1.ExplainedObject.parts:type_name -> atoll.v1.ExplainParts
-	42, // 44: atoll.v1.ExplainedObject.deadline:type_name -> atoll.v1.ExplainDeadline
-	35, // 45: atoll.v1.ExplainDeadline.event:type_name -> atoll.v1.Event
-	44, // 46: atoll.v1.ExplainParts.parts:type_name -> atoll.v1.ExplainPart
-	35, // 47: atoll.v1.ExplainPart.events:type_name -> atoll.v1.Event
-	41, // 48: atoll.v1.ExplainResponse.objects:type_name -> atoll.v1.ExplainedObject
-	20, // 49: atoll.v1.ExplainResponse.vector:type_name -> atoll.v1.VectorEntry
-	57, // 50: atoll.v1.ExplainResponse.info:type_name -> atoll.v1.ReplyInfo
-	48, // 51: atoll.v1.ExplainResponse.losers:type_name -> atoll.v1.Loser
-	56, // 52: atoll.v1.ConflictCount.type:type_name -> atoll.v1.Type
-	56, // 53: atoll.v1.Loser.type:type_name -> atoll.v1.Type
-	35, // 54: atoll.v1.Loser.lost:type_name -> atoll.v1.Event
-	35, // 55: atoll.v1.Loser.won:type_name -> atoll.v1.Event
-	47, // 56: atoll.v1.ConflictsResponse.counts:type_name -> atoll.v1.ConflictCount
-	48, // 57: atoll.v1.ConflictsResponse.losers:type_name -> atoll.v1.Loser
-	50, // 58: atoll.v1.ConflictsResponse.errors:type_name -> atoll.v1.PartitionError
-	54, // 59: atoll.v1.PartitionError.error:type_name -> atoll.v1.Error
-	58, // 60: atoll.v1.RestoreLoserRequest.options:type_name -> atoll.v1.WriteOptions
-	48, // 61: atoll.v1.RestoreLoserResponse.loser:type_name -> atoll.v1.Loser
-	57, // 62: atoll.v1.RestoreLoserResponse.info:type_name -> atoll.v1.ReplyInfo
-	17, // 63: atoll.v1.Regions.Status:input_type -> atoll.v1.StatusRequest
-	26, // 64: atoll.v1.Regions.WatchStatus:input_type -> atoll.v1.WatchStatusRequest
-	31, // 65: atoll.v1.Regions.Digest:input_type -> atoll.v1.DigestRequest
-	34, // 66: atoll.v1.Regions.Explain:input_type -> atoll.v1.ExplainRequest
-	46, // 67: atoll.v1.Regions.Conflicts:input_type -> atoll.v1.ConflictsRequest
-	51, // 68: atoll.v1.Regions.RestoreLoser:input_type -> atoll.v1.RestoreLoserRequest
-	1,  // 69: atoll.v1.Regions.Add:input_type -> atoll.v1.AddRequest
-	3,  // 70: atoll.v1.Regions.Drain:input_type -> atoll.v1.DrainRequest
-	5,  // 71: atoll.v1.Regions.Fence:input_type -> atoll.v1.FenceRequest
-	7,  // 72: atoll.v1.Regions.Remove:input_type -> atoll.v1.RemoveRequest
-	9,  // 73: atoll.v1.Regions.Rejoin:input_type -> atoll.v1.RejoinRequest
-	28, // 74: atoll.v1.Regions.Status:output_type -> atoll.v1.StatusResponse
-	27, // 75: atoll.v1.Regions.WatchStatus:output_type -> atoll.v1.WatchStatusResponse
-	33, // 76: atoll.v1.Regions.Digest:output_type -> atoll.v1.DigestResponse
-	45, // 77: atoll.v1.Regions.Explain:output_type -> atoll.v1.ExplainResponse
-	49, // 78: atoll.v1.Regions.Conflicts:output_type -> atoll.v1.ConflictsResponse
-	52, // 79: atoll.v1.Regions.RestoreLoser:output_type -> atoll.v1.RestoreLoserResponse
-	2,  // 80: atoll.v1.Regions.Add:output_type -> atoll.v1.AddResponse
-	4,  // 81: atoll.v1.Regions.Drain:output_type -> atoll.v1.DrainResponse
-	6,  // 82: atoll.v1.Regions.Fence:output_type -> atoll.v1.FenceResponse
-	8,  // 83: atoll.v1.Regions.Remove:output_type -> atoll.v1.RemoveResponse
-	10, // 84: atoll.v1.Regions.Rejoin:output_type -> atoll.v1.RejoinResponse
-	74, // [74:85] is the sub-list for method output_type
-	63, // [63:74] is the sub-list for method input_type
-	63, // [63:63] is the sub-list for extension type_name
-	63, // [63:63] is the sub-list for extension extendee
-	0,  // [0:63] is the sub-list for field type_name
+	4,  // 0: atoll.v1.AuditResponse.partitions:type_name -> atoll.v1.PartitionAudit
+	0,  // 1: atoll.v1.PartitionAudit.state:type_name -> atoll.v1.AuditState
+	25, // 2: atoll.v1.PartitionAudit.vector:type_name -> atoll.v1.VectorEntry
+	5,  // 3: atoll.v1.PartitionAudit.values:type_name -> atoll.v1.DifferingValue
+	58, // 4: atoll.v1.PartitionAudit.error:type_name -> atoll.v1.Error
+	59, // 5: atoll.v1.DifferingValue.type:type_name -> atoll.v1.Type
+	16, // 6: atoll.v1.AddResponse.plan:type_name -> atoll.v1.RegionPlan
+	16, // 7: atoll.v1.DrainResponse.plan:type_name -> atoll.v1.RegionPlan
+	16, // 8: atoll.v1.FenceResponse.plan:type_name -> atoll.v1.RegionPlan
+	16, // 9: atoll.v1.RemoveResponse.plan:type_name -> atoll.v1.RegionPlan
+	16, // 10: atoll.v1.RejoinResponse.plan:type_name -> atoll.v1.RegionPlan
+	17, // 11: atoll.v1.RegionPlan.steps:type_name -> atoll.v1.RegionStep
+	18, // 12: atoll.v1.RegionPlan.loss:type_name -> atoll.v1.RegionLoss
+	19, // 13: atoll.v1.RegionPlan.refusal:type_name -> atoll.v1.RegionRefusal
+	21, // 14: atoll.v1.Membership.members:type_name -> atoll.v1.Member
+	1,  // 15: atoll.v1.Region.state:type_name -> atoll.v1.RegionState
+	24, // 16: atoll.v1.Region.nodes:type_name -> atoll.v1.Node
+	60, // 17: atoll.v1.Lag.time:type_name -> google.protobuf.Duration
+	26, // 18: atoll.v1.Flow.lag:type_name -> atoll.v1.Lag
+	60, // 19: atoll.v1.Flow.last_heard:type_name -> google.protobuf.Duration
+	4,  // 20: atoll.v1.Flow.audit:type_name -> atoll.v1.PartitionAudit
+	60, // 21: atoll.v1.Flow.ahead:type_name -> google.protobuf.Duration
+	60, // 22: atoll.v1.Garbage.since:type_name -> google.protobuf.Duration
+	25, // 23: atoll.v1.PartitionStatus.vector:type_name -> atoll.v1.VectorEntry
+	58, // 24: atoll.v1.PartitionStatus.error:type_name -> atoll.v1.Error
+	28, // 25: atoll.v1.PartitionStatus.garbage:type_name -> atoll.v1.Garbage
+	33, // 26: atoll.v1.WatchStatusResponse.status:type_name -> atoll.v1.StatusResponse
+	23, // 27: atoll.v1.StatusResponse.regions:type_name -> atoll.v1.Region
+	30, // 28: atoll.v1.StatusResponse.partitions:type_name -> atoll.v1.PartitionStatus
+	27, // 29: atoll.v1.StatusResponse.flows:type_name -> atoll.v1.Flow
+	29, // 30: atoll.v1.StatusResponse.refused:type_name -> atoll.v1.Refused
+	20, // 31: atoll.v1.StatusResponse.membership:type_name -> atoll.v1.Membership
+	34, // 32: atoll.v1.StatusResponse.clocks:type_name -> atoll.v1.Clocks
+	60, // 33: atoll.v1.Clocks.drift:type_name -> google.protobuf.Duration
+	35, // 34: atoll.v1.Clocks.offsets:type_name -> atoll.v1.ClockOffset
+	60, // 35: atoll.v1.ClockOffset.ahead:type_name -> google.protobuf.Duration
+	60, // 36: atoll.v1.ClockOffset.uncertainty:type_name -> google.protobuf.Duration
+	61, // 37: atoll.v1.DigestRequest.options:type_name -> atoll.v1.ReadOptions
+	25, // 38: atoll.v1.PartitionDigest.vector:type_name -> atoll.v1.VectorEntry
+	58, // 39: atoll.v1.PartitionDigest.error:type_name -> atoll.v1.Error
+	37, // 40: atoll.v1.DigestResponse.partitions:type_name -> atoll.v1.PartitionDigest
+	40, // 41: atoll.v1.ExplainRegister.winner:type_name -> atoll.v1.Event
+	40, // 42: atoll.v1.ExplainCounterPart.last:type_name -> atoll.v1.Event
+	42, // 43: atoll.v1.ExplainCounter.parts:type_name -> atoll.v1.ExplainCounterPart
+	40, // 44: atoll.v1.ExplainElement.dots:type_name -> atoll.v1.Event
+	44, // 45: atoll.v1.ExplainSet.elements:type_name -> atoll.v1.ExplainElement
+	59, // 46: atoll.v1.ExplainedObject.type:type_name -> atoll.v1.Type
+	41, // 47: atoll.v1.ExplainedObject.register:type_name -> atoll.v1.ExplainRegister
+	43, // 48: atoll.v1.ExplainedObject.counter:type_name -> atoll.v1.ExplainCounter
+	45, // 49: atoll.v1.ExplainedObject.set:type_name -> atoll.v1.ExplainSet
+	48, // 50: atoll.v1.ExplainedObject.parts:type_name -> atoll.v1.ExplainParts
+	47, // 51: atoll.v1.ExplainedObject.deadline:type_name -> atoll.v1.ExplainDeadline
+	40, // 52: atoll.v1.ExplainDeadline.event:type_name -> atoll.v1.Event
+	49, // 53: atoll.v1.ExplainParts.parts:type_name -> atoll.v1.ExplainPart
+	40, // 54: atoll.v1.ExplainPart.events:type_name -> atoll.v1.Event
+	46, // 55: atoll.v1.ExplainResponse.objects:type_name -> atoll.v1.ExplainedObject
+	25, // 56: atoll.v1.ExplainResponse.vector:type_name -> atoll.v1.VectorEntry
+	62, // 57: atoll.v1.ExplainResponse.info:type_name -> atoll.v1.ReplyInfo
+	53, // 58: atoll.v1.ExplainResponse.losers:type_name -> atoll.v1.Loser
+	59, // 59: atoll.v1.ConflictCount.type:type_name -> atoll.v1.Type
+	59, // 60: atoll.v1.Loser.type:type_name -> atoll.v1.Type
+	40, // 61: atoll.v1.Loser.lost:type_name -> atoll.v1.Event
+	40, // 62: atoll.v1.Loser.won:type_name -> atoll.v1.Event
+	52, // 63: atoll.v1.ConflictsResponse.counts:type_name -> atoll.v1.ConflictCount
+	53, // 64: atoll.v1.ConflictsResponse.losers:type_name -> atoll.v1.Loser
+	55, // 65: atoll.v1.ConflictsResponse.errors:type_name -> atoll.v1.PartitionError
+	58, // 66: atoll.v1.PartitionError.error:type_name -> atoll.v1.Error
+	63, // 67: atoll.v1.RestoreLoserRequest.options:type_name -> atoll.v1.WriteOptions
+	53, // 68: atoll.v1.RestoreLoserResponse.loser:type_name -> atoll.v1.Loser
+	62, // 69: atoll.v1.RestoreLoserResponse.info:type_name -> atoll.v1.ReplyInfo
+	22, // 70: atoll.v1.Regions.Status:input_type -> atoll.v1.StatusRequest
+	31, // 71: atoll.v1.Regions.WatchStatus:input_type -> atoll.v1.WatchStatusRequest
+	36, // 72: atoll.v1.Regions.Digest:input_type -> atoll.v1.DigestRequest
+	39, // 73: atoll.v1.Regions.Explain:input_type -> atoll.v1.ExplainRequest
+	51, // 74: atoll.v1.Regions.Conflicts:input_type -> atoll.v1.ConflictsRequest
+	56, // 75: atoll.v1.Regions.RestoreLoser:input_type -> atoll.v1.RestoreLoserRequest
+	2,  // 76: atoll.v1.Regions.Audit:input_type -> atoll.v1.AuditRequest
+	6,  // 77: atoll.v1.Regions.Add:input_type -> atoll.v1.AddRequest
+	8,  // 78: atoll.v1.Regions.Drain:input_type -> atoll.v1.DrainRequest
+	10, // 79: atoll.v1.Regions.Fence:input_type -> atoll.v1.FenceRequest
+	12, // 80: atoll.v1.Regions.Remove:input_type -> atoll.v1.RemoveRequest
+	14, // 81: atoll.v1.Regions.Rejoin:input_type -> atoll.v1.RejoinRequest
+	33, // 82: atoll.v1.Regions.Status:output_type -> atoll.v1.StatusResponse
+	32, // 83: atoll.v1.Regions.WatchStatus:output_type -> atoll.v1.WatchStatusResponse
+	38, // 84: atoll.v1.Regions.Digest:output_type -> atoll.v1.DigestResponse
+	50, // 85: atoll.v1.Regions.Explain:output_type -> atoll.v1.ExplainResponse
+	54, // 86: atoll.v1.Regions.Conflicts:output_type -> atoll.v1.ConflictsResponse
+	57, // 87: atoll.v1.Regions.RestoreLoser:output_type -> atoll.v1.RestoreLoserResponse
+	3,  // 88: atoll.v1.Regions.Audit:output_type -> atoll.v1.AuditResponse
+	7,  // 89: atoll.v1.Regions.Add:output_type -> atoll.v1.AddResponse
+	9,  // 90: atoll.v1.Regions.Drain:output_type -> atoll.v1.DrainResponse
+	11, // 91: atoll.v1.Regions.Fence:output_type -> atoll.v1.FenceResponse
+	13, // 92: atoll.v1.Regions.Remove:output_type -> atoll.v1.RemoveResponse
+	15, // 93: atoll.v1.Regions.Rejoin:output_type -> atoll.v1.RejoinResponse
+	82, // [82:94] is the sub-list for method output_type
+	70, // [70:82] is the sub-list for method input_type
+	70, // [70:70] is the sub-list for extension type_name
+	70, // [70:70] is the sub-list for extension extendee
+	0,  // [0:70] is the sub-list for field type_name
 }
 
 func init() { file_atoll_v1_regions_proto_init() }
@@ -4254,11 +4730,11 @@ func file_atoll_v1_regions_proto_init() {
 		return
 	}
 	file_atoll_v1_common_proto_init()
-	file_atoll_v1_regions_proto_msgTypes[12].OneofWrappers = []any{}
-	file_atoll_v1_regions_proto_msgTypes[20].OneofWrappers = []any{}
-	file_atoll_v1_regions_proto_msgTypes[21].OneofWrappers = []any{}
-	file_atoll_v1_regions_proto_msgTypes[23].OneofWrappers = []any{}
-	file_atoll_v1_regions_proto_msgTypes[40].OneofWrappers = []any{
+	file_atoll_v1_regions_proto_msgTypes[16].OneofWrappers = []any{}
+	file_atoll_v1_regions_proto_msgTypes[24].OneofWrappers = []any{}
+	file_atoll_v1_regions_proto_msgTypes[25].OneofWrappers = []any{}
+	file_atoll_v1_regions_proto_msgTypes[27].OneofWrappers = []any{}
+	file_atoll_v1_regions_proto_msgTypes[44].OneofWrappers = []any{
 		(*ExplainedObject_Register)(nil),
 		(*ExplainedObject_Counter)(nil),
 		(*ExplainedObject_Set)(nil),
@@ -4269,8 +4745,8 @@ func file_atoll_v1_regions_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_v1_regions_proto_rawDesc), len(file_atoll_v1_regions_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   52,
+			NumEnums:      2,
+			NumMessages:   56,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -36,6 +36,8 @@ const (
 	RegionsConflictsProcedure = "/atoll.v1.Regions/Conflicts"
 	// RegionsRestoreLoserProcedure is the procedure name of the Regions's RestoreLoser RPC.
 	RegionsRestoreLoserProcedure = "/atoll.v1.Regions/RestoreLoser"
+	// RegionsAuditProcedure is the procedure name of the Regions's Audit RPC.
+	RegionsAuditProcedure = "/atoll.v1.Regions/Audit"
 	// RegionsAddProcedure is the procedure name of the Regions's Add RPC.
 	RegionsAddProcedure = "/atoll.v1.Regions/Add"
 	// RegionsDrainProcedure is the procedure name of the Regions's Drain RPC.
@@ -96,6 +98,13 @@ var (
 			Procedure:  RegionsRestoreLoserProcedure,
 		}
 	})
+	regionsAuditSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_atoll_v1_regions_proto.Services().ByName("Regions").Methods().ByName("Audit"),
+			Procedure:  RegionsAuditProcedure,
+		}
+	})
 	regionsAddSpec = sync.OnceValue(func() connect.Spec {
 		return connect.Spec{
 			StreamType: connect.StreamTypeUnary,
@@ -150,6 +159,10 @@ type RegionsClient interface {
 	Conflicts(context.Context, *v1.ConflictsRequest) (*v1.ConflictsResponse, error)
 	// RestoreLoser writes a value that lost once more, as an ordinary new write.
 	RestoreLoser(context.Context, *v1.RestoreLoserRequest) (*v1.RestoreLoserResponse, error)
+	// Audit finds out in which values the answering region's state differs from another region's, although both have applied
+	// the same operations. With start it begins that, and returns its number; it goes on by itself. Without, it returns how
+	// far the last one is. Nothing is changed in either region.
+	Audit(context.Context, *v1.AuditRequest) (*v1.AuditResponse, error)
 	// Add takes a new region in: it joins. Like the four below it is decided by a majority of the regions, and returns once
 	// it is; what follows goes on by itself, and Status shows it. With dry_run nothing is done, and the plan says what
 	// would be. Errors: REGION_REFUSED, with why and what to do; NO_QUORUM if no majority of the regions answers;
@@ -208,6 +221,10 @@ type RegionsHandler interface {
 	Conflicts(context.Context, *v1.ConflictsRequest) (*v1.ConflictsResponse, error)
 	// RestoreLoser writes a value that lost once more, as an ordinary new write.
 	RestoreLoser(context.Context, *v1.RestoreLoserRequest) (*v1.RestoreLoserResponse, error)
+	// Audit finds out in which values the answering region's state differs from another region's, although both have applied
+	// the same operations. With start it begins that, and returns its number; it goes on by itself. Without, it returns how
+	// far the last one is. Nothing is changed in either region.
+	Audit(context.Context, *v1.AuditRequest) (*v1.AuditResponse, error)
 	// Add takes a new region in: it joins. Like the four below it is decided by a majority of the regions, and returns once
 	// it is; what follows goes on by itself, and Status shows it. With dry_run nothing is done, and the plan says what
 	// would be. Errors: REGION_REFUSED, with why and what to do; NO_QUORUM if no majority of the regions answers;
@@ -233,6 +250,7 @@ func RegisterRegionsHandler(server *connect.Server, svc RegionsHandler) {
 		connect.Method{Spec: regionsExplainSpec(), Handler: adapter.explain},
 		connect.Method{Spec: regionsConflictsSpec(), Handler: adapter.conflicts},
 		connect.Method{Spec: regionsRestoreLoserSpec(), Handler: adapter.restoreLoser},
+		connect.Method{Spec: regionsAuditSpec(), Handler: adapter.audit},
 		connect.Method{Spec: regionsAddSpec(), Handler: adapter.add},
 		connect.Method{Spec: regionsDrainSpec(), Handler: adapter.drain},
 		connect.Method{Spec: regionsFenceSpec(), Handler: adapter.fence},
@@ -281,6 +299,10 @@ func (UnimplementedRegionsHandler) Conflicts(context.Context, *v1.ConflictsReque
 
 func (UnimplementedRegionsHandler) RestoreLoser(context.Context, *v1.RestoreLoserRequest) (*v1.RestoreLoserResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "atoll.v1.Regions.RestoreLoser is not implemented")
+}
+
+func (UnimplementedRegionsHandler) Audit(context.Context, *v1.AuditRequest) (*v1.AuditResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "atoll.v1.Regions.Audit is not implemented")
 }
 
 func (UnimplementedRegionsHandler) Add(context.Context, *v1.AddRequest) (*v1.AddResponse, error) {
@@ -350,6 +372,14 @@ func (c *regionsClient) Conflicts(ctx context.Context, req *v1.ConflictsRequest)
 func (c *regionsClient) RestoreLoser(ctx context.Context, req *v1.RestoreLoserRequest) (*v1.RestoreLoserResponse, error) {
 	var res v1.RestoreLoserResponse
 	if err := c.client.CallUnary(ctx, regionsRestoreLoserSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *regionsClient) Audit(ctx context.Context, req *v1.AuditRequest) (*v1.AuditResponse, error) {
+	var res v1.AuditResponse
+	if err := c.client.CallUnary(ctx, regionsAuditSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -459,6 +489,18 @@ func (h regionsHandler) restoreLoser(ctx context.Context, _ connect.Spec, stream
 		return err
 	}
 	res, err := h.svc.RestoreLoser(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h regionsHandler) audit(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.AuditRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.Audit(ctx, &req)
 	if err != nil {
 		return err
 	}
