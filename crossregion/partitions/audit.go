@@ -19,17 +19,25 @@ func CompareRanges(p *region.Partition, view uint64, ranges []protocol.StateRang
 	if err != nil {
 		return nil, false, err
 	}
-	for i := range theirs {
-		if theirs[i].From.Compare(theirs[i].To) >= 0 {
-			return nil, false, fmt.Errorf("range %d: %w", i, errOrder)
-		}
-		atEnd = theirs[i].To.End
+	if atEnd, err = forward(theirs); err != nil {
+		return nil, false, err
 	}
 	differ, err := p.ExportDiffering(view, theirs)
 	if err != nil {
 		return nil, false, viewError(err)
 	}
 	return sameRanges(theirs, differ), atEnd, nil
+}
+
+// forward reports whether the last of some ranges ends where states do, and refuses any that does not go forward.
+func forward(ranges []replica.RangeFingerprint) (atEnd bool, err error) {
+	for i := range ranges {
+		if ranges[i].From.Compare(ranges[i].To) >= 0 {
+			return false, fmt.Errorf("range %d: %w", i, errOrder)
+		}
+		atEnd = ranges[i].To.End
+	}
+	return atEnd, nil
 }
 
 // CompareItems returns the values of which a view, opened to be compared, has not the same items as another region, and
