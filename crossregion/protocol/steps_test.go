@@ -308,6 +308,45 @@ func TestReceiverSaysWhyItIsStuck(t *testing.T) {
 	}
 }
 
+func TestBadEventStopsOnlyItsFlow(t *testing.T) {
+	now := time.Unix(0, 0)
+	core := NewReceiver(DefaultTuning(), 0, now)
+	records := []Record{{Seq: 1}, {Seq: 2}, {Seq: 3}, {Seq: 4}}
+	core.Offer(records, true, now)
+	applied := uint64(0)
+	for range 20 {
+		a := core.Action(now)
+		if a.Kind != ReceiveMerge {
+			break
+		}
+		var err error
+		for _, rec := range a.Records {
+			if rec.Seq == 3 {
+				err = &BadBatchError{errors.New("poison")}
+			}
+		}
+		if err == nil {
+			applied = a.Records[len(a.Records)-1].Seq
+		}
+		core.Merged(a.Records, applied, err, now)
+	}
+	if applied != 2 || core.stuck == "" || core.Counts.Refused != 1 {
+		t.Fatalf("applied %d, stuck %q, refused %d", applied, core.stuck, core.Counts.Refused)
+	}
+	if a := core.Action(now); a.Kind != ReceiveWait {
+		t.Errorf("a bad event is tried again at once: %+v", a)
+	}
+	now = now.Add(core.tuning.StuckWait)
+	if a := core.Action(now); a.Kind != ReceiveFetch || a.From != 3 {
+		t.Errorf("the outbox's copy is not tried: %+v", a)
+	}
+	core.Fetched(FetchResult{Records: records[2:]}, now)
+	core.Merged(core.Action(now).Records, 4, nil, now)
+	if core.stuck != "" {
+		t.Errorf("still stuck: %s", core.stuck)
+	}
+}
+
 // A new leader has in its log, but not yet in its state, what the last one applied, reported, and so
 // let the origin trim.
 func TestReceiverCatchesUpWithWhatTheLastLeaderApplied(t *testing.T) {

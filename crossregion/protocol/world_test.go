@@ -3,8 +3,8 @@ package protocol
 import (
 	"container/heap"
 	"errors"
-	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -12,9 +12,9 @@ import (
 	"github.com/atolldb/atoll/topology"
 )
 
-// world runs the step functions of several regions against each other, for one partition, in one
-// event loop with a seeded source of chance: the same seed gives the same run. Its regions' outboxes,
-// Raft and streams are plain slices, and its checks know nothing of how the step functions work.
+// world runs the step functions of regions against each other, for one partition, in one event loop, with outboxes,
+// logs and streams that are plain slices. Nothing goes wrong in it but what a test breaks for good, so that what both ends
+// tell of that can be looked at. What holds while everything goes wrong at once is for sim/world.
 type world struct {
 	t       *testing.T
 	rng     *rand.Rand
@@ -24,19 +24,11 @@ type world struct {
 	tuning  Tuning
 	wakes   map[time.Time]bool
 	regions []*worldRegion
-	// folds says that what is sent is folded, half of it.
-	folds bool
-	// calm switches all faults off.
-	calm bool
-	// trimOnPublish and skipGaps make the world or the receivers wrong, to see the checks fail.
-	trimOnPublish, skipGaps bool
 	// broken says what does not arrive, or not work: see the kinds.
 	broken func(what loss, from, to *worldRegion) bool
-	faults []string
-	trace  uint64
 }
 
-// loss is what can be broken for good.
+// loss is what can be broken.
 type loss int
 
 const (
@@ -71,27 +63,23 @@ func (e *events) Pop() any {
 	return last
 }
 
-// worldRegion is a region: durable state first, then what a change of leader loses.
+// worldRegion is a region, whose leader never changes.
 type worldRegion struct {
 	w      *world
 	id     topology.RegionID
-	Actor  crdt.Actor
+	actor  crdt.Actor
 	packer *Packer
-	// appended is the size of all records; still says that nothing happens here, and poisoned which record of another
-	// region can never be merged.
-	appended uint64
+	// still says that nothing happens here, and poisoned which record of another region can never be merged.
 	still    bool
 	poisoned uint64
-	Records  []Record
-	First    uint64
+	records  []Record
+	first    uint64
+	appended uint64 // the size of all records
 	acks     map[topology.RegionID]uint64
 	merged   map[topology.RegionID][]uint64
+	frames   [][]byte
+	storedAt time.Time
 
-	incarnation int
-	frames      [][]byte
-	storedAt    time.Time
-
-	term     int
 	nextID   uint64
 	ship     *Shipper
 	opening  bool
@@ -108,12 +96,12 @@ func newWorld(t *testing.T, seed uint64, regions int) *world {
 		wakes: map[time.Time]bool{},
 		now:   time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC),
 	}
-	w.tuning.BufferBytes = 600 << 10 // so that it fills
 	for i := range regions {
 		id := topology.RegionID(i + 1)
 		w.regions = append(w.regions, &worldRegion{
-			w: w, id: id, Actor: topology.Actor(id, 1), First: 1, packer: &Packer{keys: keysOf("world", id)},
-			acks: map[topology.RegionID]uint64{}, merged: map[topology.RegionID][]uint64{},
+			w: w, id: id, actor: topology.Actor(id, 1), first: 1, packer: &Packer{keys: keysOf("world", id)},
+			ship: NewShipper(w.tuning), acks: map[topology.RegionID]uint64{}, merged: map[topology.RegionID][]uint64{},
+			recv: map[topology.RegionID]*Receiver{}, busy: map[topology.RegionID]bool{}, reporter: map[topology.RegionID]*Reporter{},
 		})
 	}
 	for _, r := range w.regions {
@@ -122,6 +110,16 @@ func newWorld(t *testing.T, seed uint64, regions int) *world {
 		w.every(w.tuning.StreamCheck, func() { r.ship.Observe(r.streamState()) })
 	}
 	return w
+}
+
+func (r *worldRegion) lead() {
+	w, ids := r.w, []topology.RegionID{}
+	for _, o := range w.others(r) {
+		ids = append(ids, o.id)
+		r.recv[o.id], r.reporter[o.id] = NewReceiver(w.tuning, 0, w.now), NewReporter(w.tuning, w.now)
+		r.reporter[o.id].Note(0, 0, w.now)
+	}
+	r.ack = NewAcker(w.tuning, ids, nil, w.now)
 }
 
 func (w *world) after(d time.Duration, run func()) {
@@ -133,24 +131,7 @@ func (w *world) every(d time.Duration, run func()) {
 	w.after(d, func() { run(); w.every(d, run) })
 }
 
-// chance is true in one of n cases, never when the world is calm.
-func (w *world) chance(n int) bool { return !w.calm && w.rng.IntN(n) == 0 }
-
-// pack makes one record of several, now and then.
-func (w *world) pack(records []Record) []Record {
-	if n := len(records); w.folds && n > 1 && w.rng.IntN(2) == 0 {
-		return []Record{{First: records[0].Seq, Seq: records[n-1].Seq, Data: make([]byte, 10)}}
-	}
-	return records
-}
-
-func (w *world) delay() time.Duration {
-	d := time.Duration(1+w.rng.IntN(50)) * time.Millisecond
-	if w.chance(20) {
-		d *= 40
-	}
-	return d
-}
+func (w *world) delay() time.Duration { return time.Duration(1+w.rng.IntN(50)) * time.Millisecond }
 
 func (w *world) run(d time.Duration) {
 	end := w.now.Add(d)
@@ -161,89 +142,37 @@ func (w *world) run(d time.Duration) {
 		for _, r := range w.regions {
 			r.drive()
 		}
-		w.check()
 	}
 	w.now = end
 }
 
-func (w *world) fault(format string, args ...any) {
-	w.faults = append(w.faults, fmt.Sprintf(format, args...))
-}
-
 func (w *world) others(r *worldRegion) []*worldRegion {
-	var others []*worldRegion
-	for _, o := range w.regions {
-		if o != r {
-			others = append(others, o)
-		}
-	}
-	return others
+	return slices.DeleteFunc(slices.Clone(w.regions), func(o *worldRegion) bool { return o == r })
 }
 
-func (w *world) destinations(r *worldRegion) []topology.RegionID {
-	var ids []topology.RegionID
-	for _, o := range w.others(r) {
-		ids = append(ids, o.id)
-	}
-	return ids
-}
-
-// check holds after every step.
-func (w *world) check() {
+// settled checks that everything has arrived, once and in order, and nothing is kept.
+func (w *world) settled(name string) {
+	w.t.Helper()
 	for _, origin := range w.regions {
 		for _, dst := range w.others(origin) {
-			applied := uint64(len(dst.merged[origin.id]))
-			if origin.acks[dst.id] > applied {
-				w.fault("region %d acknowledges %d of region %d, of which %d are applied", dst.id, origin.acks[dst.id], origin.id, applied)
+			want := make([]uint64, len(origin.records))
+			for i := range want {
+				want[i] = uint64(i) + 1
 			}
-			if origin.First > applied+1 {
-				w.fault("region %d trimmed up to %d but region %d applied %d", origin.id, origin.First, dst.id, applied)
+			if got := dst.merged[origin.id]; !slices.Equal(got, want) {
+				w.t.Errorf("%s: region %d merged %d of %d records of region %d, or not in order (%s)", name, dst.id, len(got), len(want), origin.id, dst.recv[origin.id].stuck)
 			}
-			w.trace = w.trace*31 + applied
+		}
+		if origin.first != uint64(len(origin.records))+1 {
+			w.t.Errorf("%s: region %d still keeps records from %d of %d", name, origin.id, origin.first, len(origin.records))
 		}
 	}
 }
 
-// settled checks what has to hold in the end.
-func (w *world) settled() {
-	for _, origin := range w.regions {
-		for _, dst := range w.others(origin) {
-			for i, seq := range dst.merged[origin.id] {
-				if seq != uint64(i+1) {
-					w.fault("region %d merged record %d of region %d in place %d", dst.id, seq, origin.id, i+1)
-					break
-				}
-			}
-			if n := len(dst.merged[origin.id]); n != len(origin.Records) {
-				w.fault("region %d merged %d of %d records of region %d (%s)", dst.id, n, len(origin.Records), origin.id, dst.recv[origin.id].stuck)
-			}
-		}
-		if origin.First != uint64(len(origin.Records))+1 {
-			w.fault("region %d still keeps records from %d of %d", origin.id, origin.First, len(origin.Records))
-		}
-	}
-}
-
-// lead begins a new term: all that is not durable is gone.
-func (r *worldRegion) lead() {
-	t := r.w.tuning
-	r.term++
-	r.ship, r.ack, r.opening, r.acking = NewShipper(t), NewAcker(t, r.w.destinations(r), nil, r.w.now), false, false
-	r.recv, r.busy = map[topology.RegionID]*Receiver{}, map[topology.RegionID]bool{}
-	r.reporter = map[topology.RegionID]*Reporter{}
-	for _, o := range r.w.others(r) {
-		applied := uint64(len(r.merged[o.id]))
-		r.recv[o.id] = NewReceiver(t, applied, r.w.now)
-		r.reporter[o.id] = NewReporter(t, r.w.now)
-		r.reporter[o.id].Note(0, applied, r.w.now)
-	}
-}
-
-// later runs f after a delay, unless the term has ended then.
+// later runs f after a delay, unless nothing happens here then.
 func (r *worldRegion) later(f func()) {
-	term := r.term
 	r.w.after(r.w.delay(), func() {
-		if r.term == term && !r.still {
+		if !r.still {
 			f()
 		}
 	})
@@ -259,9 +188,8 @@ func (w *world) wake(at time.Time) {
 }
 
 func (r *worldRegion) outbox() OutboxState {
-	s := OutboxState{Actor: r.Actor, First: r.First, Head: uint64(len(r.Records))}
-	s.Appended = r.appended
-	for _, rec := range r.Records[r.First-1:] {
+	s := OutboxState{Actor: r.actor, First: r.first, Head: uint64(len(r.records)), Appended: r.appended}
+	for _, rec := range r.records[r.first-1:] {
 		s.Bytes += uint64(len(rec.Data))
 	}
 	return s
@@ -269,16 +197,14 @@ func (r *worldRegion) outbox() OutboxState {
 
 func (r *worldRegion) write(n, size int) {
 	for range n {
-		r.Records = append(r.Records, Record{Seq: uint64(len(r.Records) + 1), Data: make([]byte, size)})
+		r.records = append(r.records, Record{Seq: uint64(len(r.records) + 1), Data: make([]byte, size)})
 		r.appended += uint64(size)
 	}
 }
 
-func (r *worldRegion) streamName() Stream { return Stream{"world", 0, r.Actor} }
+func (r *worldRegion) streamName() Stream { return Stream{"world", 0, r.actor} }
 
-func (r *worldRegion) streamState() StreamState {
-	return StreamState{Incarnation: fmt.Sprint(r.incarnation), LastSeq: uint64(len(r.frames))}
-}
+func (r *worldRegion) streamState() StreamState { return StreamState{LastSeq: uint64(len(r.frames))} }
 
 func (r *worldRegion) beat() {
 	if r.still {
@@ -286,10 +212,10 @@ func (r *worldRegion) beat() {
 	}
 	outbox := r.outbox()
 	r.ack.OutboxIs(outbox, r.w.now)
-	head := Head{Position: Position{Actor: r.Actor, Seq: outbox.Head}, First: outbox.First, Bytes: outbox.Bytes, Appended: outbox.Appended, Behind: r.ack.Behind(r.w.now)}
+	head := Head{Position: Position{Actor: r.actor, Seq: outbox.Head}, First: outbox.First, Bytes: outbox.Bytes, Appended: outbox.Appended, Behind: r.ack.Behind(r.w.now)}
 	for _, dst := range r.w.others(r) {
 		applied := uint64(len(r.merged[dst.id]))
-		if !r.w.chance(5) && !r.w.loses(loseTicks, r, dst) {
+		if !r.w.loses(loseTicks, r, dst) {
 			dst.later(func() { dst.hear(r, head, applied) })
 		}
 	}
@@ -298,7 +224,7 @@ func (r *worldRegion) beat() {
 // hear takes what another region's tick says: how far its outbox reaches, and how much of ours it has applied.
 func (r *worldRegion) hear(from *worldRegion, head Head, applied uint64) {
 	if err := r.recv[from.id].Tick(&head, true, r.w.now); err != nil {
-		r.w.fault("an honest tick is refused: %v", err)
+		r.w.t.Errorf("an honest tick is refused: %v", err)
 	}
 	r.ack.Heard(from.id, r.w.now)
 	r.report(from, applied)
@@ -320,9 +246,29 @@ func (r *worldRegion) drive() {
 		send, until := r.reporter[o.id].Due(r.w.now)
 		r.w.wake(until)
 		for _, seq := range send {
-			if !r.w.chance(4) && !r.w.loses(loseReports, o, r) {
+			if !r.w.loses(loseReports, o, r) {
 				o.later(func() { o.report(r, seq) })
 			}
+		}
+	}
+}
+
+func (r *worldRegion) driveShipper() {
+	r.ship.OutboxIs(r.outbox())
+	for !r.opening {
+		a := r.ship.Action(r.w.now)
+		switch a.Kind {
+		case ShipWait:
+			r.w.wake(a.Until)
+			return
+		case ShipOpen:
+			r.opening = true
+			r.later(func() {
+				r.opening = false
+				r.ship.Open(r.streamState(), 0)
+			})
+		case ShipRead:
+			r.publish(a.From)
 		}
 	}
 }
