@@ -84,14 +84,8 @@ func (p *Partition) KeepOutbox(ctx context.Context, f *OutboxFolder) error {
 	return p.keepOutbox(ctx, f)
 }
 
-// Bounds of the outbox and of folding.
-const (
-	BlockBytes     = blockBytes
-	FoldFrom       = foldFrom
-	FoldKeepAge    = foldKeepAge
-	FoldKeepEvents = foldKeepEvents
-	WindowBytes    = windowBytes
-)
+// BlockBytes is a bound of the outbox's index.
+const BlockBytes = blockBytes
 
 // TakeHome has the partition take a namespace over without its home, under a later term.
 func (p *Partition) TakeHome(ctx context.Context, namespace string, term uint64) error {

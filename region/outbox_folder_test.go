@@ -14,6 +14,8 @@ import (
 	"github.com/atolldb/atoll/region"
 )
 
+var foldBounds = region.DefaultFoldBounds()
+
 // backlog is a partition whose destinations are all away, in virtual time.
 type backlog struct {
 	t       testing.TB
@@ -34,7 +36,7 @@ func newBacklog(t testing.TB) *backlog {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &backlog{t: t, store: s, machine: m, folder: region.NewOutboxFolder(m), now: time.Unix(1_700_000_000, 0)}
+	return &backlog{t: t, store: s, machine: m, folder: region.NewOutboxFolder(m, foldBounds), now: time.Unix(1_700_000_000, 0)}
 }
 
 func (b *backlog) apply(commands ...*logv1.Command) error {
@@ -90,9 +92,12 @@ func (b *backlog) write(events int, d time.Duration, op func(i int) replica.Op) 
 func (b *backlog) fold() {
 	b.t.Helper()
 	for more := true; more; {
-		var err error
-		if more, err = b.folder.Step(b.now, func(c *logv1.Command) error { return b.apply(c) }); err != nil {
+		fold, again, err := b.folder.Step(b.now)
+		if err != nil {
 			b.t.Fatal(err)
+		}
+		if more = again; fold != nil {
+			b.folder.Done(b.apply(fold))
 		}
 	}
 }
@@ -154,7 +159,7 @@ func TestHotKeysLeaveTheOutboxFlat(t *testing.T) {
 	const events = 60_000
 	b.write(events, time.Hour, hotOp)
 	first := b.most
-	if limit := uint64(region.FoldFrom + 2*region.WindowBytes); first > limit {
+	if limit := foldBounds.FromBytes + 2*foldBounds.WindowBytes; first > limit {
 		t.Errorf("the outbox had %d bytes, more than %d", first, limit)
 	}
 	b.write(events, 72*time.Hour, hotOp)
@@ -184,7 +189,7 @@ func TestManyKeysLeaveTheOutboxAsLargeAsTheyAre(t *testing.T) {
 	c := b.folder.Counts()
 	t.Logf("%d bytes of deltas, at most %d kept, %d read by %d folds and %d in vain, %d written; the longest took %v",
 		b.written, b.most, c.Read, c.Folds, c.Vain, c.Written, b.slowest)
-	if limit := uint64(3*keys*150 + region.FoldFrom); b.most > limit {
+	if limit := uint64(3*keys*150 + foldBounds.FromBytes); b.most > limit {
 		t.Errorf("the outbox had %d bytes, more than %d", b.most, limit)
 	}
 	if c.Read > 6*b.written || c.Written > 2*b.written {
@@ -222,7 +227,7 @@ func TestNewEntriesAreNotFolded(t *testing.T) {
 	b := newBacklog(t)
 	value := fmt.Sprintf("%0200d", 0)
 	b.write(8000, 0, func(int) replica.Op { return put("k", value) })
-	if b.now = b.now.Add(region.FoldKeepAge - time.Second); b.folder.Counts() != (region.FoldCounts{}) {
+	if b.now = b.now.Add(foldBounds.KeepAge - time.Second); b.folder.Counts() != (region.FoldCounts{}) {
 		t.Errorf("%+v at once", b.folder.Counts())
 	}
 	if b.fold(); b.folder.Counts() != (region.FoldCounts{}) {
@@ -231,7 +236,7 @@ func TestNewEntriesAreNotFolded(t *testing.T) {
 	b.now = b.now.Add(2 * time.Second)
 	b.fold()
 	box := b.machine.View().Outbox
-	if b.folder.Counts().Folds == 0 || box.FoldedEvents == 0 || box.FoldedEvents > box.Head-region.FoldKeepEvents || box.Bytes < region.FoldFrom/2 {
+	if b.folder.Counts().Folds == 0 || box.FoldedEvents == 0 || box.FoldedEvents > box.Head-foldBounds.KeepEvents || box.Bytes < foldBounds.FromBytes/2 {
 		t.Errorf("%+v, %+v", b.folder.Counts(), box)
 	}
 	b.check()
@@ -243,9 +248,9 @@ func TestNewLeadersGoOnFolding(t *testing.T) {
 	b := newBacklog(t)
 	for range 4 {
 		b.write(20_000, time.Hour, hotOp)
-		b.folder = region.NewOutboxFolder(b.machine)
+		b.folder = region.NewOutboxFolder(b.machine, foldBounds)
 	}
-	if box := b.machine.View().Outbox; b.most > region.FoldFrom+2*region.WindowBytes {
+	if box := b.machine.View().Outbox; b.most > foldBounds.FromBytes+2*foldBounds.WindowBytes {
 		t.Errorf("%d bytes: %+v", b.most, box)
 	}
 	b.check()

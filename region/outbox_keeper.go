@@ -3,6 +3,7 @@ package region
 import (
 	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -40,7 +41,7 @@ func (p *Partition) outboxLoop(ctx context.Context) error {
 			continue
 		}
 		if now := p.Term(); folder == nil || now != term {
-			folder, term = NewOutboxFolder(p.machine), now
+			folder, term = NewOutboxFolder(p.machine, DefaultFoldBounds()), now
 		}
 		if err := p.keepOutbox(ctx, folder); err != nil && ctx.Err() == nil {
 			p.logger.Debug("outbox not looked after", "err", err)
@@ -69,7 +70,13 @@ func (p *Partition) keepOutboxStep(f *OutboxFolder, propose func(*logv1.Command)
 	if err != nil {
 		return false, err
 	}
-	if more, err = f.Step(p.wall(), propose); err != nil {
+	fold, more, err := f.Step(p.wall())
+	if err == nil && fold != nil {
+		if err = propose(fold); !errors.Is(err, errProposed) {
+			f.Done(err)
+		}
+	}
+	if err != nil {
 		return false, err
 	}
 	evicted, err := p.evictDue(more, propose)

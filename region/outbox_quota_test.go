@@ -17,7 +17,7 @@ import (
 // keep looks after the outbox as the leader does.
 func (f *fixture) keep(t *testing.T) {
 	t.Helper()
-	if err := f.KeepOutbox(t.Context(), region.NewOutboxFolder(f.machine)); err != nil {
+	if err := f.KeepOutbox(t.Context(), region.NewOutboxFolder(f.machine, region.DefaultFoldBounds())); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -85,16 +85,18 @@ func (s *Steps) Readmit(r topology.RegionID) *logv1.Command {
 	return readmitCommand(r, s.p.machine.View().Outbox.Head)
 }
 
-// KeepOutbox does what a leader does for its outbox once a second up to the first proposal: it trims, folds or evicts.
-func (s *Steps) KeepOutbox(f *OutboxFolder) (command *logv1.Command, err error) {
-	_, err = s.p.keepOutboxStep(f, func(c *logv1.Command) error {
+// KeepOutbox does what a leader does for its outbox once a second up to the first proposal: it trims, folds or evicts. The
+// outcome of a fold is for its owner to tell the folder. more says that there may be more to do at once, after the command
+// if there is one.
+func (s *Steps) KeepOutbox(f *OutboxFolder) (command *logv1.Command, more bool, err error) {
+	more, err = s.p.keepOutboxStep(f, func(c *logv1.Command) error {
 		command = c
 		return errProposed
 	})
 	if errors.Is(err, errProposed) {
-		err = nil
+		return command, true, nil
 	}
-	return command, err
+	return command, more, err
 }
 
 // errProposed ends a step that is made of several proposals after the first.

@@ -36,6 +36,18 @@ var protocolMutants = []mutant{
 		"	if view.Owed == 0 {\n", "	if view.Owed != 1 {\n", nil},
 	{"outbox trimmed beyond watermarks", acks, "a region that was away never gets what was trimmed", "region/destinations.go",
 		"			to = min(to, seq)", "			to = min(to, seq+1)", nil},
+	{"run trimmed once its beginning is applied", acks, "the end of a run is nowhere any more", "region/outbox.go",
+		"		if p.seq > seq {\n			return false, nil", "		if p.first > seq {\n			return false, nil", region},
+	{"outbox trimmed into a run", acks, "the end of a run is nowhere any more", "region/outbox_keeper.go",
+		"			if p.seq > to {", "			if p.first > to {", nil},
+	{"run read without its beginning", gaps, "a region that was away never gets what was folded", "crossregion/partitions/outbox.go",
+		"		records[i] = protocol.Record{First: r.First, Seq: r.Seq, Data: r.Data}", "		records[i] = protocol.Record{Seq: r.Seq, Data: r.Data}", nil},
+	{"run of a run begins at its end", gaps, "a region that was away never gets what was folded twice", "crossregion/partitions/outbox.go",
+		"	return protocol.Record{First: records[0].Begin(), ", "	return protocol.Record{First: records[0].Seq, ", nil},
+	{"folded entries stay beside their run", gaps, "an outbox never shrinks, and is not readable", "region/outbox_fold.go",
+		"	for i := range pairs[:len(pairs)-1] {", "	for i := range pairs[:0] {", nil},
+	{"trimmed outbox read on", gaps, "a region that was away for long waits for ever", "crossregion/partitions/outbox.go",
+		"from < state.First || (len(read) > 0 && read[0].First > from) {", "from > state.Head && len(read) > 0 {", nil},
 	{"transfer ended after a chunk", gaps, "a region says it has what it was never sent", "crdt/replica/resync_join.go",
 		"	l.cursor = j.cursor\n", "	l.cursor = Position{End: true}\n", nil},
 	{"chunks of the live state", context_, "a transfer counts twice what happened while it went on", "region/export.go",
@@ -69,6 +81,7 @@ var alsoSimulated = map[string]bool{
 	"outbox trimmed for the fastest":      true,
 	"receiver believes what it asked for": true,
 	"whole value replaced":                true,
+	"runs applied anew":                   true,
 }
 
 // all returns every mutant.

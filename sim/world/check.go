@@ -18,6 +18,9 @@ func (g *group) check(m *member, e *entry, view *region.MachineView, touched []v
 		}
 	}
 	g.checkOutbox(view)
+	if e.keeps() {
+		g.checkKept(m, view)
+	}
 	if w.failure != nil {
 		return
 	}

@@ -47,6 +47,7 @@ type request struct {
 	opID    string
 	merge   *mergeOf
 	expires bool
+	keeps   bool // looks after the outbox
 	// takesOver is what the state includes that this ends to take over.
 	takesOver []uint64
 	done      func(verdict, region.StepResult)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/region"
 )
 
 // Plan is everything that is decided about a schedule before it runs. The same plan gives the same run.
@@ -30,6 +31,8 @@ type Plan struct {
 	Happenings []Happening
 	// Quota bounds outboxes, in bytes; 0 for as much as the program has.
 	Quota uint64
+	// Fold says what of outboxes is folded; nil for as the program does, which is nothing of what so few writes make.
+	Fold *region.FoldBounds
 	// small makes buffers and merges small, so that they fill.
 	small bool
 	// operation draws what is written, if it is not nil.
@@ -124,7 +127,21 @@ func Draw(seed uint64) *Plan {
 	if rng.IntN(4) == 0 {
 		p.Quota = 300 + uint64(rng.IntN(2500))
 	}
+	if rng.IntN(3) == 0 {
+		p.Fold = drawFolding(rng)
+	}
 	return p
+}
+
+// drawFolding draws bounds of folding so small that the outbox of a region that is away for some seconds is folded, and
+// its runs again.
+func drawFolding(rng *rand.Rand) *region.FoldBounds {
+	window := 2 + rng.IntN(8)
+	return &region.FoldBounds{
+		FromBytes: uint64(rng.IntN(600)), KeepBytes: uint64(rng.IntN(200)), KeepEvents: uint64(rng.IntN(4)),
+		KeepAge: time.Duration(rng.Int64N(int64(time.Second))), WindowBytes: uint64(window) * 100, WindowPairs: window,
+		InputBytes: 4000, InputPairs: 4 + rng.IntN(30), RunBytes: 500 + rng.IntN(4000),
+	}
 }
 
 // skewed draws a number below n, small ones more often.

@@ -23,6 +23,7 @@ type session struct {
 	acking    bool
 	taking    takingOver
 	folder    *region.OutboxFolder
+	keeping   bool    // something of the outbox's upkeep is on its way
 	flows     []*flow // by origin, nil for the own region
 }
 
@@ -48,7 +49,11 @@ func newSession(g *group) *session {
 	}
 	s.ack = protocol.NewAcker(w.tuning, others, nil, w.time())
 	s.taking.core = protocol.NewResyncer(w.tuning, g.site.budget)
-	s.folder = region.NewOutboxFolder(g.leader.machine)
+	folding := region.DefaultFoldBounds()
+	if w.plan.Fold != nil {
+		folding = *w.plan.Fold
+	}
+	s.folder = region.NewOutboxFolder(g.leader.machine, folding)
 	return s
 }
 
@@ -168,9 +173,19 @@ func (s *session) open() {
 // partition is the leader's.
 func (g *group) partition() *region.Partition { return g.leader.steps.Partition() }
 
+func (g *group) readOutbox(from uint64, maxBytes int) ([]protocol.Record, error) {
+	records, err := partitions.ReadOutbox(g.partition(), from, maxBytes)
+	for i := range records {
+		if records[i].Several() {
+			g.site.w.counts.RunsRead++
+		}
+	}
+	return records, err
+}
+
 func (s *session) publish(from uint64) {
 	w := s.g.site.w
-	records, err := partitions.ReadOutbox(s.g.partition(), from, protocol.EnvelopeBytes)
+	records, err := s.g.readOutbox(from, protocol.EnvelopeBytes)
 	if err != nil || len(records) == 0 {
 		s.ship.Failed(w.time())
 		return
@@ -326,7 +341,7 @@ func (g *group) serve(asker *site, request []byte, answer func(response []byte))
 	if wanted.From > g.outbox().Head {
 		res.Nothing = true
 	} else {
-		res.Records, err = partitions.ReadOutbox(g.partition(), wanted.From, wanted.MaxBytes)
+		res.Records, err = g.readOutbox(wanted.From, wanted.MaxBytes)
 		if wanted.Codec >= protocol.CodecZipped {
 			res.Records = g.site.packer.Pack(res.Records)
 		}

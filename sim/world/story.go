@@ -84,6 +84,8 @@ func (c *Counts) Summary() string {
 		c.Refused, c.Unknown, c.Conditions, c.Unavailable)
 	fmt.Fprintf(&b, "receivers: %d gaps, %d fetches, %d duplicates, %d evictions, %d refused merges; shippers: %d rewinds\n",
 		c.Gaps, c.Fetches, c.Duplicates, c.Evicted, c.RefusedMerges, c.Rewinds)
+	fmt.Fprintf(&b, "outboxes: %d folds, whose runs were read %d times, %d regions evicted; %d states taken over\n",
+		c.Folds, c.RunsRead, c.Evictions, c.Transfers)
 	b.WriteString("faults:")
 	for k := ChangeLeader; k < kinds; k++ {
 		fmt.Fprintf(&b, " %d %v,", c.Faults[k], k)

@@ -212,22 +212,3 @@ func (g *group) tookOver(upTo []uint64) (touched []valueID) {
 	}
 	return touched
 }
-
-// keepOutbox has the outbox trimmed, folded, and regions evicted that lack more than its quota.
-func (g *group) keepOutbox() {
-	if g.site.w.plan.Quota == 0 || g.leader == nil {
-		return
-	}
-	command, err := g.leader.steps.KeepOutbox(g.session.folder)
-	if err != nil {
-		g.site.w.fail("outboxes can be looked after", "%v", err)
-		return
-	}
-	if command != nil {
-		if command.GetDestination().GetEvict() != nil {
-			g.site.w.counts.Evictions++
-			g.site.w.say("%v evicts region %d from the outbox of partition %d", g.site, command.GetDestination().GetRegion(), g.id)
-		}
-		g.propose(&request{command: command, done: func(verdict, region.StepResult) {}})
-	}
-}
