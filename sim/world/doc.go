@@ -9,11 +9,13 @@
 //   - network.go: links that lose, repeat, delay, reorder, damage and hold frames, in each direction by itself;
 //   - stream.go: JetStream, which loses what it has acknowledged, and readers that know only a position;
 //   - site.go: nodes with clocks of their own, which lose what was not flushed when they crash;
-//   - session.go, watermark.go, outbox.go and transfer.go: the loops of package crossregion, and that of a leader for its
+//   - session.go, watermark.go, relay.go, outbox.go and transfer.go: the loops of package crossregion, and that of a leader for its
 //     outbox. What a partition answers is read through crossregion/partitions, as in the program.
 //
 // A quarter of the plans bounds outboxes so tightly that regions are evicted, and take over states. A third folds outboxes
-// past some hundred bytes, a few entries at a time, and their runs again.
+// past some hundred bytes, a few entries at a time, and their runs again. In a third, regions that miss what an origin does not give
+// soon ask third ones, for envelopes and then for states: there a healed majority must come to share what any of it has, also
+// of regions that are away.
 //
 // A seed draws a Plan (plan.go): how many regions, what types of values, which faults and how often. Half of the
 // plans have no disasters. Faults last as long as the plan says (faults.go), then only a majority of the regions is healed and must

@@ -49,7 +49,7 @@ func (w *World) play() {
 // patience is how long regions may take to converge: longer where they take over states, because donors that are away
 // are waited for.
 func (w *World) patience(d time.Duration) time.Duration {
-	if w.plan.Quota > 0 {
+	if w.plan.transfers() {
 		return 4 * d
 	}
 	return d
@@ -154,6 +154,27 @@ func (w *World) behind(sites []*site) string {
 					text += fmt.Sprintf(" (%+v)", f)
 				}
 				return text
+			}
+		}
+	}
+	if w.plan.Relay {
+		return w.unshared(sites)
+	}
+	return ""
+}
+
+// unshared says which of the regions has not applied what another one has of a region that is away; "" if none. One that
+// was restored answers that it has nothing, and is believed until it is given up, which no world does.
+func (w *World) unshared(sites []*site) string {
+	for _, s := range sites {
+		for _, o := range sites {
+			for _, g := range s.groups {
+				for _, away := range w.sites {
+					mine, theirs := g.books.have[away.index], o.groups[g.id].books.have[away.index]
+					if mine < theirs && away != s && !away.restored {
+						return fmt.Sprintf("%v has applied %d of %v, %v %d", s, mine, away, o, theirs)
+					}
+				}
 			}
 		}
 	}

@@ -33,6 +33,9 @@ type Plan struct {
 	Quota uint64
 	// Fold says what of outboxes is folded; nil for as the program does, which is nothing of what so few writes make.
 	Fold *region.FoldBounds
+	// Relay says that regions soon ask each other for what an origin does not give. In all other plans only its return helps,
+	// so that errors do not hide behind repairs.
+	Relay bool
 	// small makes buffers and merges small, so that they fill.
 	small bool
 	// operation draws what is written, if it is not nil.
@@ -130,6 +133,7 @@ func Draw(seed uint64) *Plan {
 	if rng.IntN(3) == 0 {
 		p.Fold = drawFolding(rng)
 	}
+	p.Relay = rng.IntN(3) == 0
 	return p
 }
 
@@ -143,6 +147,9 @@ func drawFolding(rng *rand.Rand) *region.FoldBounds {
 		InputBytes: 4000, InputPairs: 4 + rng.IntN(30), RunBytes: 500 + rng.IntN(4000),
 	}
 }
+
+// transfers reports whether regions take over states, so that they hear how far third ones are.
+func (p *Plan) transfers() bool { return p.Quota > 0 || p.Relay }
 
 // skewed draws a number below n, small ones more often.
 func skewed(rng *rand.Rand, n int) int { return min(rng.IntN(n), rng.IntN(n)) }

@@ -18,6 +18,7 @@ type Counts struct {
 	Gaps, Duplicates, Evicted, RefusedMerges, BadBatches uint64 // by receivers
 	Noticed, Quarantined                                 uint64
 	Transfers, Evictions                                 uint64 // states taken over, regions evicted
+	Relayed                                              uint64 // fetches that a third region answered
 	Folds, RunsRead                                      uint64 // in outboxes, and of runs that were read there
 	Virtual, Converged                                   time.Duration
 }
@@ -47,7 +48,7 @@ func (c *Counts) numbers() []*uint64 {
 		&c.Lost, &c.Duplicated, &c.Reordered, &c.Flipped, &c.PublishFaults, &c.Published, &c.Damaged, &c.Fetches, &c.Rewinds,
 		&c.Refused, &c.Unknown, &c.Unavailable, &c.Conditions, &c.Gaps, &c.Duplicates, &c.Evicted, &c.RefusedMerges,
 		&c.BadBatches, &c.Noticed, &c.Quarantined, &c.Transfers, &c.Evictions,
-		&c.Folds, &c.RunsRead,
+		&c.Relayed, &c.Folds, &c.RunsRead,
 	}
 }
 

@@ -32,6 +32,7 @@ type flow struct {
 	origin *site
 	recv   *protocol.Receiver
 	report *protocol.Reporter
+	ring   *protocol.Ring
 	busy   bool
 	stuck  string // what was last said of it
 }
@@ -43,7 +44,10 @@ func newSession(g *group) *session {
 	for _, o := range w.others(g.site) {
 		others = append(others, o.id)
 		applied := g.applied(o)
-		f := &flow{origin: o, recv: protocol.NewReceiver(w.tuning, applied, w.time()), report: protocol.NewReporter(w.tuning, w.time())}
+		f := &flow{
+			origin: o, recv: protocol.NewReceiver(w.tuning, applied, w.time()),
+			report: protocol.NewReporter(w.tuning, w.time()), ring: protocol.NewRing(w.tuning.RelayBytes),
+		}
 		f.report.Note(g.id, applied, w.time())
 		s.flows[o.index] = f
 	}
@@ -229,7 +233,12 @@ func (g *group) onFrame(origin *site, frame []byte) {
 		return
 	}
 	date(records)
-	g.session.flows[origin.index].recv.Offer(records, true, w.time())
+	f := g.session.flows[origin.index]
+	if err := f.recv.Offer(records, true, w.time()); err != nil {
+		w.fail("an honest envelope is taken", "%v", err)
+		return
+	}
+	f.ring.Add(records, frame)
 	g.touch()
 }
 
@@ -300,11 +309,17 @@ func (s *session) fetch(f *flow, a protocol.ReceiveAction) {
 		}
 		answered, f.busy = true, false
 		f.recv.AppliedIs(s.g.applied(f.origin), w.time())
-		date(res.Records)
-		for _, more := range res.More {
-			date(more)
+		for _, records := range fetched(&res) {
+			date(records)
 		}
 		f.recv.Fetched(res, w.time())
+		for i, records := range fetched(&res) {
+			f.ring.Add(records, res.Envelopes[i])
+		}
+		if len(res.Records) > 0 && a.Via != 0 {
+			w.counts.Relayed++
+			w.say("%v has events %d on of %v from region %d", s.g.site, a.From, f.origin, a.Via)
+		}
 		f.report.Note(s.g.id, f.recv.Applied(), w.time())
 		s.g.touch()
 	}
@@ -358,14 +373,4 @@ func (g *group) serve(asker *site, request []byte, answer func(response []byte))
 		return
 	}
 	w.between(g.site, asker).send(response, answer)
-}
-
-// relay answers for another origin that nothing of it is kept here, as a new leader does.
-func (g *group) relay(asker *site, wanted protocol.Asked, answer func(response []byte)) {
-	response, err := g.site.packer.EncodeRelayResponse(wanted, nil)
-	if err != nil {
-		g.site.w.fail("fetches can be answered", "%v", err)
-		return
-	}
-	g.site.w.between(g.site, asker).send(response, answer)
 }

@@ -49,6 +49,15 @@ func (p *Plan) String() string {
 		}
 	}
 	fmt.Fprintf(&b, "types: %s\nchances: %s", strings.Join(types, ", "), strings.Join(chances, ", "))
+	if p.Quota > 0 {
+		fmt.Fprintf(&b, "\nregions that lack more than %d bytes are evicted", p.Quota)
+	}
+	if p.Fold != nil {
+		fmt.Fprintf(&b, "\noutboxes of more than %d bytes are folded, %d entries at first", p.Fold.FromBytes, p.Fold.WindowPairs)
+	}
+	if p.Relay {
+		b.WriteString("\nwhat an origin does not give is soon had from third regions")
+	}
 	return b.String()
 }
 
@@ -84,8 +93,8 @@ func (c *Counts) Summary() string {
 		c.Refused, c.Unknown, c.Conditions, c.Unavailable)
 	fmt.Fprintf(&b, "receivers: %d gaps, %d fetches, %d duplicates, %d evictions, %d refused merges; shippers: %d rewinds\n",
 		c.Gaps, c.Fetches, c.Duplicates, c.Evicted, c.RefusedMerges, c.Rewinds)
-	fmt.Fprintf(&b, "outboxes: %d folds, whose runs were read %d times, %d regions evicted; %d states taken over\n",
-		c.Folds, c.RunsRead, c.Evictions, c.Transfers)
+	fmt.Fprintf(&b, "outboxes: %d folds, whose runs were read %d times, %d regions evicted; %d states taken over, %d fetches from third regions\n",
+		c.Folds, c.RunsRead, c.Evictions, c.Transfers, c.Relayed)
 	b.WriteString("faults:")
 	for k := ChangeLeader; k < kinds; k++ {
 		fmt.Fprintf(&b, " %d %v,", c.Faults[k], k)

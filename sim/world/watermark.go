@@ -20,7 +20,7 @@ func (g *group) beat() {
 		Position: protocol.Position{Partition: g.id, Actor: g.site.actor, Seq: outbox.Head},
 		First:    outbox.First, Bytes: outbox.Bytes, Appended: outbox.Appended, Behind: g.session.ack.Behind(w.time()),
 	}
-	if w.plan.Quota > 0 {
+	if w.plan.transfers() {
 		head.Vector = g.leader.machine.View().Vector
 	}
 	frame, err := g.site.keys.EncodeTick(protocol.Tick{Node: "node", Sent: w.time(), Heads: []protocol.Head{head}})

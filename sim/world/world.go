@@ -99,7 +99,13 @@ func newWorld(p *Plan, mouths []mouth, tell Listener) *World {
 	if p.small {
 		w.tuning.BufferBytes, w.tuning.MergeBytes, w.tuning.MergeRecords, w.tuning.FetchBytes = 1<<10, 400, 6, 600
 	}
-	if p.Quota > 0 { // a transfer takes many steps, so that much can go wrong in between
+	if p.Relay {
+		w.tuning.RelayAfter, w.tuning.OriginWait = 500*time.Millisecond, 10*time.Second
+	}
+	if p.Relay && p.small { // of what is passed on not all is kept
+		w.tuning.RelayBytes = 2 << 10
+	}
+	if p.transfers() { // a transfer takes many steps, so that much can go wrong in between
 		w.tuning.ResyncItems, w.tuning.ResyncRanges, w.tuning.ResyncBytes = 2, 3, 200
 	}
 	for i := range p.Regions {
