@@ -15,7 +15,7 @@ type Reduction struct {
 	Keep []int
 	// Regions and Nodes, unless 0, are how many there are.
 	Regions, Nodes int
-	// Calm are the names of rates that become 0.
+	// Calm are the names of rates that become 0, and of mechanisms that are left out.
 	Calm []string
 	// Length, unless 0, is how long the faults last.
 	Length time.Duration
@@ -34,6 +34,17 @@ func (r *Rates) named() []struct {
 		{"publishlost", &r.PublishLost}, {"acklost", &r.AckLost}, {"notdone", &r.NotDone}, {"unknown", &r.Unknown},
 		{"lag", &r.Lag}, {"flush", &r.Flush},
 	}
+}
+
+// mechanisms are what a plan may do without, by name.
+var mechanisms = []struct {
+	name string
+	used func(p *Plan) bool
+	omit func(p *Plan)
+}{
+	{"quota", func(p *Plan) bool { return p.Quota > 0 }, func(p *Plan) { p.Quota = 0 }},
+	{"folding", func(p *Plan) bool { return p.Fold != nil }, func(p *Plan) { p.Fold = nil }},
+	{"relay", func(p *Plan) bool { return p.Relay }, func(p *Plan) { p.Relay = false }},
 }
 
 // Apply returns what is left of a plan.
@@ -61,12 +72,22 @@ func (r *Reduction) Apply(p *Plan) *Plan {
 			q.Happenings = append(q.Happenings, h)
 		}
 	}
-	for _, n := range q.Rates.named() {
-		if slices.Contains(r.Calm, n.name) {
+	q.calm(r.Calm)
+	return &q
+}
+
+// calm leaves out rates and mechanisms.
+func (p *Plan) calm(names []string) {
+	for _, n := range p.Rates.named() {
+		if slices.Contains(names, n.name) {
 			*n.rate = 0
 		}
 	}
-	return &q
+	for _, m := range mechanisms {
+		if slices.Contains(names, m.name) {
+			m.omit(p)
+		}
+	}
 }
 
 // String returns what ParseReduction reads.

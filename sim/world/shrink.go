@@ -39,6 +39,11 @@ func (r *Runner) Shrink(p *Plan, f *Failure) *Reduction {
 			s.try(func(r *Reduction) { r.Calm = append(r.Calm, n.name) })
 		}
 	}
+	for _, m := range mechanisms {
+		if m.used(p) {
+			s.try(func(r *Reduction) { r.Calm = append(r.Calm, m.name) })
+		}
+	}
 	s.fewer()
 	s.sooner()
 	return &s.best

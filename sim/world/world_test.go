@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/atolldb/atoll/internal/testkit"
+	"github.com/atolldb/atoll/region"
 )
 
 // usual is how many schedules are enough to need every mechanism.
@@ -94,6 +95,10 @@ func TestReductionsAreWrittenAndRead(t *testing.T) {
 	p := Draw(3)
 	if q := (&Reduction{}).Apply(p); len(q.Happenings) != len(p.Happenings) || q.Rates != p.Rates || !slices.Equal(q.Core, p.Core) {
 		t.Errorf("nothing is left out, and yet %+v of %+v", q, p)
+	}
+	p.Quota, p.Fold, p.Relay = 1, &region.FoldBounds{}, true
+	if q := (&Reduction{Calm: []string{"quota", "folding", "relay"}}).Apply(p); q.Quota > 0 || q.Fold != nil || q.Relay || !p.Relay {
+		t.Errorf("every mechanism is left out, and yet %+v", q)
 	}
 }
 
