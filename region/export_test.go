@@ -87,8 +87,8 @@ func (p *Partition) KeepOutbox(ctx context.Context, f *OutboxFolder) error {
 // BlockBytes is a bound of the outbox's index.
 const BlockBytes = blockBytes
 
-// TakeHome has the partition take a namespace over without its home, under a later term.
-func (p *Partition) TakeHome(ctx context.Context, namespace string, term uint64) error {
+// ForceHome has the partition take a namespace over without its home, under a later term, whatever that does.
+func (p *Partition) ForceHome(ctx context.Context, namespace string, term uint64) error {
 	self, _ := topology.ActorRegion(p.View().Outbox.Actor)
 	_, err := p.batcher.do(ctx, &logv1.Command{Command: &logv1.Command_Home{
 		Home: &logv1.HomeCommand{Namespace: namespace, Region: uint32(self), Epoch: term << 32, Take: true},

@@ -50,6 +50,15 @@ type HomeTargetError struct{ Region topology.RegionID }
 // Error names the region.
 func (e *HomeTargetError) Error() string { return fmt.Sprintf("region %d takes no writes", e.Region) }
 
+// HomeNotClosedError means that a namespace cannot be taken over from its home: the home is not closed for good, or there is
+// another region that could take over, too. Nothing was done.
+type HomeNotClosedError struct{ Home topology.RegionID }
+
+// Error names the home.
+func (e *HomeNotClosedError) Error() string {
+	return fmt.Sprintf("region %d is the home, and not all regions but this one are closed", e.Home)
+}
+
 // homeOf returns what is known of a namespace's home.
 func homeOf(homes []replica.Home, namespace string) (replica.Home, bool) {
 	i := slices.IndexFunc(homes, func(h replica.Home) bool { return h.Namespace == namespace })
@@ -120,18 +129,56 @@ func (a *application) home(now hlc.Time, c *logv1.HomeCommand) (result, error) {
 // mayBecome returns why a region cannot become the home now, or nil. Its second error is the storage's.
 func (a *application) mayBecome(c *logv1.HomeCommand, target *replica.Home, have replica.Home, known bool) (refused, err error) {
 	own := target.Region == uint32(a.region())
+	elsewhere := &NotHomeError{Namespace: target.Namespace, Home: topology.RegionID(have.Region), Epoch: have.Epoch}
 	switch {
-	case c.GetTake() && target.Epoch > have.Epoch && own:
-		return nil, nil
-	case c.GetFirst() && !known && target.Epoch == firstHomeEpoch && own:
-		if len(a.state.homes) >= maxHomes {
-			return ErrTooManyHomes, nil
+	case c.GetOfClosed():
+		if own && target.Epoch == nextTerm(have.Epoch) {
+			return a.mayTake(c, &have, known), nil
 		}
-		return nil, nil
-	case !c.GetTake() && !c.GetFirst() && known && target.Epoch == have.Epoch+1 && serves(&have, a.region(), a.replica.Vector(), &a.state.facts):
+	case c.GetTake():
+		if own && target.Epoch > have.Epoch {
+			return nil, nil
+		}
+	case c.GetFirst():
+		if own && !known && target.Epoch == firstHomeEpoch {
+			return a.roomForHome(), nil
+		}
+	case known && target.Epoch == have.Epoch+1 && serves(&have, a.region(), a.replica.Vector(), &a.state.facts):
 		return a.mayMove(target, c.GetRegions())
 	}
-	return &NotHomeError{Namespace: target.Namespace, Home: topology.RegionID(have.Region), Epoch: have.Epoch}, nil
+	return elsewhere, nil
+}
+
+// roomForHome returns why no further namespace gets a home, or nil.
+func (a *application) roomForHome() error {
+	if len(a.state.homes) >= maxHomes {
+		return ErrTooManyHomes
+	}
+	return nil
+}
+
+// nextTerm returns the epoch of who takes over from a home; epoch is 0 if that never said that it is one.
+func nextTerm(epoch uint64) uint64 {
+	return (max(epoch, firstHomeEpoch)/firstHomeEpoch + 1) * firstHomeEpoch
+}
+
+// mayTake returns why this region cannot take over a namespace from its home, or nil. The fence is what the partition knows of
+// the membership: nothing comes of the home any more, all that counts is here, and there is nobody else to take over.
+func (a *application) mayTake(c *logv1.HomeCommand, have *replica.Home, known bool) error {
+	former := topology.RegionID(have.Region)
+	if !known {
+		former = topology.RegionID(c.GetFormer())
+	}
+	needed := replica.Home{Region: uint32(a.region()), After: have.After}
+	switch {
+	case !a.state.facts.alone(a.replica.Self(), a.replica.Vector()) || a.state.facts.lives(former) == 0:
+		return &HomeNotClosedError{Home: former}
+	case !serves(&needed, a.region(), a.replica.Vector(), &a.state.facts):
+		return ErrHomeUnsettled
+	case !known:
+		return a.roomForHome()
+	}
+	return nil
 }
 
 // mayMove returns why a home that serves here cannot move now, or nil. Its second error is the storage's.

@@ -127,3 +127,22 @@ func (p *Partition) setHome(ctx context.Context, c *logv1.HomeCommand) error {
 	_, err := p.batcher.do(ctx, &logv1.Command{Command: &logv1.Command_Home{Home: c}})
 	return err
 }
+
+// TakeHome makes this region the home of a namespace whose home is closed for good: the membership has closed it, all that counts
+// of it is here, and so it is with every other region. former is the region of the configuration. What the home acknowledged
+// and nobody had when it was closed is lost. If this region is the home, it does nothing.
+//
+// Errors: *HomeNotClosedError, ErrHomeUnsettled, *NotHomeError, ErrTooManyHomes, and those of Write.
+func (p *Partition) TakeHome(ctx context.Context, namespace string, former topology.RegionID) error {
+	if err := p.writable(); err != nil {
+		return err
+	}
+	home, epoch, _ := p.View().Home(namespace)
+	self, _ := topology.ActorRegion(p.View().Outbox.Actor)
+	if home == self {
+		return nil
+	}
+	return p.setHome(ctx, &logv1.HomeCommand{
+		Namespace: namespace, Region: uint32(self), Epoch: nextTerm(epoch), Take: true, OfClosed: true, Former: uint32(former),
+	})
+}

@@ -86,7 +86,7 @@ func TestAHomeServesOnceItHasAll(t *testing.T) {
 func TestAWriteThatCameTooLateIsDoneWhenRepeated(t *testing.T) {
 	q, eu, us, _ := movable(t)
 	eu.mustWriteHome(t, "id", put("k", "late"))
-	if err := us.TakeHome(t.Context(), "default", 2); err != nil {
+	if err := us.ForceHome(t.Context(), "default", 2); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -95,7 +95,7 @@ func TestAWriteThatCameTooLateIsDoneWhenRepeated(t *testing.T) {
 	if r := us.mustWriteHome(t, "id", put("k", "late")); r.Repeated {
 		t.Error("a write that was given up is answered as done")
 	}
-	if err := us.TakeHome(t.Context(), "default", 1); err == nil {
+	if err := us.ForceHome(t.Context(), "default", 1); err == nil {
 		t.Error("taken over under an earlier term")
 	}
 	eu.refusesHome(t, testUS)

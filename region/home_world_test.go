@@ -155,9 +155,14 @@ func (w *homeWorld) take(f *fixture) {
 	}
 	w.term++
 	w.takes++
-	if err := f.TakeHome(w.t.Context(), "default", w.term); err != nil {
+	if err := f.ForceHome(w.t.Context(), "default", w.term); err != nil {
 		w.t.Fatal(err)
 	}
+	w.survives(f)
+}
+
+// survives makes the one copy what a region has.
+func (w *homeWorld) survives(f *fixture) {
 	for i := range 3 {
 		key := fmt.Sprint("k", i)
 		delete(w.value, key)

@@ -135,6 +135,17 @@ func (f *Facts) writes(r topology.RegionID) bool {
 	})
 }
 
+// alone reports whether an actor is the only one that issues events or can come to that, and has all that counts of all
+// others.
+func (f *Facts) alone(self crdt.Actor, have crdt.VersionVector) bool {
+	return f.Epoch > 0 && !slices.ContainsFunc(f.Facts, func(fact Fact) bool {
+		if fact.Actor == self {
+			return fact.State != ActorOpen || fact.Joining
+		}
+		return fact.State != ActorClosed || !fact.Released || have.Get(fact.Actor) < fact.Cut
+	})
+}
+
 // released returns the cuts of the actors of which nothing will come, nor is under way anywhere.
 func (f *Facts) released() map[crdt.Actor]uint64 {
 	var cuts map[crdt.Actor]uint64

@@ -46,6 +46,8 @@ func (*instant) Home(context.Context, string, bool) (region.HomeState, error) {
 	return region.HomeState{}, nil
 }
 
+func (*instant) TakeHome(context.Context, string, topology.RegionID) error { return nil }
+
 func (*instant) MoveHome(context.Context, string, topology.RegionID, bool) error { return nil }
 
 // Garbage is none.

@@ -44,6 +44,7 @@ var causes = [...]cause{
 	{is(region.ErrFenced), always(reasonFenced, "this region writes no more: it drains, or the others have given it up; write in another region")},
 	{as[*region.NotHomeError], notHome},
 	{as[*region.HomeTargetError], always(reasonRegionRefused, "the region that was to become the home takes no writes; choose one that is ACTIVE", "code", "WRONG_STATE")},
+	{as[*region.HomeNotClosedError], always(reasonRegionRefused, "a home is taken over only once its region, and every other but the one that takes over, is CLOSED: fence what is lost first (atoll region fence), or have it rejoin", "code", "WAITING")},
 	{is(region.ErrTooManyHomes), always(reasonQuotaExceeded, "as many namespaces have a home as can have one", "limit", "256")},
 	{is(region.ErrHomeUnsettled), always(reasonNotHome, "not every region has told yet that it knows of the home, so it cannot move; try again once all were heard of")},
 	{is(region.ErrNotKept), always(reasonInvalidArgument, "the outbox begins after the event; ask for a later one", "field", "seq")},
@@ -146,7 +147,7 @@ var refusals = [...]error{
 // that nothing was done may have been done.
 func failureOfWrite(ctx context.Context, err error) *failure {
 	ended := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
-	refused := as[*replica.OpError](err) || as[*region.NotHomeError](err) || as[*region.HomeTargetError](err) || as[*failure](err) || ended && ctx.Err() != nil
+	refused := as[*replica.OpError](err) || as[*region.NotHomeError](err) || as[*region.HomeTargetError](err) || as[*region.HomeNotClosedError](err) || as[*failure](err) || ended && ctx.Err() != nil
 	for _, r := range refusals {
 		refused = refused || errors.Is(err, r)
 	}

@@ -46,6 +46,7 @@ var samples = map[string]struct {
 	"region.NotHomeError":       {&region.NotHomeError{Namespace: "locks", Home: 2, Epoch: 7}, reasonNotHome, client.ErrUnavailable},
 	"region.ErrHomeUnsettled":   {region.ErrHomeUnsettled, reasonNotHome, client.ErrUnavailable},
 	"region.HomeTargetError":    {&region.HomeTargetError{Region: 2}, reasonRegionRefused, client.ErrRegionRefused},
+	"region.HomeNotClosedError": {&region.HomeNotClosedError{Home: 2}, reasonRegionRefused, client.ErrRegionRefused},
 	"region.ErrTooManyHomes":    {region.ErrTooManyHomes, reasonQuotaExceeded, client.ErrOverloaded},
 	"replica.ErrNoHome":         {opError(replica.ErrNoHome), reasonInvalidArgument, client.ErrInvalidArgument},
 	"region.ErrNoQuorum":        {region.ErrNoQuorum, reasonNoQuorum, client.ErrUnavailable},

@@ -157,6 +157,8 @@ func (*fakeReplica) Home(context.Context, string, bool) (region.HomeState, error
 	return region.HomeState{}, nil
 }
 
+func (*fakeReplica) TakeHome(context.Context, string, topology.RegionID) error { return nil }
+
 func (*fakeReplica) MoveHome(context.Context, string, topology.RegionID, bool) error { return nil }
 
 func (r *fakeReplica) Write(ctx context.Context, opID string, ops []replica.Op) (region.WriteResult, error) {

@@ -130,7 +130,7 @@ func (n *namespacesService) MoveHome(ctx context.Context, r *atollv1.MoveHomeReq
 	}
 	m := &homeMove{server: s, namespace: r.GetNamespace(), to: to, dry: r.GetDryRun()}
 	res := &atollv1.MoveHomeResponse{Done: true, Moves: make([]*atollv1.HomeMove, len(ids))}
-	if wasForwarded(ctx) || fromAbroad(ctx) { // only what the present home has to do
+	if wasForwarded(ctx) || fromAbroad(ctx) { // only what this region has to do
 		if len(ids) != 1 {
 			return nil, invalid("partitions", "a request that was sent on is about one")
 		}
@@ -153,13 +153,8 @@ func (n *namespacesService) MoveHome(ctx context.Context, r *atollv1.MoveHomeReq
 
 // checkHomeTarget refuses to move a home to a region that takes no writes, as far as this node knows.
 func (s *Server) checkHomeTarget(name string) *failure {
-	if s.votes == nil {
-		return nil
-	}
-	for _, m := range s.votes.Members().GetMembers() {
-		if m.GetRegion() == name && m.GetState() != "ACTIVE" {
-			return fail(reasonRegionRefused, "region "+name+" is "+m.GetState()+" and takes no writes; choose one that is ACTIVE", "code", "WRONG_STATE")
-		}
+	if state := s.memberState(name); state != "" && state != "ACTIVE" {
+		return fail(reasonRegionRefused, "region "+name+" is "+state+" and takes no writes; choose one that is ACTIVE", "code", "WRONG_STATE")
 	}
 	return nil
 }
@@ -174,11 +169,11 @@ type homeMove struct {
 
 // step does what can be done now in a partition. The new home is asked first and last: only it can say that it serves.
 func (m *homeMove) step(ctx context.Context, id topology.PartitionID) *atollv1.HomeMove {
-	move, f := m.arrived(ctx, id)
+	move, from, f := m.arrived(ctx, id)
 	if f == nil && move == nil {
-		move, f = m.leave(ctx, id)
+		move, f = m.change(ctx, id, from)
 		if f == nil && move.GetState() == atollv1.HomeMoveState_HOME_MOVE_STATE_MOVING {
-			if now, f := m.arrived(ctx, id); f == nil && now != nil {
+			if now, _, f := m.arrived(ctx, id); f == nil && now != nil {
 				now.From = move.GetFrom()
 				move = now
 			}
@@ -190,18 +185,63 @@ func (m *homeMove) step(ctx context.Context, id topology.PartitionID) *atollv1.H
 	return move
 }
 
-// arrived asks the new home. It returns nil if that knows of another one.
-func (m *homeMove) arrived(ctx context.Context, id topology.PartitionID) (*atollv1.HomeMove, *failure) {
+// change has the present home give up, or, if that is closed for good, the new one take over. from is the home as far as the
+// new one knows.
+func (m *homeMove) change(ctx context.Context, id topology.PartitionID, from *atollv1.PartitionHome) (*atollv1.HomeMove, *failure) {
+	s := m.server
+	if state := s.memberState(from.GetRegion()); state != "CLOSED" && state != "REMOVED" {
+		move, f := m.leave(ctx, id)
+		if f != nil && f.reason == reasonNoLeader {
+			f = fail(reasonNoLeader, "the home, region "+from.GetRegion()+", does not answer; if it is lost, fence it first (atoll region fence "+from.GetRegion()+")",
+				"region_to_use", from.GetRegion()).because(f)
+		}
+		return move, f
+	}
+	if m.dry {
+		if f := s.checkAlone(s.homes.names[m.to]); f != nil {
+			return nil, f
+		}
+		return &atollv1.HomeMove{
+			Partition: uint32(id), State: atollv1.HomeMoveState_HOME_MOVE_STATE_READY, From: from.GetRegion(), Epoch: from.GetEpoch(),
+		}, nil
+	}
+	return m.at(ctx, m.to, id)
+}
+
+// memberState returns what the membership says of a region, as far as this node knows; "" if nothing.
+func (s *Server) memberState(name string) string {
+	if s.votes != nil {
+		for _, m := range s.votes.Members().GetMembers() {
+			if m.GetRegion() == name {
+				return m.GetState()
+			}
+		}
+	}
+	return ""
+}
+
+// checkAlone refuses to have a region take over a home if it is not the only one left, as far as this node knows.
+func (s *Server) checkAlone(name string) *failure {
+	for _, m := range s.votes.Members().GetMembers() {
+		if m.GetRegion() != name && m.GetState() != "CLOSED" && m.GetState() != "REMOVED" {
+			return failureOf(&region.HomeNotClosedError{}).clone().with("waiting", m.GetRegion())
+		}
+	}
+	return nil
+}
+
+// arrived asks the new home. It returns what that says of another one if it knows of one.
+func (m *homeMove) arrived(ctx context.Context, id topology.PartitionID) (move *atollv1.HomeMove, from *atollv1.PartitionHome, f *failure) {
 	s := m.server
 	there, f := s.homeIn(ctx, m.to, m.namespace, id)
 	if f != nil || there.GetRegion() != s.homes.names[m.to] {
-		return nil, f
+		return nil, there, f
 	}
-	move := &atollv1.HomeMove{Partition: uint32(id), State: atollv1.HomeMoveState_HOME_MOVE_STATE_MOVING, Epoch: there.GetEpoch()}
+	move = &atollv1.HomeMove{Partition: uint32(id), State: atollv1.HomeMoveState_HOME_MOVE_STATE_MOVING, Epoch: there.GetEpoch()}
 	if there.GetServing() {
 		move.State = atollv1.HomeMoveState_HOME_MOVE_STATE_SERVING
 	}
-	return move, nil
+	return move, there, nil
 }
 
 // leave has the present home give up.
@@ -224,7 +264,12 @@ func (m *homeMove) leave(ctx context.Context, id topology.PartitionID) (*atollv1
 		}
 		return move, nil
 	}
-	return inRegion(ctx, s, present, &homeCall[*atollv1.HomeMove]{
+	return m.at(ctx, present, id)
+}
+
+// at has a region do its part: the present home gives up, and the new one takes over.
+func (m *homeMove) at(ctx context.Context, r topology.RegionID, id topology.PartitionID) (*atollv1.HomeMove, *failure) {
+	return inRegion(ctx, m.server, r, &homeCall[*atollv1.HomeMove]{
 		namespace: m.namespace, partition: id, write: true,
 		here:  func(ctx context.Context) (*atollv1.HomeMove, error) { return m.giveUpHere(ctx, id) },
 		there: func(ctx context.Context, p *peer) (*atollv1.HomeMove, error) { return m.giveUpAt(ctx, p, id) },
@@ -251,7 +296,7 @@ func (s *Server) presentHome(ctx context.Context, namespace string, id topology.
 	return 0, nil, fail(reasonNotHome, "the regions do not agree yet on the namespace's home; try again")
 }
 
-// giveUpHere has the partition's leader in this region give up the home.
+// giveUpHere has the partition's leader in this region give up the home, or take over if it is to be the new one.
 func (m *homeMove) giveUpHere(ctx context.Context, id topology.PartitionID) (*atollv1.HomeMove, error) {
 	s := m.server
 	return route(ctx, s, call[*atollv1.HomeMove]{
@@ -278,8 +323,15 @@ func (m *homeMove) giveUpAt(ctx context.Context, p *peer, id topology.PartitionI
 func (m *homeMove) giveUp(ctx context.Context, p Partition, id topology.PartitionID) (*atollv1.HomeMove, error) {
 	s := m.server
 	first := s.isFirstHome(m.namespace)
-	err := p.MoveHome(ctx, m.namespace, m.to, first)
-	if err != nil && !errors.Is(err, region.ErrHomeUnsettled) {
+	var err error
+	if m.to == s.region.ID {
+		err = p.TakeHome(ctx, m.namespace, s.homes.first[m.namespace])
+	} else {
+		err = p.MoveHome(ctx, m.namespace, m.to, first)
+	}
+	// The membership may be ahead of what the partition knows of it.
+	closing := as[*region.HomeNotClosedError](err) && s.votes != nil && s.checkAlone(s.region.Name) == nil
+	if err != nil && !closing && !errors.Is(err, region.ErrHomeUnsettled) {
 		return nil, err
 	}
 	move := &atollv1.HomeMove{Partition: uint32(id), From: s.region.Name, State: atollv1.HomeMoveState_HOME_MOVE_STATE_MOVING}

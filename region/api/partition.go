@@ -41,6 +41,8 @@ type Partition interface {
 	Home(ctx context.Context, namespace string, first bool) (region.HomeState, error)
 	// MoveHome makes another region the home of a namespace whose home this region is.
 	MoveHome(ctx context.Context, namespace string, to topology.RegionID, first bool) error
+	// TakeHome makes this region the home of a namespace whose home is closed for good.
+	TakeHome(ctx context.Context, namespace string, former topology.RegionID) error
 	// WriteLocal acknowledges operations once they are synced to this node's disk.
 	WriteLocal(ctx context.Context, opID string, ops []replica.Op) error
 	// SubmitQueued has the leader judge encoded writes of a node's queue.

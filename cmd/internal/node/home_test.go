@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -12,6 +14,7 @@ import (
 
 	"github.com/atolldb/atoll/client"
 	"github.com/atolldb/atoll/crdt"
+	"github.com/atolldb/atoll/crossregion/membership"
 	"github.com/atolldb/atoll/internal/testkit"
 	"github.com/atolldb/atoll/topology"
 )
@@ -192,6 +195,56 @@ func countUntil(ctx context.Context, c *client.Client, end <-chan struct{}, coun
 			counted.Add(1)
 		case !errors.Is(err, client.ErrValueMismatch):
 			return err
+		}
+	}
+}
+
+// A home whose region is lost is replaced by the one that is left, once that is fenced and closed, and not before.
+func TestAClosedHomeIsTakenOver(t *testing.T) {
+	configs := deployment(t, 1, 1)
+	c := *configs[0].Cluster
+	c.Witness = topology.Witness{Name: "third", Address: testkit.FreeAddrs(t, 1)[0]}
+	c.Namespaces = []topology.Namespace{{Name: "locks", Type: crdt.TypeLWWRegister, Home: 2}}
+	for i := range configs {
+		configs[i].Cluster = &c
+	}
+	runWitness(t, WitnessConfig{Cluster: &c, DataDir: filepath.Join(t.TempDir(), "witness"), Logger: configs[0].Logger})
+	first, stopFirst := serveNode(t, configs[0])
+	defer stopFirst()
+	_, stopSecond := serveNode(t, configs[1])
+	becomes(t, first, 2, membership.Active)
+	locks := dial(t, configs[0]).Namespace("locks")
+	for i := range 10 { // of both partitions
+		if _, err := locks.Put(t.Context(), fmt.Sprint("k", i), []byte("r2"), client.IfAbsent()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 10 {
+		testkit.Eventually(t, patience, func() error {
+			_, err := locks.Get(t.Context(), fmt.Sprint("k", i))
+			return err
+		})
+	}
+	stopSecond()
+	if moves, done, err := locks.MoveHome(t.Context(), "r1", false); err != nil || done || !strings.Contains(fmt.Sprint(moves[0].Err), "fence it first") {
+		t.Errorf("a home that may live is replaced: %+v, %v, %v", moves, done, err)
+	}
+	testkit.Eventually(t, patience, func() error {
+		_, err := locks.FenceRegion(t.Context(), client.RegionChange{Region: "r2", Note: "a test"})
+		return err
+	})
+	becomes(t, first, 2, membership.Closed)
+	if moves, done, err := locks.MoveHome(t.Context(), "r1", true); err != nil || done || moves[0].Err != nil || moves[0].From != "r2" {
+		t.Errorf("a dry run: %+v, %v, %v", moves, done, err)
+	}
+	moveHome(t, locks, "r1")
+	for i := range 10 {
+		key := fmt.Sprint("k", i)
+		if _, err := locks.Put(t.Context(), key, []byte("r1"), client.IfAbsent()); !errors.Is(err, client.ErrAlreadyExists) {
+			t.Errorf("%s is taken twice: %v", key, err)
+		}
+		if _, err := locks.Put(t.Context(), key, []byte("r1"), client.IfValue([]byte("r2"))); err != nil {
+			t.Errorf("%s: %v", key, err)
 		}
 	}
 }

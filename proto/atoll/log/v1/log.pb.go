@@ -344,7 +344,11 @@ type HomeCommand struct {
 	// To move: the regions that have to know of the present home.
 	Regions []uint32 `protobuf:"varint,5,rep,packed,name=regions,proto3" json:"regions,omitempty"`
 	// This region becomes the namespace's home, which never had one.
-	First         bool `protobuf:"varint,6,opt,name=first,proto3" json:"first,omitempty"`
+	First bool `protobuf:"varint,6,opt,name=first,proto3" json:"first,omitempty"`
+	// To take over: only if the home is closed and this is the only region left, under the next term.
+	OfClosed bool `protobuf:"varint,7,opt,name=of_closed,json=ofClosed,proto3" json:"of_closed,omitempty"`
+	// To take over what never had a home: the region of the configuration.
+	Former        uint32 `protobuf:"varint,8,opt,name=former,proto3" json:"former,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -419,6 +423,20 @@ func (x *HomeCommand) GetFirst() bool {
 		return x.First
 	}
 	return false
+}
+
+func (x *HomeCommand) GetOfClosed() bool {
+	if x != nil {
+		return x.OfClosed
+	}
+	return false
+}
+
+func (x *HomeCommand) GetFormer() uint32 {
+	if x != nil {
+		return x.Former
+	}
+	return 0
 }
 
 // WriteCommand runs operations of this region's clients, all or none.
@@ -2326,14 +2344,16 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"membership\x125\n" +
 	"\x06resync\x18\a \x01(\v2\x1b.atoll.log.v1.ResyncCommandH\x00R\x06resync\x12/\n" +
 	"\x04home\x18\f \x01(\v2\x19.atoll.log.v1.HomeCommandH\x00R\x04homeB\t\n" +
-	"\acommand\"\x9d\x01\n" +
+	"\acommand\"\xd2\x01\n" +
 	"\vHomeCommand\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x16\n" +
 	"\x06region\x18\x02 \x01(\rR\x06region\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x12\n" +
 	"\x04take\x18\x04 \x01(\bR\x04take\x12\x18\n" +
 	"\aregions\x18\x05 \x03(\rR\aregions\x12\x14\n" +
-	"\x05first\x18\x06 \x01(\bR\x05first\"\xc2\x01\n" +
+	"\x05first\x18\x06 \x01(\bR\x05first\x12\x1b\n" +
+	"\tof_closed\x18\a \x01(\bR\bofClosed\x12\x16\n" +
+	"\x06former\x18\b \x01(\rR\x06former\"\xc2\x01\n" +
 	"\fWriteCommand\x12\x13\n" +
 	"\x05op_id\x18\x01 \x01(\tR\x04opId\x127\n" +
 	"\n" +
