@@ -148,7 +148,7 @@ func (r *Replicator) digest(ctx context.Context) {
 		return
 	}
 	plan := protocol.NewDigestPlan(r.tuning)
-	ticker := time.NewTicker(r.tuning.Heartbeat)
+	ticker := time.NewTicker(r.tuning.TickEvery)
 	defer ticker.Stop()
 	for {
 		select {

@@ -13,7 +13,7 @@ import (
 func Hasten(r *Replicator) {
 	t := &r.tuning
 	t.RetryMost, t.GapWait, t.StallWait = 200*time.Millisecond, 50*time.Millisecond, 100*time.Millisecond
-	t.Heartbeat, t.StreamCheck = 20*time.Millisecond, 50*time.Millisecond
+	t.TickEvery, t.StreamCheck = 20*time.Millisecond, 50*time.Millisecond
 	t.ReportWait, t.ReportAll, t.AckWait = 10*time.Millisecond, 200*time.Millisecond, 10*time.Millisecond
 	t.RelayAfter = 100 * time.Millisecond
 	t.FetchTimeout = 200 * time.Millisecond

@@ -27,7 +27,7 @@ type Outlet interface {
 	// in the stream; an error there leaves open whether the frame was stored. done must not block.
 	// The frame must not be changed afterwards.
 	Publish(p topology.PartitionID, frame []byte, done func(streamSeq uint64, err error))
-	// Broadcast sends a heartbeat to every region that listens.
+	// Broadcast sends a tick to every region that listens.
 	Broadcast(frame []byte) error
 	// Serve hands what other regions send to h, until ctx is done or the link breaks.
 	Serve(ctx context.Context, h Handler) error
@@ -44,7 +44,7 @@ type Handler interface {
 // Inlet is the destination's end of a Link to one other region. All methods are safe for concurrent
 // use, but Subscribe has one caller at a time.
 type Inlet interface {
-	// Subscribe hands the region's stream and heartbeats to s until ctx is done or the link breaks.
+	// Subscribe hands the region's stream and ticks to s until ctx is done or the link breaks.
 	// The first call begins with what is published from now on, later ones where the last ended; a
 	// stream that was made anew is read from its beginning.
 	Subscribe(ctx context.Context, s Subscriber) error
@@ -59,5 +59,5 @@ type Inlet interface {
 // one goroutine at a time each. They may keep the frame.
 type Subscriber interface {
 	OnFrame(p topology.PartitionID, frame []byte)
-	OnHeartbeat(frame []byte)
+	OnTick(frame []byte)
 }

@@ -217,8 +217,8 @@ func (s subscriber) OnFrame(p topology.PartitionID, frame []byte) {
 	}
 }
 
-// OnHeartbeat hands on what a node there says about the partitions it leads.
-func (s subscriber) OnHeartbeat(frame []byte) {
+// OnTick hands on what a node there says about the partitions it leads.
+func (s subscriber) OnTick(frame []byte) {
 	tick, err := s.r.keys.DecodeTick(s.region.ID, frame)
 	if err == nil && s.r.givenUp(s.region.ID) {
 		err = protocol.ErrGivenUp

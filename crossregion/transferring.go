@@ -81,7 +81,7 @@ func (t *transferring) run(ctx context.Context) {
 		case protocol.ResyncStep:
 			t.step(ctx, a.Step)
 		case protocol.ResyncWait:
-			until := now.Add(t.r.tuning.Heartbeat) // receivers find out by and by that they need it
+			until := now.Add(t.r.tuning.TickEvery) // receivers find out by and by that they need it
 			if !a.Until.IsZero() && a.Until.Before(until) {
 				until = a.Until
 			}

@@ -6,7 +6,7 @@
 //
 //	stream   atoll-deltas-2, with metadata atoll.inc, chosen anew by whoever creates it
 //	subject  atoll.delta.2.17   frames, in the stream
-//	         atoll.hb.2         heartbeats of its nodes
+//	         atoll.hb.2         ticks of its nodes
 //	         atoll.fetch.2.17   requests for a part of an outbox
 //	         atoll.wm.2         watermarks reported to it
 //

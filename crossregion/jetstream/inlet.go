@@ -30,7 +30,7 @@ const (
 	verifyWait = 30 * time.Second
 	// resumeLeast and resumeMost bound the pause before the next attempt to pull.
 	resumeLeast, resumeMost = 250 * time.Millisecond, 4 * time.Second
-	// A connection without any sign for silentTicks watchTicks is dropped: nodes send heartbeats
+	// A connection without any sign for silentTicks watchTicks is dropped: nodes send ticks
 	// every second. A reconnected one gets graceTicks.
 	watchTick   = 2 * time.Second
 	silentTicks = 3
@@ -72,9 +72,9 @@ func (i *inlet) Subscribe(ctx context.Context, s crossregion.Subscriber) error {
 	wg.Go(func() { i.pull(ctx, js, s) })
 	wg.Go(func() { i.watch(ctx, nc) })
 	err = each(ctx, nc, map[string]func(*nats.Msg){
-		heartbeatSubject(i.region): func(msg *nats.Msg) {
+		tickSubject(i.region): func(msg *nats.Msg) {
 			i.heard.Add(1)
-			s.OnHeartbeat(msg.Data)
+			s.OnTick(msg.Data)
 		},
 	})
 	if errors.Is(err, context.Canceled) {
@@ -111,7 +111,7 @@ func (i *inlet) watch(ctx context.Context, nc *nats.Conn) {
 }
 
 // pull reads the stream until ctx is done, from where it was last whenever something goes wrong.
-// Heartbeats and fetches do not depend on it.
+// Ticks and fetches do not depend on it.
 func (i *inlet) pull(ctx context.Context, js jetstream.JetStream, s crossregion.Subscriber) {
 	wait := resumeLeast
 	for ctx.Err() == nil {

@@ -126,7 +126,7 @@ func (o *outlet) publish(p topology.PartitionID, frame []byte) (jetstream.PubAck
 
 // Broadcast implements crossregion.Outlet.
 func (o *outlet) Broadcast(frame []byte) error {
-	return o.conn.publish(heartbeatSubject(o.region), frame)
+	return o.conn.publish(tickSubject(o.region), frame)
 }
 
 // Serve implements crossregion.Outlet.

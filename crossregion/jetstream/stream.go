@@ -33,7 +33,7 @@ func fetchSubject(r topology.RegionID, p topology.PartitionID) string {
 	return fmt.Sprintf("atoll.fetch.%d.%d", r, p)
 }
 
-func heartbeatSubject(r topology.RegionID) string { return fmt.Sprintf("atoll.hb.%d", r) }
+func tickSubject(r topology.RegionID) string { return fmt.Sprintf("atoll.hb.%d", r) }
 
 func watermarkSubject(r topology.RegionID) string { return fmt.Sprintf("atoll.wm.%d", r) }
 

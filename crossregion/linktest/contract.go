@@ -34,8 +34,8 @@ func Run(t *testing.T, pair Pair) {
 	wg.Go(func() { keep(ctx, func() error { return in.Subscribe(ctx, inbox) }) })
 	wg.Go(func() { keep(ctx, func() error { return out.Serve(ctx, echo{inbox}) }) })
 
-	t.Run("heartbeats arrive", func(t *testing.T) {
-		until(t, "heartbeat", func() bool { return out.Broadcast([]byte("beat")) == nil && inbox.has("hb beat") })
+	t.Run("ticks arrive", func(t *testing.T) {
+		until(t, "tick", func() bool { return out.Broadcast([]byte("beat")) == nil && inbox.has("tick beat") })
 	})
 	t.Run("frames arrive in order", func(t *testing.T) { inOrder(t, out, inbox) })
 	t.Run("the last frame is found", func(t *testing.T) { lastFrame(t, out) })
@@ -194,8 +194,8 @@ func (i *inbox) of(prefix string) []string {
 // OnFrame remembers a frame.
 func (i *inbox) OnFrame(p topology.PartitionID, frame []byte) { i.add(fmt.Sprintf("%d %s", p, frame)) }
 
-// OnHeartbeat remembers a heartbeat.
-func (i *inbox) OnHeartbeat(frame []byte) { i.add("hb " + string(frame)) }
+// OnTick remembers a tick.
+func (i *inbox) OnTick(frame []byte) { i.add("tick " + string(frame)) }
 
 // echo leads every partition but 3.
 type echo struct{ inbox *inbox }

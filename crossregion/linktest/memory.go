@@ -32,7 +32,7 @@ type Memory struct {
 type memoryRegion struct {
 	incarnation int
 	frames      []memoryFrame
-	heartbeats  [][]byte
+	ticks       [][]byte
 	handlers    []crossregion.Handler
 }
 
@@ -127,13 +127,13 @@ func (o memoryOutlet) Publish(p topology.PartitionID, frame []byte, done func(ui
 	done(seq, nil)
 }
 
-// keptHeartbeats bounds how long a test may run, roughly: later heartbeats are lost.
-const keptHeartbeats = 1 << 16
+// keptTicks bounds how long a test may run, roughly: later ticks are lost.
+const keptTicks = 1 << 16
 
 func (o memoryOutlet) Broadcast(frame []byte) error {
 	o.m.change(o.self, func(r *memoryRegion) {
-		if len(r.heartbeats) < keptHeartbeats {
-			r.heartbeats = append(r.heartbeats, bytes.Clone(frame))
+		if len(r.ticks) < keptTicks {
+			r.ticks = append(r.ticks, bytes.Clone(frame))
 		}
 	})
 	return nil
@@ -153,44 +153,44 @@ type memoryInlet struct {
 	from, self topology.RegionID
 	mu         struct {
 		sync.Mutex
-		incarnation, next, heartbeat int
+		incarnation, next, tick int
 	}
 }
 
 // take returns what is new since the last call and a channel that is closed when there is more.
-func (i *memoryInlet) take() (frames []memoryFrame, heartbeats [][]byte, changed <-chan struct{}, err error) {
+func (i *memoryInlet) take() (frames []memoryFrame, ticks [][]byte, changed <-chan struct{}, err error) {
 	i.m.mu.Lock()
 	defer i.m.mu.Unlock()
 	r := i.m.regionLocked(i.from)
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.m.mu.cut[[2]topology.RegionID{i.from, i.self}] {
-		i.mu.heartbeat = len(r.heartbeats)
+		i.mu.tick = len(r.ticks)
 		return nil, nil, nil, ErrCut
 	}
 	switch {
 	case i.mu.incarnation == 0:
-		i.mu.next, i.mu.heartbeat = len(r.frames), len(r.heartbeats)
+		i.mu.next, i.mu.tick = len(r.frames), len(r.ticks)
 	case i.mu.incarnation != r.incarnation:
 		i.mu.next = 0
 	}
 	i.mu.incarnation = r.incarnation
-	frames, heartbeats = slices.Clone(r.frames[i.mu.next:]), slices.Clone(r.heartbeats[i.mu.heartbeat:])
-	i.mu.next, i.mu.heartbeat = len(r.frames), len(r.heartbeats)
-	return frames, heartbeats, i.m.mu.changed, nil
+	frames, ticks = slices.Clone(r.frames[i.mu.next:]), slices.Clone(r.ticks[i.mu.tick:])
+	i.mu.next, i.mu.tick = len(r.frames), len(r.ticks)
+	return frames, ticks, i.m.mu.changed, nil
 }
 
 func (i *memoryInlet) Subscribe(ctx context.Context, s crossregion.Subscriber) error {
 	for ctx.Err() == nil {
-		frames, heartbeats, changed, err := i.take()
+		frames, ticks, changed, err := i.take()
 		if err != nil {
 			return err
 		}
 		for _, f := range frames {
 			s.OnFrame(f.partition, bytes.Clone(f.frame))
 		}
-		for _, h := range heartbeats {
-			s.OnHeartbeat(bytes.Clone(h))
+		for _, h := range ticks {
+			s.OnTick(bytes.Clone(h))
 		}
 		select {
 		case <-ctx.Done():

@@ -127,8 +127,8 @@ func TestBrokenLinksAreNeverTakenForZeroLag(t *testing.T) {
 		atDestination := watched{t: t, name: name + ", destination", expected: c.destination}
 		w.keepWriting(20*time.Second, func(since time.Duration) {
 			out, in := flows(w)
-			atSource.look(out, since, w.tuning.Heartbeat)
-			atDestination.look(in, since, w.tuning.Heartbeat)
+			atSource.look(out, since, w.tuning.TickEvery)
+			atDestination.look(in, since, w.tuning.TickEvery)
 		})
 		atSource.end()
 		atDestination.end()

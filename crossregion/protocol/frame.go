@@ -47,7 +47,7 @@ type FrameKind byte
 // The kinds of frames.
 const (
 	FrameEnvelope FrameKind = iota + 1
-	FrameHeartbeat
+	FrameTick
 	FrameFetchRequest
 	FrameFetchResponse
 	FrameWatermarks

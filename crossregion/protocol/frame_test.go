@@ -150,16 +150,16 @@ func TestKindsAreNotConfused(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, _, err := testKeys.DecodeWatermarks(frame); !errors.Is(err, ErrBadFrame) {
-		t.Errorf("a heartbeat passes for watermarks: %v", err)
+		t.Errorf("a tick passes for watermarks: %v", err)
 	}
 	if heads, err := testKeys.DecodeTick(1, frame); err != nil || heads.Heads[0].Position != (Position{Partition: 1, Actor: 65, Seq: 9}) {
 		t.Errorf("%v %v", heads, err)
 	}
 	if _, err := testKeys.DecodeTick(2, frame); !errors.Is(err, ErrOtherActor) {
-		t.Errorf("another region's heartbeat: %v", err)
+		t.Errorf("another region's tick: %v", err)
 	}
 	if _, err := keysOf("d", 1).DecodeTick(1, frame); !errors.Is(err, ErrOtherCluster) {
-		t.Errorf("another cluster's heartbeat: %v", err)
+		t.Errorf("another cluster's tick: %v", err)
 	}
 }
 
@@ -210,7 +210,7 @@ func FuzzDecode(f *testing.F) {
 	frame, _ := Plain.EncodeEnvelope(testStream, []Record{{Seq: 1, Data: []byte("delta")}})
 	f.Add(frame[frameHeader:], byte(FrameEnvelope))
 	frame, _ = testKeys.EncodeTick(Tick{Node: "n", Heads: []Head{{Position: Position{Partition: 1, Actor: 65, Seq: 9}}}})
-	f.Add(frame[frameHeader:], byte(FrameHeartbeat))
+	f.Add(frame[frameHeader:], byte(FrameTick))
 	frame, _ = Plain.EncodeFetchResponse(testStream, Asked{By: 1}, FetchResult{Records: []Record{{Seq: 4, Data: []byte("x")}}})
 	f.Add(frame[frameHeader:], byte(FrameFetchResponse))
 	for _, n := range []int{10, 2 * zipFrom} {

@@ -58,7 +58,7 @@ func (f *Flow) heard(t Tuning, behind time.Duration, heard, started, now time.Ti
 	if silent > silentAfter(t) {
 		f.Behind = max(behind, silent)
 	}
-	f.Unknown = heard.IsZero() || silent > unknownAfter*t.Heartbeat
+	f.Unknown = heard.IsZero() || silent > unknownAfter*t.TickEvery
 }
 
 // kept is what an outbox keeps.

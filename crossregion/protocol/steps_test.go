@@ -304,7 +304,7 @@ func TestReceiverSaysWhyItIsStuck(t *testing.T) {
 	}
 	tick(t, r, 10, after(time.Minute))
 	if r.stuck != "" {
-		t.Error("a deposed leader's heartbeats are held against its region for ever")
+		t.Error("a deposed leader's ticks are held against its region for ever")
 	}
 }
 

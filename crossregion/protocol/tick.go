@@ -46,7 +46,7 @@ const TickHeads = 1024
 
 // EncodeTick returns a frame with what a node says, at most TickHeads heads.
 func (k *Keys) EncodeTick(t Tick) ([]byte, error) {
-	m := &crossregionv1.Heartbeat{
+	m := &crossregionv1.Tick{
 		Cluster: k.cluster, Region: uint32(k.region()), Node: string(t.Node), SentUs: uint64(max(t.Sent.UnixMicro(), 0)),
 		Clock: t.Clock,
 	}
@@ -65,13 +65,13 @@ func (k *Keys) EncodeTick(t Tick) ([]byte, error) {
 		}
 		m.Heads = append(m.Heads, head)
 	}
-	return k.Seal(FrameHeartbeat, Scope{}, m)
+	return k.Seal(FrameTick, Scope{}, m)
 }
 
 // DecodeTick reads what EncodeTick returned, and refuses what is not of the region.
 func (k *Keys) DecodeTick(from topology.RegionID, frame []byte) (Tick, error) {
-	var m crossregionv1.Heartbeat
-	speaker, err := k.openFrom(from, FrameHeartbeat, Scope{}, frame, &m)
+	var m crossregionv1.Tick
+	speaker, err := k.openFrom(from, FrameTick, Scope{}, frame, &m)
 	if err == nil {
 		err = k.check(m.Cluster, m.Region, speaker)
 	}

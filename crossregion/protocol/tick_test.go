@@ -49,7 +49,7 @@ func TestTicksThatContradictThemselves(t *testing.T) {
 		"no digest vector":       {&crossregionv1.Head{Actor: 65, DigestVector: []byte{9, 9}, Digest: make([]byte, 16)}, ErrBadFrame},
 		"short digest":           {&crossregionv1.Head{Actor: 65, DigestVector: vector, Digest: make([]byte, 15)}, ErrBadFrame},
 	} {
-		frame, err := testKeys.Seal(FrameHeartbeat, Scope{}, &crossregionv1.Heartbeat{Cluster: "c", Region: 1, Heads: []*crossregionv1.Head{c.head}})
+		frame, err := testKeys.Seal(FrameTick, Scope{}, &crossregionv1.Tick{Cluster: "c", Region: 1, Heads: []*crossregionv1.Head{c.head}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -40,9 +40,9 @@ type Tuning struct {
 	// the least time until what could not be compared is tried again, as long as it is to be.
 	AuditAttempts         int
 	AuditWait, AuditAgain time.Duration
-	// Heartbeat is the interval of heartbeats; StreamCheck that of looking whether the stream is
+	// TickEvery is the interval of ticks; StreamCheck that of looking whether the stream is
 	// still the same one.
-	Heartbeat, StreamCheck time.Duration
+	TickEvery, StreamCheck time.Duration
 	// Watermarks are sent ReportWait after the first change, and all of them every ReportAll.
 	ReportWait, ReportAll time.Duration
 	// ReportUrged is the least time between two reports if an origin waits for one.
@@ -71,7 +71,7 @@ func DefaultTuning() Tuning {
 		OriginWait: 30 * time.Second, DonorWait: 20 * time.Second,
 		ResyncBytes: 512 << 10, ResyncRate: 32 << 20, ResyncRanges: 64, ResyncItems: 256,
 		AuditAttempts: 6, AuditWait: 500 * time.Millisecond, AuditAgain: time.Minute,
-		Heartbeat: time.Second, StreamCheck: 15 * time.Second,
+		TickEvery: time.Second, StreamCheck: 15 * time.Second,
 		ReportWait: 200 * time.Millisecond, ReportAll: 10 * time.Second, ReportUrged: 20 * time.Millisecond,
 		AckWait:     500 * time.Millisecond,
 		DigestQuiet: 2 * time.Second, DigestEvery: 10 * time.Second, DigestAgain: 10 * time.Minute, DigestShare: 50,
@@ -84,4 +84,4 @@ func DefaultTuning() Tuning {
 const unknownAfter = 5
 
 // silentAfter is for how long it may be before that counts as lag: less than two ticks.
-func silentAfter(t Tuning) time.Duration { return t.Heartbeat + t.Heartbeat/2 }
+func silentAfter(t Tuning) time.Duration { return t.TickEvery + t.TickEvery/2 }

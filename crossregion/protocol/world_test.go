@@ -106,7 +106,7 @@ func newWorld(t *testing.T, seed uint64, regions int) *world {
 	}
 	for _, r := range w.regions {
 		r.lead()
-		w.every(w.tuning.Heartbeat, r.beat)
+		w.every(w.tuning.TickEvery, r.beat)
 		w.every(w.tuning.StreamCheck, func() { r.ship.Observe(r.streamState()) })
 	}
 	return w

@@ -95,7 +95,7 @@ func (s *site) start() {
 	offset := time.Duration(w.rng.Int64N(int64(time.Second)))
 	w.after(offset, func() {
 		s.everySecond()
-		w.every(w.tuning.Heartbeat, s.everySecond)
+		w.every(w.tuning.TickEvery, s.everySecond)
 		w.every(w.tuning.StreamCheck, s.checkStream)
 		w.every(verifyEvery, func() {
 			for _, o := range w.others(s) {

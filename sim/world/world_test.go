@@ -137,7 +137,7 @@ func TestAFailureIsShrunkAndTold(t *testing.T) {
 	}
 }
 
-// Regions that have everything send each other heartbeats and watermarks, and nothing else.
+// Regions that have everything send each other ticks and watermarks, and nothing else.
 func TestNothingMovesWithoutNeed(t *testing.T) {
 	r := newRunner(t)
 	p := Draw(1)

@@ -198,9 +198,9 @@ func (x *ActorSeq) GetSeq() uint64 {
 	return 0
 }
 
-// Heartbeat says, for the partitions one node leads, how far their outboxes reach and their states are. A node that leads
+// Tick says, for the partitions one node leads, how far their outboxes reach and their states are. A node that leads
 // many sends several.
-type Heartbeat struct {
+type Tick struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Cluster string                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
 	Region  uint32                 `protobuf:"varint,2,opt,name=region,proto3" json:"region,omitempty"`
@@ -213,20 +213,20 @@ type Heartbeat struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *Heartbeat) Reset() {
-	*x = Heartbeat{}
+func (x *Tick) Reset() {
+	*x = Tick{}
 	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *Heartbeat) String() string {
+func (x *Tick) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*Heartbeat) ProtoMessage() {}
+func (*Tick) ProtoMessage() {}
 
-func (x *Heartbeat) ProtoReflect() protoreflect.Message {
+func (x *Tick) ProtoReflect() protoreflect.Message {
 	mi := &file_atoll_crossregion_v1_wire_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -238,55 +238,55 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
-func (*Heartbeat) Descriptor() ([]byte, []int) {
+// Deprecated: Use Tick.ProtoReflect.Descriptor instead.
+func (*Tick) Descriptor() ([]byte, []int) {
 	return file_atoll_crossregion_v1_wire_proto_rawDescGZIP(), []int{2}
 }
 
-func (x *Heartbeat) GetCluster() string {
+func (x *Tick) GetCluster() string {
 	if x != nil {
 		return x.Cluster
 	}
 	return ""
 }
 
-func (x *Heartbeat) GetRegion() uint32 {
+func (x *Tick) GetRegion() uint32 {
 	if x != nil {
 		return x.Region
 	}
 	return 0
 }
 
-func (x *Heartbeat) GetNode() string {
+func (x *Tick) GetNode() string {
 	if x != nil {
 		return x.Node
 	}
 	return ""
 }
 
-func (x *Heartbeat) GetHeads() []*Head {
+func (x *Tick) GetHeads() []*Head {
 	if x != nil {
 		return x.Heads
 	}
 	return nil
 }
 
-func (x *Heartbeat) GetSentUs() uint64 {
+func (x *Tick) GetSentUs() uint64 {
 	if x != nil {
 		return x.SentUs
 	}
 	return 0
 }
 
-func (x *Heartbeat) GetClock() *ClockReading {
+func (x *Tick) GetClock() *ClockReading {
 	if x != nil {
 		return x.Clock
 	}
 	return nil
 }
 
-// ClockReading is what a node's clock read when it sent a heartbeat, in microseconds since the Unix epoch, and which
-// heartbeats of other regions it had heard lately, at most 64.
+// ClockReading is what a node's clock read when it sent a tick, in microseconds since the Unix epoch, and which
+// ticks of other regions it had heard lately, at most 64.
 type ClockReading struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	WallUs        int64                  `protobuf:"varint,1,opt,name=wall_us,json=wallUs,proto3" json:"wall_us,omitempty"`
@@ -339,7 +339,7 @@ func (x *ClockReading) GetEchoes() []*ClockEcho {
 	return nil
 }
 
-// ClockEcho says which heartbeat was heard last of a node, by the time in it, and how long before this one was sent.
+// ClockEcho says which tick was heard last of a node, by the time in it, and how long before this one was sent.
 type ClockEcho struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Region        uint32                 `protobuf:"varint,1,opt,name=region,proto3" json:"region,omitempty"`
@@ -1292,8 +1292,8 @@ const file_atoll_crossregion_v1_wire_proto_rawDesc = "" +
 	" \x03(\fR\x06deltas\"2\n" +
 	"\bActorSeq\x12\x14\n" +
 	"\x05actor\x18\x01 \x01(\rR\x05actor\x12\x10\n" +
-	"\x03seq\x18\x02 \x01(\x04R\x03seq\"\xd6\x01\n" +
-	"\tHeartbeat\x12\x18\n" +
+	"\x03seq\x18\x02 \x01(\x04R\x03seq\"\xd1\x01\n" +
+	"\x04Tick\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x16\n" +
 	"\x06region\x18\x02 \x01(\rR\x06region\x12\x12\n" +
 	"\x04node\x18\x03 \x01(\tR\x04node\x120\n" +
@@ -1400,7 +1400,7 @@ var file_atoll_crossregion_v1_wire_proto_msgTypes = make([]protoimpl.MessageInfo
 var file_atoll_crossregion_v1_wire_proto_goTypes = []any{
 	(*Envelope)(nil),           // 0: atoll.crossregion.v1.Envelope
 	(*ActorSeq)(nil),           // 1: atoll.crossregion.v1.ActorSeq
-	(*Heartbeat)(nil),          // 2: atoll.crossregion.v1.Heartbeat
+	(*Tick)(nil),               // 2: atoll.crossregion.v1.Tick
 	(*ClockReading)(nil),       // 3: atoll.crossregion.v1.ClockReading
 	(*ClockEcho)(nil),          // 4: atoll.crossregion.v1.ClockEcho
 	(*Head)(nil),               // 5: atoll.crossregion.v1.Head
@@ -1416,8 +1416,8 @@ var file_atoll_crossregion_v1_wire_proto_goTypes = []any{
 }
 var file_atoll_crossregion_v1_wire_proto_depIdxs = []int32{
 	1,  // 0: atoll.crossregion.v1.Envelope.vector:type_name -> atoll.crossregion.v1.ActorSeq
-	5,  // 1: atoll.crossregion.v1.Heartbeat.heads:type_name -> atoll.crossregion.v1.Head
-	3,  // 2: atoll.crossregion.v1.Heartbeat.clock:type_name -> atoll.crossregion.v1.ClockReading
+	5,  // 1: atoll.crossregion.v1.Tick.heads:type_name -> atoll.crossregion.v1.Head
+	3,  // 2: atoll.crossregion.v1.Tick.clock:type_name -> atoll.crossregion.v1.ClockReading
 	4,  // 3: atoll.crossregion.v1.ClockReading.echoes:type_name -> atoll.crossregion.v1.ClockEcho
 	9,  // 4: atoll.crossregion.v1.WatermarkReport.watermarks:type_name -> atoll.crossregion.v1.PartitionWatermark
 	13, // 5: atoll.crossregion.v1.ResyncResponse.ranges:type_name -> atoll.crossregion.v1.StateRange

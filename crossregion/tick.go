@@ -16,7 +16,7 @@ import (
 // beat broadcasts, once per interval, how far the outboxes of the led partitions reach and their states are. A node
 // that leads none still sends it, so that the link is known to work.
 func (r *Replicator) beat(ctx context.Context) {
-	ticker := time.NewTicker(r.tuning.Heartbeat)
+	ticker := time.NewTicker(r.tuning.TickEvery)
 	defer ticker.Stop()
 	for {
 		select {
