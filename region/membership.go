@@ -258,12 +258,21 @@ func (p *Partition) TakeMembership(ctx context.Context, f Facts) error {
 	if err := p.leading(); err != nil {
 		return err
 	}
+	command := p.membershipCommand(f)
+	if command == nil {
+		return nil
+	}
+	_, err := p.batcher.do(ctx, command)
+	return err
+}
+
+// membershipCommand returns what TakeMembership proposes, nil if the facts are known.
+func (p *Partition) membershipCommand(f Facts) *logv1.Command {
 	if f.Epoch <= p.machine.View().Facts.Epoch {
 		return nil
 	}
 	command := &logv1.MembershipCommand{Epoch: f.Epoch, Facts: encodeFacts(f)}
-	_, err := p.batcher.do(ctx, &logv1.Command{Command: &logv1.Command_Membership{Membership: command}})
-	return err
+	return &logv1.Command{Command: &logv1.Command_Membership{Membership: command}}
 }
 
 // waitsFor returns the regions whose watermarks the outbox waits for: those of the configuration, until

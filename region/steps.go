@@ -42,11 +42,25 @@ func (s *Steps) Acknowledge(marks []Watermark) (*logv1.Command, error) {
 	return s.p.acknowledgeCommand(marks)
 }
 
-// Expire returns what a leader proposes once a second, if something has expired.
-func (s *Steps) Expire() (*logv1.Command, error) { return s.p.expireCommand() }
+// Expire returns what a leader proposes once a second, if something has expired and its region takes writes.
+func (s *Steps) Expire() (*logv1.Command, error) {
+	if s.p.muted() != nil {
+		return nil, nil
+	}
+	return s.p.expireCommand()
+}
 
-// Tick returns what a leader proposes once a second, if other regions have waited for it long enough.
-func (s *Steps) Tick() *logv1.Command { return s.p.tickCommand(&s.ticks) }
+// Tick returns what a leader proposes once a second, if other regions have waited for it long enough, and its region takes
+// writes.
+func (s *Steps) Tick() *logv1.Command {
+	if s.p.muted() != nil {
+		return nil
+	}
+	return s.p.tickCommand(&s.ticks)
+}
+
+// TakeMembership is Partition.TakeMembership up to its proposal.
+func (s *Steps) TakeMembership(f Facts) *logv1.Command { return s.p.membershipCommand(f) }
 
 // BeginResync, ResyncChunk, ResyncWrites, EndResync and AbandonResync are the Partition's up to their proposals.
 func (s *Steps) BeginResync(id uint64, donor []byte) (*logv1.Command, error) {

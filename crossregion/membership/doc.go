@@ -34,5 +34,6 @@
 // Files: state.go and query.go are the state and what follows from it; command.go, apply.go, join.go and
 // close.go the commands; codec.go, command_codec.go and state_codec.go their encodings; plan.go what a
 // command would lead to; duty.go what a member has to do; facts.go what each partition must know;
-// start.go whether a region may start; view.go how others follow the state.
+// standing.go what regions have, for those that join, and with whom they exchange anything; start.go whether a
+// region may start; view.go how others follow the state.
 package membership

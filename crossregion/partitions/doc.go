@@ -1,4 +1,4 @@
-// Package partitions says what a region's partitions answer in the terms of replication between regions: it turns
+// Package partitions says what a region's partitions answer in the terms of replication between regions, and back: it turns
 // outboxes, merges and state transfers of package region into those of crossregion/protocol, and errors of the one into
 // those of the other.
 //
@@ -9,4 +9,5 @@
 //   - transfer.go: how far a transfer is, which ranges are the same, and why a step is refused
 //   - view.go: what is read of a view of the state
 //   - audit.go: what a view of the state has not the same as another region's
+//   - facts.go: what a partition must know of the membership of regions
 package partitions

@@ -35,7 +35,7 @@ var arrows = []arrow{
 	// needs, region satisfies them, and the program joins them with crossregion/partitions, which decides nothing.
 	{dir: "crossregion", imports: []string{"crossregion/protocol", "crdt", "hlc", "topology", "proto/atoll/crossregion/v1"}},
 	{dir: "crossregion/protocol", imports: []string{"crdt", "hlc", "topology", "proto/atoll/crossregion/v1"}},
-	{dir: "crossregion/partitions", imports: []string{"crdt", "crossregion/protocol", "region", "topology"}, tests: []string{"hlc"}},
+	{dir: "crossregion/partitions", imports: []string{"crdt", "crossregion/membership", "crossregion/protocol", "region", "topology"}, tests: []string{"hlc"}},
 	{dir: "crossregion/membership", imports: []string{"crdt", "topology"}},
 	{dir: "crossregion/jetstream", imports: []string{"crossregion", "crossregion/protocol", "topology", "proto/atoll/crossregion/v1"}},
 

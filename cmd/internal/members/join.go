@@ -3,7 +3,6 @@ package members
 import (
 	"context"
 
-	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crossregion/membership"
 	"github.com/atolldb/atoll/region/transport"
 	"github.com/atolldb/atoll/topology"
@@ -13,37 +12,6 @@ import (
 // is not known now.
 const kindStanding = 62
 
-// standing is what all partitions of a region have, as of one membership or later ones.
-type standing struct {
-	of  topology.RegionID
-	led map[topology.PartitionID]Led
-}
-
-// taken is the least membership epoch that the partitions have taken in.
-func (st *standing) taken() uint64 {
-	least := ^uint64(0)
-	for _, l := range st.led {
-		least = min(least, l.Taken)
-	}
-	return least
-}
-
-// reached reports whether another region's partitions have everything that these had.
-func (st *standing) reached(led map[topology.PartitionID]Led) bool {
-	for p, want := range st.led {
-		have := map[crdt.Actor]uint64{}
-		for _, d := range led[p].Applied {
-			have[d.Actor] = d.Seq
-		}
-		for _, d := range want.Applied {
-			if have[d.Actor] < d.Seq {
-				return false
-			}
-		}
-	}
-	return true
-}
-
 // serveStanding answers another region's voter.
 func (s *Share) serveStanding(_ topology.NodeID, _ uint8, _ []byte, reply func([]byte, error)) {
 	known, _ := s.Current()
@@ -52,8 +20,8 @@ func (s *Share) serveStanding(_ topology.NodeID, _ uint8, _ []byte, reply func([
 		reply(nil, nil)
 		return
 	}
-	var led []Led
-	for _, l := range st.led {
+	var led []membership.Led
+	for _, l := range st.Led {
 		led = append(led, l)
 	}
 	reply(encodeLed(known.Epoch, led), nil)
@@ -61,27 +29,26 @@ func (s *Share) serveStanding(_ topology.NodeID, _ uint8, _ []byte, reply func([
 
 // join ends this region's joining once it has all that some region that takes writes had, after everybody waited for
 // this one: from then on it gets the rest as every other region does.
-func (s *Share) join(ctx context.Context, known *membership.State, led map[topology.PartitionID]Led) {
+func (s *Share) join(ctx context.Context, known *membership.State, led map[topology.PartitionID]membership.Led) {
 	self := s.cfg.Region
 	if known.MayCopy(self.ID) != nil || known.Region(self.ID).Actor().Epoch != self.Epoch {
 		s.goal = nil
 		return
 	}
-	since := known.Region(self.ID).AckedAt
-	if s.goal == nil || s.goal.taken() < since || !known.Writing().Has(s.goal.of) {
-		s.goal = s.pick(ctx, known, since)
+	if s.goal == nil || !s.goal.Suits(known, self.ID) {
+		s.goal = s.pick(ctx, known)
 	}
-	if s.goal == nil || len(led) < int(s.cfg.Cluster.Partitions) || !s.goal.reached(led) {
+	if s.goal == nil || len(led) < int(s.cfg.Cluster.Partitions) || !s.goal.Reached(&membership.Standing{Of: self.ID, Led: led}) {
 		return
 	}
-	err := s.cfg.Host.Propose(ctx, membership.JoinCommand(self.ID, self.Epoch, s.goal.of, s.goal.taken()))
+	err := s.cfg.Host.Propose(ctx, membership.JoinCommand(self.ID, self.Epoch, s.goal.Of, s.goal.Taken()))
 	if err != nil && ctx.Err() == nil {
 		s.cfg.Logger.Debug("the region has not joined yet", "err", err)
 	}
 }
 
 // pick returns what one region has that takes writes; nil if none tells.
-func (s *Share) pick(ctx context.Context, known *membership.State, since uint64) *standing {
+func (s *Share) pick(ctx context.Context, known *membership.State) *membership.Standing {
 	for id := range known.Writing().All() {
 		callCtx, cancel := context.WithTimeout(ctx, takeTime)
 		answer, err := s.cfg.Host.layer.Call(callCtx, nodeOf(id), transport.Bulk, kindStanding, nil)
@@ -94,11 +61,11 @@ func (s *Share) pick(ctx context.Context, known *membership.State, since uint64)
 			s.cfg.Logger.Debug("a region does not tell what it has", "peer", id, "err", err)
 			continue
 		}
-		st := &standing{of: id, led: map[topology.PartitionID]Led{}}
+		st := &membership.Standing{Of: id, Led: map[topology.PartitionID]membership.Led{}}
 		for _, l := range told {
-			st.led[l.Partition] = l
+			st.Led[l.Partition] = l
 		}
-		if len(st.led) == int(s.cfg.Cluster.Partitions) && st.taken() >= since {
+		if st.Suits(known, s.cfg.Region.ID) {
 			return st
 		}
 	}

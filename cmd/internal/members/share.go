@@ -14,6 +14,7 @@ import (
 
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crossregion/membership"
+	"github.com/atolldb/atoll/crossregion/partitions"
 	"github.com/atolldb/atoll/region"
 	"github.com/atolldb/atoll/region/transport"
 	"github.com/atolldb/atoll/topology"
@@ -31,18 +32,10 @@ const (
 	takeTime   = 5 * time.Second
 )
 
-// Led is what a node tells of a partition that it leads.
-type Led struct {
-	Partition topology.PartitionID
-	// Taken is the membership epoch of the partition's facts, as of which Applied was read, or later.
-	Taken   uint64
-	Applied []crdt.Dot
-}
-
 // Partitions are those of a node. Safe for concurrent use.
 type Partitions interface {
 	// Take has those that the node leads take in the membership, and returns what they have then.
-	Take(ctx context.Context, s *membership.State) []Led
+	Take(ctx context.Context, s *membership.State) []membership.Led
 }
 
 // ShareConfig is what a share needs; all fields are required but Host.
@@ -71,9 +64,9 @@ type Share struct {
 	// lost is the loss to tell the other regions of.
 	lost atomic.Pointer[Loss]
 	// has is what the partitions had, as last gathered in full; the voter's.
-	has atomic.Pointer[standing]
+	has atomic.Pointer[membership.Standing]
 	// goal is what a region that joins has to have; the voter's loop's alone.
-	goal *standing
+	goal *membership.Standing
 }
 
 // OpenShare reads what the node knew last.
@@ -141,9 +134,9 @@ func (s *Share) spread(ctx context.Context) {
 }
 
 // gather has all nodes of the region take in the membership, and returns what their partitions have.
-func (s *Share) gather(ctx context.Context, known *membership.State) map[topology.PartitionID]Led {
-	led := map[topology.PartitionID]Led{}
-	note := func(some []Led) {
+func (s *Share) gather(ctx context.Context, known *membership.State) map[topology.PartitionID]membership.Led {
+	led := map[topology.PartitionID]membership.Led{}
+	note := func(some []membership.Led) {
 		for _, l := range some {
 			if have, ok := led[l.Partition]; !ok || have.Taken <= l.Taken {
 				led[l.Partition] = l
@@ -166,14 +159,14 @@ func (s *Share) gather(ctx context.Context, known *membership.State) map[topolog
 	return led
 }
 
-func (s *Share) take(ctx context.Context, known *membership.State) []Led {
+func (s *Share) take(ctx context.Context, known *membership.State) []membership.Led {
 	ctx, cancel := context.WithTimeout(ctx, takeTime)
 	defer cancel()
 	return s.cfg.Partitions.Take(ctx, known)
 }
 
 // ask shares with one other node.
-func (s *Share) ask(ctx context.Context, node topology.NodeID, known *membership.State) ([]Led, error) {
+func (s *Share) ask(ctx context.Context, node topology.NodeID, known *membership.State) ([]membership.Led, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*takeTime)
 	defer cancel()
 	question := binary.BigEndian.AppendUint64(nil, known.Epoch)
@@ -192,26 +185,13 @@ func (s *Share) ask(ctx context.Context, node topology.NodeID, known *membership
 }
 
 // owe gives the others what this region owes them.
-func (s *Share) owe(ctx context.Context, known *membership.State, led map[topology.PartitionID]Led) {
+func (s *Share) owe(ctx context.Context, known *membership.State, led map[topology.PartitionID]membership.Led) {
 	if len(led) < int(s.cfg.Cluster.Partitions) {
 		return // what a partition without a leader has is not known now
 	}
-	s.has.Store(&standing{led: led})
-	local := membership.Local{Taken: ^uint64(0), Applied: func(a crdt.Actor) []uint64 {
-		vector := make([]uint64, len(led))
-		for p, l := range led {
-			for _, d := range l.Applied {
-				if d.Actor == a {
-					vector[p] = d.Seq
-				}
-			}
-		}
-		return vector
-	}}
-	for _, l := range led {
-		local.Taken = min(local.Taken, l.Taken)
-	}
-	for _, c := range known.Duties(s.cfg.Region.ID, local) {
+	has := &membership.Standing{Of: s.cfg.Region.ID, Led: led}
+	s.has.Store(has)
+	for _, c := range known.Duties(s.cfg.Region.ID, has.Local()) {
 		err := s.cfg.Host.Propose(ctx, c)
 		if err != nil && ctx.Err() == nil {
 			s.cfg.Logger.Debug("the regions did not take a command", "command", c.Kind.String(), "err", err)
@@ -247,7 +227,7 @@ func (s *Share) answer(ctx context.Context, body []byte) ([]byte, error) {
 		}
 	}
 	known, _ := s.view.Current()
-	var led []Led
+	var led []membership.Led
 	if known.Founded() {
 		led = s.take(ctx, known)
 	}
@@ -273,7 +253,7 @@ func (s *Share) hear(data []byte) error {
 	return nil
 }
 
-func encodeLed(epoch uint64, led []Led) []byte {
+func encodeLed(epoch uint64, led []membership.Led) []byte {
 	b := binary.BigEndian.AppendUint64(nil, epoch)
 	for _, l := range led {
 		b = binary.BigEndian.AppendUint32(b, uint32(l.Partition))
@@ -286,7 +266,7 @@ func encodeLed(epoch uint64, led []Led) []byte {
 	return b
 }
 
-func decodeLed(b []byte, partitions uint32) (epoch uint64, led []Led, err error) {
+func decodeLed(b []byte, partitions uint32) (epoch uint64, led []membership.Led, err error) {
 	const header, each = 4 + 8 + 2, 4 + 8
 	if len(b) < 8 {
 		return 0, nil, errAnswer
@@ -296,7 +276,7 @@ func decodeLed(b []byte, partitions uint32) (epoch uint64, led []Led, err error)
 		if len(b) < header || len(b)-header < each*int(binary.BigEndian.Uint16(b[12:])) || binary.BigEndian.Uint32(b) >= partitions {
 			return 0, nil, errAnswer
 		}
-		l := Led{Partition: topology.PartitionID(binary.BigEndian.Uint32(b)), Taken: binary.BigEndian.Uint64(b[4:])}
+		l := membership.Led{Partition: topology.PartitionID(binary.BigEndian.Uint32(b)), Taken: binary.BigEndian.Uint64(b[4:])}
 		n := int(binary.BigEndian.Uint16(b[12:]))
 		b = b[header:]
 		for range n {
@@ -317,8 +297,8 @@ type held struct {
 }
 
 // Take implements Partitions.
-func (h held) Take(ctx context.Context, s *membership.State) []Led {
-	var led []Led
+func (h held) Take(ctx context.Context, s *membership.State) []membership.Led {
+	var led []membership.Led
 	for id := range topology.PartitionID(h.partitions) {
 		p, err := h.data.Partition(id)
 		if err != nil {
@@ -327,26 +307,13 @@ func (h held) Take(ctx context.Context, s *membership.State) []Led {
 		if leading, _ := p.Leadership(); !leading {
 			continue
 		}
-		err = p.TakeMembership(ctx, factsOf(s, id))
+		err = p.TakeMembership(ctx, partitions.Facts(s, id))
 		if errors.Is(err, region.ErrNotLeader) {
 			continue
 		}
 		// What it has is true of the membership that it has, whatever became of this one.
 		view := p.View()
-		led = append(led, Led{Partition: id, Taken: view.Facts.Epoch, Applied: view.Vector.Entries()})
+		led = append(led, membership.Led{Partition: id, Taken: view.Facts.Epoch, Applied: view.Vector.Entries()})
 	}
 	return led
-}
-
-// factsOf returns what a partition must know, as package region wants it.
-func factsOf(s *membership.State, id topology.PartitionID) region.Facts {
-	from := s.FactsOf(id)
-	f := region.Facts{Epoch: from.Epoch}
-	for _, fact := range from.Facts {
-		f.Facts = append(f.Facts, region.Fact{
-			Region: fact.Region, Actor: topology.Actor(fact.Region, fact.Epoch), State: region.ActorState(fact.State),
-			Cut: fact.Cut, Released: fact.Released, Destination: fact.Destination, Joining: fact.Joining,
-		})
-	}
-	return f
 }

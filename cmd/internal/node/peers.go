@@ -22,7 +22,7 @@ func (n *Node) membershipNow() (*membership.State, <-chan struct{}) {
 // givenUp reports whether a region takes no part any more: what it sends is refused.
 func (n *Node) givenUp(id topology.RegionID) bool {
 	s, _ := n.membershipNow()
-	return s.Founded() && !s.Living().Has(id)
+	return s.GivenUp(id)
 }
 
 // replicate exchanges deltas with the regions that there are, under the epochs that they have, until ctx ends. A
@@ -75,14 +75,12 @@ func (n *Node) replicateAs(ctx context.Context, peers []crossregion.RemoteRegion
 	return <-ended
 }
 
-// takesPart reports whether this region exchanges anything with others. One that joins does so only once all the others
-// wait for it: until then they may have removed what it would need to know of.
+// takesPart reports whether this region exchanges anything with others.
 func (n *Node) takesPart(s *membership.State) bool {
 	if !s.Founded() {
 		return !n.region.Joins
 	}
-	self := n.region.ID
-	return s.Living().Has(self) && s.Region(self).Actor().Epoch == n.region.Epoch && !s.Awaited(self)
+	return s.TakesPart(n.region.ID, n.region.Epoch)
 }
 
 // peers returns the regions to exchange deltas with, under their present epochs: those that take part, and those that
@@ -90,13 +88,12 @@ func (n *Node) takesPart(s *membership.State) bool {
 func (n *Node) peers(s *membership.State) []crossregion.RemoteRegion {
 	var peers []crossregion.RemoteRegion
 	for _, r := range n.others() {
-		epoch := r.Epoch
-		switch known := s.Region(r.ID); {
+		epoch, known := s.Peer(r.ID)
+		switch {
 		case !s.Founded() && !r.Joins:
-		case known == nil || known.Actor().Released:
+			epoch = r.Epoch
+		case !known:
 			continue
-		default:
-			epoch = known.Actor().Epoch
 		}
 		peers = append(peers, crossregion.RemoteRegion{ID: r.ID, Name: r.Name, Actor: topology.Actor(r.ID, epoch)})
 	}

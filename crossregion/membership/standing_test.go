@@ -1,4 +1,4 @@
-package members
+package membership
 
 import (
 	"testing"
@@ -18,9 +18,9 @@ func TestARegionHasJoinedWhenItHasAll(t *testing.T) {
 		}
 		return m
 	}
-	goal := &standing{of: 1, led: led(7, 5, 9)}
-	goal.led[1] = Led{Partition: 1, Taken: 6, Applied: goal.led[1].Applied}
-	if taken := goal.taken(); taken != 6 {
+	goal := &Standing{Of: 1, Led: led(7, 5, 9)}
+	goal.Led[1] = Led{Partition: 1, Taken: 6, Applied: goal.Led[1].Applied}
+	if taken := goal.Taken(); taken != 6 {
 		t.Errorf("taken is %d", taken)
 	}
 	less := led(7, 5, 9)
@@ -34,7 +34,7 @@ func TestARegionHasJoinedWhenItHasAll(t *testing.T) {
 		"the same": {led(0, 5, 9), true}, "more": {led(0, 6, 10), true}, "less in one partition": {led(0, 6, 8), false},
 		"less of one actor": {less, false}, "nothing of one": {none, false}, "a partition missing": {led(0, 5), false},
 	} {
-		if got := goal.reached(c.led); got != c.want {
+		if got := goal.Reached(&Standing{Led: c.led}); got != c.want {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
