@@ -160,10 +160,17 @@ func (f *Facts) released() map[crdt.Actor]uint64 {
 	return cuts
 }
 
-// Lacks reports whether a partition that has applied vector lacks events that nobody ships any more: those of a
-// released actor that are within its cut. So it is with a region that joins: the others have them in their states only.
+// Lacks reports whether a partition that has applied vector lacks events that nobody ships any more: those within the cut of
+// an actor that is released, or whose region has begun another epoch since. So it is with a region that joins, and with one
+// that was not at the cut yet when another came back: the others have them in their states only.
 func (f *Facts) Lacks(vector crdt.VersionVector) bool {
-	return slices.ContainsFunc(f.Facts, func(fact Fact) bool { return fact.Released && vector.Get(fact.Actor) < fact.Cut })
+	for i, fact := range f.Facts {
+		over := i+1 < len(f.Facts) && f.Facts[i+1].Region == fact.Region
+		if (fact.Released || fact.State == ActorClosed && over) && vector.Get(fact.Actor) < fact.Cut {
+			return true
+		}
+	}
+	return false
 }
 
 // destinations returns the regions that the outbox of a partition waits for.

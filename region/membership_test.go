@@ -109,6 +109,18 @@ func TestWhatNobodyShipsAnyMore(t *testing.T) {
 			t.Errorf("%s: %v", c.name, got)
 		}
 	}
+	// Under its new epoch the region ships nothing of its old one, and nobody asks third regions for it.
+	again := facts(3, closed)
+	at := slices.IndexFunc(again.Facts, func(f region.Fact) bool { return f.Region == testUS })
+	_, epoch := topology.ActorRegion(actorOf(testUS))
+	again.Facts = slices.Insert(again.Facts, at+1, region.Fact{Region: testUS, Actor: topology.Actor(testUS, epoch+1), State: region.ActorOpen})
+	for applied, lacks := range map[uint64]bool{5: true, 6: false} {
+		var vector crdt.VersionVector
+		vector.Set(actorOf(testUS), applied)
+		if got := again.Lacks(vector); got != lacks {
+			t.Errorf("with %d of a closed actor whose region has begun another epoch: %v", applied, got)
+		}
+	}
 }
 
 func TestAMutedRegionMakesNoEvents(t *testing.T) {

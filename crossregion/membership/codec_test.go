@@ -137,7 +137,7 @@ func FuzzDecode(f *testing.F) {
 				t.Fatalf("after %+v (%v): %v", c, err, again)
 			}
 		} else if s, err := DecodeState(data); err == nil {
-			s.Duties(1, Local{Taken: 1 << 60, Applied: func(crdt.Actor) []uint64 { return nil }})
+			s.Duties(1, 0, Local{Taken: 1 << 60, Applied: func(crdt.Actor) []uint64 { return nil }})
 			for p := range topology.PartitionID(s.Partitions) {
 				_ = s.FactsOf(p)
 			}

@@ -16,9 +16,10 @@ type Local struct {
 
 // Duties returns the commands that a member owes the others: confirmations, reports, closings that only
 // wait to be concluded. It is to be asked after every change of the state or of the partitions; what is
-// lost is owed again.
-func (s *State) Duties(self topology.RegionID, l Local) []Command {
-	if r := s.Region(self); r == nil || !r.living() {
+// lost is owed again. A region that was given up owes nothing under its old epoch, also when it has been taken in again under
+// another: what it has is not what that one will have.
+func (s *State) Duties(self topology.RegionID, e topology.Epoch, l Local) []Command {
+	if r := s.Region(self); r == nil || !r.living() || r.Actor().Epoch != e {
 		return nil
 	}
 	var owed []Command

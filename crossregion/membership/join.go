@@ -1,5 +1,11 @@
 package membership
 
+import (
+	"slices"
+
+	"github.com/atolldb/atoll/topology"
+)
+
 // add takes in a new region.
 func (s *State) add(c *Command) (bool, error) {
 	if r := s.Region(c.Region); r != nil {
@@ -44,11 +50,25 @@ func (s *State) rejoin(c *Command) (bool, error) {
 		return false, c.refuse(TooMany, "there are as many regions as there can be", "drain one first")
 	}
 	r.Awaiting, r.AckedAt, r.State = s.Living(), 0, Joining
+	s.forgetWord(r.ID)
 	r.Actors = append(r.Actors, Actor{Epoch: c.Epoch, State: ActorOpen, Round: s.Epoch})
 	if c.Address != "" {
 		r.Address = c.Address
 	}
 	return true, nil
+}
+
+// forgetWord forgets what a region said that it had, before it began anew with nothing: where others are waited for still, it
+// is, too.
+func (s *State) forgetWord(id topology.RegionID) {
+	for i := range s.Regions {
+		for j := range s.Regions[i].Actors {
+			if a := &s.Regions[i].Actors[j]; !a.Released {
+				a.Drained = a.Drained.Minus(bit(id))
+				a.Reports = slices.DeleteFunc(a.Reports, func(r Report) bool { return r.Member == id })
+			}
+		}
+	}
 }
 
 // ack records that a member waits for a joining region's actor.

@@ -149,15 +149,15 @@ func TestJoining(t *testing.T) {
 func TestDutiesOfAMember(t *testing.T) {
 	s := apply(t, founded(t, 3), FenceCommand(3, 0, ""))
 	local := Local{Taken: s.Epoch - 1, Applied: func(_ crdt.Actor) []uint64 { return []uint64{1, 2} }}
-	if owed := s.Duties(1, local); len(owed) != 0 {
+	if owed := s.Duties(1, 0, local); len(owed) != 0 {
 		t.Errorf("owes %v before its partitions know of the fence", owed)
 	}
 	local.Taken = s.Epoch
-	owed := s.Duties(1, local)
+	owed := s.Duties(1, 0, local)
 	if len(owed) != 1 || owed[0].Kind != ReportVector || !slices.Equal(owed[0].Vector, []uint64{1, 2}) {
 		t.Fatalf("owes %+v", owed)
 	}
-	if owed := s.Duties(3, local); owed != nil {
+	if owed := s.Duties(3, 0, local); owed != nil {
 		t.Errorf("a fenced region owes %v", owed)
 	}
 }

@@ -305,7 +305,7 @@ func (w *world) duty(m *member) {
 		return
 	}
 	local := Local{Taken: m.taken(), Applied: m.vector}
-	owed := m.state.Duties(m.id, local)
+	owed := m.state.Duties(m.id, m.epoch, local)
 	if r := m.state.Region(m.id); m.copied && r != nil && r.State == Joining && r.Actor().Epoch == m.epoch {
 		owed = append(owed, JoinCommand(m.id, m.epoch, m.donor, m.since))
 	}

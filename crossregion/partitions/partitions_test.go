@@ -19,6 +19,25 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 
 var errOther = errors.New("a disk is full")
 
+// A partition in the middle of a transfer has a part of what the donor had: it cannot tell what it has of an actor that is
+// being closed.
+func TestAPartitionTellsWhatItHas(t *testing.T) {
+	view := &region.MachineView{Facts: region.Facts{Epoch: 3, Facts: []region.Fact{{Region: 1, Actor: 1, State: region.ActorFenced}, {Region: 2, Actor: 2, State: region.ActorOpen}}}}
+	view.Vector.Set(1, 5)
+	for _, c := range []struct {
+		actor crdt.Actor
+		ahead uint64
+		known bool
+	}{{1, 5, true}, {1, 6, false}, {2, 6, true}} {
+		view.Ahead = view.Vector.Clone()
+		view.Ahead.Set(c.actor, c.ahead)
+		led, known := Led(4, view)
+		if known != c.known || known && (led.Partition != 4 || led.Taken != 3 || len(led.Applied) != 1 || led.Applied[0].Seq != 5) {
+			t.Errorf("%+v: %+v, %v", c, led, known)
+		}
+	}
+}
+
 // Receivers and resyncers do different things after different errors: what can never succeed must not look like what may.
 func TestErrorsAreToldApart(t *testing.T) {
 	ahead := &region.ClockAheadError{Ahead: time.Hour}

@@ -191,7 +191,7 @@ func (s *Share) owe(ctx context.Context, known *membership.State, led map[topolo
 	}
 	has := &membership.Standing{Of: s.cfg.Region.ID, Led: led}
 	s.has.Store(has)
-	for _, c := range known.Duties(s.cfg.Region.ID, has.Local()) {
+	for _, c := range known.Duties(s.cfg.Region.ID, s.cfg.Region.Epoch, has.Local()) {
 		err := s.cfg.Host.Propose(ctx, c)
 		if err != nil && ctx.Err() == nil {
 			s.cfg.Logger.Debug("the regions did not take a command", "command", c.Kind.String(), "err", err)
@@ -312,8 +312,9 @@ func (h held) Take(ctx context.Context, s *membership.State) []membership.Led {
 			continue
 		}
 		// What it has is true of the membership that it has, whatever became of this one.
-		view := p.View()
-		led = append(led, membership.Led{Partition: id, Taken: view.Facts.Epoch, Applied: view.Vector.Entries()})
+		if l, known := partitions.Led(id, p.View()); known {
+			led = append(led, l)
+		}
 	}
 	return led
 }
