@@ -12,10 +12,15 @@ import (
 // first.
 func (g *group) check(m *member, e *entry, view *region.MachineView, touched []valueID) {
 	w, b := g.site.w, &g.books
-	for i, o := range w.sites {
-		if got := view.Vector.Get(o.actor); got != b.have[i] {
-			w.fail("the vector covers what is applied", "%v has %d of %v, its vector says %d", g.site, b.have[i], o, got)
+	for i := range w.authors {
+		if a := &w.authors[i]; view.Vector.Get(a.actor) != b.have[i] {
+			w.fail("the vector covers what is applied", "%v has %d of %v, its vector says %d", g.site, b.have[i], a, view.Vector.Get(a.actor))
 		}
+	}
+	g.checkFacts(view)
+	g.checkClosed()
+	if !g.site.in() {
+		return
 	}
 	g.checkOutbox(view)
 	if e.keeps() {
@@ -35,7 +40,7 @@ func (g *group) check(m *member, e *entry, view *region.MachineView, touched []v
 
 // checkOutbox checks that nothing is trimmed, or counted as applied, that some region has not applied.
 func (g *group) checkOutbox(view *region.MachineView) {
-	w, b, self := g.site.w, &g.books, g.site.index
+	w, b, self := g.site.w, &g.books, g.site.author()
 	box := view.Outbox
 	trimmed := box.First - 1
 	if box.Head != b.have[self] || trimmed < b.trimmed || trimmed > box.Head {
@@ -43,16 +48,17 @@ func (g *group) checkOutbox(view *region.MachineView) {
 	}
 	b.trimmed = trimmed
 	w.peak.entries, w.peak.bytes = max(w.peak.entries, box.Head-trimmed), max(w.peak.bytes, box.Bytes)
-	for _, o := range w.others(g.site) {
-		evicted := func(e region.Eviction) bool { return e.Region == o.id }
-		if ever := o.groups[g.id].books.ever[self]; trimmed > ever && !slices.ContainsFunc(view.Evictions, evicted) {
+	for _, a := range g.awaited() {
+		o := &w.authors[a]
+		evicted := func(e region.Eviction) bool { return e.Region == o.site.id }
+		ever := w.ever(a, g.id, self)
+		if trimmed > max(ever, b.floor[a]) && !slices.ContainsFunc(view.Evictions, evicted) {
 			w.fail("the outbox keeps what is not applied everywhere", "%v trimmed up to %d, %v has applied %d", g.site, trimmed, o, ever)
 		}
-	}
-	for _, m := range view.Watermarks {
-		o := w.sites[int(m.Region)-1]
-		if ever := o.groups[g.id].books.ever[self]; m.Actor != g.site.actor || m.Seq > ever {
-			w.fail("a watermark is not beyond what is applied", "%v counts %d as applied in %v, it is %d", g.site, m.Seq, o, ever)
+		for _, m := range view.Watermarks {
+			if m.Region == o.site.id && (m.Actor != g.site.actor || m.Seq > ever) {
+				w.fail("a watermark is not beyond what is applied", "%v counts %d as applied in %v, it is %d", g.site, m.Seq, o, ever)
+			}
 		}
 	}
 }
@@ -67,7 +73,7 @@ func (g *group) checkDigest(m *member, e *entry) {
 	}
 	var twin *group
 	for _, o := range w.others(g.site) {
-		if t := o.groups[g.id]; slices.Equal(t.books.have, b.have) && slices.Equal(t.books.digestAt, b.have) {
+		if t := o.groups[g.id]; o.in() && slices.Equal(t.books.have, b.have) && slices.Equal(t.books.digestAt, b.have) {
 			twin = t
 		}
 	}

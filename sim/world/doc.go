@@ -10,12 +10,14 @@
 //   - stream.go: JetStream, which loses what it has acknowledged, and readers that know only a position;
 //   - site.go: nodes with clocks of their own, which lose what was not flushed when they crash;
 //   - session.go, watermark.go, relay.go, outbox.go and transfer.go: the loops of package crossregion, and that of a leader for its
-//     outbox. What a partition answers is read through crossregion/partitions, as in the program.
+//     outbox. What a partition answers is read through crossregion/partitions, as in the program;
+//   - membership.go and rejoin.go: the voters of crossregion/membership, as a log of which regions hear late, what a region
+//     does about it as cmd does, and operators.
 //
 // A quarter of the plans bounds outboxes so tightly that regions are evicted, and take over states. A third folds outboxes
 // past some hundred bytes, a few entries at a time, and their runs again. In a third, regions that miss what an origin does not give
 // soon ask third ones, for envelopes and then for states: there a healed majority must come to share what any of it has, also
-// of regions that are away.
+// of regions that are away. In a fifth regions are given up or leave, and come back under another epoch.
 //
 // A seed draws a Plan (plan.go): how many regions, what types of values, which faults and how often. Half of the
 // plans have no disasters. Faults last as long as the plan says (faults.go), then only a majority of the regions is healed and must
@@ -28,6 +30,9 @@
 // order, each once; no watermark, and no trimming, goes beyond what is applied; instants rise; replicas of a region
 // that applied the same are equal byte for byte, also after a crash; equal vectors mean equal digests; collecting garbage
 // changes no value; and, where nothing was applied ahead of its causes, values are what internal/spec says.
+// What regions promise each other when one of them is given up is in closing.go: a cut is the most that any has that takes
+// part; nothing beyond it is anywhere among them; an actor is released when all are at its cut; no outbox waits for one that
+// is, nor passes what a region that joins needs; and who knows that it is given up issues nothing.
 // In the end everything has arrived everywhere, and nothing is left of what was deleted.
 //
 // # Adding to it

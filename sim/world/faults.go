@@ -37,6 +37,8 @@ func (w *World) happen(h *Happening) {
 		w.harmLinks(h, rng, s, o)
 	case StopStream, PurgeStream, TruncateStream, RecreateStream:
 		w.harmStream(h, rng, s)
+	case Fence, Drain, Rejoin:
+		w.operate(h)
 	}
 }
 
@@ -231,7 +233,7 @@ func (w *World) onStuck(g *group, f *flow) {
 		w.counts.Noticed++
 		return
 	}
-	if w.plan.Quota > 0 {
+	if w.plan.transfers() {
 		return // a state transfer helps
 	}
 	w.fail("no flow is stuck", "%v, from %v: %s", g.site, f.origin, f.stuck)

@@ -70,7 +70,7 @@ const (
 )
 
 func newGroup(s *site, p topology.PartitionID) *group {
-	return &group{site: s, id: p, wakeAt: never, books: newBooks(s.w.plan.Regions)}
+	return &group{site: s, id: p, wakeAt: never, books: newBooks(s.w.plan.Regions * s.w.plan.lives())}
 }
 
 // touch has the group's step functions looked at after this step.
@@ -170,8 +170,10 @@ func (g *group) depose() {
 		return
 	}
 	m.leading, g.leader = false, nil
-	g.session.end()
-	g.session = nil
+	if g.session != nil {
+		g.session.end()
+		g.session = nil
+	}
 	queue := g.queue
 	g.queue = nil
 	if e := g.flying; e != nil {
@@ -206,7 +208,7 @@ func (g *group) elect() {
 			return
 		}
 		m.leading, g.leader = true, m
-		g.session = newSession(g)
+		g.openSession()
 		w.mention("%v leads partition %d of %v", m.node, g.id, g.site)
 		g.touch()
 		return

@@ -17,7 +17,7 @@ import (
 // ledger is what truly happened, as the world knows it. Nothing in it comes from the code that is tested but
 // which operations had an effect, and which deltas they made.
 type ledger struct {
-	// events are by region and partition, and there by number less one.
+	// events are by author and partition, and there by number less one.
 	events [][]history
 	// values are what was done to each value, by partition.
 	values []map[valueID]*value
@@ -31,7 +31,7 @@ type history []written
 type written struct {
 	hash uint64
 	time hlc.Time
-	seen []uint64 // by region
+	seen []uint64 // by author
 	ids  []valueID
 }
 
@@ -60,6 +60,11 @@ type books struct {
 	newest hlc.Time
 	// trimmed is how far the outbox was trimmed.
 	trimmed uint64
+	// facts is the membership epoch that the partition has taken in; waits are the authors that its outbox has waited for,
+	// and floor how far it was trimmed before it did.
+	facts uint64
+	waits []bool
+	floor []uint64
 	// digest is that of the values at the vector digestAt.
 	digest   replica.Digest
 	digestAt []uint64
@@ -67,17 +72,20 @@ type books struct {
 
 // mergeOf is what a merge is of.
 type mergeOf struct {
-	origin  *site
+	author  int
 	records []protocol.Record
 }
 
-func newBooks(regions int) books {
-	return books{have: make([]uint64, regions), need: make([]uint64, regions), ever: make([]uint64, regions)}
+func newBooks(authors int) books {
+	return books{
+		have: make([]uint64, authors), need: make([]uint64, authors), ever: make([]uint64, authors),
+		waits: make([]bool, authors), floor: make([]uint64, authors),
+	}
 }
 
 func newLedger(p *Plan) *ledger {
 	l := &ledger{ops: map[string]bool{}}
-	for range p.Regions {
+	for range p.Regions * p.lives() {
 		l.events = append(l.events, make([]history, p.Partitions))
 	}
 	for range p.Partitions {
@@ -86,7 +94,9 @@ func newLedger(p *Plan) *ledger {
 	return l
 }
 
-func (l *ledger) history(s *site, p topology.PartitionID) *history { return &l.events[s.index][p] }
+func (l *ledger) history(s *site, p topology.PartitionID) *history { return l.of(s.author(), p) }
+
+func (l *ledger) of(author int, p topology.PartitionID) *history { return &l.events[author][p] }
 
 // fresh are the events that an entry made, as far as they have no reason yet.
 type fresh struct {
@@ -114,7 +124,7 @@ func (f *fresh) take() *replica.Delta {
 // enter enters into the books what an entry did that is applied for the first time.
 func (m *member) enter(e *entry, results []region.StepResult) {
 	g, w := m.group, m.group.site.w
-	view, before := m.machine.View(), g.books.have[g.site.index]
+	view, before := m.machine.View(), g.books.have[g.site.author()]
 	was := g.resyncing
 	g.resyncing = was || view.Resyncing()
 	defer func() { g.resyncing = view.Resyncing() }()
@@ -155,7 +165,7 @@ func (m *member) enter(e *entry, results []region.StepResult) {
 // freshEvents reads from the outbox what the last entry made, and checks how it is numbered.
 func (m *member) freshEvents(head uint64) (*fresh, bool) {
 	g, w := m.group, m.group.site.w
-	from, f := g.books.have[g.site.index]+1, &fresh{g: m.group}
+	from, f := g.books.have[g.site.author()]+1, &fresh{g: m.group}
 	if head < from {
 		return f, true
 	}
@@ -177,7 +187,8 @@ func (m *member) freshEvents(head uint64) (*fresh, bool) {
 
 // issue enters a new event of this region.
 func (g *group) issue(d *replica.Delta, hash uint64) {
-	w, b, self := g.site.w, &g.books, g.site.index
+	w, b, self := g.site.w, &g.books, g.site.author()
+	g.checkMayIssue()
 	events := w.ledger.history(g.site, g.id)
 	if n := uint64(len(*events)); d.Dot.Seq <= n {
 		w.fail("a dot names one event for ever", "%v names a second one", d.Dot)
@@ -197,43 +208,47 @@ func (g *group) issue(d *replica.Delta, hash uint64) {
 
 // merged enters what a merge applied, and returns which values it touched.
 func (g *group) merged(m *mergeOf, res region.StepResult) (touched []valueID) {
-	w, b, o := g.site.w, &g.books, m.origin.index
+	w, b, o := g.site.w, &g.books, m.author
+	origin := &w.authors[o]
 	if res.Err != nil {
 		w.counts.RefusedMerges++
 		return nil
 	}
-	events := *w.ledger.history(m.origin, g.id)
+	events := *w.ledger.of(o, g.id)
 	for i := range m.records {
 		r := &m.records[i]
+		if w.council != nil && r.Seq > res.Applied {
+			break // of a closed actor only what is up to its cut counts
+		}
 		switch first := r.Begin(); {
 		case first > b.have[o]+1:
-			w.fail("events are applied without a gap", "%v merged %d of %v behind %d", g.site, first, m.origin, b.have[o])
+			w.fail("events are applied without a gap", "%v merged %d of %v behind %d", g.site, first, origin, b.have[o])
 			return nil
 		case r.Seq > uint64(len(events)):
-			w.fail("no event is applied that nobody issued", "%v merged %d of %v, which issued %d", g.site, r.Seq, m.origin, len(events))
+			w.fail("no event is applied that nobody issued", "%v merged %d of %v, which issued %d", g.site, r.Seq, origin, len(events))
 			return nil
 		case !r.Several() && xxh3.Hash(r.Data) != events[r.Seq-1].hash:
-			w.fail("a dot names one event for ever", "%v has another event %d of %v", g.site, r.Seq, m.origin)
+			w.fail("a dot names one event for ever", "%v has another event %d of %v", g.site, r.Seq, origin)
 			return nil
 		}
 		for ; b.have[o] < r.Seq; b.have[o]++ {
-			touched = append(touched, g.took(m.origin, &events[b.have[o]])...)
+			touched = append(touched, g.took(origin, &events[b.have[o]])...)
 		}
 	}
 	b.ever[o] = max(b.ever[o], b.have[o])
 	if res.Applied != b.have[o] {
-		w.fail("the watermark is what is applied", "%v says %d of %v, it is %d", g.site, res.Applied, m.origin, b.have[o])
+		w.fail("the watermark is what is applied", "%v says %d of %v, it is %d", g.site, res.Applied, origin, b.have[o])
 	}
 	return touched
 }
 
 // took enters one event of another region.
-func (g *group) took(origin *site, e *written) []valueID {
+func (g *group) took(origin *author, e *written) []valueID {
 	w, b := g.site.w, &g.books
 	for i, n := range e.seen {
 		b.need[i] = max(b.need[i], n)
 	}
-	if self := g.site.index; e.seen[self] > b.have[self] {
+	if self := g.site.author(); e.seen[self] > b.have[self] {
 		w.fail("nothing is merged from those who know more of a region than it does",
 			"%v is at %d, and merged an event of %v that knows %d", g.site, b.have[self], origin, e.seen[self])
 	}

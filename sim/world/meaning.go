@@ -62,7 +62,7 @@ func (g *group) means(op *operation, d *replica.Delta, out replica.Outcome) {
 	base.Actor, base.Seq, base.Time = uint32(d.Dot.Actor), d.Dot.Seq, uint64(d.Time)
 	base.Seen = make(map[uint32]uint64, len(event.seen))
 	for i, n := range event.seen {
-		base.Seen[uint32(w.sites[i].actor)] = n
+		base.Seen[uint32(w.authors[i].actor)] = n
 	}
 	if op.id.of != 0 {
 		if base.Of == crdt.TypeZSet && len(base.Names) > 0 {
@@ -110,7 +110,7 @@ func (v *value) add(e *spec.Event) { v.events = append(v.events, e) }
 func (v *value) at(w *World, have []uint64) string {
 	applied := map[uint32]uint64{}
 	for i, n := range have {
-		applied[uint32(w.sites[i].actor)] = n
+		applied[uint32(w.authors[i].actor)] = n
 	}
 	var seen spec.History
 	var sum int64

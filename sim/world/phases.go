@@ -37,7 +37,12 @@ func (w *World) play() {
 	w.say("everything is healed")
 	whole := slices.DeleteFunc(slices.Clone(w.sites), func(s *site) bool { return s.restored })
 	w.heal(w.sites)
+	w.bringBack()
 	w.await(whole, w.patience(allConverge), "everything converges")
+	if w.council != nil && w.failure == nil {
+		w.writeAgain()
+		w.await(whole, w.patience(allConverge), "everything converges")
+	}
 	if len(whole) == len(w.sites) {
 		w.settle()
 	} else if w.failure == nil && w.noticeable() {
@@ -134,26 +139,18 @@ func (w *World) await(sites []*site, within time.Duration, invariant string) {
 
 // behind says who has not applied what of whom; "" if all have everything.
 func (w *World) behind(sites []*site) string {
+	if w.council != nil {
+		return w.council.behind(sites)
+	}
 	for _, s := range sites {
 		for _, g := range s.groups {
-			if g.leader == nil {
-				return fmt.Sprintf("partition %d of %v has no leader", g.id, s)
-			}
-			if len(g.queue) > 0 || g.flying != nil {
-				return fmt.Sprintf("%v still writes", s)
+			if text := g.busy(); text != "" {
+				return text
 			}
 			for _, o := range sites {
-				have, want := g.books.have[o.index], uint64(len(*w.ledger.history(o, g.id)))
-				if have == want {
-					continue
+				if text := g.lacks(o.author(), uint64(len(*w.ledger.history(o, g.id)))); text != "" {
+					return text
 				}
-				text := fmt.Sprintf("%v has applied %d of %d of %v", s, have, want, o)
-				if f := g.session.flows[o.index]; f != nil {
-					f := protocol.Flow{}
-					g.session.flows[o.index].recv.Flow(&f, w.time())
-					text += fmt.Sprintf(" (%+v)", f)
-				}
-				return text
 			}
 		}
 	}
@@ -179,6 +176,37 @@ func (w *World) unshared(sites []*site) string {
 		}
 	}
 	return ""
+}
+
+// busy says why it cannot be told yet what a group has; "" if it can.
+func (g *group) busy() string {
+	switch {
+	case g.leader == nil:
+		return fmt.Sprintf("partition %d of %v has no leader", g.id, g.site)
+	case len(g.queue) > 0 || g.flying != nil:
+		return fmt.Sprintf("%v still writes", g.site)
+	}
+	return ""
+}
+
+// lacks says what a group has not applied of an author's first events; "" if nothing.
+func (g *group) lacks(author int, want uint64) string {
+	w, have := g.site.w, g.books.have[author]
+	if have >= want {
+		return ""
+	}
+	text := fmt.Sprintf("%v has applied %d of %d of %v", g.site, have, want, &w.authors[author])
+	if g.session == nil {
+		return text
+	}
+	for _, f := range g.session.flows {
+		if f != nil && f.author == author {
+			flow := protocol.Flow{}
+			f.recv.Flow(&flow, w.time())
+			text += fmt.Sprintf(" (%+v)", flow)
+		}
+	}
+	return text
 }
 
 // settle runs until nothing is left over of what was deleted, shipped and awaited.
@@ -210,11 +238,14 @@ var passing = map[byte]string{
 // leftovers says what is left over, "" if nothing is.
 func (w *World) leftovers() string {
 	for _, s := range w.sites {
+		if !s.in() {
+			continue
+		}
 		for _, g := range s.groups {
 			left := ""
 			err := g.leader.disk.View(func(kv replica.KV) error {
 				return kv.Scan(nil, nil, func(k, _ []byte) (bool, error) {
-					if what, ok := passing[k[0]]; ok {
+					if what, ok := passing[k[0]]; ok && !(g.books.orphaned() && outlasting[k[0]]) {
 						left = fmt.Sprintf("%v keeps, of %s, %q", s, what, k)
 					}
 					return left == "", nil
@@ -263,12 +294,15 @@ func (w *World) awaitNotice() {
 
 // finish compares all values with the specification.
 func (w *World) finish() {
+	if w.council != nil && w.failure == nil {
+		w.council.countGivenUp()
+	}
 	for _, s := range w.sites {
 		for _, g := range s.groups {
 			if w.failure != nil {
 				return
 			}
-			if s.restored || !g.books.closed() {
+			if s.restored || !s.in() || !g.books.closed() {
 				continue
 			}
 			ids := sortedIDs(w.ledger.values[g.id])

@@ -36,6 +36,8 @@ type Plan struct {
 	// Relay says that regions soon ask each other for what an origin does not give. In all other plans only its return helps,
 	// so that errors do not hide behind repairs.
 	Relay bool
+	// Membership says that regions are given up, and come back under other epochs; Returns that all of them have in the end.
+	Membership, Returns bool
 	// small makes buffers and merges small, so that they fill.
 	small bool
 	// operation draws what is written, if it is not nil.
@@ -74,6 +76,9 @@ const (
 	RecreateStream
 	JumpClock
 	RestoreRegion
+	Fence
+	Drain
+	Rejoin
 	kinds
 )
 
@@ -81,6 +86,7 @@ var kindNames = [kinds]string{
 	"write", "leader change", "node crash", "region crash", "replica lag", "snapshot", "netsplit",
 	"one-way netsplit", "isolation", "flapping", "swizzle-clog", "half-open stream", "stream down", "stream purged",
 	"stream rolled back", "stream recreated", "clock jump", "region restored from an old copy",
+	"region given up", "region leaving", "region coming back",
 }
 
 // String returns the kind in words.
@@ -134,6 +140,7 @@ func Draw(seed uint64) *Plan {
 		p.Fold = drawFolding(rng)
 	}
 	p.Relay = rng.IntN(3) == 0
+	p.drawMembership()
 	return p
 }
 
@@ -149,7 +156,7 @@ func drawFolding(rng *rand.Rand) *region.FoldBounds {
 }
 
 // transfers reports whether regions take over states, so that they hear how far third ones are.
-func (p *Plan) transfers() bool { return p.Quota > 0 || p.Relay }
+func (p *Plan) transfers() bool { return p.Quota > 0 || p.Relay || p.Membership }
 
 // skewed draws a number below n, small ones more often.
 func skewed(rng *rand.Rand, n int) int { return min(rng.IntN(n), rng.IntN(n)) }
@@ -191,7 +198,7 @@ func drawRates(rng *rand.Rand) Rates {
 func (p *Plan) drawHappenings(rng *rand.Rand) {
 	var on []Kind
 	calm := rng.IntN(2) == 0
-	for k := ChangeLeader; k < kinds; k++ {
+	for k := ChangeLeader; k < Fence; k++ {
 		if rng.IntN(2) == 0 && !(calm && slices.Contains(disasters, k)) {
 			on = append(on, k)
 		}

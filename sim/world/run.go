@@ -20,6 +20,8 @@ type Counts struct {
 	Transfers, Evictions                                 uint64 // states taken over, regions evicted
 	Relayed                                              uint64 // fetches that a third region answered
 	Folds, RunsRead                                      uint64 // in outboxes, and of runs that were read there
+	Fences, Drains, Closings, Releases, Rejoins, Joins   uint64 // of regions
+	JoinTransfers, LateFrames, GivenUp                   uint64 // states taken over by regions that join, frames refused, events
 	Virtual, Converged                                   time.Duration
 }
 
@@ -49,6 +51,7 @@ func (c *Counts) numbers() []*uint64 {
 		&c.Refused, &c.Unknown, &c.Unavailable, &c.Conditions, &c.Gaps, &c.Duplicates, &c.Evicted, &c.RefusedMerges,
 		&c.BadBatches, &c.Noticed, &c.Quarantined, &c.Transfers, &c.Evictions,
 		&c.Relayed, &c.Folds, &c.RunsRead,
+		&c.Fences, &c.Drains, &c.Closings, &c.Releases, &c.Rejoins, &c.Joins, &c.JoinTransfers, &c.LateFrames, &c.GivenUp,
 	}
 }
 
@@ -63,15 +66,12 @@ type Result struct {
 
 // Runner runs plans, one at a time.
 type Runner struct {
-	mouths []mouth
+	mouths *mouths
 	lies   bool // see World
 }
 
 // NewRunner returns a runner.
-func NewRunner() (*Runner, error) {
-	mouths, err := newMouths()
-	return &Runner{mouths: mouths}, err
-}
+func NewRunner() (*Runner, error) { return &Runner{mouths: newMouths()}, nil }
 
 // Run runs a plan. tell may be nil.
 func (r *Runner) Run(p *Plan, tell Listener) Result {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/replica"
 	"github.com/atolldb/atoll/crossregion/partitions"
 	"github.com/atolldb/atoll/crossregion/protocol"
@@ -30,6 +31,8 @@ type session struct {
 // flow is what comes from one origin.
 type flow struct {
 	origin *site
+	author int
+	actor  crdt.Actor
 	recv   *protocol.Receiver
 	report *protocol.Reporter
 	ring   *protocol.Ring
@@ -41,11 +44,13 @@ func newSession(g *group) *session {
 	w := g.site.w
 	var others []topology.RegionID
 	s := &session{g: g, ship: protocol.NewShipper(w.tuning), flows: make([]*flow, len(w.sites))}
-	for _, o := range w.others(g.site) {
+	for _, p := range g.site.peers {
+		o := p.site
 		others = append(others, o.id)
-		applied := g.applied(o)
+		applied := g.applied(p.actor())
 		f := &flow{
-			origin: o, recv: protocol.NewReceiver(w.tuning, applied, w.time()),
+			origin: o, author: int(p.epoch-firstEpoch)*w.plan.Regions + o.index, actor: p.actor(),
+			recv:   protocol.NewReceiver(w.tuning, applied, w.time()),
 			report: protocol.NewReporter(w.tuning, w.time()), ring: protocol.NewRing(w.tuning.RelayBytes),
 		}
 		f.report.Note(g.id, applied, w.time())
@@ -87,14 +92,14 @@ func (s *session) later(d time.Duration, run func()) {
 }
 
 // applied is how far the leader has applied another region's events.
-func (g *group) applied(origin *site) uint64 { return g.leader.machine.View().Vector.Get(origin.actor) }
+func (g *group) applied(a crdt.Actor) uint64 { return g.leader.machine.View().Vector.Get(a) }
 
 func (g *group) outbox() protocol.OutboxState {
 	return protocol.OutboxState(g.leader.machine.View().Outbox)
 }
 
-func (g *group) streamOf(s *site) protocol.Stream {
-	return protocol.Stream{Cluster: cluster, Partition: g.id, Actor: s.actor}
+func (g *group) streamOf(a crdt.Actor) protocol.Stream {
+	return protocol.Stream{Cluster: cluster, Partition: g.id, Actor: a}
 }
 
 // drive does what the step functions ask for.
@@ -166,7 +171,7 @@ func (s *session) open() {
 	}
 	var last uint64
 	if frame := stream.lastFrame(s.g.id); frame != nil {
-		if records, err := s.g.site.packer.DecodeEnvelope(s.g.streamOf(s.g.site), frame); err == nil {
+		if records, err := s.g.site.packer.DecodeEnvelope(s.g.streamOf(s.g.site.actor), frame); err == nil {
 			last = records[len(records)-1].Seq
 		}
 	}
@@ -195,7 +200,7 @@ func (s *session) publish(from uint64) {
 		return
 	}
 	records = s.g.site.packer.Pack(records)
-	frame, err := s.g.site.packer.EncodeEnvelope(s.g.streamOf(s.g.site), records)
+	frame, err := s.g.site.packer.EncodeEnvelope(s.g.streamOf(s.g.site.actor), records)
 	if err != nil {
 		w.fail("deltas can be sent", "%v", err)
 		return
@@ -227,13 +232,17 @@ func (g *group) onFrame(origin *site, frame []byte) {
 	if g.session == nil {
 		return
 	}
-	records, err := g.site.packer.DecodeEnvelope(g.streamOf(origin), frame)
+	f := g.session.flows[origin.index]
+	if f == nil || g.site.givenUp(origin) {
+		g.site.late(origin)
+		return
+	}
+	records, err := g.site.packer.DecodeEnvelope(g.streamOf(f.actor), frame)
 	if err != nil {
-		w.counts.Damaged++
+		g.site.refused(origin, err)
 		return
 	}
 	date(records)
-	f := g.session.flows[origin.index]
 	if err := f.recv.Offer(records, true, w.time()); err != nil {
 		w.fail("an honest envelope is taken", "%v", err)
 		return
@@ -277,18 +286,18 @@ func (s *session) merge(f *flow, records []protocol.Record) {
 		f.report.Note(s.g.id, f.recv.Applied(), w.time())
 		s.g.touch()
 	}
-	command, err := s.g.leader.steps.Merge(f.origin.actor, partitions.Deltas(records))
+	command, err := s.g.leader.steps.Merge(f.actor, partitions.Deltas(records))
 	if err != nil {
-		finish(s.g.applied(f.origin), partitions.MergeError(err))
+		finish(s.g.applied(f.actor), partitions.MergeError(err))
 		return
 	}
-	s.g.propose(&request{command: command, merge: &mergeOf{f.origin, records}, done: func(v verdict, r region.StepResult) {
+	s.g.propose(&request{command: command, merge: &mergeOf{f.author, records}, done: func(v verdict, r region.StepResult) {
 		switch {
 		case s.ended:
 		case v != done:
-			finish(s.g.applied(f.origin), errOutcomeUnknown)
+			finish(s.g.applied(f.actor), errOutcomeUnknown)
 		case r.Err != nil:
-			finish(s.g.applied(f.origin), partitions.MergeError(r.Err))
+			finish(s.g.applied(f.actor), partitions.MergeError(r.Err))
 		default:
 			finish(r.Applied, nil)
 		}
@@ -308,7 +317,7 @@ func (s *session) fetch(f *flow, a protocol.ReceiveAction) {
 			return
 		}
 		answered, f.busy = true, false
-		f.recv.AppliedIs(s.g.applied(f.origin), w.time())
+		f.recv.AppliedIs(s.g.applied(f.actor), w.time())
 		for _, records := range fetched(&res) {
 			date(records)
 		}
@@ -323,13 +332,17 @@ func (s *session) fetch(f *flow, a protocol.ReceiveAction) {
 		f.report.Note(s.g.id, f.recv.Applied(), w.time())
 		s.g.touch()
 	}
-	stream, via := s.g.streamOf(f.origin), f.origin
+	stream, via := s.g.streamOf(f.actor), f.origin
 	if a.Via != 0 {
 		via = w.sites[a.Via-1]
 	}
 	request, err := s.g.site.keys.EncodeFetchRequest(stream, via.id, wanted)
 	if err != nil {
 		w.fail("requests can be sent", "%v", err)
+		return
+	}
+	if s.g.site.givenUp(via) {
+		finish(protocol.FetchResult{Err: protocol.ErrGivenUp})
 		return
 	}
 	w.counts.Fetches++
@@ -344,8 +357,11 @@ func (s *session) fetch(f *flow, a protocol.ReceiveAction) {
 // serve answers a fetch if there is a leader here.
 func (g *group) serve(asker *site, request []byte, answer func(response []byte)) {
 	w := g.site.w
+	if g.session == nil {
+		return
+	}
 	wanted, err := g.site.keys.DecodeFetchRequest(g.id, request)
-	if g.session == nil || err != nil {
+	if err != nil || g.site.givenUp(w.sites[wanted.By-1]) {
 		return
 	}
 	if wanted.Actor != g.site.actor {
@@ -366,7 +382,7 @@ func (g *group) serve(asker *site, request []byte, answer func(response []byte))
 	}
 	var response []byte
 	if err == nil {
-		response, err = g.site.packer.EncodeFetchResponse(g.streamOf(g.site), wanted, res)
+		response, err = g.site.packer.EncodeFetchResponse(g.streamOf(g.site.actor), wanted, res)
 	}
 	if err != nil {
 		w.fail("fetches can be answered", "%v", err)

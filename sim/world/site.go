@@ -16,9 +16,11 @@ import (
 // site is one region: its nodes, its partitions and its stream.
 type site struct {
 	mouth
+	part
 	w      *World
 	index  int
 	id     topology.RegionID
+	epoch  topology.Epoch
 	actor  crdt.Actor
 	nodes  []*node
 	groups []*group // by partition
@@ -54,9 +56,9 @@ type member struct {
 	catching    bool
 }
 
-func newSite(w *World, index int, m mouth) *site {
+func newSite(w *World, index int) *site {
 	id := topology.RegionID(index + 1)
-	s := &site{mouth: m, w: w, index: index, id: id, actor: topology.Actor(id, firstEpoch)}
+	s := &site{w: w, index: index, id: id, epoch: firstEpoch, actor: topology.Actor(id, firstEpoch)}
 	s.stream = newStream(s, w.plan.Regions)
 	s.budget = protocol.NewBudget(w.tuning.ResyncRate)
 	for p := range w.plan.Partitions {
@@ -113,6 +115,8 @@ func (s *site) everySecond() {
 		g.keepOutbox()
 		g.touch() // receivers find out by and by that they need a state
 	}
+	s.gossip()
+	s.attend()
 }
 
 func (s *site) checkStream() {
@@ -166,6 +170,7 @@ func (n *node) start() {
 		m.steps = region.NewSteps(region.NewPartition(region.PartitionConfig{
 			ID: m.group.id, Machine: machine, Group: leadership{nil, m}, Clock: n.clock, Wall: n.wall,
 			Proposer: w.lives, Destinations: destinations, OutboxQuota: w.plan.Quota, Logger: discard,
+			Fenced: n.site.mayWrite,
 		}))
 		m.checkPrint()
 		m.catchUpSoon()

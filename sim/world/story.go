@@ -95,6 +95,8 @@ func (c *Counts) Summary() string {
 		c.Gaps, c.Fetches, c.Duplicates, c.Evicted, c.RefusedMerges, c.Rewinds)
 	fmt.Fprintf(&b, "outboxes: %d folds, whose runs were read %d times, %d regions evicted; %d states taken over, %d fetches from third regions\n",
 		c.Folds, c.RunsRead, c.Evictions, c.Transfers, c.Relayed)
+	fmt.Fprintf(&b, "regions: %d fenced, %d drained, %d closed, %d released, %d begun anew, %d joined after %d transfers of states; %d late frames refused, %d events given up\n",
+		c.Fences, c.Drains, c.Closings, c.Releases, c.Rejoins, c.Joins, c.JoinTransfers, c.LateFrames, c.GivenUp)
 	b.WriteString("faults:")
 	for k := ChangeLeader; k < kinds; k++ {
 		fmt.Fprintf(&b, " %d %v,", c.Faults[k], k)

@@ -28,9 +28,14 @@ func (s *session) driveTransfer() time.Time {
 		return time.Time{}
 	}
 	var donors []topology.RegionID
+	view := s.g.leader.machine.View()
+	lacks := view.Facts.Lacks(view.Vector) // nobody ships it any more
 	for _, f := range s.flows {
 		if f == nil {
 			continue
+		}
+		if lacks && !s.g.site.givenUp(f.origin) && !slices.Contains(donors, f.origin.id) {
+			donors = append(donors, f.origin.id)
 		}
 		for _, d := range f.recv.Donors(f.origin.id, w.time()) {
 			if !slices.Contains(donors, d) {
@@ -94,10 +99,13 @@ func (s *session) stepTransfer(step protocol.TransferStep) {
 		t.core.Stepped(step, partitions.Transfer(s.g.partition()), partitions.StepError(err), w.time())
 		if err == nil && step.Kind == protocol.StepEnd {
 			w.counts.Transfers++
+			if s.g.site.mayWrite() != nil {
+				w.counts.JoinTransfers++
+			}
 			w.say("%v has taken over the state of partition %d", s.g.site, s.g.id)
 			for _, f := range s.flows {
 				if f != nil {
-					f.recv.TookOver(s.g.applied(f.origin), w.time())
+					f.recv.TookOver(s.g.applied(f.actor), w.time())
 					f.report.Note(s.g.id, f.recv.Applied(), w.time())
 				}
 			}
@@ -111,8 +119,8 @@ func (s *session) stepTransfer(step protocol.TransferStep) {
 		finish(r.Err)
 	}}
 	if under := s.g.leader.machine.View().Resync; under != nil && step.Kind == protocol.StepEnd {
-		for _, o := range w.sites {
-			r.takesOver = append(r.takesOver, under.Vector.Get(o.actor))
+		for i := range w.authors {
+			r.takesOver = append(r.takesOver, under.Vector.Get(w.authors[i].actor))
 		}
 	}
 	var err error
@@ -140,8 +148,11 @@ func (m *member) stepCommand(step protocol.TransferStep) (*logv1.Command, error)
 // donate answers a request for a part of the state if there is a leader here.
 func (g *group) donate(asker *site, request []byte, answer func(response []byte)) {
 	w := g.site.w
+	if g.session == nil {
+		return
+	}
 	asked, err := g.site.keys.DecodeResyncRequest(g.id, request)
-	if g.session == nil || err != nil {
+	if err != nil {
 		return
 	}
 	response, err := g.site.keys.EncodeResyncResponse(asked, g.part(asker, &asked))
@@ -203,8 +214,8 @@ func (s *session) openView(asker *site) {
 func (g *group) tookOver(upTo []uint64) (touched []valueID) {
 	b := &g.books
 	for i, seq := range upTo {
-		origin := g.site.w.sites[i]
-		events := *g.site.w.ledger.history(origin, g.id)
+		origin := &g.site.w.authors[i]
+		events := *g.site.w.ledger.of(i, g.id)
 		for ; b.have[i] < seq && int(b.have[i]) < len(events); b.have[i]++ {
 			touched = append(touched, g.took(origin, &events[b.have[i]])...)
 		}

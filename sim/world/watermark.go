@@ -34,15 +34,18 @@ func (g *group) beat() {
 }
 
 func (s *site) onTick(from *site, frame []byte) {
+	if !s.takes {
+		return
+	}
 	tick, err := s.keys.DecodeTick(from.id, frame)
-	if err != nil {
-		s.w.counts.Damaged++
+	if err != nil || s.givenUp(from) {
+		s.refused(from, err)
 		return
 	}
 	for i := range tick.Heads {
 		h := &tick.Heads[i]
 		g := s.groups[h.Partition]
-		if g.session == nil || h.Actor != from.actor {
+		if g.session == nil || g.session.flows[from.index] == nil || h.Actor != g.session.flows[from.index].actor {
 			continue
 		}
 		if err := g.session.flows[from.index].recv.Tick(h, true, s.w.time()); err != nil {
@@ -61,7 +64,7 @@ func (s *session) elsewhere(from *site, h *protocol.Head) {
 		if f == nil || f.origin == from {
 			continue
 		}
-		if err := f.recv.Elsewhere(from.id, h.Vector.Get(f.origin.actor), s.g.site.w.time()); err != nil {
+		if err := f.recv.Elsewhere(from.id, h.Vector.Get(f.actor), s.g.site.w.time()); err != nil {
 			s.g.site.w.fail("an honest tick is believed", "%v of %v", err, from)
 		}
 	}
@@ -76,9 +79,9 @@ func (s *session) driveReporter(f *flow) time.Time {
 		return until
 	}
 	if w.lies {
-		seq = uint64(len(*w.ledger.history(f.origin, s.g.id)))
+		seq = uint64(len(*w.ledger.of(f.author, s.g.id)))
 	}
-	mark := protocol.Position{Partition: s.g.id, Actor: f.origin.actor, Seq: seq, Ahead: f.report.Ahead(s.g.id, w.time())}
+	mark := protocol.Position{Partition: s.g.id, Actor: f.actor, Seq: seq, Ahead: f.report.Ahead(s.g.id, w.time())}
 	frame, err := s.g.site.keys.EncodeWatermarks(f.origin.id, []protocol.Position{mark})
 	if err != nil {
 		w.fail("watermarks can be sent", "%v", err)
@@ -89,8 +92,11 @@ func (s *session) driveReporter(f *flow) time.Time {
 }
 
 func (s *site) onReport(frame []byte) {
+	if !s.takes {
+		return
+	}
 	from, watermarks, err := s.keys.DecodeWatermarks(frame)
-	if err != nil {
+	if err != nil || s.givenUp(s.w.sites[from-1]) {
 		s.w.counts.Damaged++
 		return
 	}

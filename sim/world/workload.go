@@ -1,6 +1,7 @@
 package world
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -56,10 +57,15 @@ func (w *World) attempt(g *group, opID string, ops []operation, tries int) {
 		plain[i] = ops[i].Op
 	}
 	command, err := g.leader.steps.Write(opID, plain)
+	if errors.Is(err, region.ErrFenced) {
+		w.counts.Unavailable++
+		return
+	}
 	if err != nil {
 		w.fail("a leader takes writes", "%v: %v", g.site, err)
 		return
 	}
+	g.site.checkTakesWrites()
 	if w.tell != nil {
 		w.mention("%v: %s%s", g.site, describe(ops), opID)
 	}

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"github.com/atolldb/atoll/crdt"
@@ -33,6 +32,10 @@ type World struct {
 	sites  []*site
 	links  [][]*link // from, to
 	ledger *ledger
+	// authors are the regions under each of their epochs; council is nil where regions neither come nor go.
+	authors []author
+	council *council
+	mouths  *mouths
 	// calm switches all chance of faults off.
 	calm bool
 	// dirty are the groups to look at after this step.
@@ -70,31 +73,43 @@ type mouth struct {
 	packer *protocol.Packer
 }
 
-// newMouths returns those of as many regions as a world may have. All are in the epoch that worlds begin with.
-func newMouths() ([]mouth, error) {
-	actors := make([]crdt.Actor, mostRegions)
-	for i := range actors {
-		actors[i] = topology.Actor(topology.RegionID(i+1), firstEpoch)
+// mouths are those that were made, by the actors of a region and of its peers: they take long to make.
+type mouths struct{ made map[string]mouth }
+
+// mostMouths bounds how many are kept.
+const mostMouths = 400
+
+func newMouths() *mouths { return &mouths{made: map[string]mouth{}} }
+
+// of returns that of an actor with these peers.
+func (m *mouths) of(w *World, self crdt.Actor, peers []peer) mouth {
+	actors := []crdt.Actor{self}
+	for _, p := range peers {
+		actors = append(actors, p.actor())
 	}
-	mouths := make([]mouth, mostRegions)
-	for i, self := range actors {
-		keys := protocol.NewKeys(cluster, self, slices.Delete(slices.Clone(actors), i, i+1), derive)
-		packer, err := protocol.NewPacker(partitions.Fold, keys)
-		if err != nil {
-			return nil, err
-		}
-		mouths[i] = mouth{keys, packer}
+	name := fmt.Sprint(actors)
+	if made, ok := m.made[name]; ok {
+		return made
 	}
-	return mouths, nil
+	if len(m.made) >= mostMouths {
+		clear(m.made)
+	}
+	keys := protocol.NewKeys(cluster, self, actors[1:], derive)
+	packer, err := protocol.NewPacker(partitions.Fold, keys)
+	if err != nil {
+		w.fail("frames can be made", "%v", err)
+	}
+	m.made[name] = mouth{keys, packer}
+	return m.made[name]
 }
 
 // derive makes keys that only have to differ.
 func derive(purpose string) [32]byte { return sha256.Sum256([]byte(purpose)) }
 
-func newWorld(p *Plan, mouths []mouth, tell Listener) *World {
+func newWorld(p *Plan, mouths *mouths, tell Listener) *World {
 	w := &World{
 		plan: p, rng: rand.New(rand.NewPCG(p.Seed, 0x3a11)), tuning: protocol.DefaultTuning(), tell: tell,
-		ledger: newLedger(p),
+		ledger: newLedger(p), mouths: mouths,
 	}
 	if p.small {
 		w.tuning.BufferBytes, w.tuning.MergeBytes, w.tuning.MergeRecords, w.tuning.FetchBytes = 1<<10, 400, 6, 600
@@ -109,7 +124,11 @@ func newWorld(p *Plan, mouths []mouth, tell Listener) *World {
 		w.tuning.ResyncItems, w.tuning.ResyncRanges, w.tuning.ResyncBytes = 2, 3, 200
 	}
 	for i := range p.Regions {
-		w.sites = append(w.sites, newSite(w, i, mouths[i]))
+		w.sites = append(w.sites, newSite(w, i))
+	}
+	for i := range p.Regions * p.lives() {
+		s, epoch := w.sites[i%p.Regions], topology.Epoch(firstEpoch+i/p.Regions)
+		w.authors = append(w.authors, author{s, epoch, topology.Actor(s.id, epoch)})
 	}
 	w.links = make([][]*link, p.Regions)
 	for i, from := range w.sites {
@@ -118,7 +137,11 @@ func newWorld(p *Plan, mouths []mouth, tell Listener) *World {
 			w.links[i] = append(w.links[i], &link{w: w, from: from, to: to, base: base})
 		}
 	}
+	if p.Membership {
+		w.council = newCouncil(w)
+	}
 	for _, s := range w.sites {
+		s.follow()
 		s.start()
 	}
 	return w
