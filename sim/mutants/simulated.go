@@ -1,5 +1,7 @@
 package main
 
+import "slices"
+
 // protocolMutants are errors that only regions together show: the simulated world has to notice them. Their
 // classes are those of others' accounts of lost data.
 var protocolMutants = []mutant{
@@ -93,7 +95,7 @@ var alsoSimulated = map[string]bool{
 }
 
 // all returns every mutant.
-func all() []mutant { return append(append([]mutant(nil), mutants...), protocolMutants...) }
+func all() []mutant { return slices.Concat(mutants, protocolMutants, membershipMutants) }
 
 // simulated reports whether the simulated world has to notice a mutant.
 func (m *mutant) simulated() bool { return m.tests == nil || alsoSimulated[m.name] }

@@ -1,0 +1,33 @@
+package main
+
+// membershipMutants are errors in how regions come and go: the simulated world has to notice them.
+var membershipMutants = []mutant{
+	{"closed at what one region has", acks, "what only another had of a lost region is thrown away", "crossregion/membership/close.go",
+		"			cut[p] = max(cut[p], seq)", "			cut[p] = seq", nil},
+	{"merged while it is closed", gaps, "what was reported is not what there is, and regions differ for ever", "region/membership.go",
+		"	case known && fact.State == ActorFenced:\n		return fmt.Errorf(\"%w: actor %d\", ErrClosing, upTo.Actor)", "	case known && fact.State == ActorFenced:\n		return nil", nil},
+	{"merged beyond the cut", gaps, "what was given up comes back in one region", "region/membership.go",
+		"	case known && upTo.Seq <= fact.Cut:", "	case known:", nil},
+	{"joined before it has all", tooEarly, "a region takes writes without knowing what they are about", "crossregion/membership/standing.go",
+		"			if have[d.Actor] < d.Seq {", "			if have[d.Actor] > d.Seq {", nil},
+	{"released before all are at the cut", tooEarly, "what one region lacks of a lost one is collected by the others", "crossregion/membership/apply.go",
+		"!a.Released && s.Lagging(r.ID, a) == 0 {", "!a.Released && s.Lagging(r.ID, a).Len() <= 1 {", nil},
+	{"outbox forgets who joins", tooEarly, "a region that joins never gets what was trimmed meanwhile", "crossregion/membership/facts.go",
+		"(r.living() || r.State == Fenced)", "(r.living() && r.State != Joining || r.State == Fenced)", nil},
+	{"watermarks of an earlier life", tooEarly, "a region that comes back never gets what was trimmed", "region/membership.go",
+		"func(k watermarkKey, _ uint64) bool { return !same[k.region] }", "func(k watermarkKey, _ uint64) bool { return k.region == 0 }", nil},
+	{"a region that was given up writes on", reuse, "writes are acknowledged that never count", "region/membership.go",
+		"	return !known || fact.State != ActorOpen || fact.Joining", "	return !known", nil},
+	{"garbage of who joins", tooEarly, "a write from before a delete comes back", "region/membership.go",
+		"		if fact.Actor != view.Outbox.Actor && !(fact.Released", "		if fact.Actor != view.Outbox.Actor && !fact.Joining && !(fact.Released", nil},
+	{"closing goes on without its witness", acks, "nobody has what the cut promises, and the region is waited for for ever", "crossregion/membership/close.go",
+		"other.closing() {", "other.closing() && other.State != ActorClosed {", nil},
+	{"word of an earlier life counts", tooEarly, "a region that leaves takes with it what one that came back lacks", "crossregion/membership/join.go",
+		"	s.forgetWord(r.ID)\n", "", nil},
+	{"old epoch speaks for the new one", tooEarly, "what a region had counts, though it began anew with nothing", "crossregion/membership/duty.go",
+		" || r.Actor().Epoch != e {", " {", nil},
+	{"old epoch left behind", acks, "a region that lacks what another wrote before it came back is waited for for ever", "region/membership.go",
+		"(fact.Released || fact.State == ActorClosed && over)", "fact.Released && (over || !over)", nil},
+	{"report in the middle of a transfer", gaps, "a region has a part of what was given up", "crossregion/partitions/facts.go",
+		"f.State == region.ActorFenced && view.Ahead", "f.State == 0 && view.Ahead", nil},
+}
