@@ -17,7 +17,7 @@ var membershipMutants = []mutant{
 	{"watermarks of an earlier life", tooEarly, "a region that comes back never gets what was trimmed", "region/membership.go",
 		"func(k watermarkKey, _ uint64) bool { return !same[k.region] }", "func(k watermarkKey, _ uint64) bool { return k.region == 0 }", nil},
 	{"a region that was given up writes on", reuse, "writes are acknowledged that never count", "region/membership.go",
-		"	return !known || fact.State != ActorOpen || fact.Joining", "	return !known", nil},
+		"	return !known || fact.State != ActorOpen || fact.Joining", "	return !known && !fact.Joining", nil},
 	{"garbage of who joins", tooEarly, "a write from before a delete comes back", "region/membership.go",
 		"		if fact.Actor != view.Outbox.Actor && !(fact.Released", "		if fact.Actor != view.Outbox.Actor && !fact.Joining && !(fact.Released", nil},
 	{"closing goes on without its witness", acks, "nobody has what the cut promises, and the region is waited for for ever", "crossregion/membership/close.go",

@@ -87,7 +87,7 @@ func (g *group) checkDigest(m *member, e *entry) {
 		w.fail("values can be read", "%v: %v", g.site, err)
 		return
 	}
-	if same && d != b.digest {
+	if same && d != b.digest && !g.alone() {
 		w.fail("collecting garbage changes no value", "%v at %v", g.site, b.have)
 	}
 	if twin != nil && twin.books.digest != d {

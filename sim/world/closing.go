@@ -339,3 +339,13 @@ var outlasting = map[byte]bool{'R': true, 'D': true, 'G': true, 'A': true}
 // orphaned reports whether some of what was applied had been made by authors who had seen events that were given up: a
 // region can have shipped events that it had made of those of another, and both of them are lost.
 func (b *books) orphaned() bool { return !b.closed() }
+
+// alone reports whether a group waits for no other region: then it collects what has expired by its own clock, though it has
+// issued and merged nothing since, and there is nobody to differ from.
+func (g *group) alone() bool {
+	if g.books.facts == 0 {
+		return false
+	}
+	awaited := g.site.w.council.states[g.books.facts].Stability()
+	return len(awaited) == 1 && awaited[0] == g.site.actor
+}
