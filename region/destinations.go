@@ -74,6 +74,12 @@ func (a *application) trim(to uint64) error {
 			to = min(to, e.ServedFrom-1)
 		}
 	}
+	for _, r := range a.state.facts.destinations(self) {
+		_, known := a.state.watermarks[watermarkKey{r, self}]
+		if _, evicted := a.state.evictions[r]; !known && !evicted {
+			return nil // who proposed this did not know yet of a region that joins
+		}
+	}
 	return a.outbox().trim(to)
 }
 

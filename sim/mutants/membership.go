@@ -28,6 +28,4 @@ var membershipMutants = []mutant{
 		" || r.Actor().Epoch != e {", " {", nil},
 	{"old epoch left behind", acks, "a region that lacks what another wrote before it came back is waited for for ever", "region/membership.go",
 		"(fact.Released || fact.State == ActorClosed && over)", "fact.Released && (over || !over)", nil},
-	{"report in the middle of a transfer", gaps, "a region has a part of what was given up", "crossregion/partitions/facts.go",
-		"f.State == region.ActorFenced && view.Ahead", "f.State == 0 && view.Ahead", nil},
 }
