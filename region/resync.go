@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/replica"
 	"github.com/atolldb/atoll/hlc"
 	logv1 "github.com/atolldb/atoll/proto/atoll/log/v1"
@@ -23,6 +24,20 @@ func refusesResync(err error) bool {
 	return false
 }
 
+// admitsState returns why the partition may not take over a state, or nil. Of an actor that is being closed it may have
+// more if it has more of it in some places already: it has not told how far it has that actor (partitions.Led), and can only
+// once a transfer is at its end.
+func (a *application) admitsState(donor crdt.VersionVector) error {
+	have, ahead := a.replica.Vector(), a.replica.Ahead()
+	for _, upTo := range donor.Entries() {
+		refused := a.state.facts.Admits(upTo, have.Get(upTo.Actor))
+		if refused != nil && !(errors.Is(refused, ErrClosing) && ahead.Get(upTo.Actor) > have.Get(upTo.Actor)) {
+			return refused
+		}
+	}
+	return nil
+}
+
 // resync runs one step.
 func (a *application) resync(now hlc.Time, c *logv1.ResyncCommand) (result, error) {
 	var err error
@@ -32,11 +47,8 @@ func (a *application) resync(now hlc.Time, c *logv1.ResyncCommand) (result, erro
 		if bad != nil {
 			return result{err: fmt.Errorf("%w: %w", ErrBadCommand, bad)}, nil
 		}
-		have := a.replica.Vector()
-		for _, upTo := range donor.Vector.Entries() {
-			if refused := a.state.facts.Admits(upTo, have.Get(upTo.Actor)); refused != nil {
-				return result{err: refused}, nil
-			}
+		if refused := a.admitsState(donor.Vector); refused != nil {
+			return result{err: refused}, nil
 		}
 		err = a.replica.BeginResync(c.GetId(), donor)
 	case *logv1.ResyncCommand_Chunk:

@@ -12,6 +12,7 @@ import (
 	"github.com/atolldb/atoll/crdt/replica"
 	"github.com/atolldb/atoll/hlc"
 	"github.com/atolldb/atoll/region"
+	"github.com/atolldb/atoll/topology"
 )
 
 func addsTo(key string, elements ...string) replica.Op {
@@ -361,4 +362,32 @@ func TestBadResyncCommands(t *testing.T) {
 		t.Errorf("a donor from the future: %v", err)
 	}
 	x.end(t)
+}
+
+// TestATransferCanBeBegunAnewWhileItsActorIsBeingClosed: a partition that has some of a state does not tell how far it has an
+// actor before it has all of it, so it must be able to get that. One that has nothing of it yet is told to wait.
+func TestATransferCanBeBegunAnewWhileItsActorIsBeingClosed(t *testing.T) {
+	eu, us, ap := newFixture(t, testEU, testUS, testAP), newFixture(t, testUS, testEU, testAP), newFixture(t, testAP, testEU, testUS)
+	for i := range 100 {
+		us.mustWrite(t, "", put(fmt.Sprintf("k%03d", i), "v"))
+	}
+	lost := beginTransfer(t, ap, us, 5)
+	for range 3 {
+		lost.step(t, 1000)
+	}
+	us.mustWrite(t, "", put("k", "after the view"))
+	fenced := facts(5, func(f map[topology.RegionID]*region.Fact) { f[testUS].State = region.ActorFenced })
+	ap.take(t, fenced)
+	eu.take(t, fenced)
+	beginTransfer(t, ap, us, 6).end(t)
+	if view := ap.View(); view.Resyncing() || view.Vector.Get(actorOf(testUS)) != 101 {
+		t.Errorf("in the end the view is %+v", view)
+	}
+	_, donor, err := us.OpenExport()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := eu.BeginResync(t.Context(), 7, donor); !errors.Is(err, region.ErrClosing) {
+		t.Errorf("a transfer that nothing was taken over of yet: %v", err)
+	}
 }
