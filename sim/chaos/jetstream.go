@@ -137,11 +137,29 @@ func (r *streamRun) recreate(ctx context.Context, region string) error {
 		}
 		for _, n := range c.GetNodes() {
 			if n.GetName() == m.name {
-				return jetstream.DeleteStream(ctx, "nats://"+n.GetNats(), topology.RegionID(c.GetId()))
+				return deleteStream(ctx, "nats://"+n.GetNats(), topology.RegionID(c.GetId()))
 			}
 		}
 	}
 	return fmt.Errorf("%s is not in its own configuration", m.name)
+}
+
+// deleteWait is how long a region's JetStream may be without a leader after the harm before.
+const deleteWait = time.Minute
+
+// deleteStream deletes a region's stream, once its JetStream answers.
+func deleteStream(ctx context.Context, url string, region topology.RegionID) error {
+	ctx, cancel := context.WithTimeout(ctx, deleteWait)
+	defer cancel()
+	for {
+		err := jetstream.DeleteStream(ctx, url, region)
+		if err == nil {
+			return nil
+		}
+		if waited := pause(ctx, time.Second); waited != nil {
+			return errors.Join(waited, err)
+		}
+	}
 }
 
 // flipBits turns over bits in what a node's stream has stored.
