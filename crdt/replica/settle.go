@@ -3,6 +3,7 @@ package replica
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/atolldb/atoll/crdt"
 )
@@ -83,10 +84,26 @@ func (w *work) settled(owner crdt.Actor, limit int) (keys [][]byte, err error) {
 	return keys, nil
 }
 
+// owners returns the actors whose additions may have been reset, ascending: those with events here, and those that are
+// gone without any, whose additions only others have seen that reset them.
+func (w *work) owners() []crdt.Actor {
+	var owners []crdt.Actor
+	for _, last := range w.meta.vector.Entries() {
+		owners = append(owners, last.Actor)
+	}
+	for a := range w.released {
+		if w.meta.vector.Get(a) == 0 {
+			owners = append(owners, a)
+		}
+	}
+	slices.Sort(owners)
+	return owners
+}
+
 // settleAll settles of every actor what its own events left over.
 func (w *work) settleAll(budget int) error {
-	for _, owner := range w.meta.vector.Entries() {
-		if err := w.settle(owner.Actor, budget); err != nil {
+	for _, owner := range w.owners() {
+		if err := w.settle(owner, budget); err != nil {
 			return err
 		}
 	}
@@ -95,8 +112,8 @@ func (w *work) settleAll(budget int) error {
 
 // unsettled reports whether settleAll would do something.
 func (w *work) unsettled() (bool, error) {
-	for _, owner := range w.meta.vector.Entries() {
-		keys, err := w.settled(owner.Actor, 1)
+	for _, owner := range w.owners() {
+		keys, err := w.settled(owner, 1)
 		if err != nil || len(keys) > 0 {
 			return len(keys) > 0, err
 		}

@@ -242,3 +242,25 @@ func TestReleasedActorsSettle(t *testing.T) {
 		t.Errorf("the counter is there: %v", err)
 	}
 }
+
+// TestGivenUpActorsSettle: so does a reset of what never arrived, because it was given up: only who made the reset had it.
+func TestGivenUpActorsSettle(t *testing.T) {
+	a, b, c := newNode(1), newNode(2), newNode(3)
+	_, added := do(t, a.r, Op{Kind: OpCounterAdd, Key: "n", Delta: 1})
+	merge(t, b.r, added...)
+	_, reset := do(t, b.r, Op{Kind: OpCounterReset, Key: "n"})
+	merge(t, c.r, reset...)
+	if c.r.meta.unsettled == 0 {
+		t.Fatal("the reset left nothing")
+	}
+	c.r.UseReleased(map[crdt.Actor]uint64{1: 0})
+	if due, err := c.r.Due(Expiry{}); err != nil || !due {
+		t.Errorf("something is due: %v, %v", due, err)
+	}
+	if _, err := c.r.Expire(Expiry{Limit: 10}); err != nil {
+		t.Fatal(err)
+	}
+	if c.r.meta.unsettled != 0 {
+		t.Errorf("%d resets are not settled", c.r.meta.unsettled)
+	}
+}
