@@ -321,6 +321,10 @@ func (r *Receiver) refuse(records []Record, bad *BadBatchError, now time.Time) {
 	}
 	r.waiting, r.waitingBytes, r.repair = nil, 0, true
 	if rec := &records[0]; rec.Several() {
+		if rec.Seq <= r.plainTo && !r.relay.failingAt.IsZero() {
+			r.needsState, r.stuck = true, fmt.Sprintf("events %d to %d cannot be merged together, and nobody has them one by one: %v", rec.Begin(), rec.Seq, bad.Err)
+			r.fetch.hold(now, r.tuning.StuckWait)
+		}
 		r.carefulTo, r.plainTo, r.quarantine.splits = rec.Seq, rec.Seq, false
 		return
 	}

@@ -131,3 +131,34 @@ func TestRingPassesOnWhatFollows(t *testing.T) {
 		t.Errorf("after the oldest had to go: %s, %d bytes", got, r.bytes)
 	}
 }
+
+// TestAStateIsTakenOverInsteadOfARunThatNobodyDivides: the origin is gone, what it wrote counts up to the middle of a run, and
+// who passes that on has it as a whole only.
+func TestAStateIsTakenOverInsteadOfARunThatNobodyDivides(t *testing.T) {
+	r := idleReceiver(10)
+	if err := r.Elsewhere(2, 13, start); err != nil {
+		t.Fatal(err)
+	}
+	whole := Record{First: 11, Seq: 15, Data: []byte("run")}
+	beyond := &BadBatchError{errTest}
+	now := start
+	for fetches := 0; len(r.Donors(1, now)) == 0; now = now.Add(time.Second) {
+		switch a := r.Action(now); {
+		case a.Kind == ReceiveMerge:
+			r.Merged(a.Records, 10, beyond, now)
+		case a.Kind == ReceiveFetch && a.Via == 2:
+			if fetches++; fetches > 20 {
+				t.Fatal("the run is asked for again and again")
+			}
+			r.Fetched(FetchResult{Records: []Record{whole}}, now)
+		case a.Kind == ReceiveFetch:
+			r.Fetched(FetchResult{Err: errTest}, now)
+		}
+	}
+	if r.Stuck() == "" {
+		t.Error("it does not say why")
+	}
+	if donors := r.Donors(1, now); donors[len(donors)-1] != 2 {
+		t.Errorf("the state is to be had from %v", donors)
+	}
+}

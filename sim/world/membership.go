@@ -157,17 +157,27 @@ func (c *council) commit(by *site, cmd membership.Command) {
 	}
 }
 
-// transferring reports whether a region other than one that is to be given up is in the middle of taking over a state. If its
-// donor goes for good then, it has to be given up, too, and begin anew: it has a part of what nobody has all of.
+// transferring reports whether a region other than one that is to be given up is in the middle of taking over a state, or may
+// begin to before it hears of that. If its donor goes for good then, it has to be given up, too, and begin anew: it has a part of
+// what nobody has all of.
 func (c *council) transferring(fenced topology.RegionID) bool {
 	for _, s := range c.w.sites {
 		for _, g := range s.groups {
-			if s.id != fenced && s.in() && g.resyncing {
+			if s.id != fenced && s.in() && (g.resyncing || c.lacking(g)) {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// lacking reports whether a partition has to take over a state, or will have to when it hears of the newest membership.
+func (c *council) lacking(g *group) bool {
+	if g.session == nil {
+		return false
+	}
+	facts := partitions.Facts(c.newest(), g.id)
+	return facts.Lacks(g.leader.machine.View().Vector) || len(g.session.donors()) > 0
 }
 
 // hear has a region hear of a state.

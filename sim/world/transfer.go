@@ -21,12 +21,8 @@ type takingOver struct {
 	opening   bool
 }
 
-// driveTransfer does what the resyncer asks for.
-func (s *session) driveTransfer() time.Time {
-	w, t := s.g.site.w, &s.taking
-	if t.busy {
-		return time.Time{}
-	}
+// donors returns from whom the partition has to take over a state.
+func (s *session) donors() []topology.RegionID {
 	var donors []topology.RegionID
 	view := s.g.leader.machine.View()
 	lacks := view.Facts.Lacks(view.Vector) // nobody ships it any more
@@ -37,12 +33,22 @@ func (s *session) driveTransfer() time.Time {
 		if lacks && !s.g.site.givenUp(f.origin) && !slices.Contains(donors, f.origin.id) {
 			donors = append(donors, f.origin.id)
 		}
-		for _, d := range f.recv.Donors(f.origin.id, w.time()) {
+		for _, d := range f.recv.Donors(f.origin.id, s.g.site.w.time()) {
 			if !slices.Contains(donors, d) {
 				donors = append(donors, d)
 			}
 		}
 	}
+	return donors
+}
+
+// driveTransfer does what the resyncer asks for.
+func (s *session) driveTransfer() time.Time {
+	w, t := s.g.site.w, &s.taking
+	if t.busy {
+		return time.Time{}
+	}
+	donors := s.donors()
 	t.core.Want(donors)
 	t.core.Is(partitions.Transfer(s.g.partition()))
 	switch a := t.core.Action(w.time()); a.Kind {
