@@ -25,7 +25,7 @@ type Witness struct {
 	cfg    WitnessConfig
 	dir    *dataDir
 	log    *raftlog.Log
-	voter  *members.Host
+	voter  *members.Host // nil once it runs, and then closes itself
 	failed chan error
 }
 
@@ -70,7 +70,9 @@ func OpenWitness(cfg WitnessConfig) (*Witness, error) {
 func (w *Witness) Run(ctx context.Context) error {
 	w.cfg.Logger.Info("votes on which regions there are", "address", w.voter.Addr().String())
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return w.voter.Run(ctx) })
+	voter := w.voter
+	w.voter = nil
+	g.Go(func() error { return voter.Run(ctx) })
 	g.Go(func() error {
 		select {
 		case <-ctx.Done():
@@ -85,6 +87,9 @@ func (w *Witness) Run(ctx context.Context) error {
 // Close releases everything of a witness that does not run, or has ended.
 func (w *Witness) Close() error {
 	var errs []error
+	if w.voter != nil {
+		errs = append(errs, w.voter.Close())
+	}
 	if w.log != nil {
 		errs = append(errs, w.log.Close())
 	}

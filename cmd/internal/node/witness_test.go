@@ -84,6 +84,23 @@ func TestAWitnessAndOneOfTwoRegionsAreAMajority(t *testing.T) {
 	put(t, configs[0], "alone", 10)
 }
 
+// One that is opened and never run lets go of its port and its directory.
+func TestAWitnessThatDoesNotRunIsClosed(t *testing.T) {
+	configs := deployment(t, 1, 1)
+	c := *configs[0].Cluster
+	c.Witness = topology.Witness{Name: "third", Address: testkit.FreeAddrs(t, 1)[0]}
+	cfg := WitnessConfig{Cluster: &c, DataDir: filepath.Join(t.TempDir(), "witness"), Logger: configs[0].Logger}
+	for range 2 {
+		w, err := OpenWitness(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestAWitnessKnowsItsDirectory(t *testing.T) {
 	configs := deployment(t, 1, 1)
 	c := *configs[0].Cluster
