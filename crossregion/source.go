@@ -57,7 +57,8 @@ type Transfers interface {
 	// Transfer returns what the partition's state says of a transfer that is under way. resyncing says that the state is
 	// not that of one vector, which may be so without one.
 	Transfer(p topology.PartitionID) (at protocol.Transfer, resyncing bool)
-	// Lacks reports whether the partition lacks events that are in no outbox of a region that takes part.
+	// Lacks reports whether the partition lacks events that are in no outbox of a region that takes part, or has a part of
+	// a fenced region's that only a transfer makes whole.
 	Lacks(p topology.PartitionID) bool
 	// Same reports which of another region's ranges are the same here.
 	Same(p topology.PartitionID, ranges []protocol.StateRange) ([]bool, error)

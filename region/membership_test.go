@@ -91,21 +91,25 @@ func TestAClosedActorCountsUpToItsCut(t *testing.T) {
 func TestWhatNobodyShipsAnyMore(t *testing.T) {
 	closed := func(f map[topology.RegionID]*region.Fact) { f[testUS].State, f[testUS].Cut = region.ActorClosed, 6 }
 	released := func(f map[topology.RegionID]*region.Fact) { closed(f); f[testUS].Released = true }
+	fenced := func(f map[topology.RegionID]*region.Fact) { f[testUS].State = region.ActorFenced }
 	for _, c := range []struct {
-		name    string
-		change  func(map[topology.RegionID]*region.Fact)
-		applied uint64
-		lacks   bool
+		name           string
+		change         func(map[topology.RegionID]*region.Fact)
+		applied, ahead uint64
+		lacks          bool
 	}{
-		{"an open actor", func(map[topology.RegionID]*region.Fact) {}, 0, false},
-		{"a closed one, that others still fetch", closed, 5, false},
-		{"a released one, before its cut", released, 5, true},
-		{"a released one, at its cut", released, 6, false},
+		{"an open actor", func(map[topology.RegionID]*region.Fact) {}, 0, 6, false},
+		{"a fenced one, of which there is no part", fenced, 5, 5, false},
+		{"a fenced one, of which there is a part", fenced, 5, 6, true},
+		{"a closed one, that others still fetch", closed, 5, 5, false},
+		{"a released one, before its cut", released, 5, 5, true},
+		{"a released one, at its cut", released, 6, 6, false},
 	} {
-		var vector crdt.VersionVector
+		var vector, ahead crdt.VersionVector
 		vector.Set(actorOf(testUS), c.applied)
+		ahead.Set(actorOf(testUS), c.ahead)
 		known := facts(3, c.change)
-		if got := known.Lacks(vector); got != c.lacks {
+		if got := known.Lacks(vector, ahead); got != c.lacks {
 			t.Errorf("%s: %v", c.name, got)
 		}
 	}
@@ -117,7 +121,7 @@ func TestWhatNobodyShipsAnyMore(t *testing.T) {
 	for applied, lacks := range map[uint64]bool{5: true, 6: false} {
 		var vector crdt.VersionVector
 		vector.Set(actorOf(testUS), applied)
-		if got := again.Lacks(vector); got != lacks {
+		if got := again.Lacks(vector, vector); got != lacks {
 			t.Errorf("with %d of a closed actor whose region has begun another epoch: %v", applied, got)
 		}
 	}

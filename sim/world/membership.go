@@ -176,8 +176,8 @@ func (c *council) lacking(g *group) bool {
 	if g.session == nil {
 		return false
 	}
-	facts := partitions.Facts(c.newest(), g.id)
-	return facts.Lacks(g.leader.machine.View().Vector) || len(g.session.donors()) > 0
+	facts, view := partitions.Facts(c.newest(), g.id), g.leader.machine.View()
+	return facts.Lacks(view.Vector, view.Ahead) || len(g.session.donors()) > 0
 }
 
 // hear has a region hear of a state.

@@ -25,7 +25,7 @@ type takingOver struct {
 func (s *session) donors() []topology.RegionID {
 	var donors []topology.RegionID
 	view := s.g.leader.machine.View()
-	lacks := view.Facts.Lacks(view.Vector) // nobody ships it any more
+	lacks := view.Facts.Lacks(view.Vector, view.Ahead) // nobody ships it any more
 	for _, f := range s.flows {
 		if f == nil {
 			continue

@@ -30,7 +30,7 @@ func (t transfers) Lacks(p topology.PartitionID) bool {
 		return false
 	}
 	view := partition.View()
-	return view.Facts.Lacks(view.Vector)
+	return view.Facts.Lacks(view.Vector, view.Ahead)
 }
 
 // Same implements crossregion.Transfers.
