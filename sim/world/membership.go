@@ -86,11 +86,15 @@ func newCouncil(w *World) *council {
 
 func (c *council) newest() *membership.State { return c.states[len(c.states)-1] }
 
-// majority reports whether a region reaches a majority of the voters, itself included.
+// majority reports whether a region reaches a majority of the voters, itself included. A region that comes back votes once it
+// has begun anew.
 func (c *council) majority(by *site) bool {
-	voters, answer := c.newest().Voters(), 0
+	newest, answer := c.newest(), 0
+	voters := newest.Voters()
 	for id := range voters.All() {
-		if o := c.w.sites[id-1]; o.anyNode() && (o == by || c.w.reach(by, o)) {
+		o := c.w.sites[id-1]
+		votes := o.anyNode() && o.epoch == newest.Region(id).Actor().Epoch
+		if votes && (o == by || c.w.reach(by, o)) {
 			answer++
 		}
 	}
@@ -284,10 +288,13 @@ func (s *site) attend() {
 	s.join()
 }
 
-// gossip has a region hear of what others know, now and then.
+// gossip has a region hear of what others know, now and then, and of all that was decided if it reaches a majority.
 func (s *site) gossip() {
 	if s.w.council == nil || !s.anyNode() {
 		return
+	}
+	if s.w.council.majority(s) && (s.w.calm || s.w.rng.IntN(3) == 0) {
+		s.hear(s.w.council.newest())
 	}
 	for _, o := range s.w.others(s) {
 		if o.anyNode() && s.w.reach(s, o) && (s.w.calm || s.w.rng.IntN(3) == 0) {
