@@ -8,13 +8,18 @@ import (
 	"time"
 )
 
-// Tell runs a plan and writes what happens as it goes, for people to read: routine, too, if everything is wanted.
-// It returns what came of it.
+// Tell runs a plan and writes what happens as it goes, for people to read: routine, too, if everything is wanted, but the
+// same not again before anything else than routine has happened. It returns what came of it.
 func (r *Runner) Tell(out io.Writer, p *Plan, everything bool) (Result, error) {
 	w := bufio.NewWriter(out)
 	fmt.Fprintln(w, p)
+	told := map[string]bool{}
 	res := r.Run(p, func(at time.Duration, text string, routine bool) {
-		if everything || !routine {
+		if !routine {
+			clear(told)
+		}
+		if !routine || everything && !told[text] {
+			told[text] = routine
 			fmt.Fprintf(w, "%9.3fs  %s\n", at.Seconds(), text)
 		}
 	})
