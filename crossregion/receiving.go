@@ -110,6 +110,9 @@ func (rcv *receiving) run(ctx context.Context) {
 		now := rcv.r.cfg.Clock()
 		rcv.mu.Lock()
 		wasStuck := rcv.mu.core.Stuck()
+		if rcv.r.givenUp(rcv.region.ID) {
+			rcv.mu.core.OriginGone(now)
+		}
 		a := rcv.mu.core.Action(now)
 		stuck, waits := rcv.mu.core.Stuck(), rcv.mu.core.Quarantine()
 		rcv.mu.Unlock()

@@ -15,6 +15,8 @@ type relay struct {
 	have map[topology.RegionID]uint64
 	// failingAt is since when the origin gives nothing; zero if it does.
 	failingAt time.Time
+	// goneAt is since when nothing is expected of the origin any more, because it was given up; zero if it was not.
+	goneAt time.Time
 	// asked is who was asked last, 0 for the origin; tried are those asked since the origin last gave something.
 	asked topology.RegionID
 	tried map[topology.RegionID]bool
@@ -31,24 +33,27 @@ func (r *relay) candidates(applied uint64) []topology.RegionID {
 	return regions
 }
 
-// next returns whom to ask: the origin after each round of the others.
+// next returns whom to ask: the origin after each round of the others, unless it is gone and there are others.
 func (r *relay) next(applied uint64, now time.Time, after time.Duration) topology.RegionID {
 	before := r.asked
 	r.asked = 0
-	if r.failingAt.IsZero() || now.Sub(r.failingAt) < after {
+	if r.goneAt.IsZero() && (r.failingAt.IsZero() || now.Sub(r.failingAt) < after) {
 		return 0
 	}
-	for _, region := range r.candidates(applied) {
-		if region > before {
-			r.asked = region
-			if r.tried == nil {
-				r.tried = map[topology.RegionID]bool{}
-			}
-			r.tried[region] = true
-			return region
-		}
+	others := r.candidates(applied)
+	at := slices.IndexFunc(others, func(region topology.RegionID) bool { return region > before })
+	if at < 0 && !r.goneAt.IsZero() && len(others) > 0 {
+		at = 0
 	}
-	return 0
+	if at < 0 {
+		return 0
+	}
+	r.asked = others[at]
+	if r.tried == nil {
+		r.tried = map[topology.RegionID]bool{}
+	}
+	r.tried[r.asked] = true
+	return r.asked
 }
 
 // answered takes how a fetch ended that was not a relay's without records.
@@ -81,14 +86,25 @@ func (r *Receiver) Elsewhere(region topology.RegionID, seq uint64, now time.Time
 	return nil
 }
 
+// OriginGone tells that the origin was given up: nobody asks it, and what is missing is waited for no longer than for a relay.
+func (r *Receiver) OriginGone(now time.Time) {
+	if r.relay.goneAt.IsZero() {
+		r.relay.goneAt = now
+	}
+}
+
 // Donors returns the regions whose state has what is missing here and nobody gives, in order of preference: nobody as
 // long as that may yet come as deltas.
 func (r *Receiver) Donors(origin topology.RegionID, now time.Time) []topology.RegionID {
 	others := r.relay.candidates(r.applied)
+	since, wait := r.relay.failingAt, r.tuning.OriginWait
+	if !r.relay.goneAt.IsZero() {
+		since, wait = r.relay.goneAt, r.tuning.RelayAfter
+	}
 	switch {
 	case r.needsState:
 		return append([]topology.RegionID{origin}, others...)
-	case r.relay.failingAt.IsZero(), now.Sub(later(r.relay.failingAt, r.movedAt)) < r.tuning.OriginWait, !r.relay.exhausted(r.applied):
+	case since.IsZero(), now.Sub(later(since, r.movedAt)) < wait, !r.relay.exhausted(r.applied):
 		return nil
 	}
 	return others

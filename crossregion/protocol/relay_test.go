@@ -162,3 +162,31 @@ func TestAStateIsTakenOverInsteadOfARunThatNobodyDivides(t *testing.T) {
 		t.Errorf("the state is to be had from %v", donors)
 	}
 }
+
+// TestNobodyWaitsForAnOriginThatIsGone: who was given up gives nothing any more. Others are asked at once, in turn, and their
+// state is wanted as soon as none of them has answered for as long as one waits for the origin otherwise.
+func TestNobodyWaitsForAnOriginThatIsGone(t *testing.T) {
+	r := idleReceiver(10)
+	for _, region := range []topology.RegionID{2, 4} {
+		if err := r.Elsewhere(region, 15, start); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.OriginGone(start)
+	if donors := r.Donors(1, after(time.Minute)); donors != nil {
+		t.Errorf("the state of %v is wanted before they were asked", donors)
+	}
+	if got, want := fmt.Sprint(asks(r, 3, start.Add(-6*time.Second), FetchResult{Nothing: true})), "[2 4 2]"; got != want {
+		t.Errorf("asked %s, want %s", got, want)
+	}
+	wait := DefaultTuning().RelayAfter
+	if early, donors := r.Donors(1, start.Add(wait-1)), r.Donors(1, start.Add(wait)); early != nil || fmt.Sprint(donors) != "[2 4]" {
+		t.Errorf("the state of %v is wanted early, then of %v", early, donors)
+	}
+	alone := idleReceiver(10)
+	tick(t, alone, 15, start)
+	alone.OriginGone(start)
+	if got := fmt.Sprint(asks(alone, 2, start, FetchResult{Err: errTest})); got != "[0 0]" {
+		t.Errorf("asked %s where nobody else has it", got)
+	}
+}

@@ -53,7 +53,7 @@ var protocolMutants = []mutant{
 	{"gap passed on", gaps, "what another region passes on is not what is missing", "crossregion/protocol/ring.go",
 		"			if f.from <= seq && f.to >= seq && (", "			if f.to >= seq && (", nil},
 	{"third regions never asked", gaps, "what a dead region had sent to one other is never anywhere else", "crossregion/protocol/relay.go",
-		"	if r.failingAt.IsZero() || now.Sub(r.failingAt) < after {", "	if r.asked == 0 {", nil},
+		"	if r.goneAt.IsZero() && (r.failingAt.IsZero() || now.Sub(r.failingAt) < after) {", "	if r.asked == 0 {", nil},
 	{"third regions' states never taken over", gaps, "what a dead region had sent to one other is never anywhere else", "crossregion/protocol/relay.go",
 		"		return nil\n	}\n	return others\n", "		return nil\n	}\n	return nil\n", nil},
 	{"third regions' progress not heard of", gaps, "what a dead region had sent to one other is never anywhere else", "crossregion/protocol/relay.go",

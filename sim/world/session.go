@@ -260,6 +260,9 @@ func (s *session) driveReceiver(f *flow) time.Time {
 		f.stuck = now
 		w.onStuck(s.g, f)
 	}
+	if s.g.site.givenUp(f.origin) {
+		f.recv.OriginGone(w.time())
+	}
 	a := f.recv.Action(w.time())
 	f.report.NoteAhead(s.g.id, f.recv.Quarantine(), w.time())
 	switch a.Kind {
