@@ -163,20 +163,24 @@ func (f *Facts) released() map[crdt.Actor]uint64 {
 // Lacks reports whether a partition that has applied vector, and has a part of what ahead includes beyond that, lacks events
 // that nobody ships any more: those within the cut of an actor that is released, or whose region has begun another epoch
 // since. So it is with a region that joins, and with one that was not at the cut yet when another came back: the others have
-// them in their states only. It lacks, too, the rest of a fenced actor's events of which it has a part: it cannot tell how far
-// it has that actor before it has taken over a state that has all of them.
+// them in their states only. It lacks, too, the rest of what it has in part.
 func (f *Facts) Lacks(vector, ahead crdt.VersionVector) bool {
 	for i, fact := range f.Facts {
-		have := vector.Get(fact.Actor)
 		over := i+1 < len(f.Facts) && f.Facts[i+1].Region == fact.Region
-		if (fact.Released || fact.State == ActorClosed && over) && have < fact.Cut {
-			return true
-		}
-		if fact.State == ActorFenced && have < ahead.Get(fact.Actor) {
+		if (fact.Released || fact.State == ActorClosed && over) && vector.Get(fact.Actor) < fact.Cut {
 			return true
 		}
 	}
-	return false
+	return f.InPart(vector, ahead)
+}
+
+// InPart reports whether a partition that has applied vector, and has a part of what ahead includes beyond that, has a part of
+// a fenced actor's events. It cannot tell how far it has that actor before it has taken over a state that has all of them:
+// what was joined of one counts only then, and a cut from before would leave it behind, here and nowhere else.
+func (f *Facts) InPart(vector, ahead crdt.VersionVector) bool {
+	return slices.ContainsFunc(f.Facts, func(fact Fact) bool {
+		return fact.State == ActorFenced && vector.Get(fact.Actor) < ahead.Get(fact.Actor)
+	})
 }
 
 // destinations returns the regions that the outbox of a partition waits for.

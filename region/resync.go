@@ -24,14 +24,16 @@ func refusesResync(err error) bool {
 	return false
 }
 
-// admitsState returns why the partition may not take over a state, or nil. Of an actor that is being closed it may have
-// more if it has more of it in some places already: it has not told how far it has that actor (partitions.Led), and can only
-// once a transfer is at its end.
+// admitsState returns why the partition may not take over a state, or nil. Of actors that are being closed it may have
+// more if it has one of them in part: then it does not tell how far it has any (partitions.Led), and can only once a transfer is
+// at its end. What it may have told before of another is no less true then: the donor has told more, or will, and if it is
+// given up everybody is asked again.
 func (a *application) admitsState(donor crdt.VersionVector) error {
-	have, ahead := a.replica.Vector(), a.replica.Ahead()
+	have := a.replica.Vector()
+	inPart := a.state.facts.InPart(have, a.replica.Ahead())
 	for _, upTo := range donor.Entries() {
 		refused := a.state.facts.Admits(upTo, have.Get(upTo.Actor))
-		if refused != nil && !(errors.Is(refused, ErrClosing) && ahead.Get(upTo.Actor) > have.Get(upTo.Actor)) {
+		if refused != nil && !(inPart && errors.Is(refused, ErrClosing)) {
 			return refused
 		}
 	}

@@ -391,3 +391,23 @@ func TestATransferCanBeBegunAnewWhileItsActorIsBeingClosed(t *testing.T) {
 		t.Errorf("a transfer that nothing was taken over of yet: %v", err)
 	}
 }
+
+// TestAStateThatHasMoreOfSeveralClosedActors: while a partition has a part of one it tells nothing, so that all of them wait for
+// it. A donor that has more of another, too, is then the only way on.
+func TestAStateThatHasMoreOfSeveralClosedActors(t *testing.T) {
+	eu, us, ap := newFixture(t, testEU, testUS, testAP), newFixture(t, testUS, testEU, testAP), newFixture(t, testAP, testEU, testUS)
+	for i := range 100 {
+		us.mustWrite(t, "", put(fmt.Sprintf("k%03d", i), "v"))
+	}
+	lost := beginTransfer(t, ap, us, 5)
+	for range 3 {
+		lost.step(t, 1000)
+	}
+	eu.mustWrite(t, "", put("k", "only eu and us have this"))
+	us.mustMerge(t, eu, 1)
+	ap.take(t, facts(5, func(f map[topology.RegionID]*region.Fact) { f[testUS].State, f[testEU].State = region.ActorFenced, region.ActorFenced }))
+	beginTransfer(t, ap, us, 6).end(t)
+	if view := ap.View(); view.Resyncing() || view.Vector.Get(actorOf(testUS)) != 100 || view.Vector.Get(actorOf(testEU)) != 1 {
+		t.Errorf("in the end the view is %+v", view)
+	}
+}

@@ -19,14 +19,11 @@ func Facts(s *membership.State, p topology.PartitionID) region.Facts {
 	return f
 }
 
-// Led returns what a leader tells of its partition; false if that is not known now: it takes over a state that has more of an
-// actor that is being closed than the partition has. What is joined of that state is here, and counts once the transfer
-// ends; a cut from before would leave it behind, here and nowhere else.
+// Led returns what a leader tells of its partition; false if that is not known now, because it has a part of an actor's events
+// that is being closed (region.Facts.InPart).
 func Led(p topology.PartitionID, view *region.MachineView) (membership.Led, bool) {
-	for _, f := range view.Facts.Facts {
-		if f.State == region.ActorFenced && view.Ahead.Get(f.Actor) > view.Vector.Get(f.Actor) {
-			return membership.Led{}, false
-		}
+	if view.Facts.InPart(view.Vector, view.Ahead) {
+		return membership.Led{}, false
 	}
 	return membership.Led{Partition: p, Taken: view.Facts.Epoch, Applied: view.Vector.Entries()}, true
 }
