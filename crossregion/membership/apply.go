@@ -54,6 +54,8 @@ func (s *State) run(c *Command) (bool, error) {
 		return s.rejoin(c)
 	case Declare:
 		return s.declare(c)
+	case NameHeir:
+		return s.nameHeir(c)
 	default:
 		return false, c.refuse(Malformed, "there is no such command", "")
 	}

@@ -13,19 +13,27 @@ import (
 //	magic 2 | version u8 | fields | CRC-32C of all before u32, big-endian
 //
 // Numbers are varints of the least length, texts and lists have their length before them. There is one
-// encoding of each value: the reader refuses every other.
+// encoding of each value: the reader refuses every other. Version 2 is for what has to do with heirs, and that alone: a
+// NameHeir, and a state that has any. Programs that know version 1 only take part until the first is named.
 const (
-	encodingVersion = 1
-	commandMagic    = "AC"
-	stateMagic      = "AS"
-	checksumBytes   = 4
+	versionFirst  = 1
+	versionHeirs  = 2
+	commandMagic  = "AC"
+	stateMagic    = "AS"
+	checksumBytes = 4
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli) // a constant
 
 type writer struct{ b []byte }
 
-func newWriter(magic string) *writer { return &writer{append([]byte(magic), encodingVersion)} }
+func newWriter(magic string, heirs bool) *writer {
+	version := byte(versionFirst)
+	if heirs {
+		version = versionHeirs
+	}
+	return &writer{append([]byte(magic), version)}
+}
 
 func (w *writer) number(n uint64) { w.b = binary.AppendUvarint(w.b, n) }
 
@@ -58,6 +66,8 @@ func (w *writer) seal() []byte {
 type reader struct {
 	b     []byte
 	fault error
+	// heirs says that the encoding is one for heirs.
+	heirs bool
 }
 
 func newReader(magic string, data []byte, limit int) *reader {
@@ -68,12 +78,12 @@ func newReader(magic string, data []byte, limit int) *reader {
 		r.fail("%d bytes", len(data))
 	case len(data) < header+checksumBytes || string(data[:len(magic)]) != magic:
 		r.fail("it does not begin with %s", magic)
-	case data[len(magic)] != encodingVersion:
+	case data[len(magic)] != versionFirst && data[len(magic)] != versionHeirs:
 		r.fail("version %d is not known to this program", data[len(magic)])
 	case crc32.Checksum(data[:len(data)-checksumBytes], castagnoli) != binary.BigEndian.Uint32(data[len(data)-checksumBytes:]):
 		r.fail("checksum")
 	default:
-		r.b = data[header : len(data)-checksumBytes]
+		r.b, r.heirs = data[header:len(data)-checksumBytes], data[len(magic)] == versionHeirs
 	}
 	return r
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/atolldb/atoll/topology"
 )
 
-var rewrite = flag.Bool("rewrite", false, "write testdata/v1.txt anew")
+var rewrite = flag.Bool("rewrite", false, "write testdata/v1.txt and v2.txt anew")
 
 // samples returns values of every kind, encoded.
 func samples(t testing.TB) (names []string, encoded [][]byte) {
@@ -46,9 +46,19 @@ func TestEncodingsStayAsTheyAre(t *testing.T) {
 	for i := range names {
 		fmt.Fprintf(&b, "%s: %s\n", names[i], hex.EncodeToString(encoded[i]))
 	}
-	const path = "testdata/v1.txt"
+	// Version 1 is written as long as there is nothing of heirs.
+	golden(t, "testdata/v1.txt", b.String())
+	b.Reset()
+	heirs := apply(t, founded(t, 3), FenceCommand(3, 0, ""), NameHeirCommand(3, 0, 2))
+	command := NameHeirCommand(63, topology.MaxEpoch, 1)
+	fmt.Fprintf(&b, "command heir: %x\nstate heirs: %x\n", command.Encode(), heirs.Encode())
+	golden(t, "testdata/v2.txt", b.String())
+}
+
+func golden(t *testing.T, path, now string) {
+	t.Helper()
 	if *rewrite {
-		if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
+		if err := os.WriteFile(path, []byte(now), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -56,8 +66,8 @@ func TestEncodingsStayAsTheyAre(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if string(golden) != b.String() {
-		t.Errorf("the encodings have changed: what is on disk could not be read\n%s", b.String())
+	if string(golden) != now {
+		t.Errorf("the encodings have changed: what is on disk could not be read\n%s", now)
 	}
 }
 

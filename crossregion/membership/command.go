@@ -35,14 +35,16 @@ const (
 	SelfFence Kind = 12
 	// Declare records that regions were declared dead without a majority, and fences them.
 	Declare Kind = 13
+	// NameHeir decides who takes over the homes of a region that was given up, or has left.
+	NameHeir Kind = 14
 
-	lastKind = Declare
+	lastKind = NameHeir
 )
 
 // String returns the kind's name.
 func (k Kind) String() string {
 	names := [...]string{"none", "found", "add", "ack", "join", "drain", "fence", "report", "close", "drained", "remove", "rejoin",
-		"self-fence", "declare"}
+		"self-fence", "declare", "heir"}
 	if int(k) < len(names) {
 		return names[k]
 	}
@@ -62,7 +64,7 @@ type Command struct {
 	Kind   Kind
 	Region topology.RegionID
 	Epoch  topology.Epoch
-	// Member is who confirms or reports; in a Join, the donor.
+	// Member is who confirms or reports; in a Join, the donor; in a NameHeir, the heir.
 	Member topology.RegionID
 	// Round is which round of a closing a report, a close or a drained is about. In a Join it is the
 	// membership that the donor had taken over when its state was copied. In a Declare it is a number
@@ -150,6 +152,11 @@ func SelfFenceCommand(id topology.RegionID, e topology.Epoch, peer topology.Regi
 // DeclareCommand records that regions were declared dead without a majority. nonce is drawn by chance.
 func DeclareCommand(dead RegionSet, nonce uint64, note string) Command {
 	return Command{Kind: Declare, Dead: dead, Round: nonce, Note: note}
+}
+
+// NameHeirCommand decides that a region takes over the homes that another one, which writes no more, had under an epoch.
+func NameHeirCommand(id topology.RegionID, e topology.Epoch, heir topology.RegionID) Command {
+	return Command{Kind: NameHeir, Region: id, Epoch: e, Member: heir}
 }
 
 // check returns why the command makes no sense whatever the state; "" if it may.

@@ -4,7 +4,7 @@ import "github.com/atolldb/atoll/topology"
 
 // Encode returns the command's one encoding.
 func (c *Command) Encode() []byte {
-	w := newWriter(commandMagic)
+	w := newWriter(commandMagic, c.Kind == NameHeir)
 	for _, n := range []uint64{uint64(c.Kind), uint64(c.Region), uint64(c.Epoch), uint64(c.Member), c.Round, uint64(c.Dead)} {
 		w.number(n)
 	}
@@ -37,6 +37,9 @@ func DecodeCommand(data []byte) (Command, error) {
 		c.Founding = append(c.Founding, FoundingRegion{
 			ID: r.region(), Epoch: r.epoch(), Name: r.text(maxNameBytes), Address: r.text(maxAddressBytes),
 		})
+	}
+	if r.heirs != (c.Kind == NameHeir) {
+		r.fail("a command of another version")
 	}
 	if err := r.done(); err != nil {
 		return Command{}, err

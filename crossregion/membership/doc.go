@@ -31,8 +31,11 @@
 //
 // A closed actor is released when every living member is at its cut. From then on nothing waits for it.
 //
-// Files: state.go and query.go are the state and what follows from it; command.go, apply.go, join.go and
-// close.go the commands; codec.go, command_codec.go and state_codec.go their encodings; plan.go what a
+// A region that is given up may have been the home of namespaces. Who takes that over is decided here, too: an heir of its last
+// actor, named once, and only while its region has not come back. Heirs are never forgotten.
+//
+// Files: state.go and query.go are the state and what follows from it; command.go, apply.go, join.go, close.go
+// and heir.go the commands; codec.go, command_codec.go and state_codec.go their encodings; plan.go what a
 // command would lead to; duty.go what a member has to do; facts.go what each partition must know;
 // standing.go what regions have, for those that join, and with whom they exchange anything; start.go whether a
 // region may start; view.go how others follow the state.

@@ -43,13 +43,15 @@ const (
 	StaleRound
 	// ReportChanged: a member reports other than it did, though nothing of the actor can have moved.
 	ReportChanged
+	// HeirNamed: the region has another heir.
+	HeirNamed
 )
 
 // String returns the code as it stands in the API.
 func (c Code) String() string {
 	names := [...]string{"NONE", "MALFORMED", "NOT_FOUNDED", "FOREIGN", "UNKNOWN_REGION", "ID_USED", "EPOCH_USED",
 		"STALE_EPOCH", "WRONG_STATE", "NOT_JOINING", "NOT_MEMBER", "LAST_REGION", "TOO_MANY_REGIONS", "WAITING",
-		"STALE_ROUND", "REPORT_CHANGED"}
+		"STALE_ROUND", "REPORT_CHANGED", "HEIR_NAMED"}
 	if int(c) < len(names) {
 		return names[c]
 	}

@@ -26,12 +26,14 @@ type Facts struct {
 	// Facts are in ascending order of regions and then of epochs. Actors of a region's epochs before its
 	// first one here are released.
 	Facts []Fact
+	// Heirs are in ascending order of the actors that they are heirs of: all that were ever named.
+	Heirs []Heir
 }
 
 // FactsOf returns what a partition must know. Partitions take facts in through their own Raft groups, so
 // that what is merged before them and what is not is the same on every replica.
 func (s *State) FactsOf(p topology.PartitionID) Facts {
-	f := Facts{Epoch: s.Epoch}
+	f := Facts{Epoch: s.Epoch, Heirs: s.Heirs}
 	for i := range s.Regions {
 		r := &s.Regions[i]
 		for j := range r.Actors {

@@ -21,6 +21,7 @@ func (w *world) check() {
 			w.checkActor(r, &r.Actors[j])
 		}
 	}
+	w.checkHomes()
 }
 
 // checkLogs: what one region holds as decided, no other holds otherwise. Two halves that fence each
@@ -103,6 +104,7 @@ func (w *world) checkStep(before, after *State, c Command) {
 	if before.Founded() && after.Writing() == 0 {
 		w.violate("after %v nobody takes writes", c.Kind)
 	}
+	w.checkHeirs(before, after, c)
 	for i := range before.Regions {
 		was := &before.Regions[i]
 		is := after.Region(was.ID)

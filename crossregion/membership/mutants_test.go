@@ -1,6 +1,8 @@
 package membership
 
 import (
+	"errors"
+	"slices"
 	"testing"
 
 	"github.com/atolldb/atoll/crdt"
@@ -98,6 +100,39 @@ var mutants = map[string]func(*rules){
 			fact, _ := f.fact(a)
 			return fact.State == ActorClosed || f.Admits(a, seq)
 		}
+	},
+	"an heir takes over what is not closed": func(r *rules) {
+		r.over = func(f *Fact, _ uint64) bool { return f.State != ActorOpen }
+	},
+	"an heir takes over without all that counts": func(r *rules) {
+		r.over = func(f *Fact, _ uint64) bool { return f.State == ActorClosed }
+	},
+	"heirs are forgotten with the actors": func(r *rules) {
+		r.apply = change(nil, func(_, is *State, c *Command) {
+			if c.Kind == Rejoin {
+				is.Heirs = slices.DeleteFunc(is.Heirs, func(h Heir) bool { return regionOf(h.Of) == c.Region })
+			}
+		})
+	},
+	"an heir is named of a region that has come back": func(r *rules) {
+		r.apply = func(s *State, c Command) (*State, error) {
+			next, err := s.Apply(c)
+			if refused, ok := errors.AsType[*RefusedError](err); ok && c.Kind == NameHeir && refused.Code == StaleEpoch && s.Region(c.Member) != nil {
+				next = s.clone()
+				next.Epoch++
+				next.Heirs = append(next.Heirs, Heir{topology.Actor(c.Region, c.Epoch), topology.Actor(c.Member, s.Region(c.Member).Actor().Epoch)})
+				slices.SortFunc(next.Heirs, compareHeirs)
+				return next, nil
+			}
+			return next, err
+		}
+	},
+	"another heir is named instead": func(r *rules) {
+		r.apply = change(func(s *State, c *Command) {
+			if c.Kind == NameHeir {
+				s.Heirs = slices.DeleteFunc(s.Heirs, func(h Heir) bool { return h.Of == topology.Actor(c.Region, c.Epoch) && regionOf(h.Heir) != c.Member })
+			}
+		}, nil)
 	},
 	"a region that leaves does not wait for closings": func(r *rules) {
 		r.apply = change(nil, func(_, is *State, _ *Command) {

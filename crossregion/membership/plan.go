@@ -68,6 +68,8 @@ func (s *State) Plan(c Command, k Knowledge) Plan {
 		p.step(0, "%s is struck off, and its voter with it; its id and its name stay taken", next.names(SetOf(c.Region)))
 	case Declare:
 		s.planDeclare(&p, next, k)
+	case NameHeir:
+		s.planHeir(&p, next)
 	case Found, AckMember, Join, ReportVector, Close, Drained:
 		p.step(0, "the command is recorded")
 	}
@@ -134,6 +136,21 @@ func (s *State) planFence(p *Plan, next *State, k Knowledge) {
 	if k.Asked && k.Reachable.Has(id) {
 		p.warn("%s answers: drain it instead, and nothing is lost", next.names(SetOf(id)))
 	}
+}
+
+func (s *State) planHeir(p *Plan, next *State) {
+	r, heir := s.Region(p.Command.Region), SetOf(p.Command.Member)
+	p.step(0, "%s is the heir of %s, epoch %d: what was the home of a namespace there is taken over by it, and by nobody else, also not by %s when it comes back",
+		s.names(heir), r.Name, p.Command.Epoch, r.Name)
+	p.step(heir, "takes the homes over when it is told to, for each namespace: atoll namespace move-home NAMESPACE --to %s", s.names(heir))
+	if r.State == Fenced {
+		p.warn("%s is not closed yet: it is taken over from once all others have what counts of it", r.Name)
+	}
+	_, e, _ := next.HeirOf(r.ID, p.Command.Epoch)
+	if further, _, named := s.HeirOf(p.Command.Member, e); named {
+		p.warn("%s was given up meanwhile, and its heir is %s", s.names(heir), s.names(SetOf(further)))
+	}
+	p.Loss.Why = "what is lost was decided when the region was given up"
 }
 
 func (p *Plan) planClosing(next *State, ids RegionSet) {

@@ -160,6 +160,8 @@ type State struct {
 	// of all there were: states of different lineages have gone different ways and must not meet.
 	Overrides []Override
 	Lineage   uint64
+	// Heirs are in ascending order of the actors that they are heirs of, of which there may be no memory any more.
+	Heirs []Heir
 }
 
 // clone returns a copy that shares nothing that is ever changed: vectors are only replaced.
@@ -174,5 +176,6 @@ func (s *State) clone() *State {
 		}
 	}
 	c.Overrides = slices.Clone(s.Overrides)
+	c.Heirs = slices.Clone(s.Heirs)
 	return &c
 }

@@ -6,7 +6,7 @@ import (
 
 // Encode returns the state's one encoding, checksummed.
 func (s *State) Encode() []byte {
-	w := newWriter(stateMagic)
+	w := newWriter(stateMagic, len(s.Heirs) > 0)
 	w.number(s.Epoch)
 	w.text(s.Cluster)
 	w.number(uint64(s.Partitions))
@@ -23,6 +23,9 @@ func (s *State) Encode() []byte {
 	w.number(uint64(len(s.Regions)))
 	for i := range s.Regions {
 		s.Regions[i].append(w)
+	}
+	if len(s.Heirs) > 0 {
+		appendHeirs(w, s.Heirs)
 	}
 	return w.seal()
 }
@@ -71,6 +74,9 @@ func DecodeState(data []byte) (*State, error) {
 			r.fail("regions are not in order")
 		}
 		s.Regions = append(s.Regions, region)
+	}
+	if r.heirs {
+		s.Heirs = readHeirs(r)
 	}
 	if err := r.done(); err != nil {
 		return nil, err

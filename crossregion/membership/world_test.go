@@ -103,6 +103,8 @@ type rules struct {
 	admits   func(*Facts, crdt.Actor, uint64) bool
 	majority func(answer, voters int) bool
 	mayCopy  func(*State, topology.RegionID) bool
+	// over reports whether an actor, of which so much is applied, is over for who takes over its homes.
+	over func(*Fact, uint64) bool
 }
 
 func soundRules() rules {
@@ -111,6 +113,7 @@ func soundRules() rules {
 		admits:   (*Facts).Admits,
 		majority: func(answer, voters int) bool { return 2*answer > voters },
 		mayCopy:  func(s *State, id topology.RegionID) bool { return s.MayCopy(id) == nil },
+		over:     func(f *Fact, applied uint64) bool { return f.State == ActorClosed && f.Released && applied >= f.Cut },
 	}
 }
 
@@ -126,6 +129,8 @@ type world struct {
 	// newest is the state of the longest log.
 	newest *State
 	kinds  map[Kind]int
+	homes  []homeChange
+	taken  int
 }
 
 func newWorld(seed uint64, r rules) *world {
@@ -251,7 +256,7 @@ func (w *world) propose(by *member, c Command) {
 func (w *world) step() {
 	m := w.any()
 	p := w.rng.IntN(worldPartitions)
-	switch w.rng.IntN(16) {
+	switch w.rng.IntN(18) {
 	case 0, 1, 2:
 		w.write(m, p)
 	case 3, 4, 5, 6:
@@ -274,6 +279,8 @@ func (w *world) step() {
 		if !w.healing {
 			w.trouble(m)
 		}
+	case 16, 17:
+		w.home(m, w.any(), p)
 	}
 }
 
@@ -364,7 +371,9 @@ func (w *world) accident(about *member) {
 
 func (w *world) operate(m, about *member) {
 	r := m.state.Region(about.id)
-	switch w.rng.IntN(6) {
+	switch w.rng.IntN(8) {
+	case 6, 7:
+		w.nameHeir(m, about)
 	case 0, 1:
 		if r == nil {
 			about.up = true
@@ -467,10 +476,11 @@ func (w *world) run() {
 		w.check()
 	}
 	w.heal()
+	w.settleHomes()
 }
 
 func TestWorld(t *testing.T) {
-	kinds := map[Kind]int{}
+	kinds, taken := map[Kind]int{}, 0
 	for seed := range uint64(*schedules) {
 		w := newWorld(seed, soundRules())
 		w.run()
@@ -480,9 +490,14 @@ func TestWorld(t *testing.T) {
 		for k, n := range w.kinds {
 			kinds[k] += n
 		}
+		taken += w.taken
 	}
-	for k := Add; k < Declare; k++ {
-		if kinds[k] < *schedules/10 {
+	t.Logf("%d homes taken over, %d heirs named", taken, kinds[NameHeir])
+	if taken < *schedules/10 {
+		t.Errorf("only %d homes were taken over", taken)
+	}
+	for k := Add; k <= NameHeir; k++ {
+		if k != Declare && kinds[k] < *schedules/10 {
 			t.Errorf("only %d %v in %d worlds: they try too little", kinds[k], k, *schedules)
 		}
 	}
