@@ -189,10 +189,15 @@ func newFixture(t *testing.T, self topology.RegionID, destinations ...topology.R
 
 func newFixtureWithQuota(t *testing.T, quota uint64, self topology.RegionID, destinations ...topology.RegionID) *fixture {
 	t.Helper()
+	return newFixtureOf(t, actorOf(self), quota, destinations...)
+}
+
+func newFixtureOf(t *testing.T, self crdt.Actor, quota uint64, destinations ...topology.RegionID) *fixture {
+	t.Helper()
 	f := &fixture{clock: &testClock{now: time.Unix(1_700_000_000, 0)}}
 	clock := hlc.NewClock(f.clock.wall)
 	var err error
-	f.machine, err = region.NewMachine(actorOf(self), openStore(t, filepath.Join(t.TempDir(), "p.db")), clock)
+	f.machine, err = region.NewMachine(self, openStore(t, filepath.Join(t.TempDir(), "p.db")), clock)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,10 +33,15 @@ type NotHomeError struct {
 	Home topology.RegionID
 	// Epoch is the home's ownership epoch.
 	Epoch uint64
+	// Former is set if Home is the heir of a home that was given up, and has yet to take over from that.
+	Former topology.RegionID
 }
 
 // Error names the home.
 func (e *NotHomeError) Error() string {
+	if e.Former != 0 {
+		return fmt.Sprintf("region %d is to take over the namespace's home, under epoch %d, from region %d", e.Home, e.Epoch, e.Former)
+	}
 	return fmt.Sprintf("the namespace's home is region %d, under epoch %d", e.Home, e.Epoch)
 }
 
@@ -52,10 +57,17 @@ func (e *HomeTargetError) Error() string { return fmt.Sprintf("region %d takes n
 
 // HomeNotClosedError means that a namespace cannot be taken over from its home: the home is not closed for good, or there is
 // another region that could take over, too. Nothing was done.
-type HomeNotClosedError struct{ Home topology.RegionID }
+type HomeNotClosedError struct {
+	Home topology.RegionID
+	// Heir is the region that is to take over; 0 if the home has no heir.
+	Heir topology.RegionID
+}
 
 // Error names the home.
 func (e *HomeNotClosedError) Error() string {
+	if e.Heir != 0 {
+		return fmt.Sprintf("region %d is the home's heir, and has to have all of region %d, closed", e.Heir, e.Home)
+	}
 	return fmt.Sprintf("region %d is the home, and not all regions but this one are closed", e.Home)
 }
 
@@ -71,7 +83,7 @@ func homeOf(homes []replica.Home, namespace string) (replica.Home, bool) {
 // serves reports whether a region is the home, and has all that it needs to be. What lies beyond the cut of an actor that is
 // closed will never come, wherever it was: nobody waits for it.
 func serves(h *replica.Home, self topology.RegionID, have crdt.VersionVector, facts *Facts) bool {
-	return h.Region == uint32(self) && !slices.ContainsFunc(h.After.Entries(), func(needed crdt.Dot) bool {
+	return facts.isHome(self, h) && !slices.ContainsFunc(h.After.Entries(), func(needed crdt.Dot) bool {
 		if fact, known := facts.of(needed.Actor); known && fact.State == ActorClosed {
 			needed.Seq = min(needed.Seq, fact.Cut)
 		}
@@ -79,14 +91,17 @@ func serves(h *replica.Home, self topology.RegionID, have crdt.VersionVector, fa
 	})
 }
 
-// Home returns the home of a namespace as a view has it, and whether it is this region and serves. The epoch is 0 if
-// none is known.
+// Home returns the home of a namespace as a view has it, or the heir that is to take over, and whether it is this region and
+// serves. The epoch is 0 if none is known.
 func (v *MachineView) Home(namespace string) (home topology.RegionID, epoch uint64, serving bool) {
 	h, ok := homeOf(v.Homes, namespace)
 	if !ok {
 		return 0, 0, false
 	}
 	self, _ := topology.ActorRegion(v.Outbox.Actor)
+	if heir := v.Facts.heirOf(&h); heir != 0 {
+		return heir, h.Epoch, false
+	}
 	return topology.RegionID(h.Region), h.Epoch, serves(&h, self, v.Vector, &v.Facts)
 }
 
@@ -98,10 +113,13 @@ func atHome(r *replica.Replica, namespace string, first bool, facts *Facts) erro
 	}
 	self, _ := topology.ActorRegion(r.Self())
 	h, ok := homeOf(homes, namespace)
-	if !ok && first || ok && serves(&h, self, r.Vector(), facts) {
+	if !ok && first {
+		h = configured(self)
+	}
+	if serves(&h, self, r.Vector(), facts) {
 		return nil
 	}
-	return &NotHomeError{Namespace: namespace, Home: topology.RegionID(h.Region), Epoch: h.Epoch}
+	return facts.notHome(namespace, &h)
 }
 
 func (a *application) region() topology.RegionID {
@@ -129,7 +147,7 @@ func (a *application) home(now hlc.Time, c *logv1.HomeCommand) (result, error) {
 // mayBecome returns why a region cannot become the home now, or nil. Its second error is the storage's.
 func (a *application) mayBecome(c *logv1.HomeCommand, target *replica.Home, have replica.Home, known bool) (refused, err error) {
 	own := target.Region == uint32(a.region())
-	elsewhere := &NotHomeError{Namespace: target.Namespace, Home: topology.RegionID(have.Region), Epoch: have.Epoch}
+	elsewhere := a.state.facts.notHome(target.Namespace, &have)
 	switch {
 	case c.GetOfClosed():
 		if own && target.Epoch == nextTerm(have.Epoch) {
@@ -141,12 +159,20 @@ func (a *application) mayBecome(c *logv1.HomeCommand, target *replica.Home, have
 		}
 	case c.GetFirst():
 		if own && !known && target.Epoch == firstHomeEpoch {
-			return a.roomForHome(), nil
+			return a.mayBegin(target.Namespace), nil
 		}
 	case known && target.Epoch == have.Epoch+1 && serves(&have, a.region(), a.replica.Vector(), &a.state.facts):
 		return a.mayMove(target, c.GetRegions())
 	}
 	return elsewhere, nil
+}
+
+// mayBegin returns why this region, which is a namespace's home by configuration, cannot say so, or nil.
+func (a *application) mayBegin(namespace string) error {
+	if h := configured(a.region()); !a.state.facts.isHome(a.region(), &h) {
+		return a.state.facts.notHome(namespace, &h)
+	}
+	return a.roomForHome()
 }
 
 // roomForHome returns why no further namespace gets a home, or nil.
@@ -163,16 +189,18 @@ func nextTerm(epoch uint64) uint64 {
 }
 
 // mayTake returns why this region cannot take over a namespace from its home, or nil. The fence is what the partition knows of
-// the membership: nothing comes of the home any more, all that counts is here, and there is nobody else to take over.
+// the membership: nothing comes of the home any more, all that counts is here, and there is nobody else to take over, because
+// this is the heir or the only region left.
 func (a *application) mayTake(c *logv1.HomeCommand, have *replica.Home, known bool) error {
-	former := topology.RegionID(have.Region)
 	if !known {
-		former = topology.RegionID(c.GetFormer())
+		*have = configured(topology.RegionID(c.GetFormer()))
 	}
+	former := topology.RegionID(have.Region)
+	heir := a.state.facts.inherits(have, a.replica.Self(), a.replica.Vector())
 	needed := replica.Home{Region: uint32(a.region()), After: have.After}
 	switch {
-	case !a.state.facts.alone(a.replica.Self(), a.replica.Vector()) || a.state.facts.lives(former) == 0:
-		return &HomeNotClosedError{Home: former}
+	case !heir && (!a.state.facts.alone(a.replica.Self(), a.replica.Vector()) || a.state.facts.lives(former) == 0):
+		return &HomeNotClosedError{Home: former, Heir: a.state.facts.heirOf(have)}
 	case !serves(&needed, a.region(), a.replica.Vector(), &a.state.facts):
 		return ErrHomeUnsettled
 	case !known:
@@ -233,7 +261,11 @@ func unheard(r *replica.Replica, h *replica.Home, regions []uint32) []topology.R
 	return slices.Sorted(maps.Keys(waiting))
 }
 
+// setHome makes a region the home. Of which actor of it is noted, for that may be given up, and have an heir.
 func (a *application) setHome(now hlc.Time, h replica.Home) error {
+	if h.Given = a.replica.Self(); h.Region != uint32(a.region()) {
+		h.Given = a.state.facts.actorOf(topology.RegionID(h.Region))
+	}
 	deltas, err := a.replica.SetHome(now, h)
 	if err != nil {
 		return err
@@ -258,7 +290,7 @@ func (a *application) useHomes() {
 	var mine []replica.Home
 	if !a.state.facts.mute(a.replica.Self()) {
 		for _, h := range a.state.homes {
-			if h.Region == uint32(a.region()) {
+			if a.state.facts.isHome(a.region(), &h) {
 				mine = append(mine, h)
 			}
 		}
@@ -275,8 +307,8 @@ func (a *application) atHome(now hlc.Time, w *logv1.WriteCommand, ops []replica.
 			continue
 		}
 		if !known && w.GetFirstHome() {
-			if len(a.state.homes) >= maxHomes {
-				return ErrTooManyHomes, nil
+			if refused := a.mayBegin(ops[i].Namespace); refused != nil {
+				return refused, nil
 			}
 			h = replica.Home{Namespace: ops[i].Namespace, Epoch: firstHomeEpoch, Region: uint32(a.region())}
 			if err := a.setHome(now, h); err != nil {
@@ -285,7 +317,7 @@ func (a *application) atHome(now hlc.Time, w *logv1.WriteCommand, ops []replica.
 			h, known = homeOf(a.state.homes, ops[i].Namespace)
 		}
 		if !known || !serves(&h, a.region(), a.replica.Vector(), &a.state.facts) {
-			return &NotHomeError{Namespace: ops[i].Namespace, Home: topology.RegionID(h.Region), Epoch: h.Epoch}, nil
+			return a.state.facts.notHome(ops[i].Namespace, &h), nil
 		}
 		ops[i].Home = h.Epoch
 	}
@@ -294,7 +326,7 @@ func (a *application) atHome(now hlc.Time, w *logv1.WriteCommand, ops []replica.
 
 // late reports whether a delta has writes that came too late for a home which this region is.
 func (a *application) late(d *replica.Delta) bool {
-	return slices.ContainsFunc(a.state.homes, func(h replica.Home) bool { return h.Region == uint32(a.region()) && h.Late(d) })
+	return slices.ContainsFunc(a.state.homes, func(h replica.Home) bool { return a.state.facts.isHome(a.region(), &h) && h.Late(d) })
 }
 
 // mergedHomes does what deltas of others are a reason for: it learns of homes, and insists on what late writes were about.
@@ -326,7 +358,9 @@ func decodeHomes(encoded []*logv1.HomeRecord) ([]replica.Home, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", errState, err)
 		}
-		homes = append(homes, replica.Home{Namespace: e.GetNamespace(), Epoch: e.GetEpoch(), Region: e.GetRegion(), After: after})
+		homes = append(homes, replica.Home{
+			Namespace: e.GetNamespace(), Epoch: e.GetEpoch(), Region: e.GetRegion(), Given: crdt.Actor(e.GetGiven()), After: after,
+		})
 	}
 	return homes, nil
 }
@@ -334,7 +368,9 @@ func decodeHomes(encoded []*logv1.HomeRecord) ([]replica.Home, error) {
 func encodeHomes(homes []replica.Home) []*logv1.HomeRecord {
 	encoded := make([]*logv1.HomeRecord, len(homes))
 	for i, h := range homes {
-		encoded[i] = &logv1.HomeRecord{Namespace: h.Namespace, Epoch: h.Epoch, Region: h.Region, After: h.After.Append(nil)}
+		encoded[i] = &logv1.HomeRecord{
+			Namespace: h.Namespace, Epoch: h.Epoch, Region: h.Region, Given: uint32(h.Given), After: h.After.Append(nil),
+		}
 	}
 	return encoded
 }

@@ -44,6 +44,8 @@ func (p *Partition) WriteHome(ctx context.Context, opID string, ops []replica.Op
 type HomeState struct {
 	// Home is the region, 0 if none is known.
 	Home topology.RegionID
+	// Heir is the region that is to take over from Home, which was given up; 0 if that has no heir.
+	Heir topology.RegionID
 	// Epoch is the home's ownership epoch, 0 if there never was any home but that of the configuration.
 	Epoch uint64
 	// Serving says that this region is the home, and serves.
@@ -67,15 +69,22 @@ func (p *Partition) Home(ctx context.Context, namespace string, first bool) (Hom
 		writes := p.muted() == nil
 		others := p.others()
 		h, known := homeOf(homes, namespace)
-		if !known {
-			if first {
-				state = HomeState{Home: self, Serving: writes, Waiting: regionIDs(others)}
-			}
+		if !known && !first {
 			return nil
 		}
-		state = HomeState{Home: topology.RegionID(h.Region), Epoch: h.Epoch, Serving: writes && serves(&h, self, r.Vector(), &p.View().Facts)}
-		if state.Home == self {
+		if !known {
+			h = configured(self)
+		}
+		facts := &p.View().Facts
+		state = HomeState{
+			Home: topology.RegionID(h.Region), Heir: facts.heirOf(&h), Epoch: h.Epoch, Serving: writes && serves(&h, self, r.Vector(), facts),
+		}
+		switch {
+		case !facts.isHome(self, &h):
+		case known:
 			state.Waiting = unheard(r, &h, others)
+		default:
+			state.Waiting = regionIDs(others)
 		}
 		return nil
 	})
@@ -109,18 +118,18 @@ func (p *Partition) MoveHome(ctx context.Context, namespace string, to topology.
 	if err := p.writable(); err != nil {
 		return err
 	}
-	home, epoch, _ := p.View().Home(namespace)
 	self, _ := topology.ActorRegion(p.View().Outbox.Actor)
-	if epoch == 0 && first {
+	h, known := homeOf(p.View().Homes, namespace)
+	if !known && first {
 		if err := p.setHome(ctx, &logv1.HomeCommand{Namespace: namespace, Region: uint32(self), Epoch: firstHomeEpoch, First: true}); err != nil {
 			return err
 		}
-		home, epoch, _ = p.View().Home(namespace)
+		h, _ = homeOf(p.View().Homes, namespace)
 	}
-	if home == to {
+	if p.View().Facts.isHome(to, &h) {
 		return nil
 	}
-	return p.setHome(ctx, &logv1.HomeCommand{Namespace: namespace, Region: uint32(to), Epoch: epoch + 1, Regions: p.others()})
+	return p.setHome(ctx, &logv1.HomeCommand{Namespace: namespace, Region: uint32(to), Epoch: h.Epoch + 1, Regions: p.others()})
 }
 
 func (p *Partition) setHome(ctx context.Context, c *logv1.HomeCommand) error {
@@ -129,20 +138,20 @@ func (p *Partition) setHome(ctx context.Context, c *logv1.HomeCommand) error {
 }
 
 // TakeHome makes this region the home of a namespace whose home is closed for good: the membership has closed it, all that counts
-// of it is here, and so it is with every other region. former is the region of the configuration. What the home acknowledged
-// and nobody had when it was closed is lost. If this region is the home, it does nothing.
+// of it is here, and this region is its heir, or so it is with every other region. former is the region of the configuration.
+// What the home acknowledged and nobody had when it was closed is lost. If this region is the home, it does nothing.
 //
 // Errors: *HomeNotClosedError, ErrHomeUnsettled, *NotHomeError, ErrTooManyHomes, and those of Write.
 func (p *Partition) TakeHome(ctx context.Context, namespace string, former topology.RegionID) error {
 	if err := p.writable(); err != nil {
 		return err
 	}
-	home, epoch, _ := p.View().Home(namespace)
 	self, _ := topology.ActorRegion(p.View().Outbox.Actor)
-	if home == self {
+	h, _ := homeOf(p.View().Homes, namespace)
+	if p.View().Facts.isHome(self, &h) {
 		return nil
 	}
 	return p.setHome(ctx, &logv1.HomeCommand{
-		Namespace: namespace, Region: uint32(self), Epoch: nextTerm(epoch), Take: true, OfClosed: true, Former: uint32(former),
+		Namespace: namespace, Region: uint32(self), Epoch: nextTerm(h.Epoch), Take: true, OfClosed: true, Former: uint32(former),
 	})
 }

@@ -67,6 +67,8 @@ type Fact struct {
 type Facts struct {
 	Epoch uint64
 	Facts []Fact
+	// Heirs are all that were ever named, in ascending order of the actors that they are of.
+	Heirs []Heir
 }
 
 // ClosedError means that an event lies beyond the cut of a closed actor, or is of one that is not known to
@@ -208,7 +210,7 @@ func (f *Facts) lives(r topology.RegionID) (n int) {
 // membership takes in facts. A region that is waited for under an actor that was not known has none of
 // this partition's deltas: what it had acknowledged in an earlier life does not count.
 func (a *application) membership(c *logv1.MembershipCommand) (result, error) {
-	next, err := decodeFacts(c.GetEpoch(), c.GetFacts())
+	next, err := decodeFacts(c.GetEpoch(), c.GetFacts(), c.GetHeirs())
 	if err != nil {
 		return result{err: err}, nil
 	}
@@ -232,11 +234,14 @@ func (a *application) membership(c *logv1.MembershipCommand) (result, error) {
 	return result{}, nil
 }
 
-func decodeFacts(epoch uint64, encoded []*logv1.MemberFact) (Facts, error) {
+func decodeFacts(epoch uint64, encoded []*logv1.MemberFact, heirs []*logv1.HeirFact) (f Facts, err error) {
 	if len(encoded) > maxFacts {
 		return Facts{}, fmt.Errorf("%w: %d facts of the membership", ErrBadCommand, len(encoded))
 	}
-	f := Facts{Epoch: epoch}
+	f.Epoch = epoch
+	if f.Heirs, err = decodeHeirs(heirs); err != nil {
+		return Facts{}, err
+	}
 	last := crdt.Actor(0)
 	for i, e := range encoded {
 		fact := Fact{
@@ -288,7 +293,7 @@ func (p *Partition) membershipCommand(f Facts) *logv1.Command {
 	if f.Epoch <= p.machine.View().Facts.Epoch {
 		return nil
 	}
-	command := &logv1.MembershipCommand{Epoch: f.Epoch, Facts: encodeFacts(f)}
+	command := &logv1.MembershipCommand{Epoch: f.Epoch, Facts: encodeFacts(f), Heirs: encodeHeirs(f.Heirs)}
 	return &logv1.Command{Command: &logv1.Command_Membership{Membership: command}}
 }
 

@@ -90,7 +90,7 @@ func loadMachineState(kv replica.KV) (machineState, error) {
 	for _, q := range record.GetQueues() {
 		s.queues[q.GetQueue()] = q.GetSeq()
 	}
-	if s.facts, err = decodeFacts(record.GetMembershipEpoch(), record.GetFacts()); err != nil {
+	if s.facts, err = decodeFacts(record.GetMembershipEpoch(), record.GetFacts(), record.GetHeirs()); err != nil {
 		return s, fmt.Errorf("%w: %w", errState, err)
 	}
 	s.homes, err = decodeHomes(record.GetHomes())
@@ -105,7 +105,7 @@ func (s *machineState) save(kv replica.KV) error {
 		OutboxFoldedBytes: s.outbox.foldedBytes, OutboxFoldedEvents: s.outbox.foldedEvents, Evictions: s.sortedEvictions(),
 		OutboxAppended: s.outbox.appended,
 		Watermarks:     s.sortedWatermarks(), Remembered: s.remembered, Queues: s.sortedQueues(),
-		MembershipEpoch: s.facts.Epoch, Facts: encodeFacts(s.facts),
+		MembershipEpoch: s.facts.Epoch, Facts: encodeFacts(s.facts), Heirs: encodeHeirs(s.facts.Heirs),
 		Elsewhere: s.elsewhere, Owed: encodeAdditions(s.owed), Homes: encodeHomes(s.homes),
 	}
 	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(record)

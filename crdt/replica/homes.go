@@ -28,23 +28,38 @@ type Home struct {
 	Epoch     uint64
 	// Region is the home's number.
 	Region uint32
+	// Given is the actor of the region that became the home; 0 if that is not known.
+	Given crdt.Actor
 	// After is what whoever made it the home had applied, that event included. The home serves once it has the same.
 	After crdt.VersionVector
 	// Dot is the event that made it the home; set by Homes only.
 	Dot crdt.Dot
 }
 
-// homeVersion is the first byte of an encoded Home.
-const homeVersion = 1
+// The first byte of an encoded Home: whether it says to which actor the home was given.
+const (
+	homeVersion      = 1
+	homeVersionGiven = 2
+)
 
-// append appends the encoding, without what the register says besides: version 1 | region | After, to the end.
+// append appends the encoding, without what the register says besides: version 1 | region | After, to the end; or
+// version 2 | region | Given, which is not 0 | After.
 func (h *Home) append(b []byte) []byte {
-	return h.After.Append(binary.AppendUvarint(append(b, homeVersion), uint64(h.Region)))
+	if h.Given == 0 {
+		return h.After.Append(binary.AppendUvarint(append(b, homeVersion), uint64(h.Region)))
+	}
+	b = binary.AppendUvarint(append(b, homeVersionGiven), uint64(h.Region))
+	return h.After.Append(binary.AppendUvarint(b, uint64(h.Given)))
 }
 
 func decodeHome(data []byte) (Home, error) {
-	r := codec.NewReader("home", data, homeVersion)
+	r, version := codec.NewReaderOf("home", data, homeVersionGiven)
 	h := Home{Region: uint32(r.Uvarint(uint64(^uint32(0))))}
+	if version == homeVersionGiven {
+		if h.Given = crdt.Actor(r.Uvarint(uint64(^uint32(0)))); h.Given == 0 {
+			r.Fail("a home that was given to nobody")
+		}
+	}
 	after, err := crdt.DecodeVersionVector(r.Rest())
 	if err != nil {
 		r.FailWith(err)

@@ -19,7 +19,16 @@ func TestHomesEncoding(t *testing.T) {
 		t.Errorf("%s, want %s", got, want)
 	}
 	back, err := decodeHome(h.append(nil))
-	if err != nil || back.Region != 300 || !back.After.Equal(h.After) {
+	if err != nil || back.Region != 300 || back.Given != 0 || !back.After.Equal(h.After) {
+		t.Errorf("%+v, %v", back, err)
+	}
+	h.Given = 364
+	const given = "02ac02ec020101070402"
+	if got := hex.EncodeToString(h.append(nil)); got != given {
+		t.Errorf("%s, want %s", got, given)
+	}
+	back, err = decodeHome(h.append(nil))
+	if err != nil || back.Region != 300 || back.Given != 364 || !back.After.Equal(h.After) {
 		t.Errorf("%+v, %v", back, err)
 	}
 }
@@ -32,7 +41,8 @@ func homeFaults() map[string]crdt.LWWRegister {
 		"deleted":          {Home: 1, Deleted: true},
 		"that expires":     {Home: 1, Expires: 1 << 60, Value: good},
 		"of no version":    {Home: 1},
-		"of a new version": {Home: 1, Value: append([]byte{homeVersion + 1}, good[1:]...)},
+		"of a new version": {Home: 1, Value: append([]byte{homeVersionGiven + 1}, good[1:]...)},
+		"given to nobody":  {Home: 1, Value: append([]byte{homeVersionGiven, 2, 0}, good[2:]...)},
 		"cut short":        {Home: 1, Value: good[:1]},
 		"with a rest":      {Home: 1, Value: append(good[:len(good):len(good)], 9)},
 	}

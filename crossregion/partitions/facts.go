@@ -16,6 +16,9 @@ func Facts(s *membership.State, p topology.PartitionID) region.Facts {
 			Cut: fact.Cut, Released: fact.Released, Destination: fact.Destination, Joining: fact.Joining,
 		})
 	}
+	for _, h := range from.Heirs {
+		f.Heirs = append(f.Heirs, region.Heir{Of: h.Of, Heir: h.Heir})
+	}
 	return f
 }
 

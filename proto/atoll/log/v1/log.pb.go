@@ -345,7 +345,7 @@ type HomeCommand struct {
 	Regions []uint32 `protobuf:"varint,5,rep,packed,name=regions,proto3" json:"regions,omitempty"`
 	// This region becomes the namespace's home, which never had one.
 	First bool `protobuf:"varint,6,opt,name=first,proto3" json:"first,omitempty"`
-	// To take over: only if the home is closed and this is the only region left, under the next term.
+	// To take over: only if the home is closed and this is its heir, or the only region left, under the next term.
 	OfClosed bool `protobuf:"varint,7,opt,name=of_closed,json=ofClosed,proto3" json:"of_closed,omitempty"`
 	// To take over what never had a home: the region of the configuration.
 	Former        uint32 `protobuf:"varint,8,opt,name=former,proto3" json:"former,omitempty"`
@@ -694,7 +694,9 @@ type MembershipCommand struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Epoch uint64                 `protobuf:"varint,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// All facts, in ascending order of regions and then of actors: they replace those of earlier epochs.
-	Facts         []*MemberFact `protobuf:"bytes,2,rep,name=facts,proto3" json:"facts,omitempty"`
+	Facts []*MemberFact `protobuf:"bytes,2,rep,name=facts,proto3" json:"facts,omitempty"`
+	// All heirs, in ascending order of the actors that they are of: they replace those of earlier epochs.
+	Heirs         []*HeirFact `protobuf:"bytes,10,rep,name=heirs,proto3" json:"heirs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -743,6 +745,66 @@ func (x *MembershipCommand) GetFacts() []*MemberFact {
 	return nil
 }
 
+func (x *MembershipCommand) GetHeirs() []*HeirFact {
+	if x != nil {
+		return x.Heirs
+	}
+	return nil
+}
+
+// HeirFact says that what was the home of a namespace under an actor is the home under another one since.
+type HeirFact struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Of            uint32                 `protobuf:"varint,1,opt,name=of,proto3" json:"of,omitempty"`
+	Heir          uint32                 `protobuf:"varint,2,opt,name=heir,proto3" json:"heir,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeirFact) Reset() {
+	*x = HeirFact{}
+	mi := &file_atoll_log_v1_log_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeirFact) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeirFact) ProtoMessage() {}
+
+func (x *HeirFact) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_log_v1_log_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeirFact.ProtoReflect.Descriptor instead.
+func (*HeirFact) Descriptor() ([]byte, []int) {
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *HeirFact) GetOf() uint32 {
+	if x != nil {
+		return x.Of
+	}
+	return 0
+}
+
+func (x *HeirFact) GetHeir() uint32 {
+	if x != nil {
+		return x.Heir
+	}
+	return 0
+}
+
 // MemberFact is what a partition knows of one actor.
 type MemberFact struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -763,7 +825,7 @@ type MemberFact struct {
 
 func (x *MemberFact) Reset() {
 	*x = MemberFact{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[8]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -775,7 +837,7 @@ func (x *MemberFact) String() string {
 func (*MemberFact) ProtoMessage() {}
 
 func (x *MemberFact) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[8]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -788,7 +850,7 @@ func (x *MemberFact) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberFact.ProtoReflect.Descriptor instead.
 func (*MemberFact) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{8}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *MemberFact) GetRegion() uint32 {
@@ -851,7 +913,7 @@ type TickCommand struct {
 
 func (x *TickCommand) Reset() {
 	*x = TickCommand{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[9]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -863,7 +925,7 @@ func (x *TickCommand) String() string {
 func (*TickCommand) ProtoMessage() {}
 
 func (x *TickCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[9]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -876,7 +938,7 @@ func (x *TickCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TickCommand.ProtoReflect.Descriptor instead.
 func (*TickCommand) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{9}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *TickCommand) GetPastHlc() uint64 {
@@ -906,7 +968,7 @@ type ResyncCommand struct {
 
 func (x *ResyncCommand) Reset() {
 	*x = ResyncCommand{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[10]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -918,7 +980,7 @@ func (x *ResyncCommand) String() string {
 func (*ResyncCommand) ProtoMessage() {}
 
 func (x *ResyncCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[10]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -931,7 +993,7 @@ func (x *ResyncCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResyncCommand.ProtoReflect.Descriptor instead.
 func (*ResyncCommand) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{10}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ResyncCommand) GetId() uint64 {
@@ -1043,7 +1105,7 @@ type ResyncWrites struct {
 
 func (x *ResyncWrites) Reset() {
 	*x = ResyncWrites{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[11]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1055,7 +1117,7 @@ func (x *ResyncWrites) String() string {
 func (*ResyncWrites) ProtoMessage() {}
 
 func (x *ResyncWrites) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[11]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1068,7 +1130,7 @@ func (x *ResyncWrites) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResyncWrites.ProtoReflect.Descriptor instead.
 func (*ResyncWrites) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{11}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ResyncWrites) GetRecords() [][]byte {
@@ -1110,7 +1172,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[12]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1122,7 +1184,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[12]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1135,7 +1197,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{12}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Operation) GetKind() uint32 {
@@ -1270,7 +1332,7 @@ type MergeCommand struct {
 
 func (x *MergeCommand) Reset() {
 	*x = MergeCommand{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[13]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1282,7 +1344,7 @@ func (x *MergeCommand) String() string {
 func (*MergeCommand) ProtoMessage() {}
 
 func (x *MergeCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[13]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1295,7 +1357,7 @@ func (x *MergeCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MergeCommand.ProtoReflect.Descriptor instead.
 func (*MergeCommand) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{13}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *MergeCommand) GetActor() uint32 {
@@ -1324,7 +1386,7 @@ type AcknowledgeCommand struct {
 
 func (x *AcknowledgeCommand) Reset() {
 	*x = AcknowledgeCommand{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[14]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1336,7 +1398,7 @@ func (x *AcknowledgeCommand) String() string {
 func (*AcknowledgeCommand) ProtoMessage() {}
 
 func (x *AcknowledgeCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[14]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1349,7 +1411,7 @@ func (x *AcknowledgeCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcknowledgeCommand.ProtoReflect.Descriptor instead.
 func (*AcknowledgeCommand) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{14}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *AcknowledgeCommand) GetWatermarks() []*Watermark {
@@ -1378,7 +1440,7 @@ type Watermark struct {
 
 func (x *Watermark) Reset() {
 	*x = Watermark{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[15]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1390,7 +1452,7 @@ func (x *Watermark) String() string {
 func (*Watermark) ProtoMessage() {}
 
 func (x *Watermark) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[15]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1403,7 +1465,7 @@ func (x *Watermark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Watermark.ProtoReflect.Descriptor instead.
 func (*Watermark) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{15}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Watermark) GetRegion() uint32 {
@@ -1438,7 +1500,7 @@ type OutboxFoldCommand struct {
 
 func (x *OutboxFoldCommand) Reset() {
 	*x = OutboxFoldCommand{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[16]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1450,7 +1512,7 @@ func (x *OutboxFoldCommand) String() string {
 func (*OutboxFoldCommand) ProtoMessage() {}
 
 func (x *OutboxFoldCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[16]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1463,7 +1525,7 @@ func (x *OutboxFoldCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutboxFoldCommand.ProtoReflect.Descriptor instead.
 func (*OutboxFoldCommand) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{16}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *OutboxFoldCommand) GetRun() []byte {
@@ -1488,7 +1550,7 @@ type DestinationCommand struct {
 
 func (x *DestinationCommand) Reset() {
 	*x = DestinationCommand{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[17]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1500,7 +1562,7 @@ func (x *DestinationCommand) String() string {
 func (*DestinationCommand) ProtoMessage() {}
 
 func (x *DestinationCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[17]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1513,7 +1575,7 @@ func (x *DestinationCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestinationCommand.ProtoReflect.Descriptor instead.
 func (*DestinationCommand) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{17}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DestinationCommand) GetRegion() uint32 {
@@ -1575,7 +1637,7 @@ type EvictDestination struct {
 
 func (x *EvictDestination) Reset() {
 	*x = EvictDestination{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[18]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1587,7 +1649,7 @@ func (x *EvictDestination) String() string {
 func (*EvictDestination) ProtoMessage() {}
 
 func (x *EvictDestination) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[18]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1600,7 +1662,7 @@ func (x *EvictDestination) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvictDestination.ProtoReflect.Descriptor instead.
 func (*EvictDestination) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{18}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *EvictDestination) GetTrimTo() uint64 {
@@ -1620,7 +1682,7 @@ type ReadmitDestination struct {
 
 func (x *ReadmitDestination) Reset() {
 	*x = ReadmitDestination{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[19]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1632,7 +1694,7 @@ func (x *ReadmitDestination) String() string {
 func (*ReadmitDestination) ProtoMessage() {}
 
 func (x *ReadmitDestination) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[19]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1645,7 +1707,7 @@ func (x *ReadmitDestination) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadmitDestination.ProtoReflect.Descriptor instead.
 func (*ReadmitDestination) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{19}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ReadmitDestination) GetSeq() uint64 {
@@ -1666,7 +1728,7 @@ type RememberedEntry struct {
 
 func (x *RememberedEntry) Reset() {
 	*x = RememberedEntry{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[20]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1678,7 +1740,7 @@ func (x *RememberedEntry) String() string {
 func (*RememberedEntry) ProtoMessage() {}
 
 func (x *RememberedEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[20]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1691,7 +1753,7 @@ func (x *RememberedEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RememberedEntry.ProtoReflect.Descriptor instead.
 func (*RememberedEntry) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{20}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RememberedEntry) GetHlc() uint64 {
@@ -1723,7 +1785,7 @@ type RememberedWrite struct {
 
 func (x *RememberedWrite) Reset() {
 	*x = RememberedWrite{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[21]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1735,7 +1797,7 @@ func (x *RememberedWrite) String() string {
 func (*RememberedWrite) ProtoMessage() {}
 
 func (x *RememberedWrite) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[21]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1748,7 +1810,7 @@ func (x *RememberedWrite) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RememberedWrite.ProtoReflect.Descriptor instead.
 func (*RememberedWrite) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{21}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RememberedWrite) GetOpId() string {
@@ -1798,7 +1860,7 @@ type Addition struct {
 
 func (x *Addition) Reset() {
 	*x = Addition{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[22]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1810,7 +1872,7 @@ func (x *Addition) String() string {
 func (*Addition) ProtoMessage() {}
 
 func (x *Addition) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[22]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1823,7 +1885,7 @@ func (x *Addition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Addition.ProtoReflect.Descriptor instead.
 func (*Addition) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{22}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Addition) GetKind() uint32 {
@@ -1897,7 +1959,7 @@ type Outcome struct {
 
 func (x *Outcome) Reset() {
 	*x = Outcome{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[23]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1909,7 +1971,7 @@ func (x *Outcome) String() string {
 func (*Outcome) ProtoMessage() {}
 
 func (x *Outcome) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[23]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1922,7 +1984,7 @@ func (x *Outcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Outcome.ProtoReflect.Descriptor instead.
 func (*Outcome) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{23}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Outcome) GetVersion() string {
@@ -2000,14 +2062,15 @@ type MachineState struct {
 	// The homes of namespaces, by name, ascending.
 	Homes []*HomeRecord `protobuf:"bytes,22,rep,name=homes,proto3" json:"homes,omitempty"`
 	// Bytes of all deltas ever appended to the outbox.
-	OutboxAppended uint64 `protobuf:"varint,25,opt,name=outbox_appended,json=outboxAppended,proto3" json:"outbox_appended,omitempty"`
+	OutboxAppended uint64      `protobuf:"varint,25,opt,name=outbox_appended,json=outboxAppended,proto3" json:"outbox_appended,omitempty"`
+	Heirs          []*HeirFact `protobuf:"bytes,30,rep,name=heirs,proto3" json:"heirs,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *MachineState) Reset() {
 	*x = MachineState{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[24]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2019,7 +2082,7 @@ func (x *MachineState) String() string {
 func (*MachineState) ProtoMessage() {}
 
 func (x *MachineState) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[24]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2032,7 +2095,7 @@ func (x *MachineState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MachineState.ProtoReflect.Descriptor instead.
 func (*MachineState) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{24}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *MachineState) GetIndex() uint64 {
@@ -2168,6 +2231,13 @@ func (x *MachineState) GetOutboxAppended() uint64 {
 	return 0
 }
 
+func (x *MachineState) GetHeirs() []*HeirFact {
+	if x != nil {
+		return x.Heirs
+	}
+	return nil
+}
+
 // Eviction is about a region that the outbox did not wait for.
 type Eviction struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -2184,7 +2254,7 @@ type Eviction struct {
 
 func (x *Eviction) Reset() {
 	*x = Eviction{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[25]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2196,7 +2266,7 @@ func (x *Eviction) String() string {
 func (*Eviction) ProtoMessage() {}
 
 func (x *Eviction) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[25]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2209,7 +2279,7 @@ func (x *Eviction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Eviction.ProtoReflect.Descriptor instead.
 func (*Eviction) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{25}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Eviction) GetRegion() uint32 {
@@ -2254,14 +2324,16 @@ type HomeRecord struct {
 	Epoch     uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	Region    uint32                 `protobuf:"varint,3,opt,name=region,proto3" json:"region,omitempty"`
 	// What the home has to have applied before it serves: a version vector in the encoding of package crdt.
-	After         []byte `protobuf:"bytes,4,opt,name=after,proto3" json:"after,omitempty"`
+	After []byte `protobuf:"bytes,4,opt,name=after,proto3" json:"after,omitempty"`
+	// The actor of the region that became the home; 0 if that is not known.
+	Given         uint32 `protobuf:"varint,10,opt,name=given,proto3" json:"given,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HomeRecord) Reset() {
 	*x = HomeRecord{}
-	mi := &file_atoll_log_v1_log_proto_msgTypes[26]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2273,7 +2345,7 @@ func (x *HomeRecord) String() string {
 func (*HomeRecord) ProtoMessage() {}
 
 func (x *HomeRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_log_v1_log_proto_msgTypes[26]
+	mi := &file_atoll_log_v1_log_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2286,7 +2358,7 @@ func (x *HomeRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HomeRecord.ProtoReflect.Descriptor instead.
 func (*HomeRecord) Descriptor() ([]byte, []int) {
-	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{26}
+	return file_atoll_log_v1_log_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *HomeRecord) GetNamespace() string {
@@ -2315,6 +2387,13 @@ func (x *HomeRecord) GetAfter() []byte {
 		return x.After
 	}
 	return nil
+}
+
+func (x *HomeRecord) GetGiven() uint32 {
+	if x != nil {
+		return x.Given
+	}
+	return 0
 }
 
 var File_atoll_log_v1_log_proto protoreflect.FileDescriptor
@@ -2372,10 +2451,15 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"\acut_hlc\x18\x01 \x01(\x04R\x06cutHlc\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\rR\x05limit\x12\x1d\n" +
 	"\n" +
-	"others_hlc\x18\x03 \x01(\x04R\tothersHlc\"Y\n" +
+	"others_hlc\x18\x03 \x01(\x04R\tothersHlc\"\x87\x01\n" +
 	"\x11MembershipCommand\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12.\n" +
-	"\x05facts\x18\x02 \x03(\v2\x18.atoll.log.v1.MemberFactR\x05facts\"\xba\x01\n" +
+	"\x05facts\x18\x02 \x03(\v2\x18.atoll.log.v1.MemberFactR\x05facts\x12,\n" +
+	"\x05heirs\x18\n" +
+	" \x03(\v2\x16.atoll.log.v1.HeirFactR\x05heirs\".\n" +
+	"\bHeirFact\x12\x0e\n" +
+	"\x02of\x18\x01 \x01(\rR\x02of\x12\x12\n" +
+	"\x04heir\x18\x02 \x01(\rR\x04heir\"\xba\x01\n" +
 	"\n" +
 	"MemberFact\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\rR\x06region\x12\x14\n" +
@@ -2463,7 +2547,7 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"\acounter\x18\x03 \x01(\x12R\acounter\x12\x12\n" +
 	"\x04size\x18\x04 \x01(\x04R\x04size\x12\x18\n" +
 	"\achanged\x18\x05 \x01(\x04R\achanged\x12\x14\n" +
-	"\x05score\x18\x06 \x01(\x01R\x05score\"\x9e\x06\n" +
+	"\x05score\x18\x06 \x01(\x01R\x05score\"\xcc\x06\n" +
 	"\fMachineState\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12$\n" +
@@ -2489,7 +2573,8 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"\telsewhere\x18\x14 \x01(\x04R\telsewhere\x12*\n" +
 	"\x04owed\x18\x15 \x03(\v2\x16.atoll.log.v1.AdditionR\x04owed\x12.\n" +
 	"\x05homes\x18\x16 \x03(\v2\x18.atoll.log.v1.HomeRecordR\x05homes\x12'\n" +
-	"\x0foutbox_appended\x18\x19 \x01(\x04R\x0eoutboxAppended\"\x86\x01\n" +
+	"\x0foutbox_appended\x18\x19 \x01(\x04R\x0eoutboxAppended\x12,\n" +
+	"\x05heirs\x18\x1e \x03(\v2\x16.atoll.log.v1.HeirFactR\x05heirs\"\x86\x01\n" +
 	"\bEviction\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\rR\x06region\x12\x10\n" +
 	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12\x10\n" +
@@ -2497,13 +2582,15 @@ const file_atoll_log_v1_log_proto_rawDesc = "" +
 	"\n" +
 	"oldest_hlc\x18\x04 \x01(\x04R\toldestHlc\x12\x1f\n" +
 	"\vserved_from\x18\x05 \x01(\x04R\n" +
-	"servedFrom\"n\n" +
+	"servedFrom\"\x84\x01\n" +
 	"\n" +
 	"HomeRecord\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x16\n" +
 	"\x06region\x18\x03 \x01(\rR\x06region\x12\x14\n" +
-	"\x05after\x18\x04 \x01(\fR\x05afterB3Z1github.com/atolldb/atoll/proto/atoll/log/v1;logv1b\x06proto3"
+	"\x05after\x18\x04 \x01(\fR\x05after\x12\x14\n" +
+	"\x05given\x18\n" +
+	" \x01(\rR\x05givenB3Z1github.com/atolldb/atoll/proto/atoll/log/v1;logv1b\x06proto3"
 
 var (
 	file_atoll_log_v1_log_proto_rawDescOnce sync.Once
@@ -2517,7 +2604,7 @@ func file_atoll_log_v1_log_proto_rawDescGZIP() []byte {
 	return file_atoll_log_v1_log_proto_rawDescData
 }
 
-var file_atoll_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_atoll_log_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_atoll_log_v1_log_proto_goTypes = []any{
 	(*LogEntry)(nil),           // 0: atoll.log.v1.LogEntry
 	(*Command)(nil),            // 1: atoll.log.v1.Command
@@ -2527,61 +2614,64 @@ var file_atoll_log_v1_log_proto_goTypes = []any{
 	(*QueuePosition)(nil),      // 5: atoll.log.v1.QueuePosition
 	(*ExpireCommand)(nil),      // 6: atoll.log.v1.ExpireCommand
 	(*MembershipCommand)(nil),  // 7: atoll.log.v1.MembershipCommand
-	(*MemberFact)(nil),         // 8: atoll.log.v1.MemberFact
-	(*TickCommand)(nil),        // 9: atoll.log.v1.TickCommand
-	(*ResyncCommand)(nil),      // 10: atoll.log.v1.ResyncCommand
-	(*ResyncWrites)(nil),       // 11: atoll.log.v1.ResyncWrites
-	(*Operation)(nil),          // 12: atoll.log.v1.Operation
-	(*MergeCommand)(nil),       // 13: atoll.log.v1.MergeCommand
-	(*AcknowledgeCommand)(nil), // 14: atoll.log.v1.AcknowledgeCommand
-	(*Watermark)(nil),          // 15: atoll.log.v1.Watermark
-	(*OutboxFoldCommand)(nil),  // 16: atoll.log.v1.OutboxFoldCommand
-	(*DestinationCommand)(nil), // 17: atoll.log.v1.DestinationCommand
-	(*EvictDestination)(nil),   // 18: atoll.log.v1.EvictDestination
-	(*ReadmitDestination)(nil), // 19: atoll.log.v1.ReadmitDestination
-	(*RememberedEntry)(nil),    // 20: atoll.log.v1.RememberedEntry
-	(*RememberedWrite)(nil),    // 21: atoll.log.v1.RememberedWrite
-	(*Addition)(nil),           // 22: atoll.log.v1.Addition
-	(*Outcome)(nil),            // 23: atoll.log.v1.Outcome
-	(*MachineState)(nil),       // 24: atoll.log.v1.MachineState
-	(*Eviction)(nil),           // 25: atoll.log.v1.Eviction
-	(*HomeRecord)(nil),         // 26: atoll.log.v1.HomeRecord
+	(*HeirFact)(nil),           // 8: atoll.log.v1.HeirFact
+	(*MemberFact)(nil),         // 9: atoll.log.v1.MemberFact
+	(*TickCommand)(nil),        // 10: atoll.log.v1.TickCommand
+	(*ResyncCommand)(nil),      // 11: atoll.log.v1.ResyncCommand
+	(*ResyncWrites)(nil),       // 12: atoll.log.v1.ResyncWrites
+	(*Operation)(nil),          // 13: atoll.log.v1.Operation
+	(*MergeCommand)(nil),       // 14: atoll.log.v1.MergeCommand
+	(*AcknowledgeCommand)(nil), // 15: atoll.log.v1.AcknowledgeCommand
+	(*Watermark)(nil),          // 16: atoll.log.v1.Watermark
+	(*OutboxFoldCommand)(nil),  // 17: atoll.log.v1.OutboxFoldCommand
+	(*DestinationCommand)(nil), // 18: atoll.log.v1.DestinationCommand
+	(*EvictDestination)(nil),   // 19: atoll.log.v1.EvictDestination
+	(*ReadmitDestination)(nil), // 20: atoll.log.v1.ReadmitDestination
+	(*RememberedEntry)(nil),    // 21: atoll.log.v1.RememberedEntry
+	(*RememberedWrite)(nil),    // 22: atoll.log.v1.RememberedWrite
+	(*Addition)(nil),           // 23: atoll.log.v1.Addition
+	(*Outcome)(nil),            // 24: atoll.log.v1.Outcome
+	(*MachineState)(nil),       // 25: atoll.log.v1.MachineState
+	(*Eviction)(nil),           // 26: atoll.log.v1.Eviction
+	(*HomeRecord)(nil),         // 27: atoll.log.v1.HomeRecord
 }
 var file_atoll_log_v1_log_proto_depIdxs = []int32{
 	1,  // 0: atoll.log.v1.LogEntry.commands:type_name -> atoll.log.v1.Command
 	3,  // 1: atoll.log.v1.Command.write:type_name -> atoll.log.v1.WriteCommand
-	13, // 2: atoll.log.v1.Command.merge:type_name -> atoll.log.v1.MergeCommand
-	14, // 3: atoll.log.v1.Command.acknowledge:type_name -> atoll.log.v1.AcknowledgeCommand
+	14, // 2: atoll.log.v1.Command.merge:type_name -> atoll.log.v1.MergeCommand
+	15, // 3: atoll.log.v1.Command.acknowledge:type_name -> atoll.log.v1.AcknowledgeCommand
 	6,  // 4: atoll.log.v1.Command.expire:type_name -> atoll.log.v1.ExpireCommand
 	4,  // 5: atoll.log.v1.Command.queued:type_name -> atoll.log.v1.QueuedCommand
-	9,  // 6: atoll.log.v1.Command.tick:type_name -> atoll.log.v1.TickCommand
-	16, // 7: atoll.log.v1.Command.outbox_fold:type_name -> atoll.log.v1.OutboxFoldCommand
-	17, // 8: atoll.log.v1.Command.destination:type_name -> atoll.log.v1.DestinationCommand
+	10, // 6: atoll.log.v1.Command.tick:type_name -> atoll.log.v1.TickCommand
+	17, // 7: atoll.log.v1.Command.outbox_fold:type_name -> atoll.log.v1.OutboxFoldCommand
+	18, // 8: atoll.log.v1.Command.destination:type_name -> atoll.log.v1.DestinationCommand
 	7,  // 9: atoll.log.v1.Command.membership:type_name -> atoll.log.v1.MembershipCommand
-	10, // 10: atoll.log.v1.Command.resync:type_name -> atoll.log.v1.ResyncCommand
+	11, // 10: atoll.log.v1.Command.resync:type_name -> atoll.log.v1.ResyncCommand
 	2,  // 11: atoll.log.v1.Command.home:type_name -> atoll.log.v1.HomeCommand
-	12, // 12: atoll.log.v1.WriteCommand.operations:type_name -> atoll.log.v1.Operation
+	13, // 12: atoll.log.v1.WriteCommand.operations:type_name -> atoll.log.v1.Operation
 	5,  // 13: atoll.log.v1.WriteCommand.queue:type_name -> atoll.log.v1.QueuePosition
 	3,  // 14: atoll.log.v1.QueuedCommand.writes:type_name -> atoll.log.v1.WriteCommand
-	8,  // 15: atoll.log.v1.MembershipCommand.facts:type_name -> atoll.log.v1.MemberFact
-	11, // 16: atoll.log.v1.ResyncCommand.writes:type_name -> atoll.log.v1.ResyncWrites
-	15, // 17: atoll.log.v1.AcknowledgeCommand.watermarks:type_name -> atoll.log.v1.Watermark
-	18, // 18: atoll.log.v1.DestinationCommand.evict:type_name -> atoll.log.v1.EvictDestination
-	19, // 19: atoll.log.v1.DestinationCommand.readmit:type_name -> atoll.log.v1.ReadmitDestination
-	21, // 20: atoll.log.v1.RememberedEntry.writes:type_name -> atoll.log.v1.RememberedWrite
-	23, // 21: atoll.log.v1.RememberedWrite.outcomes:type_name -> atoll.log.v1.Outcome
-	22, // 22: atoll.log.v1.RememberedWrite.additions:type_name -> atoll.log.v1.Addition
-	15, // 23: atoll.log.v1.MachineState.watermarks:type_name -> atoll.log.v1.Watermark
-	5,  // 24: atoll.log.v1.MachineState.queues:type_name -> atoll.log.v1.QueuePosition
-	25, // 25: atoll.log.v1.MachineState.evictions:type_name -> atoll.log.v1.Eviction
-	8,  // 26: atoll.log.v1.MachineState.facts:type_name -> atoll.log.v1.MemberFact
-	22, // 27: atoll.log.v1.MachineState.owed:type_name -> atoll.log.v1.Addition
-	26, // 28: atoll.log.v1.MachineState.homes:type_name -> atoll.log.v1.HomeRecord
-	29, // [29:29] is the sub-list for method output_type
-	29, // [29:29] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	9,  // 15: atoll.log.v1.MembershipCommand.facts:type_name -> atoll.log.v1.MemberFact
+	8,  // 16: atoll.log.v1.MembershipCommand.heirs:type_name -> atoll.log.v1.HeirFact
+	12, // 17: atoll.log.v1.ResyncCommand.writes:type_name -> atoll.log.v1.ResyncWrites
+	16, // 18: atoll.log.v1.AcknowledgeCommand.watermarks:type_name -> atoll.log.v1.Watermark
+	19, // 19: atoll.log.v1.DestinationCommand.evict:type_name -> atoll.log.v1.EvictDestination
+	20, // 20: atoll.log.v1.DestinationCommand.readmit:type_name -> atoll.log.v1.ReadmitDestination
+	22, // 21: atoll.log.v1.RememberedEntry.writes:type_name -> atoll.log.v1.RememberedWrite
+	24, // 22: atoll.log.v1.RememberedWrite.outcomes:type_name -> atoll.log.v1.Outcome
+	23, // 23: atoll.log.v1.RememberedWrite.additions:type_name -> atoll.log.v1.Addition
+	16, // 24: atoll.log.v1.MachineState.watermarks:type_name -> atoll.log.v1.Watermark
+	5,  // 25: atoll.log.v1.MachineState.queues:type_name -> atoll.log.v1.QueuePosition
+	26, // 26: atoll.log.v1.MachineState.evictions:type_name -> atoll.log.v1.Eviction
+	9,  // 27: atoll.log.v1.MachineState.facts:type_name -> atoll.log.v1.MemberFact
+	23, // 28: atoll.log.v1.MachineState.owed:type_name -> atoll.log.v1.Addition
+	27, // 29: atoll.log.v1.MachineState.homes:type_name -> atoll.log.v1.HomeRecord
+	8,  // 30: atoll.log.v1.MachineState.heirs:type_name -> atoll.log.v1.HeirFact
+	31, // [31:31] is the sub-list for method output_type
+	31, // [31:31] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_atoll_log_v1_log_proto_init() }
@@ -2602,14 +2692,14 @@ func file_atoll_log_v1_log_proto_init() {
 		(*Command_Resync)(nil),
 		(*Command_Home)(nil),
 	}
-	file_atoll_log_v1_log_proto_msgTypes[10].OneofWrappers = []any{
+	file_atoll_log_v1_log_proto_msgTypes[11].OneofWrappers = []any{
 		(*ResyncCommand_Begin)(nil),
 		(*ResyncCommand_Chunk)(nil),
 		(*ResyncCommand_End)(nil),
 		(*ResyncCommand_Abandon)(nil),
 		(*ResyncCommand_Writes)(nil),
 	}
-	file_atoll_log_v1_log_proto_msgTypes[17].OneofWrappers = []any{
+	file_atoll_log_v1_log_proto_msgTypes[18].OneofWrappers = []any{
 		(*DestinationCommand_Evict)(nil),
 		(*DestinationCommand_Readmit)(nil),
 	}
@@ -2619,7 +2709,7 @@ func file_atoll_log_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_log_v1_log_proto_rawDesc), len(file_atoll_log_v1_log_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
