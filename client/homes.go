@@ -18,6 +18,8 @@ type Home struct {
 	Waiting []string
 	// Err says why the partition could not be asked.
 	Err error
+	// Heir is the region that is to take over from the home, which was given up; empty if that has no heir.
+	Heir string
 }
 
 // HomeMove is how far the move of a home is in one partition.
@@ -44,7 +46,7 @@ func (c *Client) Homes(ctx context.Context) ([]Home, error) {
 	}
 	homes := make([]Home, len(res.GetPartitions()))
 	for i, p := range res.GetPartitions() {
-		homes[i] = Home{p.GetPartition(), p.GetRegion(), p.GetEpoch(), p.GetServing(), p.GetWaiting(), itemError(p.GetError())}
+		homes[i] = Home{p.GetPartition(), p.GetRegion(), p.GetEpoch(), p.GetServing(), p.GetWaiting(), itemError(p.GetError()), p.GetHeir()}
 	}
 	return homes, nil
 }

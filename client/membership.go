@@ -15,6 +15,8 @@ type RegionChange struct {
 	Address string
 	// Note says why a region is fenced.
 	Note string
+	// Heir is the region that takes over.
+	Heir string
 	// DryRun has nothing done: the plan says what would be.
 	DryRun bool
 }
@@ -61,5 +63,13 @@ func (c *Client) RemoveRegion(ctx context.Context, r RegionChange) (*atollv1.Reg
 func (c *Client) RejoinRegion(ctx context.Context, r RegionChange) (*atollv1.RegionPlan, error) {
 	return change(ctx, c, func(ctx context.Context, e *endpoint) (*atollv1.RejoinResponse, error) {
 		return e.regions.Rejoin(ctx, &atollv1.RejoinRequest{Region: r.Region, Epoch: r.Epoch, Address: r.Address, DryRun: r.DryRun})
+	})
+}
+
+// NameHeir decides that a region takes over the homes of another one, which was fenced or drained and has not come back. It cannot
+// be changed; MoveHome has the heir take over, once the other region is closed. Errors: as AddRegion.
+func (c *Client) NameHeir(ctx context.Context, r RegionChange) (*atollv1.RegionPlan, error) {
+	return change(ctx, c, func(ctx context.Context, e *endpoint) (*atollv1.NameHeirResponse, error) {
+		return e.regions.NameHeir(ctx, &atollv1.NameHeirRequest{Region: r.Region, Heir: r.Heir, DryRun: r.DryRun})
 	})
 }

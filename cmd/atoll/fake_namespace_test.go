@@ -17,6 +17,7 @@ func (f *fakeRegion) Homes(_ context.Context, r *atollv1.HomesRequest) (*atollv1
 	return &atollv1.HomesResponse{Region: f.name, Partitions: []*atollv1.PartitionHome{
 		{Partition: 0, Region: "eu", Epoch: 7, Serving: true},
 		{Partition: 1, Region: "eu", Waiting: []string{"us"}},
+		{Partition: 3, Region: "us", Epoch: 9, Heir: "ap"},
 		{Partition: 2, Error: &atollv1.Error{Code: "unavailable", Reason: "NO_LEADER", Message: "no leader"}},
 	}}, nil
 }

@@ -13,7 +13,7 @@ import (
 func (f *fakeRegion) members() *atollv1.Membership {
 	return &atollv1.Membership{Epoch: 9, Overrides: 1, Members: []*atollv1.Member{
 		{Region: "eu", Id: 1, State: "ACTIVE", Address: "127.0.0.1:7490"},
-		{Region: "us", Id: 2, Epoch: 1, State: "FENCED", Waiting: []string{"eu"}, WaitingFor: "to report what they have of it"},
+		{Region: "us", Id: 2, Epoch: 1, State: "FENCED", Waiting: []string{"eu"}, WaitingFor: "to report what they have of it", Heir: "eu"},
 	}}
 }
 
@@ -57,6 +57,11 @@ func (f *fakeRegion) Remove(_ context.Context, r *atollv1.RemoveRequest) (*atoll
 func (f *fakeRegion) Rejoin(_ context.Context, r *atollv1.RejoinRequest) (*atollv1.RejoinResponse, error) {
 	plan, err := f.plan(r.GetRegion(), r.GetEpoch()+2, r.GetDryRun())
 	return &atollv1.RejoinResponse{Plan: plan}, err
+}
+
+func (f *fakeRegion) NameHeir(_ context.Context, r *atollv1.NameHeirRequest) (*atollv1.NameHeirResponse, error) {
+	plan, err := f.plan(r.GetRegion()+"-to-"+r.GetHeir(), 0, r.GetDryRun())
+	return &atollv1.NameHeirResponse{Plan: plan}, err
 }
 
 // Audit finds that the first partition differs from us, of a second try the result; the second one cannot be compared with

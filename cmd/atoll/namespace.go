@@ -45,7 +45,8 @@ func newNamespaceHomes(a *app) *cobra.Command {
 		Use:   "homes NAMESPACE",
 		Short: "Show which region is the home of a namespace",
 		Long: "Show which region is the home of each partition of a namespace, as the asked region knows: SERVING is yes only\n" +
-			"if it is the home itself, and WAITING are the regions that have to hear of it before it can move.",
+			"if it is the home itself, and WAITING are the regions that have to hear of it before it can move, or the heir of\n" +
+			"a home that was given up, which has to take over (atoll namespace move-home).",
 		Example: `  atoll namespace homes locks
   atoll namespace homes locks -o json | jq '[.partitions[] | select(.home != "eu")]'`,
 		Args: wants(1, 1, "NAMESPACE"),
@@ -60,7 +61,7 @@ func newNamespaceHomes(a *app) *cobra.Command {
 			}
 			view := &homesView{Namespace: args[0]}
 			for _, h := range homes {
-				view.Partitions = append(view.Partitions, homeView{h.Partition, h.Region, h.Epoch, h.Serving, h.Waiting, errorText(h.Err)})
+				view.Partitions = append(view.Partitions, homeView{h.Partition, h.Region, h.Epoch, h.Serving, h.Waiting, errorText(h.Err), h.Heir})
 				err = cmp.Or(err, h.Err)
 			}
 			return errors.Join(a.tables(view, view.table()), err)
@@ -81,6 +82,7 @@ type homeView struct {
 	Serving   bool     `json:"serving"`
 	Waiting   []string `json:"waiting,omitempty"`
 	Error     string   `json:"error,omitempty"`
+	Heir      string   `json:"heir,omitempty"`
 }
 
 func errorText(err error) string {
@@ -97,8 +99,11 @@ func (v *homesView) table() *grid {
 		if h.Serving {
 			serving = "yes"
 		}
-		t.add(strconv.Itoa(int(h.Partition)), cmp.Or(h.Home, "-"), strconv.FormatUint(h.Epoch, 10), serving,
-			cmp.Or(h.Error, strings.Join(h.Waiting, ", "), "-"))
+		waiting := strings.Join(h.Waiting, ", ")
+		if h.Heir != "" {
+			waiting = "its heir " + h.Heir + " has not taken over"
+		}
+		t.add(strconv.Itoa(int(h.Partition)), cmp.Or(h.Home, "-"), strconv.FormatUint(h.Epoch, 10), serving, cmp.Or(h.Error, waiting, "-"))
 	}
 	return t
 }
@@ -113,7 +118,8 @@ func newMoveHome(a *app) *cobra.Command {
 		Long: "Make another region the home of a namespace, and wait until it serves. In each partition the home gives up as\n" +
 			"its last act, and the new one serves as soon as it has all that was written; writes wait meanwhile. If this\n" +
 			"is interrupted, run it again: it goes on where it was. A home whose region is lost has to be fenced and CLOSED\n" +
-			"first (atoll region fence); it is taken over if --to is the only region left. With --dry-run nothing is done.\n" +
+			"first (atoll region fence); it is taken over if --to is its heir (atoll region heir), or the only region left.\n" +
+			"With --dry-run nothing is done.\n" +
 			"Exit code 4 if that is refused, or the region takes no writes, 5 if not all is done within --wait.",
 		Example: `  atoll namespace move-home locks --to us --dry-run
   atoll namespace move-home locks --to us

@@ -18,9 +18,9 @@ func newRegion(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "region",
 		Short: "Show which regions there are, and change that",
-		Long: "Show which regions the deployment has, and add, drain, fence, remove them and have them come back. A\n" +
-			"majority of the regions decides; ask in a region that has one. Every change says before what follows,\n" +
-			"and with --dry-run only that. docs/regions.md has each of them step by step.",
+		Long: "Show which regions the deployment has, and add, drain, fence, remove them, name their heirs and have them\n" +
+			"come back. A majority of the regions decides; ask in a region that has one. Every change says before what\n" +
+			"follows, and with --dry-run only that. docs/regions.md has each of them step by step.",
 		Example: `  atoll region list
   atoll region audit us
   atoll region fence us --dry-run
@@ -39,7 +39,7 @@ func newRegion(a *app) *cobra.Command {
 			func(ctx context.Context, c *client.Client, r client.RegionChange) (*atollv1.RegionPlan, error) {
 				return c.DrainRegion(ctx, r)
 			}),
-		newRegionFence(a),
+		newRegionFence(a), newRegionHeir(a),
 		a.regionChange("remove", "Strike a closed region off",
 			"Say that a region that was drained or fenced, and is closed, is not expected back. Its name and id stay taken.",
 			func(ctx context.Context, c *client.Client, r client.RegionChange) (*atollv1.RegionPlan, error) {
@@ -118,6 +118,8 @@ type memberView struct {
 	Waiting    []string `json:"waiting,omitempty"`
 	WaitingFor string   `json:"waiting_for,omitempty"`
 	Cut        []uint64 `json:"cut,omitempty"`
+	// Heir takes over the region's homes.
+	Heir string `json:"heir,omitempty"`
 }
 
 // membership asks which regions there are. Where nothing is decided about that they are those of the configuration.
@@ -134,7 +136,7 @@ func (a *app) membership(ctx context.Context) (*atollv1.StatusResponse, *members
 	view := &membershipView{Region: status.GetRegion(), Epoch: m.GetEpoch(), Overrides: m.GetOverrides(), Fenced: status.GetFenced()}
 	for _, r := range m.GetMembers() {
 		view.Members = append(view.Members, memberView{
-			r.GetRegion(), r.GetId(), r.GetEpoch(), r.GetState(), r.GetAddress(), r.GetWaiting(), r.GetWaitingFor(), r.GetCut(),
+			r.GetRegion(), r.GetId(), r.GetEpoch(), r.GetState(), r.GetAddress(), r.GetWaiting(), r.GetWaitingFor(), r.GetCut(), r.GetHeir(),
 		})
 	}
 	if view.Epoch == 0 {
@@ -159,6 +161,11 @@ func (v *membershipView) table() *grid {
 	}
 	if v.Epoch == 0 {
 		t.note += "nothing is decided about regions: these are those of the configuration\n"
+	}
+	for _, m := range v.Members {
+		if m.Heir != "" {
+			t.note += "the homes of " + m.Region + " go to " + m.Heir + "\n"
+		}
 	}
 	if v.Overrides > 0 {
 		t.note += fmt.Sprintf("regions were declared dead without a majority %d times\n", v.Overrides)
@@ -214,6 +221,23 @@ func newRegionFence(a *app) *cobra.Command {
 			return c.FenceRegion(ctx, r)
 		})
 	c.Flags().StringVar(&change.Note, "note", "", "why, for the record")
+	return c
+}
+
+func newRegionHeir(a *app) *cobra.Command {
+	var change client.RegionChange
+	c := a.changeCommand(&change, "heir", "Name the region that takes over a lost region's homes",
+		"Decide which region takes over the homes of one that was fenced, or drained, and has not come back. Nobody else\n"+
+			"does then, also not that region when it comes back, and it cannot be changed. Once that region is CLOSED,\n"+
+			"atoll namespace move-home has the heir take over, for each namespace.",
+		func(ctx context.Context, c *client.Client, r client.RegionChange) (*atollv1.RegionPlan, error) {
+			return c.NameHeir(ctx, r)
+		})
+	c.Example = `  atoll region heir us --to ap --dry-run
+  atoll region heir us --to ap`
+	c.Flags().StringVar(&change.Heir, "to", "", "the region that takes over")
+	noError(c.MarkFlagRequired("to"))
+	noError(c.RegisterFlagCompletionFunc("to", a.completeRegions))
 	return c
 }
 

@@ -30,6 +30,23 @@ func (s *State) HeirOf(id topology.RegionID, e topology.Epoch) (topology.RegionI
 	return heir, epoch, true
 }
 
+// Successor returns the region that heirs lead to from a region under an epoch: the heir of that or a later epoch of it, or, if that
+// was given up too, the heir's heir. It is false if there is none.
+func (s *State) Successor(id topology.RegionID, e topology.Epoch) (to topology.RegionID, named bool) {
+	for range s.Heirs { // they make no circle
+		i := slices.IndexFunc(s.Heirs, func(h Heir) bool {
+			of, epoch := topology.ActorRegion(h.Of)
+			return of == id && epoch >= e
+		})
+		if i < 0 {
+			break
+		}
+		id, e = topology.ActorRegion(s.Heirs[i].Heir)
+		to, named = id, true
+	}
+	return to, named
+}
+
 // nameHeir decides who takes over the homes of a region that was given up.
 func (s *State) nameHeir(c *Command) (bool, error) {
 	r, err := s.present(c)

@@ -48,7 +48,10 @@ func TestAnHeirIsNamedOnce(t *testing.T) {
 	if heir, e, named := s.HeirOf(3, 0); heir != 1 || e != 0 || !named {
 		t.Errorf("after it came back, the heir is %d, %d, %v", heir, e, named)
 	}
-	if _, _, named := s.HeirOf(3, 1); named {
+	if to, named := s.Successor(3, 0); to != 1 || !named {
+		t.Errorf("its homes go to %d", to)
+	}
+	if _, named := s.Successor(3, 1); named {
 		t.Error("its new epoch has an heir")
 	}
 	refused(t, s, NameHeirCommand(3, 0, 2), HeirNamed)
@@ -134,7 +137,7 @@ func TestPlansOfHeirs(t *testing.T) {
 	}
 	s = closed(t, apply(t, s, NameHeirCommand(3, 0, 1)), 3)
 	s = apply(t, s, FenceCommand(1, 0, ""), NameHeirCommand(1, 0, 2))
-	if p := s.Plan(NameHeirCommand(3, 0, 1), Knowledge{}); !p.Done || !strings.Contains(p.text(), "a was given up meanwhile, and its heir is b") {
+	if p := s.Plan(NameHeirCommand(3, 0, 1), Knowledge{}); !p.Done || !strings.Contains(p.text(), "a was given up meanwhile, and what it inherited goes to b") {
 		t.Errorf("%+v", p)
 	}
 	if p := s.Plan(NameHeirCommand(3, 0, 2), Knowledge{}); fmt.Sprint(p.Refusal) == "" || p.Done {

@@ -146,9 +146,8 @@ func (s *State) planHeir(p *Plan, next *State) {
 	if r.State == Fenced {
 		p.warn("%s is not closed yet: it is taken over from once all others have what counts of it", r.Name)
 	}
-	_, e, _ := next.HeirOf(r.ID, p.Command.Epoch)
-	if further, _, named := s.HeirOf(p.Command.Member, e); named {
-		p.warn("%s was given up meanwhile, and its heir is %s", s.names(heir), s.names(SetOf(further)))
+	if last, _ := next.Successor(r.ID, p.Command.Epoch); last != p.Command.Member {
+		p.warn("%s was given up meanwhile, and what it inherited goes to %s", s.names(heir), s.names(SetOf(last)))
 	}
 	p.Loss.Why = "what is lost was decided when the region was given up"
 }

@@ -44,7 +44,7 @@ var causes = [...]cause{
 	{is(region.ErrFenced), always(reasonFenced, "this region writes no more: it drains, or the others have given it up; write in another region")},
 	{as[*region.NotHomeError], notHome},
 	{as[*region.HomeTargetError], always(reasonRegionRefused, "the region that was to become the home takes no writes; choose one that is ACTIVE", "code", "WRONG_STATE")},
-	{as[*region.HomeNotClosedError], always(reasonRegionRefused, "a home is taken over only once its region, and every other but the one that takes over, is CLOSED: fence what is lost first (atoll region fence), or have it rejoin", "code", "WAITING")},
+	{as[*region.HomeNotClosedError], always(reasonRegionRefused, "a home is taken over only once its region is CLOSED, by its heir (atoll region heir), or by the one region that is left: fence what is lost first (atoll region fence), or have it rejoin", "code", "WAITING")},
 	{is(region.ErrTooManyHomes), always(reasonQuotaExceeded, "as many namespaces have a home as can have one", "limit", "256")},
 	{is(region.ErrHomeUnsettled), always(reasonNotHome, "not every region has told yet that it knows of the home, so it cannot move; try again once all were heard of")},
 	{is(region.ErrNotKept), always(reasonInvalidArgument, "the outbox begins after the event; ask for a later one", "field", "seq")},

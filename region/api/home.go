@@ -138,9 +138,19 @@ func tryHome[T any](ctx context.Context, s *Server, c *homeCall[T], home topolog
 	f := s.failureOfAsking(ctx, nodes[i], err, c.write && sent).clone()
 	f.peer, f.spent = nodes[i].id, s.clock().Sub(began)
 	if f.reason == reasonNoLeader {
-		f = f.with("region_to_use", s.homes.names[home])
+		f = s.lostHome(f.with("region_to_use", s.homes.names[home]), s.homes.names[home])
 	}
 	return zero, f
+}
+
+// lostHome says in a failure what to do if the home does not answer because it was given up.
+func (s *Server) lostHome(f *failure, home string) *failure {
+	switch state := s.memberState(home); state {
+	case "FENCED", "CLOSED", "REMOVED":
+		f.message += "; the namespace's home, region " + home + ", is " + state + ": name the region that takes it over (atoll region heir " + home +
+			" --to REGION), or have it rejoin"
+	}
+	return f
 }
 
 // askAbroad is ask for another region, whose nodes route the request among themselves.
@@ -164,10 +174,13 @@ func fromAbroad(ctx context.Context) bool {
 // homeOf returns the region that is a namespace's home as far as this node knows.
 func (s *Server) homeOf(namespace string, p topology.PartitionID) topology.RegionID {
 	var known topology.RegionID
+	first := s.homes.first[namespace]
 	if hosted, err := s.hosted(p); err == nil {
-		known, _, _ = hosted.View().Home(namespace)
+		view := hosted.View()
+		known, _, _ = view.Home(namespace)
+		first = view.FirstHome(first)
 	}
-	return cmp.Or(known, s.homes.first[namespace])
+	return cmp.Or(known, first)
 }
 
 // hosts reports whether this node has a replica of a partition.
@@ -216,7 +229,10 @@ func (s *Server) checkLocal(namespace string, local bool) *failure {
 
 // notHome names the home by its number; the server makes a name of it.
 func notHome(err error) *failure {
-	if e, ok := errors.AsType[*region.NotHomeError](err); ok && e.Home != 0 {
+	if e, ok := errors.AsType[*region.NotHomeError](err); ok && e.Former != 0 {
+		return fail(reasonNotHome, "the namespace's home was given up, and its heir has not taken over yet: have it (atoll namespace move-home, to region_to_use)",
+			"home", strconv.Itoa(int(e.Home)), "epoch", strconv.FormatUint(e.Epoch, 10), "heir_of", strconv.Itoa(int(e.Former)))
+	} else if ok && e.Home != 0 {
 		return fail(reasonNotHome, "the namespace's home is another region, or is moving; try again there",
 			"home", strconv.Itoa(int(e.Home)), "epoch", strconv.FormatUint(e.Epoch, 10))
 	}

@@ -50,6 +50,7 @@ const (
 	FenceRegion
 	RemoveRegion
 	RejoinRegion
+	NameRegionHeir
 )
 
 // Change is a change of the regions. Each kind uses what its request has.
@@ -60,6 +61,7 @@ type Change struct {
 	Epoch   topology.Epoch
 	Address string
 	Note    string
+	Heir    string
 	DryRun  bool
 	// Unshipped says how many operations regions have acknowledged that another may lack, of those of which it is
 	// known. Reachable are those that were heard of lately.
@@ -130,6 +132,19 @@ func (r *regionsService) Rejoin(ctx context.Context, req *atollv1.RejoinRequest)
 		return res.GetPlan(), err
 	})
 	return &atollv1.RejoinResponse{Plan: plan}, err
+}
+
+// NameHeir decides which region takes over the homes of one that takes part no more.
+func (r *regionsService) NameHeir(ctx context.Context, req *atollv1.NameHeirRequest) (*atollv1.NameHeirResponse, error) {
+	if req.GetHeir() == "" {
+		return nil, invalid("heir", "name the region that takes over")
+	}
+	plan, err := r.server().change(ctx, Change{Kind: NameRegionHeir, Region: req.GetRegion(), Heir: req.GetHeir(), DryRun: req.GetDryRun()},
+		func(ctx context.Context, p *peer) (*atollv1.RegionPlan, error) {
+			res, err := p.regions.NameHeir(ctx, req)
+			return res.GetPlan(), err
+		})
+	return &atollv1.NameHeirResponse{Plan: plan}, err
 }
 
 // change has a change made here, or by the region's first node, where the vote is.

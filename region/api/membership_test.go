@@ -60,10 +60,14 @@ func TestChangesOfTheRegionsGoToTheVote(t *testing.T) {
 	res, err := regions.Rejoin(ctx, &atollv1.RejoinRequest{Region: "us", Epoch: 3, Address: "a:2"})
 	noError(t, err)
 	equal(t, "epoch in the plan", res.GetPlan().GetEpoch(), 3)
+	_, err = regions.NameHeir(ctx, &atollv1.NameHeirRequest{Region: "us", Heir: "eu", DryRun: true})
+	noError(t, err)
+	_, err = regions.NameHeir(ctx, &atollv1.NameHeirRequest{Region: "us"})
+	wantReason(t, err, reasonInvalidArgument)
 	want := []Change{
 		{Kind: AddRegion, Region: "ap", ID: 4, Epoch: 2, Address: "a:1", DryRun: true}, {Kind: DrainRegion, Region: "us"},
 		{Kind: FenceRegion, Region: "us", Note: "n"}, {Kind: RemoveRegion, Region: "us", DryRun: true},
-		{Kind: RejoinRegion, Region: "us", Epoch: 3, Address: "a:2"},
+		{Kind: RejoinRegion, Region: "us", Epoch: 3, Address: "a:2"}, {Kind: NameRegionHeir, Region: "us", Heir: "eu", DryRun: true},
 	}
 	for i := range vote.asked {
 		vote.asked[i].Unshipped, vote.asked[i].Reachable = nil, nil

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -67,9 +68,13 @@ func (s *Server) homeHere(ctx context.Context, namespace string, id topology.Par
 			}
 			if state.Home == 0 {
 				state.Home = s.homes.first[namespace]
+				if heir := p.View().FirstHome(state.Home); heir != state.Home {
+					state.Heir = heir
+				}
 			}
 			return &atollv1.PartitionHome{
 				Partition: uint32(id), Region: s.homes.names[state.Home], Epoch: state.Epoch, Serving: state.Serving, Waiting: s.regionNames(state.Waiting),
+				Heir: s.homes.names[state.Heir],
 			}, nil
 		},
 		remote: func(ctx context.Context, p *peer) (*atollv1.PartitionHome, error) { return p.home(ctx, namespace, id) },
@@ -189,18 +194,19 @@ func (m *homeMove) step(ctx context.Context, id topology.PartitionID) *atollv1.H
 // new one knows.
 func (m *homeMove) change(ctx context.Context, id topology.PartitionID, from *atollv1.PartitionHome) (*atollv1.HomeMove, *failure) {
 	s := m.server
-	if state := s.memberState(from.GetRegion()); state != "CLOSED" && state != "REMOVED" {
+	if state := s.memberState(from.GetRegion()); state != "CLOSED" && state != "REMOVED" && from.GetHeir() == "" {
 		move, f := m.leave(ctx, id)
 		if f != nil && f.reason == reasonNoLeader {
-			f = fail(reasonNoLeader, "the home, region "+from.GetRegion()+", does not answer; if it is lost, fence it first (atoll region fence "+from.GetRegion()+")",
+			f = fail(reasonNoLeader, "the home, region "+from.GetRegion()+", does not answer; if it is lost, fence it first (atoll region fence "+from.GetRegion()+"), and, if others are left, name its heir (atoll region heir)",
 				"region_to_use", from.GetRegion()).because(f)
 		}
 		return move, f
 	}
+	f := s.checkTakes(from, s.homes.names[m.to])
+	if f != nil && (m.dry || f.metadata["code"] == codeHeirNamed) { // that does not change any more
+		return nil, f
+	}
 	if m.dry {
-		if f := s.checkAlone(s.homes.names[m.to]); f != nil {
-			return nil, f
-		}
 		return &atollv1.HomeMove{
 			Partition: uint32(id), State: atollv1.HomeMoveState_HOME_MOVE_STATE_READY, From: from.GetRegion(), Epoch: from.GetEpoch(),
 		}, nil
@@ -208,22 +214,39 @@ func (m *homeMove) change(ctx context.Context, id topology.PartitionID, from *at
 	return m.at(ctx, m.to, id)
 }
 
-// memberState returns what the membership says of a region, as far as this node knows; "" if nothing.
-func (s *Server) memberState(name string) string {
+// member returns what the membership says of a region, as far as this node knows; nothing if that is nothing.
+func (s *Server) member(name string) *atollv1.Member {
 	if s.votes != nil {
 		for _, m := range s.votes.Members().GetMembers() {
 			if m.GetRegion() == name {
-				return m.GetState()
+				return m
 			}
 		}
 	}
-	return ""
+	return nil
 }
 
-// checkAlone refuses to have a region take over a home if it is not the only one left, as far as this node knows.
-func (s *Server) checkAlone(name string) *failure {
+// memberState returns the state of a region, as far as this node knows; "" if nothing.
+func (s *Server) memberState(name string) string { return s.member(name).GetState() }
+
+// codeHeirNamed is the code of a refusal because another region is the heir.
+const codeHeirNamed = "HEIR_NAMED"
+
+// checkTakes refuses to have a region take over a home if it is neither its heir nor the only one left, as far as this node
+// knows.
+func (s *Server) checkTakes(from *atollv1.PartitionHome, to string) *failure {
+	home := s.member(from.GetRegion())
+	switch heir := cmp.Or(from.GetHeir(), home.GetHeir()); {
+	case heir == to && home.GetState() == "FENCED":
+		return failureOf(&region.HomeNotClosedError{}).clone().with("waiting", from.GetRegion())
+	case heir == to:
+		return nil
+	case heir != "":
+		return fail(reasonRegionRefused, "the heir of the home is region "+heir+"; have that take over first (atoll namespace move-home --to "+heir+"), and move the home on from there",
+			"code", codeHeirNamed, "waiting", heir)
+	}
 	for _, m := range s.votes.Members().GetMembers() {
-		if m.GetRegion() != name && m.GetState() != "CLOSED" && m.GetState() != "REMOVED" {
+		if m.GetRegion() != to && m.GetState() != "CLOSED" && m.GetState() != "REMOVED" {
 			return failureOf(&region.HomeNotClosedError{}).clone().with("waiting", m.GetRegion())
 		}
 	}
@@ -234,7 +257,7 @@ func (s *Server) checkAlone(name string) *failure {
 func (m *homeMove) arrived(ctx context.Context, id topology.PartitionID) (move *atollv1.HomeMove, from *atollv1.PartitionHome, f *failure) {
 	s := m.server
 	there, f := s.homeIn(ctx, m.to, m.namespace, id)
-	if f != nil || there.GetRegion() != s.homes.names[m.to] {
+	if f != nil || there.GetRegion() != s.homes.names[m.to] || there.GetHeir() != "" {
 		return nil, there, f
 	}
 	move = &atollv1.HomeMove{Partition: uint32(id), State: atollv1.HomeMoveState_HOME_MOVE_STATE_MOVING, Epoch: there.GetEpoch()}
@@ -329,13 +352,14 @@ func (m *homeMove) giveUp(ctx context.Context, p Partition, id topology.Partitio
 	} else {
 		err = p.MoveHome(ctx, m.namespace, m.to, first)
 	}
+	home, known := p.Home(ctx, m.namespace, first)
 	// The membership may be ahead of what the partition knows of it.
-	closing := as[*region.HomeNotClosedError](err) && s.votes != nil && s.checkAlone(s.region.Name) == nil
+	closing := as[*region.HomeNotClosedError](err) && s.votes != nil && known == nil &&
+		s.checkTakes(&atollv1.PartitionHome{Region: s.homes.names[home.Home], Heir: s.homes.names[home.Heir]}, s.region.Name) == nil
 	if err != nil && !closing && !errors.Is(err, region.ErrHomeUnsettled) {
 		return nil, err
 	}
 	move := &atollv1.HomeMove{Partition: uint32(id), From: s.region.Name, State: atollv1.HomeMoveState_HOME_MOVE_STATE_MOVING}
-	home, known := p.Home(ctx, m.namespace, first)
 	if known != nil {
 		return move, err // given up, or to be tried again
 	}

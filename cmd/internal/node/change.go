@@ -37,6 +37,9 @@ func (c changes) Members() *atollv1.Membership {
 		}
 		waiting, what := waitsFor(s, r)
 		m.Waiting, m.WaitingFor = names(s, waiting), what
+		if heir, named := s.Successor(r.ID, a.Epoch); named {
+			m.Heir = regionName(s, heir)
+		}
 		out.Members = append(out.Members, m)
 	}
 	return out
@@ -123,6 +126,12 @@ func commandOf(s *membership.State, c api.Change) (membership.Command, error) {
 		return membership.FenceCommand(r.ID, epoch, c.Note), nil
 	case api.RemoveRegion:
 		return membership.RemoveCommand(r.ID, epoch), nil
+	case api.NameRegionHeir:
+		heir := s.RegionNamed(c.Heir)
+		if heir == nil {
+			return membership.Command{}, &membership.RefusedError{Code: membership.UnknownRegion, Why: "there is no such heir", Do: "see atoll region list"}
+		}
+		return membership.NameHeirCommand(r.ID, epoch, heir.ID), nil
 	case api.RejoinRegion, api.AddRegion:
 	}
 	next := c.Epoch

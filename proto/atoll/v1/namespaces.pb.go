@@ -206,7 +206,9 @@ type PartitionHome struct {
 	// Of the home: the regions that have not told yet that they know of it; it cannot move before they have.
 	Waiting []string `protobuf:"bytes,5,rep,name=waiting,proto3" json:"waiting,omitempty"`
 	// Set if the partition could not be asked.
-	Error         *Error `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
+	Error *Error `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
+	// The region that is to take over from the home, which was given up; empty if that has no heir.
+	Heir          string `protobuf:"bytes,12,opt,name=heir,proto3" json:"heir,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -281,6 +283,13 @@ func (x *PartitionHome) GetError() *Error {
 		return x.Error
 	}
 	return nil
+}
+
+func (x *PartitionHome) GetHeir() string {
+	if x != nil {
+		return x.Heir
+	}
+	return ""
 }
 
 // MoveHomeRequest names a namespace and its new home.
@@ -510,14 +519,15 @@ const file_atoll_v1_namespaces_proto_rawDesc = "" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x127\n" +
 	"\n" +
 	"partitions\x18\x02 \x03(\v2\x17.atoll.v1.PartitionHomeR\n" +
-	"partitions\"\xb6\x01\n" +
+	"partitions\"\xca\x01\n" +
 	"\rPartitionHome\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x16\n" +
 	"\x06region\x18\x02 \x01(\tR\x06region\x12\x14\n" +
 	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x18\n" +
 	"\aserving\x18\x04 \x01(\bR\aserving\x12\x18\n" +
 	"\awaiting\x18\x05 \x03(\tR\awaiting\x12%\n" +
-	"\x05error\x18\x06 \x01(\v2\x0f.atoll.v1.ErrorR\x05error\"\x80\x01\n" +
+	"\x05error\x18\x06 \x01(\v2\x0f.atoll.v1.ErrorR\x05error\x12\x12\n" +
+	"\x04heir\x18\f \x01(\tR\x04heir\"\x80\x01\n" +
 	"\x0fMoveHomeRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x16\n" +
 	"\x06region\x18\x02 \x01(\tR\x06region\x12\x1e\n" +

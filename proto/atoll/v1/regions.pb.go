@@ -1027,6 +1027,112 @@ func (x *RejoinResponse) GetPlan() *RegionPlan {
 	return nil
 }
 
+// NameHeirRequest names a region that takes part no more, and one that is active.
+type NameHeirRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Region        string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
+	Heir          string                 `protobuf:"bytes,2,opt,name=heir,proto3" json:"heir,omitempty"`
+	DryRun        bool                   `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NameHeirRequest) Reset() {
+	*x = NameHeirRequest{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NameHeirRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NameHeirRequest) ProtoMessage() {}
+
+func (x *NameHeirRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NameHeirRequest.ProtoReflect.Descriptor instead.
+func (*NameHeirRequest) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *NameHeirRequest) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *NameHeirRequest) GetHeir() string {
+	if x != nil {
+		return x.Heir
+	}
+	return ""
+}
+
+func (x *NameHeirRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+// NameHeirResponse says what follows.
+type NameHeirResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Plan          *RegionPlan            `protobuf:"bytes,1,opt,name=plan,proto3" json:"plan,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NameHeirResponse) Reset() {
+	*x = NameHeirResponse{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NameHeirResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NameHeirResponse) ProtoMessage() {}
+
+func (x *NameHeirResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NameHeirResponse.ProtoReflect.Descriptor instead.
+func (*NameHeirResponse) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *NameHeirResponse) GetPlan() *RegionPlan {
+	if x != nil {
+		return x.Plan
+	}
+	return nil
+}
+
 // RegionPlan is what a change of the regions leads to.
 type RegionPlan struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -1047,7 +1153,7 @@ type RegionPlan struct {
 
 func (x *RegionPlan) Reset() {
 	*x = RegionPlan{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[14]
+	mi := &file_atoll_v1_regions_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1059,7 +1165,7 @@ func (x *RegionPlan) String() string {
 func (*RegionPlan) ProtoMessage() {}
 
 func (x *RegionPlan) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[14]
+	mi := &file_atoll_v1_regions_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1072,7 +1178,7 @@ func (x *RegionPlan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionPlan.ProtoReflect.Descriptor instead.
 func (*RegionPlan) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{14}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RegionPlan) GetRegion() string {
@@ -1143,7 +1249,7 @@ type RegionStep struct {
 
 func (x *RegionStep) Reset() {
 	*x = RegionStep{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[15]
+	mi := &file_atoll_v1_regions_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1155,7 +1261,7 @@ func (x *RegionStep) String() string {
 func (*RegionStep) ProtoMessage() {}
 
 func (x *RegionStep) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[15]
+	mi := &file_atoll_v1_regions_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1168,7 +1274,7 @@ func (x *RegionStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionStep.ProtoReflect.Descriptor instead.
 func (*RegionStep) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{15}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RegionStep) GetRegions() []string {
@@ -1197,7 +1303,7 @@ type RegionLoss struct {
 
 func (x *RegionLoss) Reset() {
 	*x = RegionLoss{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[16]
+	mi := &file_atoll_v1_regions_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1209,7 +1315,7 @@ func (x *RegionLoss) String() string {
 func (*RegionLoss) ProtoMessage() {}
 
 func (x *RegionLoss) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[16]
+	mi := &file_atoll_v1_regions_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1222,7 +1328,7 @@ func (x *RegionLoss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionLoss.ProtoReflect.Descriptor instead.
 func (*RegionLoss) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{16}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RegionLoss) GetAtMost() uint64 {
@@ -1243,7 +1349,7 @@ func (x *RegionLoss) GetWhy() string {
 type RegionRefusal struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// MALFORMED, NOT_FOUNDED, FOREIGN, UNKNOWN_REGION, ID_USED, EPOCH_USED, STALE_EPOCH, WRONG_STATE, NOT_JOINING, NOT_MEMBER,
-	// LAST_REGION, TOO_MANY_REGIONS, WAITING, STALE_ROUND or REPORT_CHANGED.
+	// LAST_REGION, TOO_MANY_REGIONS, WAITING, STALE_ROUND, REPORT_CHANGED or HEIR_NAMED.
 	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
 	// The regions that have to do something first.
 	Waiting []string `protobuf:"bytes,2,rep,name=waiting,proto3" json:"waiting,omitempty"`
@@ -1256,7 +1362,7 @@ type RegionRefusal struct {
 
 func (x *RegionRefusal) Reset() {
 	*x = RegionRefusal{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[17]
+	mi := &file_atoll_v1_regions_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1268,7 +1374,7 @@ func (x *RegionRefusal) String() string {
 func (*RegionRefusal) ProtoMessage() {}
 
 func (x *RegionRefusal) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[17]
+	mi := &file_atoll_v1_regions_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1281,7 +1387,7 @@ func (x *RegionRefusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionRefusal.ProtoReflect.Descriptor instead.
 func (*RegionRefusal) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{17}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RegionRefusal) GetCode() string {
@@ -1326,7 +1432,7 @@ type Membership struct {
 
 func (x *Membership) Reset() {
 	*x = Membership{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[18]
+	mi := &file_atoll_v1_regions_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1338,7 +1444,7 @@ func (x *Membership) String() string {
 func (*Membership) ProtoMessage() {}
 
 func (x *Membership) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[18]
+	mi := &file_atoll_v1_regions_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1351,7 +1457,7 @@ func (x *Membership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Membership.ProtoReflect.Descriptor instead.
 func (*Membership) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{18}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Membership) GetEpoch() uint64 {
@@ -1389,14 +1495,17 @@ type Member struct {
 	Waiting    []string `protobuf:"bytes,6,rep,name=waiting,proto3" json:"waiting,omitempty"`
 	WaitingFor string   `protobuf:"bytes,7,opt,name=waiting_for,json=waitingFor,proto3" json:"waiting_for,omitempty"`
 	// Per partition, the last operation that counts of a region that is closed.
-	Cut           []uint64 `protobuf:"varint,8,rep,packed,name=cut,proto3" json:"cut,omitempty"`
+	Cut []uint64 `protobuf:"varint,8,rep,packed,name=cut,proto3" json:"cut,omitempty"`
+	// Of a region that takes part no more: the region that takes over its homes, if one was named. Of an heir that was given up
+	// itself, that one's heir.
+	Heir          string `protobuf:"bytes,9,opt,name=heir,proto3" json:"heir,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[19]
+	mi := &file_atoll_v1_regions_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1408,7 +1517,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[19]
+	mi := &file_atoll_v1_regions_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1421,7 +1530,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{19}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Member) GetRegion() string {
@@ -1480,6 +1589,13 @@ func (x *Member) GetCut() []uint64 {
 	return nil
 }
 
+func (x *Member) GetHeir() string {
+	if x != nil {
+		return x.Heir
+	}
+	return ""
+}
+
 // StatusRequest asks for the state of replication.
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1489,7 +1605,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[20]
+	mi := &file_atoll_v1_regions_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1501,7 +1617,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[20]
+	mi := &file_atoll_v1_regions_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1514,7 +1630,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{20}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{22}
 }
 
 // Region is one region of the deployment.
@@ -1531,7 +1647,7 @@ type Region struct {
 
 func (x *Region) Reset() {
 	*x = Region{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[21]
+	mi := &file_atoll_v1_regions_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1543,7 +1659,7 @@ func (x *Region) String() string {
 func (*Region) ProtoMessage() {}
 
 func (x *Region) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[21]
+	mi := &file_atoll_v1_regions_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1556,7 +1672,7 @@ func (x *Region) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Region.ProtoReflect.Descriptor instead.
 func (*Region) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{21}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Region) GetName() string {
@@ -1607,7 +1723,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[22]
+	mi := &file_atoll_v1_regions_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1619,7 +1735,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[22]
+	mi := &file_atoll_v1_regions_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1632,7 +1748,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{22}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Node) GetName() string {
@@ -1672,7 +1788,7 @@ type VectorEntry struct {
 
 func (x *VectorEntry) Reset() {
 	*x = VectorEntry{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[23]
+	mi := &file_atoll_v1_regions_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1684,7 +1800,7 @@ func (x *VectorEntry) String() string {
 func (*VectorEntry) ProtoMessage() {}
 
 func (x *VectorEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[23]
+	mi := &file_atoll_v1_regions_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1697,7 +1813,7 @@ func (x *VectorEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VectorEntry.ProtoReflect.Descriptor instead.
 func (*VectorEntry) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{23}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *VectorEntry) GetRegion() string {
@@ -1745,7 +1861,7 @@ type Lag struct {
 
 func (x *Lag) Reset() {
 	*x = Lag{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[24]
+	mi := &file_atoll_v1_regions_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1757,7 +1873,7 @@ func (x *Lag) String() string {
 func (*Lag) ProtoMessage() {}
 
 func (x *Lag) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[24]
+	mi := &file_atoll_v1_regions_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1770,7 +1886,7 @@ func (x *Lag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lag.ProtoReflect.Descriptor instead.
 func (*Lag) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{24}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Lag) GetTime() *durationpb.Duration {
@@ -1835,7 +1951,7 @@ type Flow struct {
 
 func (x *Flow) Reset() {
 	*x = Flow{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[25]
+	mi := &file_atoll_v1_regions_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1847,7 +1963,7 @@ func (x *Flow) String() string {
 func (*Flow) ProtoMessage() {}
 
 func (x *Flow) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[25]
+	mi := &file_atoll_v1_regions_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1860,7 +1976,7 @@ func (x *Flow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Flow.ProtoReflect.Descriptor instead.
 func (*Flow) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{25}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Flow) GetSource() string {
@@ -1980,7 +2096,7 @@ type Garbage struct {
 
 func (x *Garbage) Reset() {
 	*x = Garbage{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[26]
+	mi := &file_atoll_v1_regions_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1992,7 +2108,7 @@ func (x *Garbage) String() string {
 func (*Garbage) ProtoMessage() {}
 
 func (x *Garbage) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[26]
+	mi := &file_atoll_v1_regions_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2005,7 +2121,7 @@ func (x *Garbage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Garbage.ProtoReflect.Descriptor instead.
 func (*Garbage) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{26}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Garbage) GetHeldBy() string {
@@ -2060,7 +2176,7 @@ type Refused struct {
 
 func (x *Refused) Reset() {
 	*x = Refused{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[27]
+	mi := &file_atoll_v1_regions_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2072,7 +2188,7 @@ func (x *Refused) String() string {
 func (*Refused) ProtoMessage() {}
 
 func (x *Refused) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[27]
+	mi := &file_atoll_v1_regions_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2085,7 +2201,7 @@ func (x *Refused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refused.ProtoReflect.Descriptor instead.
 func (*Refused) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{27}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Refused) GetSource() string {
@@ -2137,7 +2253,7 @@ type PartitionStatus struct {
 
 func (x *PartitionStatus) Reset() {
 	*x = PartitionStatus{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[28]
+	mi := &file_atoll_v1_regions_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2149,7 +2265,7 @@ func (x *PartitionStatus) String() string {
 func (*PartitionStatus) ProtoMessage() {}
 
 func (x *PartitionStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[28]
+	mi := &file_atoll_v1_regions_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2162,7 +2278,7 @@ func (x *PartitionStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionStatus.ProtoReflect.Descriptor instead.
 func (*PartitionStatus) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{28}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *PartitionStatus) GetPartition() uint32 {
@@ -2230,7 +2346,7 @@ type WatchStatusRequest struct {
 
 func (x *WatchStatusRequest) Reset() {
 	*x = WatchStatusRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[29]
+	mi := &file_atoll_v1_regions_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2242,7 +2358,7 @@ func (x *WatchStatusRequest) String() string {
 func (*WatchStatusRequest) ProtoMessage() {}
 
 func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[29]
+	mi := &file_atoll_v1_regions_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2255,7 +2371,7 @@ func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatusRequest.ProtoReflect.Descriptor instead.
 func (*WatchStatusRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{29}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{31}
 }
 
 // WatchStatusResponse is the state of replication as of one instant.
@@ -2268,7 +2384,7 @@ type WatchStatusResponse struct {
 
 func (x *WatchStatusResponse) Reset() {
 	*x = WatchStatusResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[30]
+	mi := &file_atoll_v1_regions_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2280,7 +2396,7 @@ func (x *WatchStatusResponse) String() string {
 func (*WatchStatusResponse) ProtoMessage() {}
 
 func (x *WatchStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[30]
+	mi := &file_atoll_v1_regions_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2293,7 +2409,7 @@ func (x *WatchStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatusResponse.ProtoReflect.Descriptor instead.
 func (*WatchStatusResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{30}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *WatchStatusResponse) GetStatus() *StatusResponse {
@@ -2326,7 +2442,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[31]
+	mi := &file_atoll_v1_regions_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2338,7 +2454,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[31]
+	mi := &file_atoll_v1_regions_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2351,7 +2467,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{31}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *StatusResponse) GetRegion() string {
@@ -2439,7 +2555,7 @@ type Clocks struct {
 
 func (x *Clocks) Reset() {
 	*x = Clocks{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[32]
+	mi := &file_atoll_v1_regions_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2451,7 +2567,7 @@ func (x *Clocks) String() string {
 func (*Clocks) ProtoMessage() {}
 
 func (x *Clocks) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[32]
+	mi := &file_atoll_v1_regions_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2464,7 +2580,7 @@ func (x *Clocks) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Clocks.ProtoReflect.Descriptor instead.
 func (*Clocks) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{32}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Clocks) GetUnsafe() string {
@@ -2502,7 +2618,7 @@ type ClockOffset struct {
 
 func (x *ClockOffset) Reset() {
 	*x = ClockOffset{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[33]
+	mi := &file_atoll_v1_regions_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2514,7 +2630,7 @@ func (x *ClockOffset) String() string {
 func (*ClockOffset) ProtoMessage() {}
 
 func (x *ClockOffset) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[33]
+	mi := &file_atoll_v1_regions_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2527,7 +2643,7 @@ func (x *ClockOffset) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockOffset.ProtoReflect.Descriptor instead.
 func (*ClockOffset) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{33}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ClockOffset) GetRegion() string {
@@ -2570,7 +2686,7 @@ type DigestRequest struct {
 
 func (x *DigestRequest) Reset() {
 	*x = DigestRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[34]
+	mi := &file_atoll_v1_regions_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2582,7 +2698,7 @@ func (x *DigestRequest) String() string {
 func (*DigestRequest) ProtoMessage() {}
 
 func (x *DigestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[34]
+	mi := &file_atoll_v1_regions_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2595,7 +2711,7 @@ func (x *DigestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DigestRequest.ProtoReflect.Descriptor instead.
 func (*DigestRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{34}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *DigestRequest) GetPartitions() []uint32 {
@@ -2628,7 +2744,7 @@ type PartitionDigest struct {
 
 func (x *PartitionDigest) Reset() {
 	*x = PartitionDigest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[35]
+	mi := &file_atoll_v1_regions_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2640,7 +2756,7 @@ func (x *PartitionDigest) String() string {
 func (*PartitionDigest) ProtoMessage() {}
 
 func (x *PartitionDigest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[35]
+	mi := &file_atoll_v1_regions_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2653,7 +2769,7 @@ func (x *PartitionDigest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionDigest.ProtoReflect.Descriptor instead.
 func (*PartitionDigest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{35}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *PartitionDigest) GetPartition() uint32 {
@@ -2702,7 +2818,7 @@ type DigestResponse struct {
 
 func (x *DigestResponse) Reset() {
 	*x = DigestResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[36]
+	mi := &file_atoll_v1_regions_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2714,7 +2830,7 @@ func (x *DigestResponse) String() string {
 func (*DigestResponse) ProtoMessage() {}
 
 func (x *DigestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[36]
+	mi := &file_atoll_v1_regions_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2727,7 +2843,7 @@ func (x *DigestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DigestResponse.ProtoReflect.Descriptor instead.
 func (*DigestResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{36}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *DigestResponse) GetRegion() string {
@@ -2755,7 +2871,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[37]
+	mi := &file_atoll_v1_regions_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2767,7 +2883,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[37]
+	mi := &file_atoll_v1_regions_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2780,7 +2896,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{37}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ExplainRequest) GetKey() string {
@@ -2811,7 +2927,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[38]
+	mi := &file_atoll_v1_regions_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2823,7 +2939,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[38]
+	mi := &file_atoll_v1_regions_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2836,7 +2952,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{38}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Event) GetRegion() string {
@@ -2881,7 +2997,7 @@ type ExplainRegister struct {
 
 func (x *ExplainRegister) Reset() {
 	*x = ExplainRegister{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[39]
+	mi := &file_atoll_v1_regions_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2893,7 +3009,7 @@ func (x *ExplainRegister) String() string {
 func (*ExplainRegister) ProtoMessage() {}
 
 func (x *ExplainRegister) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[39]
+	mi := &file_atoll_v1_regions_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2906,7 +3022,7 @@ func (x *ExplainRegister) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRegister.ProtoReflect.Descriptor instead.
 func (*ExplainRegister) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{39}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ExplainRegister) GetWinner() *Event {
@@ -2952,7 +3068,7 @@ type ExplainCounterPart struct {
 
 func (x *ExplainCounterPart) Reset() {
 	*x = ExplainCounterPart{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[40]
+	mi := &file_atoll_v1_regions_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2964,7 +3080,7 @@ func (x *ExplainCounterPart) String() string {
 func (*ExplainCounterPart) ProtoMessage() {}
 
 func (x *ExplainCounterPart) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[40]
+	mi := &file_atoll_v1_regions_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2977,7 +3093,7 @@ func (x *ExplainCounterPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainCounterPart.ProtoReflect.Descriptor instead.
 func (*ExplainCounterPart) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{40}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ExplainCounterPart) GetLast() *Event {
@@ -3019,7 +3135,7 @@ type ExplainCounter struct {
 
 func (x *ExplainCounter) Reset() {
 	*x = ExplainCounter{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[41]
+	mi := &file_atoll_v1_regions_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3031,7 +3147,7 @@ func (x *ExplainCounter) String() string {
 func (*ExplainCounter) ProtoMessage() {}
 
 func (x *ExplainCounter) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[41]
+	mi := &file_atoll_v1_regions_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3044,7 +3160,7 @@ func (x *ExplainCounter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainCounter.ProtoReflect.Descriptor instead.
 func (*ExplainCounter) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{41}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ExplainCounter) GetValue() int64 {
@@ -3072,7 +3188,7 @@ type ExplainElement struct {
 
 func (x *ExplainElement) Reset() {
 	*x = ExplainElement{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[42]
+	mi := &file_atoll_v1_regions_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3084,7 +3200,7 @@ func (x *ExplainElement) String() string {
 func (*ExplainElement) ProtoMessage() {}
 
 func (x *ExplainElement) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[42]
+	mi := &file_atoll_v1_regions_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3097,7 +3213,7 @@ func (x *ExplainElement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainElement.ProtoReflect.Descriptor instead.
 func (*ExplainElement) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{42}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ExplainElement) GetElement() []byte {
@@ -3125,7 +3241,7 @@ type ExplainSet struct {
 
 func (x *ExplainSet) Reset() {
 	*x = ExplainSet{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[43]
+	mi := &file_atoll_v1_regions_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3137,7 +3253,7 @@ func (x *ExplainSet) String() string {
 func (*ExplainSet) ProtoMessage() {}
 
 func (x *ExplainSet) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[43]
+	mi := &file_atoll_v1_regions_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3150,7 +3266,7 @@ func (x *ExplainSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainSet.ProtoReflect.Descriptor instead.
 func (*ExplainSet) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{43}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ExplainSet) GetSize() uint64 {
@@ -3187,7 +3303,7 @@ type ExplainedObject struct {
 
 func (x *ExplainedObject) Reset() {
 	*x = ExplainedObject{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[44]
+	mi := &file_atoll_v1_regions_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3199,7 +3315,7 @@ func (x *ExplainedObject) String() string {
 func (*ExplainedObject) ProtoMessage() {}
 
 func (x *ExplainedObject) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[44]
+	mi := &file_atoll_v1_regions_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3212,7 +3328,7 @@ func (x *ExplainedObject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainedObject.ProtoReflect.Descriptor instead.
 func (*ExplainedObject) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{44}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ExplainedObject) GetType() Type {
@@ -3320,7 +3436,7 @@ type ExplainDeadline struct {
 
 func (x *ExplainDeadline) Reset() {
 	*x = ExplainDeadline{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[45]
+	mi := &file_atoll_v1_regions_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3332,7 +3448,7 @@ func (x *ExplainDeadline) String() string {
 func (*ExplainDeadline) ProtoMessage() {}
 
 func (x *ExplainDeadline) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[45]
+	mi := &file_atoll_v1_regions_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3345,7 +3461,7 @@ func (x *ExplainDeadline) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainDeadline.ProtoReflect.Descriptor instead.
 func (*ExplainDeadline) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{45}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ExplainDeadline) GetExpiresHlc() uint64 {
@@ -3374,7 +3490,7 @@ type ExplainParts struct {
 
 func (x *ExplainParts) Reset() {
 	*x = ExplainParts{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[46]
+	mi := &file_atoll_v1_regions_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3386,7 +3502,7 @@ func (x *ExplainParts) String() string {
 func (*ExplainParts) ProtoMessage() {}
 
 func (x *ExplainParts) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[46]
+	mi := &file_atoll_v1_regions_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3399,7 +3515,7 @@ func (x *ExplainParts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainParts.ProtoReflect.Descriptor instead.
 func (*ExplainParts) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{46}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ExplainParts) GetSize() uint64 {
@@ -3433,7 +3549,7 @@ type ExplainPart struct {
 
 func (x *ExplainPart) Reset() {
 	*x = ExplainPart{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[47]
+	mi := &file_atoll_v1_regions_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3445,7 +3561,7 @@ func (x *ExplainPart) String() string {
 func (*ExplainPart) ProtoMessage() {}
 
 func (x *ExplainPart) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[47]
+	mi := &file_atoll_v1_regions_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3458,7 +3574,7 @@ func (x *ExplainPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainPart.ProtoReflect.Descriptor instead.
 func (*ExplainPart) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{47}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ExplainPart) GetName() []byte {
@@ -3507,7 +3623,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[48]
+	mi := &file_atoll_v1_regions_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3519,7 +3635,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[48]
+	mi := &file_atoll_v1_regions_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3532,7 +3648,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{48}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ExplainResponse) GetRegion() string {
@@ -3597,7 +3713,7 @@ type ConflictsRequest struct {
 
 func (x *ConflictsRequest) Reset() {
 	*x = ConflictsRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[49]
+	mi := &file_atoll_v1_regions_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3609,7 +3725,7 @@ func (x *ConflictsRequest) String() string {
 func (*ConflictsRequest) ProtoMessage() {}
 
 func (x *ConflictsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[49]
+	mi := &file_atoll_v1_regions_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3622,7 +3738,7 @@ func (x *ConflictsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictsRequest.ProtoReflect.Descriptor instead.
 func (*ConflictsRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{49}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ConflictsRequest) GetNamespace() string {
@@ -3685,7 +3801,7 @@ type ConflictCount struct {
 
 func (x *ConflictCount) Reset() {
 	*x = ConflictCount{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[50]
+	mi := &file_atoll_v1_regions_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3697,7 +3813,7 @@ func (x *ConflictCount) String() string {
 func (*ConflictCount) ProtoMessage() {}
 
 func (x *ConflictCount) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[50]
+	mi := &file_atoll_v1_regions_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3710,7 +3826,7 @@ func (x *ConflictCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictCount.ProtoReflect.Descriptor instead.
 func (*ConflictCount) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{50}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ConflictCount) GetNamespace() string {
@@ -3790,7 +3906,7 @@ type Loser struct {
 
 func (x *Loser) Reset() {
 	*x = Loser{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[51]
+	mi := &file_atoll_v1_regions_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3802,7 +3918,7 @@ func (x *Loser) String() string {
 func (*Loser) ProtoMessage() {}
 
 func (x *Loser) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[51]
+	mi := &file_atoll_v1_regions_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3815,7 +3931,7 @@ func (x *Loser) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Loser.ProtoReflect.Descriptor instead.
 func (*Loser) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{51}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Loser) GetPartition() uint32 {
@@ -3925,7 +4041,7 @@ type ConflictsResponse struct {
 
 func (x *ConflictsResponse) Reset() {
 	*x = ConflictsResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[52]
+	mi := &file_atoll_v1_regions_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3937,7 +4053,7 @@ func (x *ConflictsResponse) String() string {
 func (*ConflictsResponse) ProtoMessage() {}
 
 func (x *ConflictsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[52]
+	mi := &file_atoll_v1_regions_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3950,7 +4066,7 @@ func (x *ConflictsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictsResponse.ProtoReflect.Descriptor instead.
 func (*ConflictsResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{52}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ConflictsResponse) GetRegion() string {
@@ -4013,7 +4129,7 @@ type PartitionError struct {
 
 func (x *PartitionError) Reset() {
 	*x = PartitionError{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[53]
+	mi := &file_atoll_v1_regions_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4025,7 +4141,7 @@ func (x *PartitionError) String() string {
 func (*PartitionError) ProtoMessage() {}
 
 func (x *PartitionError) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[53]
+	mi := &file_atoll_v1_regions_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4038,7 +4154,7 @@ func (x *PartitionError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionError.ProtoReflect.Descriptor instead.
 func (*PartitionError) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{53}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *PartitionError) GetPartition() uint32 {
@@ -4070,7 +4186,7 @@ type RestoreLoserRequest struct {
 
 func (x *RestoreLoserRequest) Reset() {
 	*x = RestoreLoserRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[54]
+	mi := &file_atoll_v1_regions_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4082,7 +4198,7 @@ func (x *RestoreLoserRequest) String() string {
 func (*RestoreLoserRequest) ProtoMessage() {}
 
 func (x *RestoreLoserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[54]
+	mi := &file_atoll_v1_regions_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4095,7 +4211,7 @@ func (x *RestoreLoserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreLoserRequest.ProtoReflect.Descriptor instead.
 func (*RestoreLoserRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{54}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *RestoreLoserRequest) GetPartition() uint32 {
@@ -4140,7 +4256,7 @@ type RestoreLoserResponse struct {
 
 func (x *RestoreLoserResponse) Reset() {
 	*x = RestoreLoserResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[55]
+	mi := &file_atoll_v1_regions_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4152,7 +4268,7 @@ func (x *RestoreLoserResponse) String() string {
 func (*RestoreLoserResponse) ProtoMessage() {}
 
 func (x *RestoreLoserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[55]
+	mi := &file_atoll_v1_regions_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4165,7 +4281,7 @@ func (x *RestoreLoserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreLoserResponse.ProtoReflect.Descriptor instead.
 func (*RestoreLoserResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{55}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *RestoreLoserResponse) GetVersion() string {
@@ -4259,6 +4375,12 @@ const file_atoll_v1_regions_proto_rawDesc = "" +
 	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x17\n" +
 	"\adry_run\x18\x04 \x01(\bR\x06dryRun\":\n" +
 	"\x0eRejoinResponse\x12(\n" +
+	"\x04plan\x18\x01 \x01(\v2\x14.atoll.v1.RegionPlanR\x04plan\"V\n" +
+	"\x0fNameHeirRequest\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\tR\x06region\x12\x12\n" +
+	"\x04heir\x18\x02 \x01(\tR\x04heir\x12\x17\n" +
+	"\adry_run\x18\x03 \x01(\bR\x06dryRun\"<\n" +
+	"\x10NameHeirResponse\x12(\n" +
 	"\x04plan\x18\x01 \x01(\v2\x14.atoll.v1.RegionPlanR\x04plan\"\x9e\x02\n" +
 	"\n" +
 	"RegionPlan\x12\x16\n" +
@@ -4289,7 +4411,7 @@ const file_atoll_v1_regions_proto_rawDesc = "" +
 	"Membership\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12*\n" +
 	"\amembers\x18\x02 \x03(\v2\x10.atoll.v1.MemberR\amembers\x12\x1c\n" +
-	"\toverrides\x18\x03 \x01(\rR\toverrides\"\xc3\x01\n" +
+	"\toverrides\x18\x03 \x01(\rR\toverrides\"\xd7\x01\n" +
 	"\x06Member\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\rR\x02id\x12\x14\n" +
@@ -4299,7 +4421,8 @@ const file_atoll_v1_regions_proto_rawDesc = "" +
 	"\awaiting\x18\x06 \x03(\tR\awaiting\x12\x1f\n" +
 	"\vwaiting_for\x18\a \x01(\tR\n" +
 	"waitingFor\x12\x10\n" +
-	"\x03cut\x18\b \x03(\x04R\x03cut\"\x0f\n" +
+	"\x03cut\x18\b \x03(\x04R\x03cut\x12\x12\n" +
+	"\x04heir\x18\t \x01(\tR\x04heir\"\x0f\n" +
 	"\rStatusRequest\"\x95\x01\n" +
 	"\x06Region\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
@@ -4527,7 +4650,7 @@ const file_atoll_v1_regions_proto_rawDesc = "" +
 	"\vRegionState\x12\x1c\n" +
 	"\x18REGION_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13REGION_STATE_ACTIVE\x10\x01\x12\x1c\n" +
-	"\x18REGION_STATE_UNREACHABLE\x10\x022\x9b\x06\n" +
+	"\x18REGION_STATE_UNREACHABLE\x10\x022\xde\x06\n" +
 	"\aRegions\x12@\n" +
 	"\x06Status\x12\x17.atoll.v1.StatusRequest\x1a\x18.atoll.v1.StatusResponse\"\x03\x90\x02\x01\x12Q\n" +
 	"\vWatchStatus\x12\x1c.atoll.v1.WatchStatusRequest\x1a\x1d.atoll.v1.WatchStatusResponse\"\x03\x90\x02\x010\x01\x12@\n" +
@@ -4540,7 +4663,8 @@ const file_atoll_v1_regions_proto_rawDesc = "" +
 	"\x05Drain\x12\x16.atoll.v1.DrainRequest\x1a\x17.atoll.v1.DrainResponse\x128\n" +
 	"\x05Fence\x12\x16.atoll.v1.FenceRequest\x1a\x17.atoll.v1.FenceResponse\x12;\n" +
 	"\x06Remove\x12\x17.atoll.v1.RemoveRequest\x1a\x18.atoll.v1.RemoveResponse\x12;\n" +
-	"\x06Rejoin\x12\x17.atoll.v1.RejoinRequest\x1a\x18.atoll.v1.RejoinResponseB1Z/github.com/atolldb/atoll/proto/atoll/v1;atollv1b\x06proto3"
+	"\x06Rejoin\x12\x17.atoll.v1.RejoinRequest\x1a\x18.atoll.v1.RejoinResponse\x12A\n" +
+	"\bNameHeir\x12\x19.atoll.v1.NameHeirRequest\x1a\x1a.atoll.v1.NameHeirResponseB1Z/github.com/atolldb/atoll/proto/atoll/v1;atollv1b\x06proto3"
 
 var (
 	file_atoll_v1_regions_proto_rawDescOnce sync.Once
@@ -4555,7 +4679,7 @@ func file_atoll_v1_regions_proto_rawDescGZIP() []byte {
 }
 
 var file_atoll_v1_regions_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_atoll_v1_regions_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
+var file_atoll_v1_regions_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
 var file_atoll_v1_regions_proto_goTypes = []any{
 	(AuditState)(0),              // 0: atoll.v1.AuditState
 	(RegionState)(0),             // 1: atoll.v1.RegionState
@@ -4573,155 +4697,160 @@ var file_atoll_v1_regions_proto_goTypes = []any{
 	(*RemoveResponse)(nil),       // 13: atoll.v1.RemoveResponse
 	(*RejoinRequest)(nil),        // 14: atoll.v1.RejoinRequest
 	(*RejoinResponse)(nil),       // 15: atoll.v1.RejoinResponse
-	(*RegionPlan)(nil),           // 16: atoll.v1.RegionPlan
-	(*RegionStep)(nil),           // 17: atoll.v1.RegionStep
-	(*RegionLoss)(nil),           // 18: atoll.v1.RegionLoss
-	(*RegionRefusal)(nil),        // 19: atoll.v1.RegionRefusal
-	(*Membership)(nil),           // 20: atoll.v1.Membership
-	(*Member)(nil),               // 21: atoll.v1.Member
-	(*StatusRequest)(nil),        // 22: atoll.v1.StatusRequest
-	(*Region)(nil),               // 23: atoll.v1.Region
-	(*Node)(nil),                 // 24: atoll.v1.Node
-	(*VectorEntry)(nil),          // 25: atoll.v1.VectorEntry
-	(*Lag)(nil),                  // 26: atoll.v1.Lag
-	(*Flow)(nil),                 // 27: atoll.v1.Flow
-	(*Garbage)(nil),              // 28: atoll.v1.Garbage
-	(*Refused)(nil),              // 29: atoll.v1.Refused
-	(*PartitionStatus)(nil),      // 30: atoll.v1.PartitionStatus
-	(*WatchStatusRequest)(nil),   // 31: atoll.v1.WatchStatusRequest
-	(*WatchStatusResponse)(nil),  // 32: atoll.v1.WatchStatusResponse
-	(*StatusResponse)(nil),       // 33: atoll.v1.StatusResponse
-	(*Clocks)(nil),               // 34: atoll.v1.Clocks
-	(*ClockOffset)(nil),          // 35: atoll.v1.ClockOffset
-	(*DigestRequest)(nil),        // 36: atoll.v1.DigestRequest
-	(*PartitionDigest)(nil),      // 37: atoll.v1.PartitionDigest
-	(*DigestResponse)(nil),       // 38: atoll.v1.DigestResponse
-	(*ExplainRequest)(nil),       // 39: atoll.v1.ExplainRequest
-	(*Event)(nil),                // 40: atoll.v1.Event
-	(*ExplainRegister)(nil),      // 41: atoll.v1.ExplainRegister
-	(*ExplainCounterPart)(nil),   // 42: atoll.v1.ExplainCounterPart
-	(*ExplainCounter)(nil),       // 43: atoll.v1.ExplainCounter
-	(*ExplainElement)(nil),       // 44: atoll.v1.ExplainElement
-	(*ExplainSet)(nil),           // 45: atoll.v1.ExplainSet
-	(*ExplainedObject)(nil),      // 46: atoll.v1.ExplainedObject
-	(*ExplainDeadline)(nil),      // 47: atoll.v1.ExplainDeadline
-	(*ExplainParts)(nil),         // 48: atoll.v1.ExplainParts
-	(*ExplainPart)(nil),          // 49: atoll.v1.ExplainPart
-	(*ExplainResponse)(nil),      // 50: atoll.v1.ExplainResponse
-	(*ConflictsRequest)(nil),     // 51: atoll.v1.ConflictsRequest
-	(*ConflictCount)(nil),        // 52: atoll.v1.ConflictCount
-	(*Loser)(nil),                // 53: atoll.v1.Loser
-	(*ConflictsResponse)(nil),    // 54: atoll.v1.ConflictsResponse
-	(*PartitionError)(nil),       // 55: atoll.v1.PartitionError
-	(*RestoreLoserRequest)(nil),  // 56: atoll.v1.RestoreLoserRequest
-	(*RestoreLoserResponse)(nil), // 57: atoll.v1.RestoreLoserResponse
-	(*Error)(nil),                // 58: atoll.v1.Error
-	(Type)(0),                    // 59: atoll.v1.Type
-	(*durationpb.Duration)(nil),  // 60: google.protobuf.Duration
-	(*ReadOptions)(nil),          // 61: atoll.v1.ReadOptions
-	(*ReplyInfo)(nil),            // 62: atoll.v1.ReplyInfo
-	(*WriteOptions)(nil),         // 63: atoll.v1.WriteOptions
+	(*NameHeirRequest)(nil),      // 16: atoll.v1.NameHeirRequest
+	(*NameHeirResponse)(nil),     // 17: atoll.v1.NameHeirResponse
+	(*RegionPlan)(nil),           // 18: atoll.v1.RegionPlan
+	(*RegionStep)(nil),           // 19: atoll.v1.RegionStep
+	(*RegionLoss)(nil),           // 20: atoll.v1.RegionLoss
+	(*RegionRefusal)(nil),        // 21: atoll.v1.RegionRefusal
+	(*Membership)(nil),           // 22: atoll.v1.Membership
+	(*Member)(nil),               // 23: atoll.v1.Member
+	(*StatusRequest)(nil),        // 24: atoll.v1.StatusRequest
+	(*Region)(nil),               // 25: atoll.v1.Region
+	(*Node)(nil),                 // 26: atoll.v1.Node
+	(*VectorEntry)(nil),          // 27: atoll.v1.VectorEntry
+	(*Lag)(nil),                  // 28: atoll.v1.Lag
+	(*Flow)(nil),                 // 29: atoll.v1.Flow
+	(*Garbage)(nil),              // 30: atoll.v1.Garbage
+	(*Refused)(nil),              // 31: atoll.v1.Refused
+	(*PartitionStatus)(nil),      // 32: atoll.v1.PartitionStatus
+	(*WatchStatusRequest)(nil),   // 33: atoll.v1.WatchStatusRequest
+	(*WatchStatusResponse)(nil),  // 34: atoll.v1.WatchStatusResponse
+	(*StatusResponse)(nil),       // 35: atoll.v1.StatusResponse
+	(*Clocks)(nil),               // 36: atoll.v1.Clocks
+	(*ClockOffset)(nil),          // 37: atoll.v1.ClockOffset
+	(*DigestRequest)(nil),        // 38: atoll.v1.DigestRequest
+	(*PartitionDigest)(nil),      // 39: atoll.v1.PartitionDigest
+	(*DigestResponse)(nil),       // 40: atoll.v1.DigestResponse
+	(*ExplainRequest)(nil),       // 41: atoll.v1.ExplainRequest
+	(*Event)(nil),                // 42: atoll.v1.Event
+	(*ExplainRegister)(nil),      // 43: atoll.v1.ExplainRegister
+	(*ExplainCounterPart)(nil),   // 44: atoll.v1.ExplainCounterPart
+	(*ExplainCounter)(nil),       // 45: atoll.v1.ExplainCounter
+	(*ExplainElement)(nil),       // 46: atoll.v1.ExplainElement
+	(*ExplainSet)(nil),           // 47: atoll.v1.ExplainSet
+	(*ExplainedObject)(nil),      // 48: atoll.v1.ExplainedObject
+	(*ExplainDeadline)(nil),      // 49: atoll.v1.ExplainDeadline
+	(*ExplainParts)(nil),         // 50: atoll.v1.ExplainParts
+	(*ExplainPart)(nil),          // 51: atoll.v1.ExplainPart
+	(*ExplainResponse)(nil),      // 52: atoll.v1.ExplainResponse
+	(*ConflictsRequest)(nil),     // 53: atoll.v1.ConflictsRequest
+	(*ConflictCount)(nil),        // 54: atoll.v1.ConflictCount
+	(*Loser)(nil),                // 55: atoll.v1.Loser
+	(*ConflictsResponse)(nil),    // 56: atoll.v1.ConflictsResponse
+	(*PartitionError)(nil),       // 57: atoll.v1.PartitionError
+	(*RestoreLoserRequest)(nil),  // 58: atoll.v1.RestoreLoserRequest
+	(*RestoreLoserResponse)(nil), // 59: atoll.v1.RestoreLoserResponse
+	(*Error)(nil),                // 60: atoll.v1.Error
+	(Type)(0),                    // 61: atoll.v1.Type
+	(*durationpb.Duration)(nil),  // 62: google.protobuf.Duration
+	(*ReadOptions)(nil),          // 63: atoll.v1.ReadOptions
+	(*ReplyInfo)(nil),            // 64: atoll.v1.ReplyInfo
+	(*WriteOptions)(nil),         // 65: atoll.v1.WriteOptions
 }
 var file_atoll_v1_regions_proto_depIdxs = []int32{
 	4,  // 0: atoll.v1.AuditResponse.partitions:type_name -> atoll.v1.PartitionAudit
 	0,  // 1: atoll.v1.PartitionAudit.state:type_name -> atoll.v1.AuditState
-	25, // 2: atoll.v1.PartitionAudit.vector:type_name -> atoll.v1.VectorEntry
+	27, // 2: atoll.v1.PartitionAudit.vector:type_name -> atoll.v1.VectorEntry
 	5,  // 3: atoll.v1.PartitionAudit.values:type_name -> atoll.v1.DifferingValue
-	58, // 4: atoll.v1.PartitionAudit.error:type_name -> atoll.v1.Error
-	59, // 5: atoll.v1.DifferingValue.type:type_name -> atoll.v1.Type
-	16, // 6: atoll.v1.AddResponse.plan:type_name -> atoll.v1.RegionPlan
-	16, // 7: atoll.v1.DrainResponse.plan:type_name -> atoll.v1.RegionPlan
-	16, // 8: atoll.v1.FenceResponse.plan:type_name -> atoll.v1.RegionPlan
-	16, // 9: atoll.v1.RemoveResponse.plan:type_name -> atoll.v1.RegionPlan
-	16, // 10: atoll.v1.RejoinResponse.plan:type_name -> atoll.v1.RegionPlan
-	17, // 11: atoll.v1.RegionPlan.steps:type_name -> atoll.v1.RegionStep
-	18, // 12: atoll.v1.RegionPlan.loss:type_name -> atoll.v1.RegionLoss
-	19, // 13: atoll.v1.RegionPlan.refusal:type_name -> atoll.v1.RegionRefusal
-	21, // 14: atoll.v1.Membership.members:type_name -> atoll.v1.Member
-	1,  // 15: atoll.v1.Region.state:type_name -> atoll.v1.RegionState
-	24, // 16: atoll.v1.Region.nodes:type_name -> atoll.v1.Node
-	60, // 17: atoll.v1.Lag.time:type_name -> google.protobuf.Duration
-	26, // 18: atoll.v1.Flow.lag:type_name -> atoll.v1.Lag
-	60, // 19: atoll.v1.Flow.last_heard:type_name -> google.protobuf.Duration
-	4,  // 20: atoll.v1.Flow.audit:type_name -> atoll.v1.PartitionAudit
-	60, // 21: atoll.v1.Flow.ahead:type_name -> google.protobuf.Duration
-	60, // 22: atoll.v1.Garbage.since:type_name -> google.protobuf.Duration
-	25, // 23: atoll.v1.PartitionStatus.vector:type_name -> atoll.v1.VectorEntry
-	58, // 24: atoll.v1.PartitionStatus.error:type_name -> atoll.v1.Error
-	28, // 25: atoll.v1.PartitionStatus.garbage:type_name -> atoll.v1.Garbage
-	33, // 26: atoll.v1.WatchStatusResponse.status:type_name -> atoll.v1.StatusResponse
-	23, // 27: atoll.v1.StatusResponse.regions:type_name -> atoll.v1.Region
-	30, // 28: atoll.v1.StatusResponse.partitions:type_name -> atoll.v1.PartitionStatus
-	27, // 29: atoll.v1.StatusResponse.flows:type_name -> atoll.v1.Flow
-	29, // 30: atoll.v1.StatusResponse.refused:type_name -> atoll.v1.Refused
-	20, // 31: atoll.v1.StatusResponse.membership:type_name -> atoll.v1.Membership
-	34, // 32: atoll.v1.StatusResponse.clocks:type_name -> atoll.v1.Clocks
-	60, // 33: atoll.v1.Clocks.drift:type_name -> google.protobuf.Duration
-	35, // 34: atoll.v1.Clocks.offsets:type_name -> atoll.v1.ClockOffset
-	60, // 35: atoll.v1.ClockOffset.ahead:type_name -> google.protobuf.Duration
-	60, // 36: atoll.v1.ClockOffset.uncertainty:type_name -> google.protobuf.Duration
-	61, // 37: atoll.v1.DigestRequest.options:type_name -> atoll.v1.ReadOptions
-	25, // 38: atoll.v1.PartitionDigest.vector:type_name -> atoll.v1.VectorEntry
-	58, // 39: atoll.v1.PartitionDigest.error:type_name -> atoll.v1.Error
-	37, // 40: atoll.v1.DigestResponse.partitions:type_name -> atoll.v1.PartitionDigest
-	40, // 41: atoll.v1.ExplainRegister.winner:type_name -> atoll.v1.Event
-	40, // 42: atoll.v1.ExplainCounterPart.last:type_name -> atoll.v1.Event
-	42, // 43: atoll.v1.ExplainCounter.parts:type_name -> atoll.v1.ExplainCounterPart
-	40, // 44: atoll.v1.ExplainElement.dots:type_name -> atoll.v1.Event
-	44, // 45: atoll.v1.ExplainSet.elements:type_name -> atoll.v1.ExplainElement
-	59, // 46: atoll.v1.ExplainedObject.type:type_name -> atoll.v1.Type
-	41, // 47: atoll.v1.ExplainedObject.register:type_name -> atoll.v1.ExplainRegister
-	43, // 48: atoll.v1.ExplainedObject.counter:type_name -> atoll.v1.ExplainCounter
-	45, // 49: atoll.v1.ExplainedObject.set:type_name -> atoll.v1.ExplainSet
-	48, // 50: atoll.v1.ExplainedObject.parts:type_name -> atoll.v1.ExplainParts
-	47, // 51: atoll.v1.ExplainedObject.deadline:type_name -> atoll.v1.ExplainDeadline
-	40, // 52: atoll.v1.ExplainDeadline.event:type_name -> atoll.v1.Event
-	49, // 53: atoll.v1.ExplainParts.parts:type_name -> atoll.v1.ExplainPart
-	40, // 54: atoll.v1.ExplainPart.events:type_name -> atoll.v1.Event
-	46, // 55: atoll.v1.ExplainResponse.objects:type_name -> atoll.v1.ExplainedObject
-	25, // 56: atoll.v1.ExplainResponse.vector:type_name -> atoll.v1.VectorEntry
-	62, // 57: atoll.v1.ExplainResponse.info:type_name -> atoll.v1.ReplyInfo
-	53, // 58: atoll.v1.ExplainResponse.losers:type_name -> atoll.v1.Loser
-	59, // 59: atoll.v1.ConflictCount.type:type_name -> atoll.v1.Type
-	59, // 60: atoll.v1.Loser.type:type_name -> atoll.v1.Type
-	40, // 61: atoll.v1.Loser.lost:type_name -> atoll.v1.Event
-	40, // 62: atoll.v1.Loser.won:type_name -> atoll.v1.Event
-	52, // 63: atoll.v1.ConflictsResponse.counts:type_name -> atoll.v1.ConflictCount
-	53, // 64: atoll.v1.ConflictsResponse.losers:type_name -> atoll.v1.Loser
-	55, // 65: atoll.v1.ConflictsResponse.errors:type_name -> atoll.v1.PartitionError
-	58, // 66: atoll.v1.PartitionError.error:type_name -> atoll.v1.Error
-	63, // 67: atoll.v1.RestoreLoserRequest.options:type_name -> atoll.v1.WriteOptions
-	53, // 68: atoll.v1.RestoreLoserResponse.loser:type_name -> atoll.v1.Loser
-	62, // 69: atoll.v1.RestoreLoserResponse.info:type_name -> atoll.v1.ReplyInfo
-	22, // 70: atoll.v1.Regions.Status:input_type -> atoll.v1.StatusRequest
-	31, // 71: atoll.v1.Regions.WatchStatus:input_type -> atoll.v1.WatchStatusRequest
-	36, // 72: atoll.v1.Regions.Digest:input_type -> atoll.v1.DigestRequest
-	39, // 73: atoll.v1.Regions.Explain:input_type -> atoll.v1.ExplainRequest
-	51, // 74: atoll.v1.Regions.Conflicts:input_type -> atoll.v1.ConflictsRequest
-	56, // 75: atoll.v1.Regions.RestoreLoser:input_type -> atoll.v1.RestoreLoserRequest
-	2,  // 76: atoll.v1.Regions.Audit:input_type -> atoll.v1.AuditRequest
-	6,  // 77: atoll.v1.Regions.Add:input_type -> atoll.v1.AddRequest
-	8,  // 78: atoll.v1.Regions.Drain:input_type -> atoll.v1.DrainRequest
-	10, // 79: atoll.v1.Regions.Fence:input_type -> atoll.v1.FenceRequest
-	12, // 80: atoll.v1.Regions.Remove:input_type -> atoll.v1.RemoveRequest
-	14, // 81: atoll.v1.Regions.Rejoin:input_type -> atoll.v1.RejoinRequest
-	33, // 82: atoll.v1.Regions.Status:output_type -> atoll.v1.StatusResponse
-	32, // 83: atoll.v1.Regions.WatchStatus:output_type -> atoll.v1.WatchStatusResponse
-	38, // 84: atoll.v1.Regions.Digest:output_type -> atoll.v1.DigestResponse
-	50, // 85: atoll.v1.Regions.Explain:output_type -> atoll.v1.ExplainResponse
-	54, // 86: atoll.v1.Regions.Conflicts:output_type -> atoll.v1.ConflictsResponse
-	57, // 87: atoll.v1.Regions.RestoreLoser:output_type -> atoll.v1.RestoreLoserResponse
-	3,  // 88: atoll.v1.Regions.Audit:output_type -> atoll.v1.AuditResponse
-	7,  // 89: atoll.v1.Regions.Add:output_type -> atoll.v1.AddResponse
-	9,  // 90: atoll.v1.Regions.Drain:output_type -> atoll.v1.DrainResponse
-	11, // 91: atoll.v1.Regions.Fence:output_type -> atoll.v1.FenceResponse
-	13, // 92: atoll.v1.Regions.Remove:output_type -> atoll.v1.RemoveResponse
-	15, // 93: atoll.v1.Regions.Rejoin:output_type -> atoll.v1.RejoinResponse
-	82, // [82:94] is the sub-list for method output_type
-	70, // [70:82] is the sub-list for method input_type
-	70, // [70:70] is the sub-list for extension type_name
-	70, // [70:70] is the sub-list for extension extendee
-	0,  // [0:70] is the sub-list for field type_name
+	60, // 4: atoll.v1.PartitionAudit.error:type_name -> atoll.v1.Error
+	61, // 5: atoll.v1.DifferingValue.type:type_name -> atoll.v1.Type
+	18, // 6: atoll.v1.AddResponse.plan:type_name -> atoll.v1.RegionPlan
+	18, // 7: atoll.v1.DrainResponse.plan:type_name -> atoll.v1.RegionPlan
+	18, // 8: atoll.v1.FenceResponse.plan:type_name -> atoll.v1.RegionPlan
+	18, // 9: atoll.v1.RemoveResponse.plan:type_name -> atoll.v1.RegionPlan
+	18, // 10: atoll.v1.RejoinResponse.plan:type_name -> atoll.v1.RegionPlan
+	18, // 11: atoll.v1.NameHeirResponse.plan:type_name -> atoll.v1.RegionPlan
+	19, // 12: atoll.v1.RegionPlan.steps:type_name -> atoll.v1.RegionStep
+	20, // 13: atoll.v1.RegionPlan.loss:type_name -> atoll.v1.RegionLoss
+	21, // 14: atoll.v1.RegionPlan.refusal:type_name -> atoll.v1.RegionRefusal
+	23, // 15: atoll.v1.Membership.members:type_name -> atoll.v1.Member
+	1,  // 16: atoll.v1.Region.state:type_name -> atoll.v1.RegionState
+	26, // 17: atoll.v1.Region.nodes:type_name -> atoll.v1.Node
+	62, // 18: atoll.v1.Lag.time:type_name -> google.protobuf.Duration
+	28, // 19: atoll.v1.Flow.lag:type_name -> atoll.v1.Lag
+	62, // 20: atoll.v1.Flow.last_heard:type_name -> google.protobuf.Duration
+	4,  // 21: atoll.v1.Flow.audit:type_name -> atoll.v1.PartitionAudit
+	62, // 22: atoll.v1.Flow.ahead:type_name -> google.protobuf.Duration
+	62, // 23: atoll.v1.Garbage.since:type_name -> google.protobuf.Duration
+	27, // 24: atoll.v1.PartitionStatus.vector:type_name -> atoll.v1.VectorEntry
+	60, // 25: atoll.v1.PartitionStatus.error:type_name -> atoll.v1.Error
+	30, // 26: atoll.v1.PartitionStatus.garbage:type_name -> atoll.v1.Garbage
+	35, // 27: atoll.v1.WatchStatusResponse.status:type_name -> atoll.v1.StatusResponse
+	25, // 28: atoll.v1.StatusResponse.regions:type_name -> atoll.v1.Region
+	32, // 29: atoll.v1.StatusResponse.partitions:type_name -> atoll.v1.PartitionStatus
+	29, // 30: atoll.v1.StatusResponse.flows:type_name -> atoll.v1.Flow
+	31, // 31: atoll.v1.StatusResponse.refused:type_name -> atoll.v1.Refused
+	22, // 32: atoll.v1.StatusResponse.membership:type_name -> atoll.v1.Membership
+	36, // 33: atoll.v1.StatusResponse.clocks:type_name -> atoll.v1.Clocks
+	62, // 34: atoll.v1.Clocks.drift:type_name -> google.protobuf.Duration
+	37, // 35: atoll.v1.Clocks.offsets:type_name -> atoll.v1.ClockOffset
+	62, // 36: atoll.v1.ClockOffset.ahead:type_name -> google.protobuf.Duration
+	62, // 37: atoll.v1.ClockOffset.uncertainty:type_name -> google.protobuf.Duration
+	63, // 38: atoll.v1.DigestRequest.options:type_name -> atoll.v1.ReadOptions
+	27, // 39: atoll.v1.PartitionDigest.vector:type_name -> atoll.v1.VectorEntry
+	60, // 40: atoll.v1.PartitionDigest.error:type_name -> atoll.v1.Error
+	39, // 41: atoll.v1.DigestResponse.partitions:type_name -> atoll.v1.PartitionDigest
+	42, // 42: atoll.v1.ExplainRegister.winner:type_name -> atoll.v1.Event
+	42, // 43: atoll.v1.ExplainCounterPart.last:type_name -> atoll.v1.Event
+	44, // 44: atoll.v1.ExplainCounter.parts:type_name -> atoll.v1.ExplainCounterPart
+	42, // 45: atoll.v1.ExplainElement.dots:type_name -> atoll.v1.Event
+	46, // 46: atoll.v1.ExplainSet.elements:type_name -> atoll.v1.ExplainElement
+	61, // 47: atoll.v1.ExplainedObject.type:type_name -> atoll.v1.Type
+	43, // 48: atoll.v1.ExplainedObject.register:type_name -> atoll.v1.ExplainRegister
+	45, // 49: atoll.v1.ExplainedObject.counter:type_name -> atoll.v1.ExplainCounter
+	47, // 50: atoll.v1.ExplainedObject.set:type_name -> atoll.v1.ExplainSet
+	50, // 51: atoll.v1.ExplainedObject.parts:type_name -> atoll.v1.ExplainParts
+	49, // 52: atoll.v1.ExplainedObject.deadline:type_name -> atoll.v1.ExplainDeadline
+	42, // 53: atoll.v1.ExplainDeadline.event:type_name -> atoll.v1.Event
+	51, // 54: atoll.v1.ExplainParts.parts:type_name -> atoll.v1.ExplainPart
+	42, // 55: atoll.v1.ExplainPart.events:type_name -> atoll.v1.Event
+	48, // 56: atoll.v1.ExplainResponse.objects:type_name -> atoll.v1.ExplainedObject
+	27, // 57: atoll.v1.ExplainResponse.vector:type_name -> atoll.v1.VectorEntry
+	64, // 58: atoll.v1.ExplainResponse.info:type_name -> atoll.v1.ReplyInfo
+	55, // 59: atoll.v1.ExplainResponse.losers:type_name -> atoll.v1.Loser
+	61, // 60: atoll.v1.ConflictCount.type:type_name -> atoll.v1.Type
+	61, // 61: atoll.v1.Loser.type:type_name -> atoll.v1.Type
+	42, // 62: atoll.v1.Loser.lost:type_name -> atoll.v1.Event
+	42, // 63: atoll.v1.Loser.won:type_name -> atoll.v1.Event
+	54, // 64: atoll.v1.ConflictsResponse.counts:type_name -> atoll.v1.ConflictCount
+	55, // 65: atoll.v1.ConflictsResponse.losers:type_name -> atoll.v1.Loser
+	57, // 66: atoll.v1.ConflictsResponse.errors:type_name -> atoll.v1.PartitionError
+	60, // 67: atoll.v1.PartitionError.error:type_name -> atoll.v1.Error
+	65, // 68: atoll.v1.RestoreLoserRequest.options:type_name -> atoll.v1.WriteOptions
+	55, // 69: atoll.v1.RestoreLoserResponse.loser:type_name -> atoll.v1.Loser
+	64, // 70: atoll.v1.RestoreLoserResponse.info:type_name -> atoll.v1.ReplyInfo
+	24, // 71: atoll.v1.Regions.Status:input_type -> atoll.v1.StatusRequest
+	33, // 72: atoll.v1.Regions.WatchStatus:input_type -> atoll.v1.WatchStatusRequest
+	38, // 73: atoll.v1.Regions.Digest:input_type -> atoll.v1.DigestRequest
+	41, // 74: atoll.v1.Regions.Explain:input_type -> atoll.v1.ExplainRequest
+	53, // 75: atoll.v1.Regions.Conflicts:input_type -> atoll.v1.ConflictsRequest
+	58, // 76: atoll.v1.Regions.RestoreLoser:input_type -> atoll.v1.RestoreLoserRequest
+	2,  // 77: atoll.v1.Regions.Audit:input_type -> atoll.v1.AuditRequest
+	6,  // 78: atoll.v1.Regions.Add:input_type -> atoll.v1.AddRequest
+	8,  // 79: atoll.v1.Regions.Drain:input_type -> atoll.v1.DrainRequest
+	10, // 80: atoll.v1.Regions.Fence:input_type -> atoll.v1.FenceRequest
+	12, // 81: atoll.v1.Regions.Remove:input_type -> atoll.v1.RemoveRequest
+	14, // 82: atoll.v1.Regions.Rejoin:input_type -> atoll.v1.RejoinRequest
+	16, // 83: atoll.v1.Regions.NameHeir:input_type -> atoll.v1.NameHeirRequest
+	35, // 84: atoll.v1.Regions.Status:output_type -> atoll.v1.StatusResponse
+	34, // 85: atoll.v1.Regions.WatchStatus:output_type -> atoll.v1.WatchStatusResponse
+	40, // 86: atoll.v1.Regions.Digest:output_type -> atoll.v1.DigestResponse
+	52, // 87: atoll.v1.Regions.Explain:output_type -> atoll.v1.ExplainResponse
+	56, // 88: atoll.v1.Regions.Conflicts:output_type -> atoll.v1.ConflictsResponse
+	59, // 89: atoll.v1.Regions.RestoreLoser:output_type -> atoll.v1.RestoreLoserResponse
+	3,  // 90: atoll.v1.Regions.Audit:output_type -> atoll.v1.AuditResponse
+	7,  // 91: atoll.v1.Regions.Add:output_type -> atoll.v1.AddResponse
+	9,  // 92: atoll.v1.Regions.Drain:output_type -> atoll.v1.DrainResponse
+	11, // 93: atoll.v1.Regions.Fence:output_type -> atoll.v1.FenceResponse
+	13, // 94: atoll.v1.Regions.Remove:output_type -> atoll.v1.RemoveResponse
+	15, // 95: atoll.v1.Regions.Rejoin:output_type -> atoll.v1.RejoinResponse
+	17, // 96: atoll.v1.Regions.NameHeir:output_type -> atoll.v1.NameHeirResponse
+	84, // [84:97] is the sub-list for method output_type
+	71, // [71:84] is the sub-list for method input_type
+	71, // [71:71] is the sub-list for extension type_name
+	71, // [71:71] is the sub-list for extension extendee
+	0,  // [0:71] is the sub-list for field type_name
 }
 
 func init() { file_atoll_v1_regions_proto_init() }
@@ -4730,11 +4859,11 @@ func file_atoll_v1_regions_proto_init() {
 		return
 	}
 	file_atoll_v1_common_proto_init()
-	file_atoll_v1_regions_proto_msgTypes[16].OneofWrappers = []any{}
-	file_atoll_v1_regions_proto_msgTypes[24].OneofWrappers = []any{}
-	file_atoll_v1_regions_proto_msgTypes[25].OneofWrappers = []any{}
+	file_atoll_v1_regions_proto_msgTypes[18].OneofWrappers = []any{}
+	file_atoll_v1_regions_proto_msgTypes[26].OneofWrappers = []any{}
 	file_atoll_v1_regions_proto_msgTypes[27].OneofWrappers = []any{}
-	file_atoll_v1_regions_proto_msgTypes[44].OneofWrappers = []any{
+	file_atoll_v1_regions_proto_msgTypes[29].OneofWrappers = []any{}
+	file_atoll_v1_regions_proto_msgTypes[46].OneofWrappers = []any{
 		(*ExplainedObject_Register)(nil),
 		(*ExplainedObject_Counter)(nil),
 		(*ExplainedObject_Set)(nil),
@@ -4746,7 +4875,7 @@ func file_atoll_v1_regions_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_v1_regions_proto_rawDesc), len(file_atoll_v1_regions_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   56,
+			NumMessages:   58,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -55,7 +55,7 @@ type NamespacesClient interface {
 	// MoveHome makes another region the home of a namespace. It does in each partition what can be done now, and says
 	// how far that is: repeat it until all is done. Repeating it, also after it was interrupted or with another region in
 	// between, never does harm: the present home gives the namespace up as its last act there, and until then it is the home. A home whose region is
-	// CLOSED is taken over, if the new one is the only region that is not; what nobody else had of it is lost.
+	// CLOSED is taken over, if the new one is its heir, or the only region that is not; what nobody else had of it is lost.
 	MoveHome(context.Context, *v1.MoveHomeRequest) (*v1.MoveHomeResponse, error)
 }
 
@@ -72,7 +72,7 @@ type NamespacesHandler interface {
 	// MoveHome makes another region the home of a namespace. It does in each partition what can be done now, and says
 	// how far that is: repeat it until all is done. Repeating it, also after it was interrupted or with another region in
 	// between, never does harm: the present home gives the namespace up as its last act there, and until then it is the home. A home whose region is
-	// CLOSED is taken over, if the new one is the only region that is not; what nobody else had of it is lost.
+	// CLOSED is taken over, if the new one is its heir, or the only region that is not; what nobody else had of it is lost.
 	MoveHome(context.Context, *v1.MoveHomeRequest) (*v1.MoveHomeResponse, error)
 }
 

@@ -48,6 +48,8 @@ const (
 	RegionsRemoveProcedure = "/atoll.v1.Regions/Remove"
 	// RegionsRejoinProcedure is the procedure name of the Regions's Rejoin RPC.
 	RegionsRejoinProcedure = "/atoll.v1.Regions/Rejoin"
+	// RegionsNameHeirProcedure is the procedure name of the Regions's NameHeir RPC.
+	RegionsNameHeirProcedure = "/atoll.v1.Regions/NameHeir"
 )
 
 var (
@@ -140,6 +142,13 @@ var (
 			Procedure:  RegionsRejoinProcedure,
 		}
 	})
+	regionsNameHeirSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType: connect.StreamTypeUnary,
+			Schema:     v1.File_atoll_v1_regions_proto.Services().ByName("Regions").Methods().ByName("NameHeir"),
+			Procedure:  RegionsNameHeirProcedure,
+		}
+	})
 )
 
 // RegionsClient is a client for the atoll.v1.Regions service.
@@ -176,6 +185,9 @@ type RegionsClient interface {
 	Remove(context.Context, *v1.RemoveRequest) (*v1.RemoveResponse, error)
 	// Rejoin has a region that is closed come back under a new epoch, with empty data directories.
 	Rejoin(context.Context, *v1.RejoinRequest) (*v1.RejoinResponse, error)
+	// NameHeir decides which region takes over the homes of one that was fenced, or drained, and has not come back; nobody else
+	// does then, also not that region when it comes back. It cannot be changed. Namespaces.MoveHome has the heir take over.
+	NameHeir(context.Context, *v1.NameHeirRequest) (*v1.NameHeirResponse, error)
 }
 
 // NewRegionsClient constructs a client for the atoll.v1.Regions service. Multiple service clients
@@ -238,6 +250,9 @@ type RegionsHandler interface {
 	Remove(context.Context, *v1.RemoveRequest) (*v1.RemoveResponse, error)
 	// Rejoin has a region that is closed come back under a new epoch, with empty data directories.
 	Rejoin(context.Context, *v1.RejoinRequest) (*v1.RejoinResponse, error)
+	// NameHeir decides which region takes over the homes of one that was fenced, or drained, and has not come back; nobody else
+	// does then, also not that region when it comes back. It cannot be changed. Namespaces.MoveHome has the heir take over.
+	NameHeir(context.Context, *v1.NameHeirRequest) (*v1.NameHeirResponse, error)
 }
 
 // RegisterRegionsHandler registers svc as the atoll.v1.Regions implementation on server.
@@ -256,6 +271,7 @@ func RegisterRegionsHandler(server *connect.Server, svc RegionsHandler) {
 		connect.Method{Spec: regionsFenceSpec(), Handler: adapter.fence},
 		connect.Method{Spec: regionsRemoveSpec(), Handler: adapter.remove},
 		connect.Method{Spec: regionsRejoinSpec(), Handler: adapter.rejoin},
+		connect.Method{Spec: regionsNameHeirSpec(), Handler: adapter.nameHeir},
 	)
 }
 
@@ -323,6 +339,10 @@ func (UnimplementedRegionsHandler) Remove(context.Context, *v1.RemoveRequest) (*
 
 func (UnimplementedRegionsHandler) Rejoin(context.Context, *v1.RejoinRequest) (*v1.RejoinResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "atoll.v1.Regions.Rejoin is not implemented")
+}
+
+func (UnimplementedRegionsHandler) NameHeir(context.Context, *v1.NameHeirRequest) (*v1.NameHeirResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "atoll.v1.Regions.NameHeir is not implemented")
 }
 
 type regionsClient struct {
@@ -420,6 +440,14 @@ func (c *regionsClient) Remove(ctx context.Context, req *v1.RemoveRequest) (*v1.
 func (c *regionsClient) Rejoin(ctx context.Context, req *v1.RejoinRequest) (*v1.RejoinResponse, error) {
 	var res v1.RejoinResponse
 	if err := c.client.CallUnary(ctx, regionsRejoinSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *regionsClient) NameHeir(ctx context.Context, req *v1.NameHeirRequest) (*v1.NameHeirResponse, error) {
+	var res v1.NameHeirResponse
+	if err := c.client.CallUnary(ctx, regionsNameHeirSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -561,6 +589,18 @@ func (h regionsHandler) rejoin(ctx context.Context, _ connect.Spec, stream conne
 		return err
 	}
 	res, err := h.svc.Rejoin(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h regionsHandler) nameHeir(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.NameHeirRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.NameHeir(ctx, &req)
 	if err != nil {
 		return err
 	}
