@@ -132,6 +132,21 @@ func TestAFencedRegionDoesNotStart(t *testing.T) {
 	}
 }
 
+// A node that no replica was placed on serves and stops like others.
+func TestANodeWithoutPartitionsStops(t *testing.T) {
+	configs := deployment(t, 2)
+	_, stopFirst := serveNode(t, configs[0])
+	defer stopFirst()
+	second, stop := serveNode(t, configs[1])
+	if len(second.stores) > 0 {
+		t.Errorf("%d replicas were placed there", len(second.stores))
+	}
+	if _, err := dial(t, configs[1]).Put(t.Context(), "k", []byte("v")); err != nil {
+		t.Error(err)
+	}
+	stop()
+}
+
 func TestOnlyAVoteCanDeclareOthersDead(t *testing.T) {
 	cfg := config(t)
 	cfg.Dead.Regions = membership.SetOf(2)

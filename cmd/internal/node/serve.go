@@ -104,6 +104,10 @@ func (n *Node) dataPlane() []func(context.Context) error {
 func (n *Node) scrub(ctx context.Context) error {
 	pause := time.NewTicker(scrubPause)
 	defer pause.Stop()
+	if len(n.stores) == 0 { // no replica was placed here
+		<-ctx.Done()
+		return nil
+	}
 	for {
 		for _, s := range n.stores {
 			if err := s.Scrub(ctx, scrubBytesPerSecond); err != nil && ctx.Err() == nil {
