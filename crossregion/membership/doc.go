@@ -38,5 +38,5 @@
 // and heir.go the commands; codec.go, command_codec.go and state_codec.go their encodings; plan.go what a
 // command would lead to; duty.go what a member has to do; facts.go what each partition must know;
 // standing.go what regions have, for those that join, and with whom they exchange anything; start.go whether a
-// region may start; view.go how others follow the state.
+// region may start; view.go how others follow the state; lease.go for how long a region may act as a home.
 package membership
