@@ -91,6 +91,7 @@ const (
 	ReasonTooManyWatchers    Reason = "TOO_MANY_WATCHERS"
 	ReasonFenced             Reason = "FENCED"
 	ReasonNotHome            Reason = "NOT_HOME"
+	ReasonNoLease            Reason = "NO_LEASE" // the home cannot reach a majority of the regions; others may have taken over
 	ReasonClockUnsafe        Reason = "CLOCK_UNSAFE"
 	ReasonRegionRefused      Reason = "REGION_REFUSED"
 	ReasonCorrupt            Reason = "CORRUPT"

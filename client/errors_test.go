@@ -29,6 +29,7 @@ var contract = []struct {
 	{ReasonInsufficientRights, connect.CodeFailedPrecondition, ErrInsufficientRights},
 	{ReasonNotOwner, connect.CodeFailedPrecondition, ErrUnavailable},
 	{ReasonNotHome, connect.CodeFailedPrecondition, ErrUnavailable},
+	{ReasonNoLease, connect.CodeUnavailable, ErrUnavailable},
 	{ReasonStaleEpoch, connect.CodeFailedPrecondition, ErrUnavailable},
 	{ReasonNoLeader, connect.CodeUnavailable, ErrUnavailable},
 	{ReasonNoQuorum, connect.CodeUnavailable, ErrUnavailable},

@@ -169,7 +169,7 @@ func judge(ctx context.Context, err error, write, sent bool) (*Error, verdict) {
 		return judgeTransport(ctx, e, write, sent)
 	}
 	switch e.Reason {
-	case ReasonNoLeader, ReasonNoQuorum, ReasonShuttingDown, ReasonNotOwner, ReasonNotHome, ReasonStaleEpoch,
+	case ReasonNoLeader, ReasonNoQuorum, ReasonShuttingDown, ReasonNotOwner, ReasonNotHome, ReasonNoLease, ReasonStaleEpoch,
 		ReasonOverloaded, ReasonRateLimited, ReasonDeadline:
 		return e, notDone
 	case ReasonOutcomeUnknown:

@@ -75,7 +75,7 @@ func TestWriteIsRetriedWithTheSameOpID(t *testing.T) {
 func TestRefusedWriteIsNotRetried(t *testing.T) {
 	bothWays(t, func(t *testing.T, serve func(*testing.T, *fakeServer) string) {
 		retryable := map[Reason]bool{
-			ReasonNoLeader: true, ReasonNoQuorum: true, ReasonShuttingDown: true, ReasonNotOwner: true, ReasonNotHome: true, ReasonStaleEpoch: true,
+			ReasonNoLeader: true, ReasonNoQuorum: true, ReasonShuttingDown: true, ReasonNotOwner: true, ReasonNotHome: true, ReasonNoLease: true, ReasonStaleEpoch: true,
 			ReasonOverloaded: true, ReasonRateLimited: true, ReasonDeadline: true, ReasonOutcomeUnknown: true,
 		}
 		for _, row := range contract {

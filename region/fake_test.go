@@ -172,7 +172,23 @@ type fixture struct {
 	queue   heldQueue
 	// unsafe, if set, is what the judge of the clock says.
 	unsafe atomic.Pointer[region.ClockUnsafeError]
+	leases fakeLeases
 }
+
+// fakeLeases are those of a region that holds one unless lost is set. Others' are over after left nanoseconds.
+type fakeLeases struct {
+	lost atomic.Bool
+	left atomic.Int64
+}
+
+func (l *fakeLeases) Held() error {
+	if l.lost.Load() {
+		return &region.NoLeaseError{Why: "a test"}
+	}
+	return nil
+}
+
+func (l *fakeLeases) Left(topology.RegionID) time.Duration { return time.Duration(l.left.Load()) }
 
 // heldQueue is a queue of local writes that nothing leaves.
 type heldQueue struct{ writes [][]byte }
@@ -204,7 +220,7 @@ func newFixtureOf(t *testing.T, self crdt.Actor, quota uint64, destinations ...t
 	f.group = newFakeGroup(f.machine)
 	f.Partition = region.NewPartition(region.PartitionConfig{
 		Machine: f.machine, Group: f.group, Clock: clock, Wall: f.clock.wall, Proposer: 7,
-		Destinations: destinations, OutboxQuota: quota, Queue: &f.queue, ClockSafe: f.clockSafe, Logger: slog.New(slog.DiscardHandler),
+		Destinations: destinations, OutboxQuota: quota, Queue: &f.queue, ClockSafe: f.clockSafe, Leases: &f.leases, Logger: slog.New(slog.DiscardHandler),
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)

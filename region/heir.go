@@ -46,20 +46,30 @@ func configured(r topology.RegionID) replica.Home {
 	return replica.Home{Region: uint32(r), Given: topology.Actor(r, 0)}
 }
 
-// heirOf returns the region that is to take over a home: the heir of its actor, or, if that was given up, too, the heir's heir.
-// Under which epoch it does so does not matter, as with a home. It is 0 if the home has no heir.
-func (f *Facts) heirOf(h *replica.Home) topology.RegionID {
-	at := crdt.Actor(0)
+// homes returns the region that a home was given to, its heir if that one was given up, the heir's heir, and so on: each
+// may have been the home, unless nobody before it was given up.
+func (f *Facts) homes(h *replica.Home) []topology.RegionID {
+	regions := []topology.RegionID{topology.RegionID(h.Region)}
 	heir, passed := f.passedOn(given(h))
 	for range f.Heirs { // of heirs there are no circles
 		if !passed {
 			break
 		}
-		at = heir.Heir
-		heir, passed = f.passedOn(at)
+		region, _ := topology.ActorRegion(heir.Heir)
+		regions = append(regions, region)
+		heir, passed = f.passedOn(heir.Heir)
 	}
-	region, _ := topology.ActorRegion(at)
-	return region
+	return regions
+}
+
+// heirOf returns the region that is to take over a home: the heir of its actor, or, if that was given up, too, the heir's heir.
+// Under which epoch it does so does not matter, as with a home. It is 0 if the home has no heir.
+func (f *Facts) heirOf(h *replica.Home) topology.RegionID {
+	homes := f.homes(h)
+	if len(homes) == 1 {
+		return 0
+	}
+	return homes[len(homes)-1]
 }
 
 // isHome reports whether a region is the home, or will be once it has what the home before had.
@@ -84,6 +94,15 @@ func (f *Facts) inherits(h *replica.Home, self crdt.Actor, have crdt.VersionVect
 	region, _ := topology.ActorRegion(at)
 	by, epoch := topology.ActorRegion(self)
 	return own && region == by && (at == self || f.over(at, topology.Actor(by, epoch-1), have))
+}
+
+// openHome returns why a region cannot take over from a home as its heir, or as the only region left, or nil.
+func (f *Facts) openHome(h *replica.Home, self crdt.Actor, have crdt.VersionVector) error {
+	former := topology.RegionID(h.Region)
+	if f.inherits(h, self, have) || f.alone(self, have) && f.lives(former) > 0 {
+		return nil
+	}
+	return &HomeNotClosedError{Home: former, Heir: f.heirOf(h)}
 }
 
 // over reports whether nothing comes any more of a region's actors from one to another, and all of them is here. Those before

@@ -195,12 +195,11 @@ func (a *application) mayTake(c *logv1.HomeCommand, have *replica.Home, known bo
 	if !known {
 		*have = configured(topology.RegionID(c.GetFormer()))
 	}
-	former := topology.RegionID(have.Region)
-	heir := a.state.facts.inherits(have, a.replica.Self(), a.replica.Vector())
 	needed := replica.Home{Region: uint32(a.region()), After: have.After}
+	open := a.state.facts.openHome(have, a.replica.Self(), a.replica.Vector())
 	switch {
-	case !heir && (!a.state.facts.alone(a.replica.Self(), a.replica.Vector()) || a.state.facts.lives(former) == 0):
-		return &HomeNotClosedError{Home: former, Heir: a.state.facts.heirOf(have)}
+	case open != nil:
+		return open
 	case !serves(&needed, a.region(), a.replica.Vector(), &a.state.facts):
 		return ErrHomeUnsettled
 	case !known:

@@ -11,13 +11,17 @@ import (
 
 // AtHome returns nil if what a replica shows of a namespace is what its home shows. first says that this region is the
 // home as long as there was no other. A region that writes no more, or not yet, is none: another may be the home
-// without its knowledge.
-// Errors: *NotHomeError, ErrFenced.
+// without its knowledge. It is to be asked when the replica has been proved to be recent enough: no other home has decided
+// anything by then.
+// Errors: *NotHomeError, ErrFenced, ErrNoLease.
 func (p *Partition) AtHome(r *replica.Replica, namespace string, first bool) error {
 	if err := p.muted(); err != nil {
 		return err
 	}
-	return atHome(r, namespace, first, &p.View().Facts)
+	if err := atHome(r, namespace, first, &p.View().Facts); err != nil {
+		return err
+	}
+	return p.leased()
 }
 
 // WriteHome is Write for operations on a namespace that has a home: it is refused where that is not. first says that
@@ -26,18 +30,12 @@ func (p *Partition) AtHome(r *replica.Replica, namespace string, first bool) err
 // A nil error promises, besides what Write promises, that the operations took effect after all that were acknowledged
 // at this or an earlier home of the namespace which gave it up, and before all that any later home does.
 //
-// Errors: *NotHomeError, ErrTooManyHomes, and those of Write.
+// Errors: *NotHomeError, ErrTooManyHomes, ErrNoLease, and those of Write.
 func (p *Partition) WriteHome(ctx context.Context, opID string, ops []replica.Op, first bool) (WriteResult, error) {
-	if err := p.writable(); err != nil {
-		return WriteResult{}, err
-	}
 	command := writeCommand(opID, ops)
 	command.GetWrite().Home, command.GetWrite().FirstHome = true, first
-	r, err := p.batcher.do(ctx, command)
-	if err != nil {
-		return WriteResult{}, err
-	}
-	return WriteResult{Outcomes: r.outcomes, Repeated: r.repeated, Elsewhere: r.elsewhere}, nil
+	// Who is no home is told so where the command is applied; but it may have become one by then.
+	return p.write(ctx, command, p.mayBeHome(ops[0].Namespace, first), true)
 }
 
 // HomeState is what a region knows of the home of a namespace.
@@ -48,7 +46,7 @@ type HomeState struct {
 	Heir topology.RegionID
 	// Epoch is the home's ownership epoch, 0 if there never was any home but that of the configuration.
 	Epoch uint64
-	// Serving says that this region is the home, and serves.
+	// Serving says that this region is the home, and serves: it has what it needs, takes writes, and has a lease.
 	Serving bool
 	// Waiting are regions that this home waits for, before it can move.
 	Waiting []topology.RegionID
@@ -66,7 +64,7 @@ func (p *Partition) Home(ctx context.Context, namespace string, first bool) (Hom
 			return err
 		}
 		self, _ := topology.ActorRegion(r.Self())
-		writes := p.muted() == nil
+		writes := p.muted() == nil && p.leased() == nil
 		others := p.others()
 		h, known := homeOf(homes, namespace)
 		if !known && !first {
@@ -141,15 +139,21 @@ func (p *Partition) setHome(ctx context.Context, c *logv1.HomeCommand) error {
 // of it is here, and this region is its heir, or so it is with every other region. former is the region of the configuration.
 // What the home acknowledged and nobody had when it was closed is lost. If this region is the home, it does nothing.
 //
-// Errors: *HomeNotClosedError, ErrHomeUnsettled, *NotHomeError, ErrTooManyHomes, and those of Write.
+// Errors: *HomeNotClosedError, *HomeLeasedError, ErrHomeUnsettled, *NotHomeError, ErrTooManyHomes, and those of Write.
 func (p *Partition) TakeHome(ctx context.Context, namespace string, former topology.RegionID) error {
 	if err := p.writable(); err != nil {
 		return err
 	}
 	self, _ := topology.ActorRegion(p.View().Outbox.Actor)
-	h, _ := homeOf(p.View().Homes, namespace)
-	if p.View().Facts.isHome(self, &h) {
+	h, known := homeOf(p.View().Homes, namespace)
+	if !known {
+		h = configured(former)
+	}
+	if known && p.View().Facts.isHome(self, &h) {
 		return nil
+	}
+	if err := p.mayFollow(&h); err != nil {
+		return err
 	}
 	return p.setHome(ctx, &logv1.HomeCommand{
 		Namespace: namespace, Region: uint32(self), Epoch: nextTerm(h.Epoch), Take: true, OfClosed: true, Former: uint32(former),

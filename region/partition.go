@@ -60,6 +60,7 @@ type Partition struct {
 	ticks        *tickRequests
 	clockAhead   time.Duration
 	fenced       func() error
+	leases       Leases
 	logger       *slog.Logger
 }
 
@@ -89,6 +90,8 @@ type PartitionConfig struct {
 	// Fenced returns why this region writes no more, beside what the membership says, an error that matches ErrFenced, or
 	// nil; it is asked before each write, and is quick. Optional.
 	Fenced func() error
+	// Leases say whether regions may act as homes; nil means that they always may, because none is ever given up.
+	Leases Leases
 	Logger *slog.Logger
 }
 
@@ -100,7 +103,7 @@ func NewPartition(c PartitionConfig) *Partition {
 		confirmer: newConfirmer(c.Group, c.Wall),
 		exports:   newExports(c.Machine, c.Wall, c.Proposer),
 		queue:     c.Queue, quota: cmp.Or(c.OutboxQuota, DefaultOutboxQuota), lowDisk: c.LowDisk, ticks: newTickRequests(),
-		clockAhead: cmp.Or(c.ClockAhead, DefaultClockAhead), fenced: c.Fenced,
+		clockAhead: cmp.Or(c.ClockAhead, DefaultClockAhead), fenced: c.Fenced, leases: c.Leases,
 		logger: c.Logger.With("partition", c.ID),
 	}
 	p.batcher.shipsNowhere = len(c.Destinations) == 0
@@ -177,10 +180,24 @@ type WriteResult struct {
 // ErrOutcomeUnknown means that the write may or may not take effect; only a retry with the same opID is
 // safe then.
 func (p *Partition) Write(ctx context.Context, opID string, ops []replica.Op) (WriteResult, error) {
-	if err := p.writable(); err != nil {
+	decides := p.decides(ops)
+	return p.write(ctx, writeCommand(opID, ops), decides, decides)
+}
+
+// write has a command run. asHome says that this region may run it only as long as it may act as a home, and answersAsHome that
+// it may answer only as long.
+func (p *Partition) write(ctx context.Context, command *logv1.Command, asHome, answersAsHome bool) (WriteResult, error) {
+	err := p.writable()
+	if err == nil && asHome {
+		err = p.leased()
+	}
+	if err != nil {
 		return WriteResult{}, err
 	}
-	r, err := p.batcher.do(ctx, writeCommand(opID, ops))
+	r, err := p.batcher.do(ctx, command)
+	if answersAsHome {
+		err = p.homeAnswer(err)
+	}
 	if err != nil {
 		return WriteResult{}, err
 	}
@@ -192,8 +209,15 @@ func (p *Partition) Write(ctx context.Context, opID string, ops []replica.Op) (W
 // proposed is answered when its outcome is known.
 func (p *Partition) WriteAsync(ctx context.Context, opID string, ops []replica.Op, done func(WriteResult, error)) {
 	err := p.writable()
+	decides := p.decides(ops)
+	if err == nil && decides {
+		err = p.leased()
+	}
 	if err == nil {
 		err = p.batcher.enqueue(&request{abandoned: ctx.Err, command: writeCommand(opID, ops), done: func(a answer) {
+			if decides {
+				a.err = p.homeAnswer(a.err)
+			}
 			if a.err != nil {
 				done(WriteResult{}, a.err)
 				return

@@ -43,6 +43,8 @@ var causes = [...]cause{
 	{as[*region.FencedError], fencedBecause},
 	{is(region.ErrFenced), always(reasonFenced, "this region writes no more: it drains, or the others have given it up; write in another region")},
 	{as[*region.NotHomeError], notHome},
+	{is(region.ErrNoLease), noLease},
+	{as[*region.HomeLeasedError], always(reasonNotHome, "the former home may not know yet that it was given up, and decide still; try again in some seconds")},
 	{as[*region.HomeTargetError], always(reasonRegionRefused, "the region that was to become the home takes no writes; choose one that is ACTIVE", "code", "WRONG_STATE")},
 	{as[*region.HomeNotClosedError], always(reasonRegionRefused, "a home is taken over only once its region is CLOSED, by its heir (atoll region heir), or by the one region that is left: fence what is lost first (atoll region fence), or have it rejoin", "code", "WAITING")},
 	{is(region.ErrTooManyHomes), always(reasonQuotaExceeded, "as many namespaces have a home as can have one", "limit", "256")},
@@ -121,6 +123,14 @@ func fencedBecause(err error) *failure {
 	return fail(reasonFenced, fenced.Why)
 }
 
+func noLease(err error) *failure {
+	why := region.ErrNoLease.Error()
+	if lacking, ok := errors.AsType[*region.NoLeaseError](err); ok {
+		why = lacking.Why
+	}
+	return fail(reasonNoLease, why)
+}
+
 // failureOf returns the failure that err is.
 func failureOf(err error) *failure {
 	if f, ok := errors.AsType[*failure](err); ok {
@@ -140,14 +150,14 @@ func failureOf(err error) *failure {
 // refusals are errors of a proposed write that mean that nothing was done.
 var refusals = [...]error{
 	region.ErrNotLeader, region.ErrNotHosted, region.ErrShuttingDown, region.ErrOverloaded, region.ErrOpIDReused,
-	region.ErrBadCommand, region.ErrNotMergeable, region.ErrDiskFull, region.ErrClockUnsafe, region.ErrFenced, region.ErrHomeUnsettled, region.ErrTooManyHomes, localqueue.ErrQueueFull, localqueue.ErrTooLarge,
+	region.ErrBadCommand, region.ErrNotMergeable, region.ErrDiskFull, region.ErrClockUnsafe, region.ErrFenced, region.ErrNoLease, region.ErrHomeUnsettled, region.ErrTooManyHomes, localqueue.ErrQueueFull, localqueue.ErrTooLarge,
 }
 
 // failureOfWrite returns the failure that an error of a proposed write is. What is not known to mean
 // that nothing was done may have been done.
 func failureOfWrite(ctx context.Context, err error) *failure {
 	ended := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
-	refused := as[*replica.OpError](err) || as[*region.NotHomeError](err) || as[*region.HomeTargetError](err) || as[*region.HomeNotClosedError](err) || as[*failure](err) || ended && ctx.Err() != nil
+	refused := as[*replica.OpError](err) || as[*region.NotHomeError](err) || as[*region.HomeTargetError](err) || as[*region.HomeNotClosedError](err) || as[*region.HomeLeasedError](err) || as[*failure](err) || ended && ctx.Err() != nil
 	for _, r := range refusals {
 		refused = refused || errors.Is(err, r)
 	}

@@ -48,6 +48,7 @@ const (
 	reasonFenced             reason = "FENCED"
 	reasonRegionRefused      reason = "REGION_REFUSED"
 	reasonNotHome            reason = "NOT_HOME"
+	reasonNoLease            reason = "NO_LEASE"
 	reasonCorrupt            reason = "CORRUPT"
 	reasonInternal           reason = "INTERNAL"
 )
@@ -95,6 +96,7 @@ var table = [...]row{
 	{reasonDiskFull, connect.CodeResourceExhausted, notDone, time.Second},
 	{reasonTooManyWatchers, connect.CodeResourceExhausted, notDone, time.Second},
 	{reasonNotHome, connect.CodeFailedPrecondition, notDone, 200 * time.Millisecond},
+	{reasonNoLease, connect.CodeUnavailable, notDone, time.Second},
 	{reasonFenced, connect.CodeFailedPrecondition, notDone, 0},
 	{reasonClockUnsafe, connect.CodeFailedPrecondition, notDone, time.Second},
 	{reasonRegionRefused, connect.CodeFailedPrecondition, notDone, 0},

@@ -356,7 +356,8 @@ func (m *homeMove) giveUp(ctx context.Context, p Partition, id topology.Partitio
 	// The membership may be ahead of what the partition knows of it.
 	closing := as[*region.HomeNotClosedError](err) && s.votes != nil && known == nil &&
 		s.checkTakes(&atollv1.PartitionHome{Region: s.homes.names[home.Home], Heir: s.homes.names[home.Heir]}, s.region.Name) == nil
-	if err != nil && !closing && !errors.Is(err, region.ErrHomeUnsettled) {
+	leased, ofFormer := errors.AsType[*region.HomeLeasedError](err)
+	if err != nil && !closing && !ofFormer && !errors.Is(err, region.ErrHomeUnsettled) {
 		return nil, err
 	}
 	move := &atollv1.HomeMove{Partition: uint32(id), From: s.region.Name, State: atollv1.HomeMoveState_HOME_MOVE_STATE_MOVING}
@@ -366,6 +367,9 @@ func (m *homeMove) giveUp(ctx context.Context, p Partition, id topology.Partitio
 	move.Epoch = home.Epoch
 	if err != nil {
 		move.State, move.Waiting = atollv1.HomeMoveState_HOME_MOVE_STATE_WAITING, s.regionNames(home.Waiting)
+	}
+	if ofFormer {
+		move.Waiting = s.regionNames([]topology.RegionID{leased.Home})
 	}
 	return move, nil
 }

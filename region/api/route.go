@@ -80,8 +80,7 @@ func canTryAgain(f *failure, opID string) bool {
 // conclude makes the last failure the answer. Once a try may have been done, later ones that were
 // not cannot make that undone.
 func (s *Server) conclude(ctx context.Context, f *failure, opID string, maybeDone bool) *failure {
-	routing := f.reason == reasonNotOwner || f.reason == reasonNoLeader || f.reason == reasonNotHome ||
-		f.reason == reasonShuttingDown || f.reason == reasonDeadline
+	routing := aboutRouting(f.reason)
 	f = s.named(f)
 	if maybeDone && routing {
 		f = fail(reasonOutcomeUnknown, outcomeUnknownText).because(f)
@@ -102,6 +101,16 @@ func (s *Server) conclude(ctx context.Context, f *failure, opID string, maybeDon
 		}
 	}
 	return f
+}
+
+// aboutRouting reports whether a reason says only who does not serve a request now.
+func aboutRouting(r reason) bool {
+	switch r {
+	case reasonNotOwner, reasonNoLeader, reasonNotHome, reasonNoLease, reasonShuttingDown, reasonDeadline:
+		return true
+	default:
+		return false
+	}
 }
 
 // routeOnce tries a call once: at the hinted node, or here, or at the node that this one believes to
