@@ -405,7 +405,9 @@ func TestAStateThatHasMoreOfSeveralClosedActors(t *testing.T) {
 	}
 	eu.mustWrite(t, "", put("k", "only eu and us have this"))
 	us.mustMerge(t, eu, 1)
-	ap.take(t, facts(5, func(f map[topology.RegionID]*region.Fact) { f[testUS].State, f[testEU].State = region.ActorFenced, region.ActorFenced }))
+	ap.take(t, facts(5, func(f map[topology.RegionID]*region.Fact) {
+		f[testUS].State, f[testEU].State = region.ActorFenced, region.ActorFenced
+	}))
 	beginTransfer(t, ap, us, 6).end(t)
 	if view := ap.View(); view.Resyncing() || view.Vector.Get(actorOf(testUS)) != 100 || view.Vector.Get(actorOf(testEU)) != 1 {
 		t.Errorf("in the end the view is %+v", view)

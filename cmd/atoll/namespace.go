@@ -118,8 +118,8 @@ func newMoveHome(a *app) *cobra.Command {
 		Long: "Make another region the home of a namespace, and wait until it serves. In each partition the home gives up as\n" +
 			"its last act, and the new one serves as soon as it has all that was written; writes wait meanwhile. If this\n" +
 			"is interrupted, run it again: it goes on where it was. A home whose region is lost has to be fenced and CLOSED\n" +
-			"first (atoll region fence); it is taken over if --to is its heir (atoll region heir), or the only region left.\n" +
-			"With --dry-run nothing is done.\n" +
+			"first (atoll region fence); it is taken over if --to is its heir (atoll region heir), or the only region left,\n" +
+			"ten seconds after the fence, as it may not know of that before. With --dry-run nothing is done.\n" +
 			"Exit code 4 if that is refused, or the region takes no writes, 5 if not all is done within --wait.",
 		Example: `  atoll namespace move-home locks --to us --dry-run
   atoll namespace move-home locks --to us

@@ -89,6 +89,7 @@ type summary struct {
 	// Unsettled are the regions that join or leave, Fenced why the asked node takes no writes.
 	Unsettled []unsettledSummary `json:"unsettled,omitempty"`
 	Fenced    string             `json:"fenced,omitempty"`
+	HomeLease *leaseSummary      `json:"home_lease,omitempty"`
 }
 
 type unsettledSummary struct {
@@ -181,7 +182,7 @@ func summarize(s *atollv1.StatusResponse) *summary {
 			out.Unsettled = append(out.Unsettled, unsettledSummary{m.GetRegion(), m.GetState()})
 		}
 	}
-	out.Fenced = s.GetFenced()
+	out.Fenced, out.HomeLease = s.GetFenced(), summarizeLease(s.GetHomeLease())
 	out.Garbage, out.Refused = summarizeGarbage(s.GetPartitions()), summarizeRefused(s.GetRefused())
 	for _, p := range s.GetPartitions() {
 		out.Partitions = append(out.Partitions, partitionSummary{

@@ -35,7 +35,7 @@ func summarizeGarbage(partitions []*atollv1.PartitionStatus) []garbageSummary {
 	return out
 }
 
-// membershipNotes says which regions are on their way in or out, and why the asked node takes no writes.
+// membershipNotes says which regions are on their way in or out, and why the asked node takes no writes, or decides nothing.
 func (s *summary) membershipNotes() (notes string) {
 	for _, m := range s.Unsettled {
 		notes += fmt.Sprintf("%s is %s: see atoll region list\n", m.Region, m.State)
@@ -43,7 +43,27 @@ func (s *summary) membershipNotes() (notes string) {
 	if s.Fenced != "" {
 		notes += fmt.Sprintf("%s takes NO WRITES: %s\n", s.Node, s.Fenced)
 	}
+	if l := s.HomeLease; l != nil && !l.Held {
+		notes += fmt.Sprintf("%s decides NOTHING where %s is the home: no answer from a majority of the regions for %s\n",
+			s.Node, s.Region, duration(*l.WithoutMS))
+	}
 	return notes
+}
+
+// leaseSummary is what the asked node knows of its region's lease, by which that may act as a home.
+type leaseSummary struct {
+	Held      bool     `json:"held"`
+	LeftMS    *float64 `json:"left_ms,omitempty"`
+	WithoutMS *float64 `json:"without_ms,omitempty"`
+}
+
+func summarizeLease(l *atollv1.HomeLease) *leaseSummary {
+	if l == nil {
+		return nil
+	}
+	return &leaseSummary{
+		Held: l.GetHeld(), LeftMS: millisIf(l.GetHeld(), l.GetLeft().AsDuration()), WithoutMS: millisIf(!l.GetHeld(), l.GetWithout().AsDuration()),
+	}
 }
 
 // summarizeRefused adds up refusals over partitions.

@@ -13,8 +13,10 @@ import (
 	"time"
 
 	"connectrpc.com/connect/v2"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/atolldb/atoll/crdt/replica"
+	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
 	"github.com/atolldb/atoll/region"
 	"github.com/atolldb/atoll/topology"
 )
@@ -225,6 +227,28 @@ func (s *Server) checkLocal(namespace string, local bool) *failure {
 		return invalid("options.durability", "the namespace has a home, where writes are judged; one node cannot acknowledge them")
 	}
 	return nil
+}
+
+// HomeLease is a node's lease, by which its region may act as a home.
+type HomeLease struct {
+	Held bool
+	// Left is how long it is good for without another answer of a majority, if it is held; else Without is for how long it has not been.
+	Left, Without time.Duration
+}
+
+// homeLeaseState shows it; nil if the node asks for none.
+func (s *Server) homeLeaseState() *atollv1.HomeLease {
+	if s.homeLease == nil {
+		return nil
+	}
+	l, asked := s.homeLease()
+	switch {
+	case !asked:
+		return nil
+	case l.Held:
+		return &atollv1.HomeLease{Held: true, Left: durationpb.New(l.Left)}
+	}
+	return &atollv1.HomeLease{Without: durationpb.New(l.Without)}
 }
 
 // notHome names the home by its number; the server makes a name of it.

@@ -77,7 +77,7 @@ func (s *Server) status(ctx context.Context) (*atollv1.StatusResponse, error) {
 	}
 	res.Regions = s.regionStates(res.GetFlows())
 	res.Refused, res.Clocks = s.refused(), s.clockStates()
-	res.Refused = s.refused()
+	res.HomeLease = s.homeLeaseState()
 	if s.votes != nil {
 		res.Membership, res.Fenced = s.votes.Members(), s.votes.Fenced()
 	}

@@ -58,6 +58,9 @@ type Config struct {
 	Ready func() error
 	// Clocks returns what the node knows of clocks, for Status; nil means nothing.
 	Clocks func() Clocks
+	// HomeLease returns what the node knows of its region's lease, by which that may act as a home, for Status; asked says whether
+	// it asks for one. Nil means that it does not.
+	HomeLease func() (lease HomeLease, asked bool)
 	// MaxWatchers bounds how many watches this node serves at a time; 0 means 1000.
 	MaxWatchers int
 	// Transport carries requests to the region's other nodes. Optional.
@@ -80,6 +83,7 @@ type Server struct {
 	votes       Votes
 	readyCheck  func() error
 	clocks      func() Clocks
+	homeLease   func() (HomeLease, bool)
 	logger      *slog.Logger
 	clock       func() time.Time
 
@@ -136,7 +140,7 @@ func New(c Config) (*Server, error) {
 	for i := range c.Cluster.Partitions {
 		s.infos = append(s.infos, s.replyInfo(topology.PartitionID(i)))
 	}
-	s.clocks = c.Clocks
+	s.clocks, s.homeLease = c.Clocks, c.HomeLease
 	peers, closePeers := newPeers(r, c.Self, c.Transport)
 	homes, closeHomes := newHomes(c.Cluster, c.Region, c.Transport)
 	s.peers, s.homes, s.closeIdle = peers, homes, func() { closePeers(); closeHomes() }

@@ -101,11 +101,12 @@ func (s *Share) Run(ctx context.Context) error {
 		s.cfg.Layer.Handle(kindShare, kindShare, s.serve(ctx, loops))
 	} else {
 		s.cfg.Host.layer.Handle(kindStanding, kindStanding, s.serveStanding)
+		s.cfg.Layer.Handle(kindLease, kindLease, s.cfg.Host.serveLease(ctx, loops))
 		loops.Go(func() error { s.spread(ctx); return nil })
 	}
 	s.cfg.Layer.Handle(kindLoss, kindLoss, s.serveLoss)
 	<-ctx.Done()
-	s.cfg.Layer.Handle(kindShare, kindLoss, nil)
+	s.cfg.Layer.Handle(kindShare, kindLease, nil)
 	if s.cfg.Host != nil {
 		s.cfg.Host.layer.Handle(kindStanding, kindStanding, nil)
 	}

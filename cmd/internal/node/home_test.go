@@ -4,26 +4,25 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/atolldb/atoll/client"
-	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crossregion/membership"
 	"github.com/atolldb/atoll/internal/testkit"
-	"github.com/atolldb/atoll/topology"
 )
 
 // Conditions hold for all regions where a namespace has a home, also while that moves, and when it is gone nothing
 // is done.
 func TestAHomeDecidesForAllRegions(t *testing.T) {
 	configs := deployment(t, 1, 2)
-	configs[0].Cluster.Namespaces = []topology.Namespace{{Name: "locks", Type: crdt.TypeLWWRegister, Home: 2}}
+	locksAt(configs, 2)
+	witnessed(t, configs)
 	var stops []func()
 	for _, cfg := range configs {
 		_, stop := serveNode(t, cfg)
@@ -58,7 +57,8 @@ func TestAHomeDecidesForAllRegions(t *testing.T) {
 // A home that moved is found by nodes that have no replica, when the region that the configuration names is gone.
 func TestAMovedHomeIsFoundEverywhere(t *testing.T) {
 	configs := deployment(t, 1, 2)
-	configs[0].Cluster.Namespaces = []topology.Namespace{{Name: "locks", Type: crdt.TypeLWWRegister, Home: 1}}
+	locksAt(configs, 1)
+	witnessed(t, configs)
 	var stops []func()
 	for _, cfg := range configs {
 		_, stop := serveNode(t, cfg)
@@ -115,7 +115,7 @@ func moveHome(t *testing.T, c *client.Client, to string) {
 // was not the last.
 func TestAHomeMovesUnderLoad(t *testing.T) {
 	configs := deployment(t, 1, 2)
-	configs[0].Cluster.Namespaces = []topology.Namespace{{Name: "locks", Type: crdt.TypeLWWRegister, Home: 2}}
+	locksAt(configs, 2)
 	for _, cfg := range configs {
 		_, stop := serveNode(t, cfg)
 		defer stop()
@@ -202,13 +202,8 @@ func countUntil(ctx context.Context, c *client.Client, end <-chan struct{}, coun
 // A home whose region is lost is replaced by the one that is left, once that is fenced and closed, and not before.
 func TestAClosedHomeIsTakenOver(t *testing.T) {
 	configs := deployment(t, 1, 1)
-	c := *configs[0].Cluster
-	c.Witness = topology.Witness{Name: "third", Address: testkit.FreeAddrs(t, 1)[0]}
-	c.Namespaces = []topology.Namespace{{Name: "locks", Type: crdt.TypeLWWRegister, Home: 2}}
-	for i := range configs {
-		configs[i].Cluster = &c
-	}
-	runWitness(t, WitnessConfig{Cluster: &c, DataDir: filepath.Join(t.TempDir(), "witness"), Logger: configs[0].Logger})
+	locksAt(configs, 2)
+	witnessed(t, configs)
 	first, stopFirst := serveNode(t, configs[0])
 	defer stopFirst()
 	_, stopSecond := serveNode(t, configs[1])
@@ -229,6 +224,7 @@ func TestAClosedHomeIsTakenOver(t *testing.T) {
 	if moves, done, err := locks.MoveHome(t.Context(), "r1", false); err != nil || done || !strings.Contains(fmt.Sprint(moves[0].Err), "fence it first") {
 		t.Errorf("a home that may live is replaced: %+v, %v, %v", moves, done, err)
 	}
+	began := time.Now()
 	testkit.Eventually(t, patience, func() error {
 		_, err := locks.FenceRegion(t.Context(), client.RegionChange{Region: "r2", Note: "a test"})
 		return err
@@ -238,6 +234,9 @@ func TestAClosedHomeIsTakenOver(t *testing.T) {
 		t.Errorf("a dry run: %+v, %v, %v", moves, done, err)
 	}
 	moveHome(t, locks, "r1")
+	if took := time.Since(began); took < membership.LeaseOver {
+		t.Errorf("it took over %v after the fence: the former home may have had a lease", took)
+	}
 	for i := range 10 {
 		key := fmt.Sprint("k", i)
 		if _, err := locks.Put(t.Context(), key, []byte("r1"), client.IfAbsent()); !errors.Is(err, client.ErrAlreadyExists) {
@@ -252,7 +251,7 @@ func TestAClosedHomeIsTakenOver(t *testing.T) {
 // A write that cannot get to the home is not done, and says where it would have been.
 func TestAHomeThatIsGoneRefuses(t *testing.T) {
 	configs := deployment(t, 1, 1)
-	configs[0].Cluster.Namespaces = []topology.Namespace{{Name: "locks", Type: crdt.TypeLWWRegister, Home: 2}}
+	locksAt(configs, 2)
 	_, stop := serveNode(t, configs[0])
 	defer stop()
 	far := dial(t, configs[0], client.WithMaxAttempts(1)).Namespace("locks")

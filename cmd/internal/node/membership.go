@@ -55,8 +55,12 @@ func (n *Node) openMembership(context.Context) error {
 		Partitions: members.Of(n.data, n.cfg.Cluster.Partitions), Dir: n.dir.path, Logger: n.cfg.Logger,
 		OnLoss: n.lost,
 	})
+	if err != nil {
+		return err
+	}
 	n.judge()
-	return err
+	n.openLeases()
+	return nil
 }
 
 // membershipPlane takes part in deciding which regions there are until ctx ends.
@@ -66,7 +70,7 @@ func (n *Node) membershipPlane() []func(context.Context) error {
 		loops = append(loops, n.voter.Run)
 	}
 	if n.share != nil {
-		loops = append(loops, n.share.Run, n.followMembership)
+		loops = append(loops, n.share.Run, n.leases.Run, n.followMembership)
 	}
 	return loops
 }

@@ -116,8 +116,9 @@ type Node struct {
 	replicator  atomic.Pointer[crossregion.Replicator]
 	muted       atomic.Pointer[region.FencedError] // why this region writes nothing; nil if it may
 	loss        loss
-	voter       *members.Host  // nil but on the region's first node
-	share       *members.Share // nil if nothing is decided about regions
+	voter       *members.Host   // nil but on the region's first node
+	share       *members.Share  // nil if nothing is decided about regions
+	leases      *members.Leases // nil like share
 }
 
 // Open locks the data directory, opens everything in it and the listeners, and starts nothing else.
@@ -272,7 +273,7 @@ func (n *Node) openPartition(
 	n.partitions = append(n.partitions, region.NewPartition(region.PartitionConfig{
 		ID: p, Machine: machine, Group: group, Clock: n.clock, Wall: n.cfg.Clock, Proposer: proposer,
 		Destinations: n.destinations(), OutboxQuota: n.cfg.OutboxQuotaBytes, Queue: queue, LowDisk: n.disk.Low,
-		ClockSafe: n.clockSafe, ClockAhead: n.cfg.MaxClockAhead, Fenced: n.mayWrite, Logger: n.cfg.Logger,
+		ClockSafe: n.clockSafe, ClockAhead: n.cfg.MaxClockAhead, Fenced: n.mayWrite, Leases: n.homeLeases(), Logger: n.cfg.Logger,
 	}))
 	return nil
 }

@@ -137,7 +137,7 @@ func (n *Node) openAPI(ctx context.Context) error {
 		Cluster: n.cfg.Cluster, Region: n.region.ID, Self: n.cfg.Node,
 		Hosted: api.HostedBy(n.data), Replication: replication, Others: others, Membership: closings{n.data}, Votes: decides,
 		SessionKey: n.cfg.Keys.Key(session.Purpose),
-		Logger:     n.cfg.Logger, Clock: n.cfg.Clock, Ready: n.joined, Clocks: n.clocks,
+		Logger:     n.cfg.Logger, Clock: n.cfg.Clock, Ready: n.joined, Clocks: n.clocks, HomeLease: n.homeLease,
 	})
 	if err != nil {
 		return err

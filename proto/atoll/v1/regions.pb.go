@@ -2435,7 +2435,10 @@ type StatusResponse struct {
 	// Why the answering node takes no writes, as far as that has to do with regions; empty if it does.
 	Fenced string `protobuf:"bytes,9,opt,name=fenced,proto3" json:"fenced,omitempty"`
 	// What the answering node knows of clocks.
-	Clocks        *Clocks `protobuf:"bytes,20,opt,name=clocks,proto3" json:"clocks,omitempty"`
+	Clocks *Clocks `protobuf:"bytes,20,opt,name=clocks,proto3" json:"clocks,omitempty"`
+	// The lease by which the answering node's region may act as a home. Absent if no namespace has a home, or nothing is decided
+	// about regions.
+	HomeLease     *HomeLease `protobuf:"bytes,21,opt,name=home_lease,json=homeLease,proto3" json:"home_lease,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2540,6 +2543,77 @@ func (x *StatusResponse) GetClocks() *Clocks {
 	return nil
 }
 
+func (x *StatusResponse) GetHomeLease() *HomeLease {
+	if x != nil {
+		return x.HomeLease
+	}
+	return nil
+}
+
+// HomeLease says whether a region may act as a home: a majority of the regions has told one of its nodes, a short while ago,
+// that it takes part.
+type HomeLease struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Held  bool                   `protobuf:"varint,1,opt,name=held,proto3" json:"held,omitempty"`
+	// For how long it is held without another answer, if it is.
+	Left *durationpb.Duration `protobuf:"bytes,2,opt,name=left,proto3" json:"left,omitempty"`
+	// For how long it has not been held, if it is not.
+	Without       *durationpb.Duration `protobuf:"bytes,3,opt,name=without,proto3" json:"without,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HomeLease) Reset() {
+	*x = HomeLease{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HomeLease) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HomeLease) ProtoMessage() {}
+
+func (x *HomeLease) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HomeLease.ProtoReflect.Descriptor instead.
+func (*HomeLease) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *HomeLease) GetHeld() bool {
+	if x != nil {
+		return x.Held
+	}
+	return false
+}
+
+func (x *HomeLease) GetLeft() *durationpb.Duration {
+	if x != nil {
+		return x.Left
+	}
+	return nil
+}
+
+func (x *HomeLease) GetWithout() *durationpb.Duration {
+	if x != nil {
+		return x.Without
+	}
+	return nil
+}
+
 // Clocks says what the answering node knows of its own clock and of others'.
 type Clocks struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2555,7 +2629,7 @@ type Clocks struct {
 
 func (x *Clocks) Reset() {
 	*x = Clocks{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[34]
+	mi := &file_atoll_v1_regions_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2567,7 +2641,7 @@ func (x *Clocks) String() string {
 func (*Clocks) ProtoMessage() {}
 
 func (x *Clocks) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[34]
+	mi := &file_atoll_v1_regions_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2580,7 +2654,7 @@ func (x *Clocks) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Clocks.ProtoReflect.Descriptor instead.
 func (*Clocks) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{34}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Clocks) GetUnsafe() string {
@@ -2618,7 +2692,7 @@ type ClockOffset struct {
 
 func (x *ClockOffset) Reset() {
 	*x = ClockOffset{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[35]
+	mi := &file_atoll_v1_regions_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2630,7 +2704,7 @@ func (x *ClockOffset) String() string {
 func (*ClockOffset) ProtoMessage() {}
 
 func (x *ClockOffset) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[35]
+	mi := &file_atoll_v1_regions_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2643,7 +2717,7 @@ func (x *ClockOffset) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockOffset.ProtoReflect.Descriptor instead.
 func (*ClockOffset) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{35}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ClockOffset) GetRegion() string {
@@ -2686,7 +2760,7 @@ type DigestRequest struct {
 
 func (x *DigestRequest) Reset() {
 	*x = DigestRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[36]
+	mi := &file_atoll_v1_regions_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2698,7 +2772,7 @@ func (x *DigestRequest) String() string {
 func (*DigestRequest) ProtoMessage() {}
 
 func (x *DigestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[36]
+	mi := &file_atoll_v1_regions_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2711,7 +2785,7 @@ func (x *DigestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DigestRequest.ProtoReflect.Descriptor instead.
 func (*DigestRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{36}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *DigestRequest) GetPartitions() []uint32 {
@@ -2744,7 +2818,7 @@ type PartitionDigest struct {
 
 func (x *PartitionDigest) Reset() {
 	*x = PartitionDigest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[37]
+	mi := &file_atoll_v1_regions_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2756,7 +2830,7 @@ func (x *PartitionDigest) String() string {
 func (*PartitionDigest) ProtoMessage() {}
 
 func (x *PartitionDigest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[37]
+	mi := &file_atoll_v1_regions_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2769,7 +2843,7 @@ func (x *PartitionDigest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionDigest.ProtoReflect.Descriptor instead.
 func (*PartitionDigest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{37}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *PartitionDigest) GetPartition() uint32 {
@@ -2818,7 +2892,7 @@ type DigestResponse struct {
 
 func (x *DigestResponse) Reset() {
 	*x = DigestResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[38]
+	mi := &file_atoll_v1_regions_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2830,7 +2904,7 @@ func (x *DigestResponse) String() string {
 func (*DigestResponse) ProtoMessage() {}
 
 func (x *DigestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[38]
+	mi := &file_atoll_v1_regions_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2843,7 +2917,7 @@ func (x *DigestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DigestResponse.ProtoReflect.Descriptor instead.
 func (*DigestResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{38}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *DigestResponse) GetRegion() string {
@@ -2871,7 +2945,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[39]
+	mi := &file_atoll_v1_regions_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2883,7 +2957,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[39]
+	mi := &file_atoll_v1_regions_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2896,7 +2970,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{39}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ExplainRequest) GetKey() string {
@@ -2927,7 +3001,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[40]
+	mi := &file_atoll_v1_regions_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2939,7 +3013,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[40]
+	mi := &file_atoll_v1_regions_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2952,7 +3026,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{40}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Event) GetRegion() string {
@@ -2997,7 +3071,7 @@ type ExplainRegister struct {
 
 func (x *ExplainRegister) Reset() {
 	*x = ExplainRegister{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[41]
+	mi := &file_atoll_v1_regions_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3009,7 +3083,7 @@ func (x *ExplainRegister) String() string {
 func (*ExplainRegister) ProtoMessage() {}
 
 func (x *ExplainRegister) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[41]
+	mi := &file_atoll_v1_regions_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3022,7 +3096,7 @@ func (x *ExplainRegister) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRegister.ProtoReflect.Descriptor instead.
 func (*ExplainRegister) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{41}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ExplainRegister) GetWinner() *Event {
@@ -3068,7 +3142,7 @@ type ExplainCounterPart struct {
 
 func (x *ExplainCounterPart) Reset() {
 	*x = ExplainCounterPart{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[42]
+	mi := &file_atoll_v1_regions_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3080,7 +3154,7 @@ func (x *ExplainCounterPart) String() string {
 func (*ExplainCounterPart) ProtoMessage() {}
 
 func (x *ExplainCounterPart) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[42]
+	mi := &file_atoll_v1_regions_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3093,7 +3167,7 @@ func (x *ExplainCounterPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainCounterPart.ProtoReflect.Descriptor instead.
 func (*ExplainCounterPart) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{42}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ExplainCounterPart) GetLast() *Event {
@@ -3135,7 +3209,7 @@ type ExplainCounter struct {
 
 func (x *ExplainCounter) Reset() {
 	*x = ExplainCounter{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[43]
+	mi := &file_atoll_v1_regions_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3147,7 +3221,7 @@ func (x *ExplainCounter) String() string {
 func (*ExplainCounter) ProtoMessage() {}
 
 func (x *ExplainCounter) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[43]
+	mi := &file_atoll_v1_regions_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3160,7 +3234,7 @@ func (x *ExplainCounter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainCounter.ProtoReflect.Descriptor instead.
 func (*ExplainCounter) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{43}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ExplainCounter) GetValue() int64 {
@@ -3188,7 +3262,7 @@ type ExplainElement struct {
 
 func (x *ExplainElement) Reset() {
 	*x = ExplainElement{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[44]
+	mi := &file_atoll_v1_regions_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3200,7 +3274,7 @@ func (x *ExplainElement) String() string {
 func (*ExplainElement) ProtoMessage() {}
 
 func (x *ExplainElement) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[44]
+	mi := &file_atoll_v1_regions_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3213,7 +3287,7 @@ func (x *ExplainElement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainElement.ProtoReflect.Descriptor instead.
 func (*ExplainElement) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{44}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ExplainElement) GetElement() []byte {
@@ -3241,7 +3315,7 @@ type ExplainSet struct {
 
 func (x *ExplainSet) Reset() {
 	*x = ExplainSet{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[45]
+	mi := &file_atoll_v1_regions_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3253,7 +3327,7 @@ func (x *ExplainSet) String() string {
 func (*ExplainSet) ProtoMessage() {}
 
 func (x *ExplainSet) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[45]
+	mi := &file_atoll_v1_regions_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3266,7 +3340,7 @@ func (x *ExplainSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainSet.ProtoReflect.Descriptor instead.
 func (*ExplainSet) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{45}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ExplainSet) GetSize() uint64 {
@@ -3303,7 +3377,7 @@ type ExplainedObject struct {
 
 func (x *ExplainedObject) Reset() {
 	*x = ExplainedObject{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[46]
+	mi := &file_atoll_v1_regions_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3315,7 +3389,7 @@ func (x *ExplainedObject) String() string {
 func (*ExplainedObject) ProtoMessage() {}
 
 func (x *ExplainedObject) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[46]
+	mi := &file_atoll_v1_regions_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3328,7 +3402,7 @@ func (x *ExplainedObject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainedObject.ProtoReflect.Descriptor instead.
 func (*ExplainedObject) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{46}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ExplainedObject) GetType() Type {
@@ -3436,7 +3510,7 @@ type ExplainDeadline struct {
 
 func (x *ExplainDeadline) Reset() {
 	*x = ExplainDeadline{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[47]
+	mi := &file_atoll_v1_regions_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3448,7 +3522,7 @@ func (x *ExplainDeadline) String() string {
 func (*ExplainDeadline) ProtoMessage() {}
 
 func (x *ExplainDeadline) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[47]
+	mi := &file_atoll_v1_regions_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3461,7 +3535,7 @@ func (x *ExplainDeadline) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainDeadline.ProtoReflect.Descriptor instead.
 func (*ExplainDeadline) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{47}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ExplainDeadline) GetExpiresHlc() uint64 {
@@ -3490,7 +3564,7 @@ type ExplainParts struct {
 
 func (x *ExplainParts) Reset() {
 	*x = ExplainParts{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[48]
+	mi := &file_atoll_v1_regions_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3502,7 +3576,7 @@ func (x *ExplainParts) String() string {
 func (*ExplainParts) ProtoMessage() {}
 
 func (x *ExplainParts) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[48]
+	mi := &file_atoll_v1_regions_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3515,7 +3589,7 @@ func (x *ExplainParts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainParts.ProtoReflect.Descriptor instead.
 func (*ExplainParts) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{48}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ExplainParts) GetSize() uint64 {
@@ -3549,7 +3623,7 @@ type ExplainPart struct {
 
 func (x *ExplainPart) Reset() {
 	*x = ExplainPart{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[49]
+	mi := &file_atoll_v1_regions_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3561,7 +3635,7 @@ func (x *ExplainPart) String() string {
 func (*ExplainPart) ProtoMessage() {}
 
 func (x *ExplainPart) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[49]
+	mi := &file_atoll_v1_regions_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3574,7 +3648,7 @@ func (x *ExplainPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainPart.ProtoReflect.Descriptor instead.
 func (*ExplainPart) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{49}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ExplainPart) GetName() []byte {
@@ -3623,7 +3697,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[50]
+	mi := &file_atoll_v1_regions_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3635,7 +3709,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[50]
+	mi := &file_atoll_v1_regions_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3648,7 +3722,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{50}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ExplainResponse) GetRegion() string {
@@ -3713,7 +3787,7 @@ type ConflictsRequest struct {
 
 func (x *ConflictsRequest) Reset() {
 	*x = ConflictsRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[51]
+	mi := &file_atoll_v1_regions_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3725,7 +3799,7 @@ func (x *ConflictsRequest) String() string {
 func (*ConflictsRequest) ProtoMessage() {}
 
 func (x *ConflictsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[51]
+	mi := &file_atoll_v1_regions_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3738,7 +3812,7 @@ func (x *ConflictsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictsRequest.ProtoReflect.Descriptor instead.
 func (*ConflictsRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{51}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ConflictsRequest) GetNamespace() string {
@@ -3801,7 +3875,7 @@ type ConflictCount struct {
 
 func (x *ConflictCount) Reset() {
 	*x = ConflictCount{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[52]
+	mi := &file_atoll_v1_regions_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3813,7 +3887,7 @@ func (x *ConflictCount) String() string {
 func (*ConflictCount) ProtoMessage() {}
 
 func (x *ConflictCount) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[52]
+	mi := &file_atoll_v1_regions_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3826,7 +3900,7 @@ func (x *ConflictCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictCount.ProtoReflect.Descriptor instead.
 func (*ConflictCount) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{52}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ConflictCount) GetNamespace() string {
@@ -3906,7 +3980,7 @@ type Loser struct {
 
 func (x *Loser) Reset() {
 	*x = Loser{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[53]
+	mi := &file_atoll_v1_regions_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3918,7 +3992,7 @@ func (x *Loser) String() string {
 func (*Loser) ProtoMessage() {}
 
 func (x *Loser) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[53]
+	mi := &file_atoll_v1_regions_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3931,7 +4005,7 @@ func (x *Loser) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Loser.ProtoReflect.Descriptor instead.
 func (*Loser) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{53}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Loser) GetPartition() uint32 {
@@ -4041,7 +4115,7 @@ type ConflictsResponse struct {
 
 func (x *ConflictsResponse) Reset() {
 	*x = ConflictsResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[54]
+	mi := &file_atoll_v1_regions_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4053,7 +4127,7 @@ func (x *ConflictsResponse) String() string {
 func (*ConflictsResponse) ProtoMessage() {}
 
 func (x *ConflictsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[54]
+	mi := &file_atoll_v1_regions_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4066,7 +4140,7 @@ func (x *ConflictsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictsResponse.ProtoReflect.Descriptor instead.
 func (*ConflictsResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{54}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ConflictsResponse) GetRegion() string {
@@ -4129,7 +4203,7 @@ type PartitionError struct {
 
 func (x *PartitionError) Reset() {
 	*x = PartitionError{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[55]
+	mi := &file_atoll_v1_regions_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4141,7 +4215,7 @@ func (x *PartitionError) String() string {
 func (*PartitionError) ProtoMessage() {}
 
 func (x *PartitionError) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[55]
+	mi := &file_atoll_v1_regions_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4154,7 +4228,7 @@ func (x *PartitionError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionError.ProtoReflect.Descriptor instead.
 func (*PartitionError) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{55}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *PartitionError) GetPartition() uint32 {
@@ -4186,7 +4260,7 @@ type RestoreLoserRequest struct {
 
 func (x *RestoreLoserRequest) Reset() {
 	*x = RestoreLoserRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[56]
+	mi := &file_atoll_v1_regions_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4198,7 +4272,7 @@ func (x *RestoreLoserRequest) String() string {
 func (*RestoreLoserRequest) ProtoMessage() {}
 
 func (x *RestoreLoserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[56]
+	mi := &file_atoll_v1_regions_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4211,7 +4285,7 @@ func (x *RestoreLoserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreLoserRequest.ProtoReflect.Descriptor instead.
 func (*RestoreLoserRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{56}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *RestoreLoserRequest) GetPartition() uint32 {
@@ -4256,7 +4330,7 @@ type RestoreLoserResponse struct {
 
 func (x *RestoreLoserResponse) Reset() {
 	*x = RestoreLoserResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[57]
+	mi := &file_atoll_v1_regions_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4268,7 +4342,7 @@ func (x *RestoreLoserResponse) String() string {
 func (*RestoreLoserResponse) ProtoMessage() {}
 
 func (x *RestoreLoserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[57]
+	mi := &file_atoll_v1_regions_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4281,7 +4355,7 @@ func (x *RestoreLoserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreLoserResponse.ProtoReflect.Descriptor instead.
 func (*RestoreLoserResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{57}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *RestoreLoserResponse) GetVersion() string {
@@ -4491,7 +4565,7 @@ const file_atoll_v1_regions_proto_rawDesc = "" +
 	"\agarbage\x18\b \x01(\v2\x11.atoll.v1.GarbageR\agarbage\"\x14\n" +
 	"\x12WatchStatusRequest\"G\n" +
 	"\x13WatchStatusResponse\x120\n" +
-	"\x06status\x18\x01 \x01(\v2\x18.atoll.v1.StatusResponseR\x06status\"\x88\x03\n" +
+	"\x06status\x18\x01 \x01(\v2\x18.atoll.v1.StatusResponseR\x06status\"\xbc\x03\n" +
 	"\x0eStatusResponse\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x18\n" +
@@ -4506,7 +4580,13 @@ const file_atoll_v1_regions_proto_rawDesc = "" +
 	"membership\x18\b \x01(\v2\x14.atoll.v1.MembershipR\n" +
 	"membership\x12\x16\n" +
 	"\x06fenced\x18\t \x01(\tR\x06fenced\x12(\n" +
-	"\x06clocks\x18\x14 \x01(\v2\x10.atoll.v1.ClocksR\x06clocks\"\x82\x01\n" +
+	"\x06clocks\x18\x14 \x01(\v2\x10.atoll.v1.ClocksR\x06clocks\x122\n" +
+	"\n" +
+	"home_lease\x18\x15 \x01(\v2\x13.atoll.v1.HomeLeaseR\thomeLease\"\x83\x01\n" +
+	"\tHomeLease\x12\x12\n" +
+	"\x04held\x18\x01 \x01(\bR\x04held\x12-\n" +
+	"\x04left\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04left\x123\n" +
+	"\awithout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\awithout\"\x82\x01\n" +
 	"\x06Clocks\x12\x16\n" +
 	"\x06unsafe\x18\x01 \x01(\tR\x06unsafe\x12/\n" +
 	"\x05drift\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05drift\x12/\n" +
@@ -4679,7 +4759,7 @@ func file_atoll_v1_regions_proto_rawDescGZIP() []byte {
 }
 
 var file_atoll_v1_regions_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_atoll_v1_regions_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
+var file_atoll_v1_regions_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
 var file_atoll_v1_regions_proto_goTypes = []any{
 	(AuditState)(0),              // 0: atoll.v1.AuditState
 	(RegionState)(0),             // 1: atoll.v1.RegionState
@@ -4717,44 +4797,45 @@ var file_atoll_v1_regions_proto_goTypes = []any{
 	(*WatchStatusRequest)(nil),   // 33: atoll.v1.WatchStatusRequest
 	(*WatchStatusResponse)(nil),  // 34: atoll.v1.WatchStatusResponse
 	(*StatusResponse)(nil),       // 35: atoll.v1.StatusResponse
-	(*Clocks)(nil),               // 36: atoll.v1.Clocks
-	(*ClockOffset)(nil),          // 37: atoll.v1.ClockOffset
-	(*DigestRequest)(nil),        // 38: atoll.v1.DigestRequest
-	(*PartitionDigest)(nil),      // 39: atoll.v1.PartitionDigest
-	(*DigestResponse)(nil),       // 40: atoll.v1.DigestResponse
-	(*ExplainRequest)(nil),       // 41: atoll.v1.ExplainRequest
-	(*Event)(nil),                // 42: atoll.v1.Event
-	(*ExplainRegister)(nil),      // 43: atoll.v1.ExplainRegister
-	(*ExplainCounterPart)(nil),   // 44: atoll.v1.ExplainCounterPart
-	(*ExplainCounter)(nil),       // 45: atoll.v1.ExplainCounter
-	(*ExplainElement)(nil),       // 46: atoll.v1.ExplainElement
-	(*ExplainSet)(nil),           // 47: atoll.v1.ExplainSet
-	(*ExplainedObject)(nil),      // 48: atoll.v1.ExplainedObject
-	(*ExplainDeadline)(nil),      // 49: atoll.v1.ExplainDeadline
-	(*ExplainParts)(nil),         // 50: atoll.v1.ExplainParts
-	(*ExplainPart)(nil),          // 51: atoll.v1.ExplainPart
-	(*ExplainResponse)(nil),      // 52: atoll.v1.ExplainResponse
-	(*ConflictsRequest)(nil),     // 53: atoll.v1.ConflictsRequest
-	(*ConflictCount)(nil),        // 54: atoll.v1.ConflictCount
-	(*Loser)(nil),                // 55: atoll.v1.Loser
-	(*ConflictsResponse)(nil),    // 56: atoll.v1.ConflictsResponse
-	(*PartitionError)(nil),       // 57: atoll.v1.PartitionError
-	(*RestoreLoserRequest)(nil),  // 58: atoll.v1.RestoreLoserRequest
-	(*RestoreLoserResponse)(nil), // 59: atoll.v1.RestoreLoserResponse
-	(*Error)(nil),                // 60: atoll.v1.Error
-	(Type)(0),                    // 61: atoll.v1.Type
-	(*durationpb.Duration)(nil),  // 62: google.protobuf.Duration
-	(*ReadOptions)(nil),          // 63: atoll.v1.ReadOptions
-	(*ReplyInfo)(nil),            // 64: atoll.v1.ReplyInfo
-	(*WriteOptions)(nil),         // 65: atoll.v1.WriteOptions
+	(*HomeLease)(nil),            // 36: atoll.v1.HomeLease
+	(*Clocks)(nil),               // 37: atoll.v1.Clocks
+	(*ClockOffset)(nil),          // 38: atoll.v1.ClockOffset
+	(*DigestRequest)(nil),        // 39: atoll.v1.DigestRequest
+	(*PartitionDigest)(nil),      // 40: atoll.v1.PartitionDigest
+	(*DigestResponse)(nil),       // 41: atoll.v1.DigestResponse
+	(*ExplainRequest)(nil),       // 42: atoll.v1.ExplainRequest
+	(*Event)(nil),                // 43: atoll.v1.Event
+	(*ExplainRegister)(nil),      // 44: atoll.v1.ExplainRegister
+	(*ExplainCounterPart)(nil),   // 45: atoll.v1.ExplainCounterPart
+	(*ExplainCounter)(nil),       // 46: atoll.v1.ExplainCounter
+	(*ExplainElement)(nil),       // 47: atoll.v1.ExplainElement
+	(*ExplainSet)(nil),           // 48: atoll.v1.ExplainSet
+	(*ExplainedObject)(nil),      // 49: atoll.v1.ExplainedObject
+	(*ExplainDeadline)(nil),      // 50: atoll.v1.ExplainDeadline
+	(*ExplainParts)(nil),         // 51: atoll.v1.ExplainParts
+	(*ExplainPart)(nil),          // 52: atoll.v1.ExplainPart
+	(*ExplainResponse)(nil),      // 53: atoll.v1.ExplainResponse
+	(*ConflictsRequest)(nil),     // 54: atoll.v1.ConflictsRequest
+	(*ConflictCount)(nil),        // 55: atoll.v1.ConflictCount
+	(*Loser)(nil),                // 56: atoll.v1.Loser
+	(*ConflictsResponse)(nil),    // 57: atoll.v1.ConflictsResponse
+	(*PartitionError)(nil),       // 58: atoll.v1.PartitionError
+	(*RestoreLoserRequest)(nil),  // 59: atoll.v1.RestoreLoserRequest
+	(*RestoreLoserResponse)(nil), // 60: atoll.v1.RestoreLoserResponse
+	(*Error)(nil),                // 61: atoll.v1.Error
+	(Type)(0),                    // 62: atoll.v1.Type
+	(*durationpb.Duration)(nil),  // 63: google.protobuf.Duration
+	(*ReadOptions)(nil),          // 64: atoll.v1.ReadOptions
+	(*ReplyInfo)(nil),            // 65: atoll.v1.ReplyInfo
+	(*WriteOptions)(nil),         // 66: atoll.v1.WriteOptions
 }
 var file_atoll_v1_regions_proto_depIdxs = []int32{
 	4,  // 0: atoll.v1.AuditResponse.partitions:type_name -> atoll.v1.PartitionAudit
 	0,  // 1: atoll.v1.PartitionAudit.state:type_name -> atoll.v1.AuditState
 	27, // 2: atoll.v1.PartitionAudit.vector:type_name -> atoll.v1.VectorEntry
 	5,  // 3: atoll.v1.PartitionAudit.values:type_name -> atoll.v1.DifferingValue
-	60, // 4: atoll.v1.PartitionAudit.error:type_name -> atoll.v1.Error
-	61, // 5: atoll.v1.DifferingValue.type:type_name -> atoll.v1.Type
+	61, // 4: atoll.v1.PartitionAudit.error:type_name -> atoll.v1.Error
+	62, // 5: atoll.v1.DifferingValue.type:type_name -> atoll.v1.Type
 	18, // 6: atoll.v1.AddResponse.plan:type_name -> atoll.v1.RegionPlan
 	18, // 7: atoll.v1.DrainResponse.plan:type_name -> atoll.v1.RegionPlan
 	18, // 8: atoll.v1.FenceResponse.plan:type_name -> atoll.v1.RegionPlan
@@ -4767,14 +4848,14 @@ var file_atoll_v1_regions_proto_depIdxs = []int32{
 	23, // 15: atoll.v1.Membership.members:type_name -> atoll.v1.Member
 	1,  // 16: atoll.v1.Region.state:type_name -> atoll.v1.RegionState
 	26, // 17: atoll.v1.Region.nodes:type_name -> atoll.v1.Node
-	62, // 18: atoll.v1.Lag.time:type_name -> google.protobuf.Duration
+	63, // 18: atoll.v1.Lag.time:type_name -> google.protobuf.Duration
 	28, // 19: atoll.v1.Flow.lag:type_name -> atoll.v1.Lag
-	62, // 20: atoll.v1.Flow.last_heard:type_name -> google.protobuf.Duration
+	63, // 20: atoll.v1.Flow.last_heard:type_name -> google.protobuf.Duration
 	4,  // 21: atoll.v1.Flow.audit:type_name -> atoll.v1.PartitionAudit
-	62, // 22: atoll.v1.Flow.ahead:type_name -> google.protobuf.Duration
-	62, // 23: atoll.v1.Garbage.since:type_name -> google.protobuf.Duration
+	63, // 22: atoll.v1.Flow.ahead:type_name -> google.protobuf.Duration
+	63, // 23: atoll.v1.Garbage.since:type_name -> google.protobuf.Duration
 	27, // 24: atoll.v1.PartitionStatus.vector:type_name -> atoll.v1.VectorEntry
-	60, // 25: atoll.v1.PartitionStatus.error:type_name -> atoll.v1.Error
+	61, // 25: atoll.v1.PartitionStatus.error:type_name -> atoll.v1.Error
 	30, // 26: atoll.v1.PartitionStatus.garbage:type_name -> atoll.v1.Garbage
 	35, // 27: atoll.v1.WatchStatusResponse.status:type_name -> atoll.v1.StatusResponse
 	25, // 28: atoll.v1.StatusResponse.regions:type_name -> atoll.v1.Region
@@ -4782,75 +4863,78 @@ var file_atoll_v1_regions_proto_depIdxs = []int32{
 	29, // 30: atoll.v1.StatusResponse.flows:type_name -> atoll.v1.Flow
 	31, // 31: atoll.v1.StatusResponse.refused:type_name -> atoll.v1.Refused
 	22, // 32: atoll.v1.StatusResponse.membership:type_name -> atoll.v1.Membership
-	36, // 33: atoll.v1.StatusResponse.clocks:type_name -> atoll.v1.Clocks
-	62, // 34: atoll.v1.Clocks.drift:type_name -> google.protobuf.Duration
-	37, // 35: atoll.v1.Clocks.offsets:type_name -> atoll.v1.ClockOffset
-	62, // 36: atoll.v1.ClockOffset.ahead:type_name -> google.protobuf.Duration
-	62, // 37: atoll.v1.ClockOffset.uncertainty:type_name -> google.protobuf.Duration
-	63, // 38: atoll.v1.DigestRequest.options:type_name -> atoll.v1.ReadOptions
-	27, // 39: atoll.v1.PartitionDigest.vector:type_name -> atoll.v1.VectorEntry
-	60, // 40: atoll.v1.PartitionDigest.error:type_name -> atoll.v1.Error
-	39, // 41: atoll.v1.DigestResponse.partitions:type_name -> atoll.v1.PartitionDigest
-	42, // 42: atoll.v1.ExplainRegister.winner:type_name -> atoll.v1.Event
-	42, // 43: atoll.v1.ExplainCounterPart.last:type_name -> atoll.v1.Event
-	44, // 44: atoll.v1.ExplainCounter.parts:type_name -> atoll.v1.ExplainCounterPart
-	42, // 45: atoll.v1.ExplainElement.dots:type_name -> atoll.v1.Event
-	46, // 46: atoll.v1.ExplainSet.elements:type_name -> atoll.v1.ExplainElement
-	61, // 47: atoll.v1.ExplainedObject.type:type_name -> atoll.v1.Type
-	43, // 48: atoll.v1.ExplainedObject.register:type_name -> atoll.v1.ExplainRegister
-	45, // 49: atoll.v1.ExplainedObject.counter:type_name -> atoll.v1.ExplainCounter
-	47, // 50: atoll.v1.ExplainedObject.set:type_name -> atoll.v1.ExplainSet
-	50, // 51: atoll.v1.ExplainedObject.parts:type_name -> atoll.v1.ExplainParts
-	49, // 52: atoll.v1.ExplainedObject.deadline:type_name -> atoll.v1.ExplainDeadline
-	42, // 53: atoll.v1.ExplainDeadline.event:type_name -> atoll.v1.Event
-	51, // 54: atoll.v1.ExplainParts.parts:type_name -> atoll.v1.ExplainPart
-	42, // 55: atoll.v1.ExplainPart.events:type_name -> atoll.v1.Event
-	48, // 56: atoll.v1.ExplainResponse.objects:type_name -> atoll.v1.ExplainedObject
-	27, // 57: atoll.v1.ExplainResponse.vector:type_name -> atoll.v1.VectorEntry
-	64, // 58: atoll.v1.ExplainResponse.info:type_name -> atoll.v1.ReplyInfo
-	55, // 59: atoll.v1.ExplainResponse.losers:type_name -> atoll.v1.Loser
-	61, // 60: atoll.v1.ConflictCount.type:type_name -> atoll.v1.Type
-	61, // 61: atoll.v1.Loser.type:type_name -> atoll.v1.Type
-	42, // 62: atoll.v1.Loser.lost:type_name -> atoll.v1.Event
-	42, // 63: atoll.v1.Loser.won:type_name -> atoll.v1.Event
-	54, // 64: atoll.v1.ConflictsResponse.counts:type_name -> atoll.v1.ConflictCount
-	55, // 65: atoll.v1.ConflictsResponse.losers:type_name -> atoll.v1.Loser
-	57, // 66: atoll.v1.ConflictsResponse.errors:type_name -> atoll.v1.PartitionError
-	60, // 67: atoll.v1.PartitionError.error:type_name -> atoll.v1.Error
-	65, // 68: atoll.v1.RestoreLoserRequest.options:type_name -> atoll.v1.WriteOptions
-	55, // 69: atoll.v1.RestoreLoserResponse.loser:type_name -> atoll.v1.Loser
-	64, // 70: atoll.v1.RestoreLoserResponse.info:type_name -> atoll.v1.ReplyInfo
-	24, // 71: atoll.v1.Regions.Status:input_type -> atoll.v1.StatusRequest
-	33, // 72: atoll.v1.Regions.WatchStatus:input_type -> atoll.v1.WatchStatusRequest
-	38, // 73: atoll.v1.Regions.Digest:input_type -> atoll.v1.DigestRequest
-	41, // 74: atoll.v1.Regions.Explain:input_type -> atoll.v1.ExplainRequest
-	53, // 75: atoll.v1.Regions.Conflicts:input_type -> atoll.v1.ConflictsRequest
-	58, // 76: atoll.v1.Regions.RestoreLoser:input_type -> atoll.v1.RestoreLoserRequest
-	2,  // 77: atoll.v1.Regions.Audit:input_type -> atoll.v1.AuditRequest
-	6,  // 78: atoll.v1.Regions.Add:input_type -> atoll.v1.AddRequest
-	8,  // 79: atoll.v1.Regions.Drain:input_type -> atoll.v1.DrainRequest
-	10, // 80: atoll.v1.Regions.Fence:input_type -> atoll.v1.FenceRequest
-	12, // 81: atoll.v1.Regions.Remove:input_type -> atoll.v1.RemoveRequest
-	14, // 82: atoll.v1.Regions.Rejoin:input_type -> atoll.v1.RejoinRequest
-	16, // 83: atoll.v1.Regions.NameHeir:input_type -> atoll.v1.NameHeirRequest
-	35, // 84: atoll.v1.Regions.Status:output_type -> atoll.v1.StatusResponse
-	34, // 85: atoll.v1.Regions.WatchStatus:output_type -> atoll.v1.WatchStatusResponse
-	40, // 86: atoll.v1.Regions.Digest:output_type -> atoll.v1.DigestResponse
-	52, // 87: atoll.v1.Regions.Explain:output_type -> atoll.v1.ExplainResponse
-	56, // 88: atoll.v1.Regions.Conflicts:output_type -> atoll.v1.ConflictsResponse
-	59, // 89: atoll.v1.Regions.RestoreLoser:output_type -> atoll.v1.RestoreLoserResponse
-	3,  // 90: atoll.v1.Regions.Audit:output_type -> atoll.v1.AuditResponse
-	7,  // 91: atoll.v1.Regions.Add:output_type -> atoll.v1.AddResponse
-	9,  // 92: atoll.v1.Regions.Drain:output_type -> atoll.v1.DrainResponse
-	11, // 93: atoll.v1.Regions.Fence:output_type -> atoll.v1.FenceResponse
-	13, // 94: atoll.v1.Regions.Remove:output_type -> atoll.v1.RemoveResponse
-	15, // 95: atoll.v1.Regions.Rejoin:output_type -> atoll.v1.RejoinResponse
-	17, // 96: atoll.v1.Regions.NameHeir:output_type -> atoll.v1.NameHeirResponse
-	84, // [84:97] is the sub-list for method output_type
-	71, // [71:84] is the sub-list for method input_type
-	71, // [71:71] is the sub-list for extension type_name
-	71, // [71:71] is the sub-list for extension extendee
-	0,  // [0:71] is the sub-list for field type_name
+	37, // 33: atoll.v1.StatusResponse.clocks:type_name -> atoll.v1.Clocks
+	36, // 34: atoll.v1.StatusResponse.home_lease:type_name -> atoll.v1.HomeLease
+	63, // 35: atoll.v1.HomeLease.left:type_name -> google.protobuf.Duration
+	63, // 36: atoll.v1.HomeLease.without:type_name -> google.protobuf.Duration
+	63, // 37: atoll.v1.Clocks.drift:type_name -> google.protobuf.Duration
+	38, // 38: atoll.v1.Clocks.offsets:type_name -> atoll.v1.ClockOffset
+	63, // 39: atoll.v1.ClockOffset.ahead:type_name -> google.protobuf.Duration
+	63, // 40: atoll.v1.ClockOffset.uncertainty:type_name -> google.protobuf.Duration
+	64, // 41: atoll.v1.DigestRequest.options:type_name -> atoll.v1.ReadOptions
+	27, // 42: atoll.v1.PartitionDigest.vector:type_name -> atoll.v1.VectorEntry
+	61, // 43: atoll.v1.PartitionDigest.error:type_name -> atoll.v1.Error
+	40, // 44: atoll.v1.DigestResponse.partitions:type_name -> atoll.v1.PartitionDigest
+	43, // 45: atoll.v1.ExplainRegister.winner:type_name -> atoll.v1.Event
+	43, // 46: atoll.v1.ExplainCounterPart.last:type_name -> atoll.v1.Event
+	45, // 47: atoll.v1.ExplainCounter.parts:type_name -> atoll.v1.ExplainCounterPart
+	43, // 48: atoll.v1.ExplainElement.dots:type_name -> atoll.v1.Event
+	47, // 49: atoll.v1.ExplainSet.elements:type_name -> atoll.v1.ExplainElement
+	62, // 50: atoll.v1.ExplainedObject.type:type_name -> atoll.v1.Type
+	44, // 51: atoll.v1.ExplainedObject.register:type_name -> atoll.v1.ExplainRegister
+	46, // 52: atoll.v1.ExplainedObject.counter:type_name -> atoll.v1.ExplainCounter
+	48, // 53: atoll.v1.ExplainedObject.set:type_name -> atoll.v1.ExplainSet
+	51, // 54: atoll.v1.ExplainedObject.parts:type_name -> atoll.v1.ExplainParts
+	50, // 55: atoll.v1.ExplainedObject.deadline:type_name -> atoll.v1.ExplainDeadline
+	43, // 56: atoll.v1.ExplainDeadline.event:type_name -> atoll.v1.Event
+	52, // 57: atoll.v1.ExplainParts.parts:type_name -> atoll.v1.ExplainPart
+	43, // 58: atoll.v1.ExplainPart.events:type_name -> atoll.v1.Event
+	49, // 59: atoll.v1.ExplainResponse.objects:type_name -> atoll.v1.ExplainedObject
+	27, // 60: atoll.v1.ExplainResponse.vector:type_name -> atoll.v1.VectorEntry
+	65, // 61: atoll.v1.ExplainResponse.info:type_name -> atoll.v1.ReplyInfo
+	56, // 62: atoll.v1.ExplainResponse.losers:type_name -> atoll.v1.Loser
+	62, // 63: atoll.v1.ConflictCount.type:type_name -> atoll.v1.Type
+	62, // 64: atoll.v1.Loser.type:type_name -> atoll.v1.Type
+	43, // 65: atoll.v1.Loser.lost:type_name -> atoll.v1.Event
+	43, // 66: atoll.v1.Loser.won:type_name -> atoll.v1.Event
+	55, // 67: atoll.v1.ConflictsResponse.counts:type_name -> atoll.v1.ConflictCount
+	56, // 68: atoll.v1.ConflictsResponse.losers:type_name -> atoll.v1.Loser
+	58, // 69: atoll.v1.ConflictsResponse.errors:type_name -> atoll.v1.PartitionError
+	61, // 70: atoll.v1.PartitionError.error:type_name -> atoll.v1.Error
+	66, // 71: atoll.v1.RestoreLoserRequest.options:type_name -> atoll.v1.WriteOptions
+	56, // 72: atoll.v1.RestoreLoserResponse.loser:type_name -> atoll.v1.Loser
+	65, // 73: atoll.v1.RestoreLoserResponse.info:type_name -> atoll.v1.ReplyInfo
+	24, // 74: atoll.v1.Regions.Status:input_type -> atoll.v1.StatusRequest
+	33, // 75: atoll.v1.Regions.WatchStatus:input_type -> atoll.v1.WatchStatusRequest
+	39, // 76: atoll.v1.Regions.Digest:input_type -> atoll.v1.DigestRequest
+	42, // 77: atoll.v1.Regions.Explain:input_type -> atoll.v1.ExplainRequest
+	54, // 78: atoll.v1.Regions.Conflicts:input_type -> atoll.v1.ConflictsRequest
+	59, // 79: atoll.v1.Regions.RestoreLoser:input_type -> atoll.v1.RestoreLoserRequest
+	2,  // 80: atoll.v1.Regions.Audit:input_type -> atoll.v1.AuditRequest
+	6,  // 81: atoll.v1.Regions.Add:input_type -> atoll.v1.AddRequest
+	8,  // 82: atoll.v1.Regions.Drain:input_type -> atoll.v1.DrainRequest
+	10, // 83: atoll.v1.Regions.Fence:input_type -> atoll.v1.FenceRequest
+	12, // 84: atoll.v1.Regions.Remove:input_type -> atoll.v1.RemoveRequest
+	14, // 85: atoll.v1.Regions.Rejoin:input_type -> atoll.v1.RejoinRequest
+	16, // 86: atoll.v1.Regions.NameHeir:input_type -> atoll.v1.NameHeirRequest
+	35, // 87: atoll.v1.Regions.Status:output_type -> atoll.v1.StatusResponse
+	34, // 88: atoll.v1.Regions.WatchStatus:output_type -> atoll.v1.WatchStatusResponse
+	41, // 89: atoll.v1.Regions.Digest:output_type -> atoll.v1.DigestResponse
+	53, // 90: atoll.v1.Regions.Explain:output_type -> atoll.v1.ExplainResponse
+	57, // 91: atoll.v1.Regions.Conflicts:output_type -> atoll.v1.ConflictsResponse
+	60, // 92: atoll.v1.Regions.RestoreLoser:output_type -> atoll.v1.RestoreLoserResponse
+	3,  // 93: atoll.v1.Regions.Audit:output_type -> atoll.v1.AuditResponse
+	7,  // 94: atoll.v1.Regions.Add:output_type -> atoll.v1.AddResponse
+	9,  // 95: atoll.v1.Regions.Drain:output_type -> atoll.v1.DrainResponse
+	11, // 96: atoll.v1.Regions.Fence:output_type -> atoll.v1.FenceResponse
+	13, // 97: atoll.v1.Regions.Remove:output_type -> atoll.v1.RemoveResponse
+	15, // 98: atoll.v1.Regions.Rejoin:output_type -> atoll.v1.RejoinResponse
+	17, // 99: atoll.v1.Regions.NameHeir:output_type -> atoll.v1.NameHeirResponse
+	87, // [87:100] is the sub-list for method output_type
+	74, // [74:87] is the sub-list for method input_type
+	74, // [74:74] is the sub-list for extension type_name
+	74, // [74:74] is the sub-list for extension extendee
+	0,  // [0:74] is the sub-list for field type_name
 }
 
 func init() { file_atoll_v1_regions_proto_init() }
@@ -4863,7 +4947,7 @@ func file_atoll_v1_regions_proto_init() {
 	file_atoll_v1_regions_proto_msgTypes[26].OneofWrappers = []any{}
 	file_atoll_v1_regions_proto_msgTypes[27].OneofWrappers = []any{}
 	file_atoll_v1_regions_proto_msgTypes[29].OneofWrappers = []any{}
-	file_atoll_v1_regions_proto_msgTypes[46].OneofWrappers = []any{
+	file_atoll_v1_regions_proto_msgTypes[47].OneofWrappers = []any{
 		(*ExplainedObject_Register)(nil),
 		(*ExplainedObject_Counter)(nil),
 		(*ExplainedObject_Set)(nil),
@@ -4875,7 +4959,7 @@ func file_atoll_v1_regions_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_v1_regions_proto_rawDesc), len(file_atoll_v1_regions_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   58,
+			NumMessages:   59,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
