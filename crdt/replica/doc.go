@@ -201,7 +201,7 @@
 // drops what resets leave; tick.go tells other regions how far this one is; expiry.go and overdue.go are about what has expired, deadline.go keeps when; check.go says what a delta may be; overlay.go makes batches all
 // or none; headers.go remembers what keys hold; memory.go is a KV for tests. run*.go are runs, and fold*.go say
 // for each type what is superfluous in one. position.go puts all parts of a state in one order, of which fingerprint.go
-// makes ranges; resync*.go transfer it.
+// makes ranges; resync*.go transfer it, and future*.go look through it for what a clock made that was ahead.
 //
 // # Sources
 //
