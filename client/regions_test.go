@@ -3,9 +3,11 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect/v2"
 	"connectrpc.com/connect/v2/connecthttp"
@@ -19,6 +21,11 @@ type fakeRegions struct {
 	atollv1connect.UnimplementedRegionsHandler
 	conflicts func(*atollv1.ConflictsRequest) (*atollv1.ConflictsResponse, error)
 	restore   func(*atollv1.RestoreLoserRequest) (*atollv1.RestoreLoserResponse, error)
+	future    func(*atollv1.FutureValuesRequest) (*atollv1.FutureValuesResponse, error)
+}
+
+func (f *fakeRegions) FutureValues(_ context.Context, r *atollv1.FutureValuesRequest) (*atollv1.FutureValuesResponse, error) {
+	return f.future(r)
 }
 
 func (f *fakeRegions) Conflicts(_ context.Context, r *atollv1.ConflictsRequest) (*atollv1.ConflictsResponse, error) {
@@ -84,4 +91,38 @@ func TestRestoreLoser(t *testing.T) {
 	if _, _, err := c.RestoreLoser(testContext(t), 0, 99); !errors.Is(err, ErrNotPresent) {
 		t.Errorf("error %v", err)
 	}
+}
+
+// Pages are asked for until the last, by the present that the first was judged by, and no further once one fails.
+func TestFutureValues(t *testing.T) {
+	pages := 0
+	f := &fakeRegions{future: func(r *atollv1.FutureValuesRequest) (*atollv1.FutureValuesResponse, error) {
+		pages++
+		equal(t, "cursor", len(r.GetCursor()), pages-1)
+		equal(t, "bound", r.GetAhead().AsDuration(), time.Minute)
+		equal(t, "present", int(r.GetPresentMs()), map[bool]int{true: 1000, false: 7000}[pages == 1])
+		equal(t, "limit, values and partition", fmt.Sprint(r.GetLimit(), r.GetWithValues(), r.GetPartitions()), "9 true [3]")
+		if pages == 4 {
+			return nil, connect.NewError(connect.CodePermissionDenied, "no more")
+		}
+		return &atollv1.FutureValuesResponse{PresentMs: 7000, Cursor: make([]byte, pages)}, nil
+	}}
+	c := newClient(t, []string{f.serve(t)})
+	var failed error
+	got := 0
+	q := FutureQuery{Partitions: []uint32{3}, Ahead: time.Minute, Present: time.UnixMilli(1000), WithValues: true, Limit: 9}
+	for _, err := range c.FutureValues(testContext(t), q) {
+		if failed = err; err == nil {
+			got++
+		}
+	}
+	if got != 3 || pages != 4 || failed == nil {
+		t.Errorf("%d pages of %d, then %v", got, pages, failed)
+	}
+	pages = 0
+	for _, err := range c.FutureValues(testContext(t), q) {
+		noError(t, err)
+		break
+	}
+	equal(t, "pages of one who wants one", pages, 1)
 }

@@ -73,6 +73,10 @@ func (p *instant) WriteLocal(context.Context, string, []replica.Op) error { retu
 
 func (p *instant) SubmitQueued(context.Context, [][]byte) error { return nil }
 
+func (p *instant) Future(context.Context, region.FutureQuery) (region.FuturePage, error) {
+	return region.FuturePage{}, nil
+}
+
 func (p *instant) Watch([]byte) (Feed, error) { return nil, region.ErrTooManyWatchers }
 
 func (p *instant) Read(_ context.Context, o region.ReadOptions, fn func(*replica.Replica, hlc.Time) error) (region.ReadInfo, error) {

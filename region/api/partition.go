@@ -49,6 +49,8 @@ type Partition interface {
 	SubmitQueued(ctx context.Context, writes [][]byte) error
 	// Watch follows this replica's changes from a cursor on; an empty one means from now on.
 	Watch(cursor []byte) (Feed, error)
+	// Future returns a page of the values with events from the future.
+	Future(ctx context.Context, q region.FutureQuery) (region.FuturePage, error)
 	// Read calls fn with a view that keeps the promise asked for.
 	Read(ctx context.Context, o region.ReadOptions, fn func(r *replica.Replica, now hlc.Time) error) (region.ReadInfo, error)
 }

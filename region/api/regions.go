@@ -213,6 +213,7 @@ func (r *regionsService) Explain(ctx context.Context, req *atollv1.ExplainReques
 				if err != nil {
 					return err
 				}
+				res.Heard = s.heard(rep, explained)
 				losers, _, err := rep.Losers(replica.LoserQuery{Namespace: &namespace, Key: req.GetKey(), Limit: explainedLosers, Bytes: explainedLosersBytes})
 				if err == nil {
 					res.Losers, err = s.losersOf(partition, losers)
@@ -224,6 +225,21 @@ func (r *regionsService) Explain(ctx context.Context, req *atollv1.ExplainReques
 			return p.regions.Explain(ctx, req)
 		},
 	})
+}
+
+// heard returns the last events here of those actors that are known to have made them with the register's last write
+// applied.
+func (s *Server) heard(rep *replica.Replica, objects []replica.Explained) []*atollv1.VectorEntry {
+	if len(objects) == 0 || objects[0].Register == nil {
+		return nil
+	}
+	var by crdt.VersionVector
+	rep.Vector().Each(func(a crdt.Actor, seq uint64) {
+		if rep.Saw(a, objects[0].Register.Dot()) {
+			by.Set(a, seq)
+		}
+	})
+	return s.vector(by, rep.HLCOf)
 }
 
 func (s *Server) explainedObject(e *replica.Explained) *atollv1.ExplainedObject {

@@ -21,6 +21,7 @@ import (
 	"github.com/atolldb/atoll/proto/atoll/peer/v1/peerv1connect"
 	atollv1 "github.com/atolldb/atoll/proto/atoll/v1"
 	"github.com/atolldb/atoll/proto/atoll/v1/atollv1connect"
+	"github.com/atolldb/atoll/region"
 	"github.com/atolldb/atoll/session"
 	"github.com/atolldb/atoll/topology"
 )
@@ -61,6 +62,9 @@ type Config struct {
 	// HomeLease returns what the node knows of its region's lease, by which that may act as a home, for Status; asked says whether
 	// it asks for one. Nil means that it does not.
 	HomeLease func() (lease HomeLease, asked bool)
+	// MaxAhead is how far in the future events of other regions may be, and so what FutureValues does not list unless asked;
+	// 0 means region.DefaultClockAhead.
+	MaxAhead time.Duration
 	// MaxWatchers bounds how many watches this node serves at a time; 0 means 1000.
 	MaxWatchers int
 	// Transport carries requests to the region's other nodes. Optional.
@@ -88,6 +92,7 @@ type Server struct {
 	clock       func() time.Time
 
 	maxWatchers int
+	maxAhead    time.Duration
 
 	// namespaces are those that fix a type.
 	namespaces map[string]crdt.Type
@@ -128,6 +133,7 @@ func New(c Config) (*Server, error) {
 		others: c.Others, membership: c.Membership, votes: c.Votes, sessions: session.NewIssuer(c.Cluster.Name, c.SessionKey),
 		logger: c.Logger, clock: c.Clock,
 		maxWatchers: cmp.Or(c.MaxWatchers, defaultWatchers),
+		maxAhead:    cmp.Or(c.MaxAhead, region.DefaultClockAhead),
 		namespaces:  map[string]crdt.Type{},
 		growOnly:    map[string]bool{},
 		placement:   c.Cluster.Placement(r),

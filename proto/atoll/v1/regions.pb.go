@@ -484,6 +484,426 @@ func (x *DifferingValue) GetChanged() uint64 {
 	return 0
 }
 
+// FutureValuesRequest asks for one page.
+type FutureValuesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty means all partitions.
+	Partitions []uint32 `protobuf:"varint,1,rep,packed,name=partitions,proto3" json:"partitions,omitempty"`
+	// How far ahead of the present an event must be to be listed, more than this; absent means as far as this region believes
+	// other regions' (clock.max_ahead_ms).
+	Ahead *durationpb.Duration `protobuf:"bytes,2,opt,name=ahead,proto3" json:"ahead,omitempty"`
+	// The present, in milliseconds since 1970. 0 means what the middle one of the regions' clocks reads, as far as the
+	// answering node knows them: its own may be the wrong one. Of two it is the one that is behind.
+	// Later pages should be asked for with what the first answered.
+	PresentMs uint64 `protobuf:"varint,3,opt,name=present_ms,json=presentMs,proto3" json:"present_ms,omitempty"`
+	// At most so many values, or little more; 0 means 100, and the most is 1000.
+	Limit uint32 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Where the page before ended.
+	Cursor []byte `protobuf:"bytes,5,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	// Whether to answer what registers hold.
+	WithValues    bool `protobuf:"varint,6,opt,name=with_values,json=withValues,proto3" json:"with_values,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FutureValuesRequest) Reset() {
+	*x = FutureValuesRequest{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FutureValuesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FutureValuesRequest) ProtoMessage() {}
+
+func (x *FutureValuesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FutureValuesRequest.ProtoReflect.Descriptor instead.
+func (*FutureValuesRequest) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *FutureValuesRequest) GetPartitions() []uint32 {
+	if x != nil {
+		return x.Partitions
+	}
+	return nil
+}
+
+func (x *FutureValuesRequest) GetAhead() *durationpb.Duration {
+	if x != nil {
+		return x.Ahead
+	}
+	return nil
+}
+
+func (x *FutureValuesRequest) GetPresentMs() uint64 {
+	if x != nil {
+		return x.PresentMs
+	}
+	return 0
+}
+
+func (x *FutureValuesRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *FutureValuesRequest) GetCursor() []byte {
+	if x != nil {
+		return x.Cursor
+	}
+	return nil
+}
+
+func (x *FutureValuesRequest) GetWithValues() bool {
+	if x != nil {
+		return x.WithValues
+	}
+	return false
+}
+
+// FutureValuesResponse is one page. It may have no values, and yet not be the last.
+type FutureValuesResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Region string                 `protobuf:"bytes,1,opt,name=region,proto3" json:"region,omitempty"`
+	Values []*FutureValue         `protobuf:"bytes,2,rep,name=values,proto3" json:"values,omitempty"`
+	// Where the next page begins; empty if this was the last.
+	Cursor []byte `protobuf:"bytes,3,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	// The present that events were judged by, and how far ahead of it is not the future yet.
+	PresentMs uint64               `protobuf:"varint,4,opt,name=present_ms,json=presentMs,proto3" json:"present_ms,omitempty"`
+	Ahead     *durationpb.Duration `protobuf:"bytes,5,opt,name=ahead,proto3" json:"ahead,omitempty"`
+	// How far the answering node's clock is ahead of that present, and how many other regions' clocks it knows.
+	ClockAhead *durationpb.Duration `protobuf:"bytes,6,opt,name=clock_ahead,json=clockAhead,proto3" json:"clock_ahead,omitempty"`
+	Clocks     uint32               `protobuf:"varint,7,opt,name=clocks,proto3" json:"clocks,omitempty"`
+	// How many values of the page may have such events that all other regions have taken: of these no instants are kept.
+	Undated uint64 `protobuf:"varint,8,opt,name=undated,proto3" json:"undated,omitempty"`
+	// The partitions that could not be asked, with why. They are left out.
+	Errors        []*PartitionError `protobuf:"bytes,9,rep,name=errors,proto3" json:"errors,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FutureValuesResponse) Reset() {
+	*x = FutureValuesResponse{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FutureValuesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FutureValuesResponse) ProtoMessage() {}
+
+func (x *FutureValuesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FutureValuesResponse.ProtoReflect.Descriptor instead.
+func (*FutureValuesResponse) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *FutureValuesResponse) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *FutureValuesResponse) GetValues() []*FutureValue {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+func (x *FutureValuesResponse) GetCursor() []byte {
+	if x != nil {
+		return x.Cursor
+	}
+	return nil
+}
+
+func (x *FutureValuesResponse) GetPresentMs() uint64 {
+	if x != nil {
+		return x.PresentMs
+	}
+	return 0
+}
+
+func (x *FutureValuesResponse) GetAhead() *durationpb.Duration {
+	if x != nil {
+		return x.Ahead
+	}
+	return nil
+}
+
+func (x *FutureValuesResponse) GetClockAhead() *durationpb.Duration {
+	if x != nil {
+		return x.ClockAhead
+	}
+	return nil
+}
+
+func (x *FutureValuesResponse) GetClocks() uint32 {
+	if x != nil {
+		return x.Clocks
+	}
+	return 0
+}
+
+func (x *FutureValuesResponse) GetUndated() uint64 {
+	if x != nil {
+		return x.Undated
+	}
+	return 0
+}
+
+func (x *FutureValuesResponse) GetErrors() []*PartitionError {
+	if x != nil {
+		return x.Errors
+	}
+	return nil
+}
+
+// FutureValue is a value with an event from the future.
+type FutureValue struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Partition uint32                 `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
+	Namespace string                 `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Key       string                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`
+	Type      Type                   `protobuf:"varint,4,opt,name=type,proto3,enum=atoll.v1.Type" json:"type,omitempty"`
+	// The event, with its instant. Where a type does not keep which event it was, its number is 0.
+	Event *Event `protobuf:"bytes,5,opt,name=event,proto3" json:"event,omitempty"`
+	// How far the event is ahead of the present.
+	Ahead *durationpb.Duration `protobuf:"bytes,6,opt,name=ahead,proto3" json:"ahead,omitempty"`
+	// The regions that are not known to have applied the event, and whether no other region is known to have.
+	Lacking  []string `protobuf:"bytes,7,rep,name=lacking,proto3" json:"lacking,omitempty"`
+	OnlyHere bool     `protobuf:"varint,8,opt,name=only_here,json=onlyHere,proto3" json:"only_here,omitempty"`
+	// Whether a home decides the order of writes to the value, and not their instants.
+	Home bool `protobuf:"varint,9,opt,name=home,proto3" json:"home,omitempty"`
+	// Set if the value is a register. Of what the region wrote over since, nothing is listed.
+	Register      *FutureRegister `protobuf:"bytes,10,opt,name=register,proto3" json:"register,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FutureValue) Reset() {
+	*x = FutureValue{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FutureValue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FutureValue) ProtoMessage() {}
+
+func (x *FutureValue) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FutureValue.ProtoReflect.Descriptor instead.
+func (*FutureValue) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *FutureValue) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *FutureValue) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *FutureValue) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *FutureValue) GetType() Type {
+	if x != nil {
+		return x.Type
+	}
+	return Type_TYPE_UNSPECIFIED
+}
+
+func (x *FutureValue) GetEvent() *Event {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+func (x *FutureValue) GetAhead() *durationpb.Duration {
+	if x != nil {
+		return x.Ahead
+	}
+	return nil
+}
+
+func (x *FutureValue) GetLacking() []string {
+	if x != nil {
+		return x.Lacking
+	}
+	return nil
+}
+
+func (x *FutureValue) GetOnlyHere() bool {
+	if x != nil {
+		return x.OnlyHere
+	}
+	return false
+}
+
+func (x *FutureValue) GetHome() bool {
+	if x != nil {
+		return x.Home
+	}
+	return false
+}
+
+func (x *FutureValue) GetRegister() *FutureRegister {
+	if x != nil {
+		return x.Register
+	}
+	return nil
+}
+
+// FutureRegister is what a register from the future holds.
+type FutureRegister struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Version string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	// Whether it was deleted, or has expired by the hybrid logical clock of the answering region.
+	Deleted bool `protobuf:"varint,2,opt,name=deleted,proto3" json:"deleted,omitempty"`
+	Expired bool `protobuf:"varint,3,opt,name=expired,proto3" json:"expired,omitempty"`
+	// Absent if it does not expire: how much of its time to live is left by that clock, which is not before the
+	// register's own instant, however wrong that is.
+	Ttl *durationpb.Duration `protobuf:"bytes,4,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	// Only if asked for.
+	Value []byte `protobuf:"bytes,5,opt,name=value,proto3" json:"value,omitempty"`
+	// What whoever wrote it had applied then of other regions' events, as far as the outbox tells; see ExplainResponse.heard.
+	Seen          []*VectorEntry `protobuf:"bytes,6,rep,name=seen,proto3" json:"seen,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FutureRegister) Reset() {
+	*x = FutureRegister{}
+	mi := &file_atoll_v1_regions_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FutureRegister) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FutureRegister) ProtoMessage() {}
+
+func (x *FutureRegister) ProtoReflect() protoreflect.Message {
+	mi := &file_atoll_v1_regions_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FutureRegister.ProtoReflect.Descriptor instead.
+func (*FutureRegister) Descriptor() ([]byte, []int) {
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *FutureRegister) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *FutureRegister) GetDeleted() bool {
+	if x != nil {
+		return x.Deleted
+	}
+	return false
+}
+
+func (x *FutureRegister) GetExpired() bool {
+	if x != nil {
+		return x.Expired
+	}
+	return false
+}
+
+func (x *FutureRegister) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
+	}
+	return nil
+}
+
+func (x *FutureRegister) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *FutureRegister) GetSeen() []*VectorEntry {
+	if x != nil {
+		return x.Seen
+	}
+	return nil
+}
+
 // AddRequest names a new region. It must be in the configuration of all nodes before, and joins in that of its own.
 type AddRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -500,7 +920,7 @@ type AddRequest struct {
 
 func (x *AddRequest) Reset() {
 	*x = AddRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[4]
+	mi := &file_atoll_v1_regions_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -512,7 +932,7 @@ func (x *AddRequest) String() string {
 func (*AddRequest) ProtoMessage() {}
 
 func (x *AddRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[4]
+	mi := &file_atoll_v1_regions_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -525,7 +945,7 @@ func (x *AddRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddRequest.ProtoReflect.Descriptor instead.
 func (*AddRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{4}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *AddRequest) GetRegion() string {
@@ -573,7 +993,7 @@ type AddResponse struct {
 
 func (x *AddResponse) Reset() {
 	*x = AddResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[5]
+	mi := &file_atoll_v1_regions_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -585,7 +1005,7 @@ func (x *AddResponse) String() string {
 func (*AddResponse) ProtoMessage() {}
 
 func (x *AddResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[5]
+	mi := &file_atoll_v1_regions_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -598,7 +1018,7 @@ func (x *AddResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddResponse.ProtoReflect.Descriptor instead.
 func (*AddResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{5}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *AddResponse) GetPlan() *RegionPlan {
@@ -619,7 +1039,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[6]
+	mi := &file_atoll_v1_regions_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -631,7 +1051,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[6]
+	mi := &file_atoll_v1_regions_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -644,7 +1064,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{6}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DrainRequest) GetRegion() string {
@@ -671,7 +1091,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[7]
+	mi := &file_atoll_v1_regions_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -683,7 +1103,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[7]
+	mi := &file_atoll_v1_regions_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -696,7 +1116,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{7}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DrainResponse) GetPlan() *RegionPlan {
@@ -719,7 +1139,7 @@ type FenceRequest struct {
 
 func (x *FenceRequest) Reset() {
 	*x = FenceRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[8]
+	mi := &file_atoll_v1_regions_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -731,7 +1151,7 @@ func (x *FenceRequest) String() string {
 func (*FenceRequest) ProtoMessage() {}
 
 func (x *FenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[8]
+	mi := &file_atoll_v1_regions_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -744,7 +1164,7 @@ func (x *FenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceRequest.ProtoReflect.Descriptor instead.
 func (*FenceRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{8}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *FenceRequest) GetRegion() string {
@@ -778,7 +1198,7 @@ type FenceResponse struct {
 
 func (x *FenceResponse) Reset() {
 	*x = FenceResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[9]
+	mi := &file_atoll_v1_regions_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -790,7 +1210,7 @@ func (x *FenceResponse) String() string {
 func (*FenceResponse) ProtoMessage() {}
 
 func (x *FenceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[9]
+	mi := &file_atoll_v1_regions_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -803,7 +1223,7 @@ func (x *FenceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FenceResponse.ProtoReflect.Descriptor instead.
 func (*FenceResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{9}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *FenceResponse) GetPlan() *RegionPlan {
@@ -824,7 +1244,7 @@ type RemoveRequest struct {
 
 func (x *RemoveRequest) Reset() {
 	*x = RemoveRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[10]
+	mi := &file_atoll_v1_regions_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -836,7 +1256,7 @@ func (x *RemoveRequest) String() string {
 func (*RemoveRequest) ProtoMessage() {}
 
 func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[10]
+	mi := &file_atoll_v1_regions_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -849,7 +1269,7 @@ func (x *RemoveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveRequest.ProtoReflect.Descriptor instead.
 func (*RemoveRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{10}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RemoveRequest) GetRegion() string {
@@ -876,7 +1296,7 @@ type RemoveResponse struct {
 
 func (x *RemoveResponse) Reset() {
 	*x = RemoveResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[11]
+	mi := &file_atoll_v1_regions_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -888,7 +1308,7 @@ func (x *RemoveResponse) String() string {
 func (*RemoveResponse) ProtoMessage() {}
 
 func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[11]
+	mi := &file_atoll_v1_regions_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -901,7 +1321,7 @@ func (x *RemoveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveResponse.ProtoReflect.Descriptor instead.
 func (*RemoveResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{11}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RemoveResponse) GetPlan() *RegionPlan {
@@ -926,7 +1346,7 @@ type RejoinRequest struct {
 
 func (x *RejoinRequest) Reset() {
 	*x = RejoinRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[12]
+	mi := &file_atoll_v1_regions_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -938,7 +1358,7 @@ func (x *RejoinRequest) String() string {
 func (*RejoinRequest) ProtoMessage() {}
 
 func (x *RejoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[12]
+	mi := &file_atoll_v1_regions_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -951,7 +1371,7 @@ func (x *RejoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RejoinRequest.ProtoReflect.Descriptor instead.
 func (*RejoinRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{12}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RejoinRequest) GetRegion() string {
@@ -992,7 +1412,7 @@ type RejoinResponse struct {
 
 func (x *RejoinResponse) Reset() {
 	*x = RejoinResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[13]
+	mi := &file_atoll_v1_regions_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1004,7 +1424,7 @@ func (x *RejoinResponse) String() string {
 func (*RejoinResponse) ProtoMessage() {}
 
 func (x *RejoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[13]
+	mi := &file_atoll_v1_regions_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1017,7 +1437,7 @@ func (x *RejoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RejoinResponse.ProtoReflect.Descriptor instead.
 func (*RejoinResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{13}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RejoinResponse) GetPlan() *RegionPlan {
@@ -1039,7 +1459,7 @@ type NameHeirRequest struct {
 
 func (x *NameHeirRequest) Reset() {
 	*x = NameHeirRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[14]
+	mi := &file_atoll_v1_regions_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1051,7 +1471,7 @@ func (x *NameHeirRequest) String() string {
 func (*NameHeirRequest) ProtoMessage() {}
 
 func (x *NameHeirRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[14]
+	mi := &file_atoll_v1_regions_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1064,7 +1484,7 @@ func (x *NameHeirRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameHeirRequest.ProtoReflect.Descriptor instead.
 func (*NameHeirRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{14}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *NameHeirRequest) GetRegion() string {
@@ -1098,7 +1518,7 @@ type NameHeirResponse struct {
 
 func (x *NameHeirResponse) Reset() {
 	*x = NameHeirResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[15]
+	mi := &file_atoll_v1_regions_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1110,7 +1530,7 @@ func (x *NameHeirResponse) String() string {
 func (*NameHeirResponse) ProtoMessage() {}
 
 func (x *NameHeirResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[15]
+	mi := &file_atoll_v1_regions_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1123,7 +1543,7 @@ func (x *NameHeirResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NameHeirResponse.ProtoReflect.Descriptor instead.
 func (*NameHeirResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{15}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *NameHeirResponse) GetPlan() *RegionPlan {
@@ -1153,7 +1573,7 @@ type RegionPlan struct {
 
 func (x *RegionPlan) Reset() {
 	*x = RegionPlan{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[16]
+	mi := &file_atoll_v1_regions_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1165,7 +1585,7 @@ func (x *RegionPlan) String() string {
 func (*RegionPlan) ProtoMessage() {}
 
 func (x *RegionPlan) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[16]
+	mi := &file_atoll_v1_regions_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1178,7 +1598,7 @@ func (x *RegionPlan) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionPlan.ProtoReflect.Descriptor instead.
 func (*RegionPlan) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{16}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RegionPlan) GetRegion() string {
@@ -1249,7 +1669,7 @@ type RegionStep struct {
 
 func (x *RegionStep) Reset() {
 	*x = RegionStep{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[17]
+	mi := &file_atoll_v1_regions_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1261,7 +1681,7 @@ func (x *RegionStep) String() string {
 func (*RegionStep) ProtoMessage() {}
 
 func (x *RegionStep) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[17]
+	mi := &file_atoll_v1_regions_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1274,7 +1694,7 @@ func (x *RegionStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionStep.ProtoReflect.Descriptor instead.
 func (*RegionStep) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{17}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RegionStep) GetRegions() []string {
@@ -1303,7 +1723,7 @@ type RegionLoss struct {
 
 func (x *RegionLoss) Reset() {
 	*x = RegionLoss{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[18]
+	mi := &file_atoll_v1_regions_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1315,7 +1735,7 @@ func (x *RegionLoss) String() string {
 func (*RegionLoss) ProtoMessage() {}
 
 func (x *RegionLoss) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[18]
+	mi := &file_atoll_v1_regions_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1328,7 +1748,7 @@ func (x *RegionLoss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionLoss.ProtoReflect.Descriptor instead.
 func (*RegionLoss) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{18}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RegionLoss) GetAtMost() uint64 {
@@ -1362,7 +1782,7 @@ type RegionRefusal struct {
 
 func (x *RegionRefusal) Reset() {
 	*x = RegionRefusal{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[19]
+	mi := &file_atoll_v1_regions_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1374,7 +1794,7 @@ func (x *RegionRefusal) String() string {
 func (*RegionRefusal) ProtoMessage() {}
 
 func (x *RegionRefusal) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[19]
+	mi := &file_atoll_v1_regions_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1387,7 +1807,7 @@ func (x *RegionRefusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegionRefusal.ProtoReflect.Descriptor instead.
 func (*RegionRefusal) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{19}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RegionRefusal) GetCode() string {
@@ -1432,7 +1852,7 @@ type Membership struct {
 
 func (x *Membership) Reset() {
 	*x = Membership{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[20]
+	mi := &file_atoll_v1_regions_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1444,7 +1864,7 @@ func (x *Membership) String() string {
 func (*Membership) ProtoMessage() {}
 
 func (x *Membership) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[20]
+	mi := &file_atoll_v1_regions_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1457,7 +1877,7 @@ func (x *Membership) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Membership.ProtoReflect.Descriptor instead.
 func (*Membership) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{20}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Membership) GetEpoch() uint64 {
@@ -1505,7 +1925,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[21]
+	mi := &file_atoll_v1_regions_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1517,7 +1937,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[21]
+	mi := &file_atoll_v1_regions_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1530,7 +1950,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{21}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Member) GetRegion() string {
@@ -1605,7 +2025,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[22]
+	mi := &file_atoll_v1_regions_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1617,7 +2037,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[22]
+	mi := &file_atoll_v1_regions_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1630,7 +2050,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{22}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{26}
 }
 
 // Region is one region of the deployment.
@@ -1647,7 +2067,7 @@ type Region struct {
 
 func (x *Region) Reset() {
 	*x = Region{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[23]
+	mi := &file_atoll_v1_regions_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1659,7 +2079,7 @@ func (x *Region) String() string {
 func (*Region) ProtoMessage() {}
 
 func (x *Region) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[23]
+	mi := &file_atoll_v1_regions_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1672,7 +2092,7 @@ func (x *Region) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Region.ProtoReflect.Descriptor instead.
 func (*Region) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{23}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Region) GetName() string {
@@ -1723,7 +2143,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[24]
+	mi := &file_atoll_v1_regions_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1735,7 +2155,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[24]
+	mi := &file_atoll_v1_regions_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1748,7 +2168,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{24}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Node) GetName() string {
@@ -1788,7 +2208,7 @@ type VectorEntry struct {
 
 func (x *VectorEntry) Reset() {
 	*x = VectorEntry{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[25]
+	mi := &file_atoll_v1_regions_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1800,7 +2220,7 @@ func (x *VectorEntry) String() string {
 func (*VectorEntry) ProtoMessage() {}
 
 func (x *VectorEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[25]
+	mi := &file_atoll_v1_regions_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1813,7 +2233,7 @@ func (x *VectorEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VectorEntry.ProtoReflect.Descriptor instead.
 func (*VectorEntry) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{25}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *VectorEntry) GetRegion() string {
@@ -1861,7 +2281,7 @@ type Lag struct {
 
 func (x *Lag) Reset() {
 	*x = Lag{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[26]
+	mi := &file_atoll_v1_regions_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1873,7 +2293,7 @@ func (x *Lag) String() string {
 func (*Lag) ProtoMessage() {}
 
 func (x *Lag) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[26]
+	mi := &file_atoll_v1_regions_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1886,7 +2306,7 @@ func (x *Lag) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lag.ProtoReflect.Descriptor instead.
 func (*Lag) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{26}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Lag) GetTime() *durationpb.Duration {
@@ -1951,7 +2371,7 @@ type Flow struct {
 
 func (x *Flow) Reset() {
 	*x = Flow{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[27]
+	mi := &file_atoll_v1_regions_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1963,7 +2383,7 @@ func (x *Flow) String() string {
 func (*Flow) ProtoMessage() {}
 
 func (x *Flow) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[27]
+	mi := &file_atoll_v1_regions_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1976,7 +2396,7 @@ func (x *Flow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Flow.ProtoReflect.Descriptor instead.
 func (*Flow) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{27}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Flow) GetSource() string {
@@ -2096,7 +2516,7 @@ type Garbage struct {
 
 func (x *Garbage) Reset() {
 	*x = Garbage{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[28]
+	mi := &file_atoll_v1_regions_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2108,7 +2528,7 @@ func (x *Garbage) String() string {
 func (*Garbage) ProtoMessage() {}
 
 func (x *Garbage) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[28]
+	mi := &file_atoll_v1_regions_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2121,7 +2541,7 @@ func (x *Garbage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Garbage.ProtoReflect.Descriptor instead.
 func (*Garbage) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{28}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Garbage) GetHeldBy() string {
@@ -2176,7 +2596,7 @@ type Refused struct {
 
 func (x *Refused) Reset() {
 	*x = Refused{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[29]
+	mi := &file_atoll_v1_regions_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2188,7 +2608,7 @@ func (x *Refused) String() string {
 func (*Refused) ProtoMessage() {}
 
 func (x *Refused) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[29]
+	mi := &file_atoll_v1_regions_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2201,7 +2621,7 @@ func (x *Refused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refused.ProtoReflect.Descriptor instead.
 func (*Refused) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{29}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Refused) GetSource() string {
@@ -2253,7 +2673,7 @@ type PartitionStatus struct {
 
 func (x *PartitionStatus) Reset() {
 	*x = PartitionStatus{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[30]
+	mi := &file_atoll_v1_regions_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2265,7 +2685,7 @@ func (x *PartitionStatus) String() string {
 func (*PartitionStatus) ProtoMessage() {}
 
 func (x *PartitionStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[30]
+	mi := &file_atoll_v1_regions_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2278,7 +2698,7 @@ func (x *PartitionStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionStatus.ProtoReflect.Descriptor instead.
 func (*PartitionStatus) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{30}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *PartitionStatus) GetPartition() uint32 {
@@ -2346,7 +2766,7 @@ type WatchStatusRequest struct {
 
 func (x *WatchStatusRequest) Reset() {
 	*x = WatchStatusRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[31]
+	mi := &file_atoll_v1_regions_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2358,7 +2778,7 @@ func (x *WatchStatusRequest) String() string {
 func (*WatchStatusRequest) ProtoMessage() {}
 
 func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[31]
+	mi := &file_atoll_v1_regions_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2371,7 +2791,7 @@ func (x *WatchStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatusRequest.ProtoReflect.Descriptor instead.
 func (*WatchStatusRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{31}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{35}
 }
 
 // WatchStatusResponse is the state of replication as of one instant.
@@ -2384,7 +2804,7 @@ type WatchStatusResponse struct {
 
 func (x *WatchStatusResponse) Reset() {
 	*x = WatchStatusResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[32]
+	mi := &file_atoll_v1_regions_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2396,7 +2816,7 @@ func (x *WatchStatusResponse) String() string {
 func (*WatchStatusResponse) ProtoMessage() {}
 
 func (x *WatchStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[32]
+	mi := &file_atoll_v1_regions_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2409,7 +2829,7 @@ func (x *WatchStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchStatusResponse.ProtoReflect.Descriptor instead.
 func (*WatchStatusResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{32}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *WatchStatusResponse) GetStatus() *StatusResponse {
@@ -2445,7 +2865,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[33]
+	mi := &file_atoll_v1_regions_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2457,7 +2877,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[33]
+	mi := &file_atoll_v1_regions_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2470,7 +2890,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{33}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *StatusResponse) GetRegion() string {
@@ -2565,7 +2985,7 @@ type HomeLease struct {
 
 func (x *HomeLease) Reset() {
 	*x = HomeLease{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[34]
+	mi := &file_atoll_v1_regions_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2577,7 +2997,7 @@ func (x *HomeLease) String() string {
 func (*HomeLease) ProtoMessage() {}
 
 func (x *HomeLease) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[34]
+	mi := &file_atoll_v1_regions_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2590,7 +3010,7 @@ func (x *HomeLease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HomeLease.ProtoReflect.Descriptor instead.
 func (*HomeLease) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{34}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *HomeLease) GetHeld() bool {
@@ -2629,7 +3049,7 @@ type Clocks struct {
 
 func (x *Clocks) Reset() {
 	*x = Clocks{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[35]
+	mi := &file_atoll_v1_regions_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2641,7 +3061,7 @@ func (x *Clocks) String() string {
 func (*Clocks) ProtoMessage() {}
 
 func (x *Clocks) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[35]
+	mi := &file_atoll_v1_regions_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2654,7 +3074,7 @@ func (x *Clocks) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Clocks.ProtoReflect.Descriptor instead.
 func (*Clocks) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{35}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Clocks) GetUnsafe() string {
@@ -2692,7 +3112,7 @@ type ClockOffset struct {
 
 func (x *ClockOffset) Reset() {
 	*x = ClockOffset{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[36]
+	mi := &file_atoll_v1_regions_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2704,7 +3124,7 @@ func (x *ClockOffset) String() string {
 func (*ClockOffset) ProtoMessage() {}
 
 func (x *ClockOffset) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[36]
+	mi := &file_atoll_v1_regions_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2717,7 +3137,7 @@ func (x *ClockOffset) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClockOffset.ProtoReflect.Descriptor instead.
 func (*ClockOffset) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{36}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ClockOffset) GetRegion() string {
@@ -2760,7 +3180,7 @@ type DigestRequest struct {
 
 func (x *DigestRequest) Reset() {
 	*x = DigestRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[37]
+	mi := &file_atoll_v1_regions_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2772,7 +3192,7 @@ func (x *DigestRequest) String() string {
 func (*DigestRequest) ProtoMessage() {}
 
 func (x *DigestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[37]
+	mi := &file_atoll_v1_regions_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2785,7 +3205,7 @@ func (x *DigestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DigestRequest.ProtoReflect.Descriptor instead.
 func (*DigestRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{37}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *DigestRequest) GetPartitions() []uint32 {
@@ -2818,7 +3238,7 @@ type PartitionDigest struct {
 
 func (x *PartitionDigest) Reset() {
 	*x = PartitionDigest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[38]
+	mi := &file_atoll_v1_regions_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2830,7 +3250,7 @@ func (x *PartitionDigest) String() string {
 func (*PartitionDigest) ProtoMessage() {}
 
 func (x *PartitionDigest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[38]
+	mi := &file_atoll_v1_regions_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2843,7 +3263,7 @@ func (x *PartitionDigest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionDigest.ProtoReflect.Descriptor instead.
 func (*PartitionDigest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{38}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *PartitionDigest) GetPartition() uint32 {
@@ -2892,7 +3312,7 @@ type DigestResponse struct {
 
 func (x *DigestResponse) Reset() {
 	*x = DigestResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[39]
+	mi := &file_atoll_v1_regions_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2904,7 +3324,7 @@ func (x *DigestResponse) String() string {
 func (*DigestResponse) ProtoMessage() {}
 
 func (x *DigestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[39]
+	mi := &file_atoll_v1_regions_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2917,7 +3337,7 @@ func (x *DigestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DigestResponse.ProtoReflect.Descriptor instead.
 func (*DigestResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{39}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *DigestResponse) GetRegion() string {
@@ -2945,7 +3365,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[40]
+	mi := &file_atoll_v1_regions_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2957,7 +3377,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[40]
+	mi := &file_atoll_v1_regions_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2970,7 +3390,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{40}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ExplainRequest) GetKey() string {
@@ -3001,7 +3421,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[41]
+	mi := &file_atoll_v1_regions_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3013,7 +3433,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[41]
+	mi := &file_atoll_v1_regions_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3026,7 +3446,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{41}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Event) GetRegion() string {
@@ -3071,7 +3491,7 @@ type ExplainRegister struct {
 
 func (x *ExplainRegister) Reset() {
 	*x = ExplainRegister{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[42]
+	mi := &file_atoll_v1_regions_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3083,7 +3503,7 @@ func (x *ExplainRegister) String() string {
 func (*ExplainRegister) ProtoMessage() {}
 
 func (x *ExplainRegister) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[42]
+	mi := &file_atoll_v1_regions_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3096,7 +3516,7 @@ func (x *ExplainRegister) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRegister.ProtoReflect.Descriptor instead.
 func (*ExplainRegister) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{42}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ExplainRegister) GetWinner() *Event {
@@ -3142,7 +3562,7 @@ type ExplainCounterPart struct {
 
 func (x *ExplainCounterPart) Reset() {
 	*x = ExplainCounterPart{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[43]
+	mi := &file_atoll_v1_regions_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3154,7 +3574,7 @@ func (x *ExplainCounterPart) String() string {
 func (*ExplainCounterPart) ProtoMessage() {}
 
 func (x *ExplainCounterPart) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[43]
+	mi := &file_atoll_v1_regions_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3167,7 +3587,7 @@ func (x *ExplainCounterPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainCounterPart.ProtoReflect.Descriptor instead.
 func (*ExplainCounterPart) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{43}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ExplainCounterPart) GetLast() *Event {
@@ -3209,7 +3629,7 @@ type ExplainCounter struct {
 
 func (x *ExplainCounter) Reset() {
 	*x = ExplainCounter{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[44]
+	mi := &file_atoll_v1_regions_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3221,7 +3641,7 @@ func (x *ExplainCounter) String() string {
 func (*ExplainCounter) ProtoMessage() {}
 
 func (x *ExplainCounter) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[44]
+	mi := &file_atoll_v1_regions_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3234,7 +3654,7 @@ func (x *ExplainCounter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainCounter.ProtoReflect.Descriptor instead.
 func (*ExplainCounter) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{44}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ExplainCounter) GetValue() int64 {
@@ -3262,7 +3682,7 @@ type ExplainElement struct {
 
 func (x *ExplainElement) Reset() {
 	*x = ExplainElement{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[45]
+	mi := &file_atoll_v1_regions_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3274,7 +3694,7 @@ func (x *ExplainElement) String() string {
 func (*ExplainElement) ProtoMessage() {}
 
 func (x *ExplainElement) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[45]
+	mi := &file_atoll_v1_regions_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3287,7 +3707,7 @@ func (x *ExplainElement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainElement.ProtoReflect.Descriptor instead.
 func (*ExplainElement) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{45}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ExplainElement) GetElement() []byte {
@@ -3315,7 +3735,7 @@ type ExplainSet struct {
 
 func (x *ExplainSet) Reset() {
 	*x = ExplainSet{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[46]
+	mi := &file_atoll_v1_regions_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3327,7 +3747,7 @@ func (x *ExplainSet) String() string {
 func (*ExplainSet) ProtoMessage() {}
 
 func (x *ExplainSet) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[46]
+	mi := &file_atoll_v1_regions_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3340,7 +3760,7 @@ func (x *ExplainSet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainSet.ProtoReflect.Descriptor instead.
 func (*ExplainSet) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{46}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ExplainSet) GetSize() uint64 {
@@ -3377,7 +3797,7 @@ type ExplainedObject struct {
 
 func (x *ExplainedObject) Reset() {
 	*x = ExplainedObject{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[47]
+	mi := &file_atoll_v1_regions_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3389,7 +3809,7 @@ func (x *ExplainedObject) String() string {
 func (*ExplainedObject) ProtoMessage() {}
 
 func (x *ExplainedObject) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[47]
+	mi := &file_atoll_v1_regions_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3402,7 +3822,7 @@ func (x *ExplainedObject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainedObject.ProtoReflect.Descriptor instead.
 func (*ExplainedObject) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{47}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ExplainedObject) GetType() Type {
@@ -3510,7 +3930,7 @@ type ExplainDeadline struct {
 
 func (x *ExplainDeadline) Reset() {
 	*x = ExplainDeadline{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[48]
+	mi := &file_atoll_v1_regions_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3522,7 +3942,7 @@ func (x *ExplainDeadline) String() string {
 func (*ExplainDeadline) ProtoMessage() {}
 
 func (x *ExplainDeadline) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[48]
+	mi := &file_atoll_v1_regions_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3535,7 +3955,7 @@ func (x *ExplainDeadline) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainDeadline.ProtoReflect.Descriptor instead.
 func (*ExplainDeadline) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{48}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ExplainDeadline) GetExpiresHlc() uint64 {
@@ -3564,7 +3984,7 @@ type ExplainParts struct {
 
 func (x *ExplainParts) Reset() {
 	*x = ExplainParts{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[49]
+	mi := &file_atoll_v1_regions_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3576,7 +3996,7 @@ func (x *ExplainParts) String() string {
 func (*ExplainParts) ProtoMessage() {}
 
 func (x *ExplainParts) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[49]
+	mi := &file_atoll_v1_regions_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3589,7 +4009,7 @@ func (x *ExplainParts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainParts.ProtoReflect.Descriptor instead.
 func (*ExplainParts) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{49}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ExplainParts) GetSize() uint64 {
@@ -3623,7 +4043,7 @@ type ExplainPart struct {
 
 func (x *ExplainPart) Reset() {
 	*x = ExplainPart{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[50]
+	mi := &file_atoll_v1_regions_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3635,7 +4055,7 @@ func (x *ExplainPart) String() string {
 func (*ExplainPart) ProtoMessage() {}
 
 func (x *ExplainPart) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[50]
+	mi := &file_atoll_v1_regions_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3648,7 +4068,7 @@ func (x *ExplainPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainPart.ProtoReflect.Descriptor instead.
 func (*ExplainPart) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{50}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ExplainPart) GetName() []byte {
@@ -3690,14 +4110,17 @@ type ExplainResponse struct {
 	Vector []*VectorEntry `protobuf:"bytes,4,rep,name=vector,proto3" json:"vector,omitempty"`
 	Info   *ReplyInfo     `protobuf:"bytes,5,opt,name=info,proto3" json:"info,omitempty"`
 	// The key's values that lost here against concurrent ones, the newest first, at most 20.
-	Losers        []*Loser `protobuf:"bytes,6,rep,name=losers,proto3" json:"losers,omitempty"`
+	Losers []*Loser `protobuf:"bytes,6,rep,name=losers,proto3" json:"losers,omitempty"`
+	// Unless the key holds no register: those whose last events that were applied here are known to have been made by
+	// regions which had applied the register's last write. They have the numbers of these events.
+	Heard         []*VectorEntry `protobuf:"bytes,7,rep,name=heard,proto3" json:"heard,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[51]
+	mi := &file_atoll_v1_regions_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3709,7 +4132,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[51]
+	mi := &file_atoll_v1_regions_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3722,7 +4145,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{51}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ExplainResponse) GetRegion() string {
@@ -3767,6 +4190,13 @@ func (x *ExplainResponse) GetLosers() []*Loser {
 	return nil
 }
 
+func (x *ExplainResponse) GetHeard() []*VectorEntry {
+	if x != nil {
+		return x.Heard
+	}
+	return nil
+}
+
 // ConflictsRequest asks for conflicts.
 type ConflictsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3787,7 +4217,7 @@ type ConflictsRequest struct {
 
 func (x *ConflictsRequest) Reset() {
 	*x = ConflictsRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[52]
+	mi := &file_atoll_v1_regions_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3799,7 +4229,7 @@ func (x *ConflictsRequest) String() string {
 func (*ConflictsRequest) ProtoMessage() {}
 
 func (x *ConflictsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[52]
+	mi := &file_atoll_v1_regions_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3812,7 +4242,7 @@ func (x *ConflictsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictsRequest.ProtoReflect.Descriptor instead.
 func (*ConflictsRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{52}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ConflictsRequest) GetNamespace() string {
@@ -3875,7 +4305,7 @@ type ConflictCount struct {
 
 func (x *ConflictCount) Reset() {
 	*x = ConflictCount{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[53]
+	mi := &file_atoll_v1_regions_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3887,7 +4317,7 @@ func (x *ConflictCount) String() string {
 func (*ConflictCount) ProtoMessage() {}
 
 func (x *ConflictCount) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[53]
+	mi := &file_atoll_v1_regions_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3900,7 +4330,7 @@ func (x *ConflictCount) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictCount.ProtoReflect.Descriptor instead.
 func (*ConflictCount) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{53}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ConflictCount) GetNamespace() string {
@@ -3980,7 +4410,7 @@ type Loser struct {
 
 func (x *Loser) Reset() {
 	*x = Loser{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[54]
+	mi := &file_atoll_v1_regions_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3992,7 +4422,7 @@ func (x *Loser) String() string {
 func (*Loser) ProtoMessage() {}
 
 func (x *Loser) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[54]
+	mi := &file_atoll_v1_regions_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4005,7 +4435,7 @@ func (x *Loser) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Loser.ProtoReflect.Descriptor instead.
 func (*Loser) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{54}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Loser) GetPartition() uint32 {
@@ -4115,7 +4545,7 @@ type ConflictsResponse struct {
 
 func (x *ConflictsResponse) Reset() {
 	*x = ConflictsResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[55]
+	mi := &file_atoll_v1_regions_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4127,7 +4557,7 @@ func (x *ConflictsResponse) String() string {
 func (*ConflictsResponse) ProtoMessage() {}
 
 func (x *ConflictsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[55]
+	mi := &file_atoll_v1_regions_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4140,7 +4570,7 @@ func (x *ConflictsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConflictsResponse.ProtoReflect.Descriptor instead.
 func (*ConflictsResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{55}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ConflictsResponse) GetRegion() string {
@@ -4203,7 +4633,7 @@ type PartitionError struct {
 
 func (x *PartitionError) Reset() {
 	*x = PartitionError{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[56]
+	mi := &file_atoll_v1_regions_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4215,7 +4645,7 @@ func (x *PartitionError) String() string {
 func (*PartitionError) ProtoMessage() {}
 
 func (x *PartitionError) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[56]
+	mi := &file_atoll_v1_regions_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4228,7 +4658,7 @@ func (x *PartitionError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionError.ProtoReflect.Descriptor instead.
 func (*PartitionError) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{56}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *PartitionError) GetPartition() uint32 {
@@ -4260,7 +4690,7 @@ type RestoreLoserRequest struct {
 
 func (x *RestoreLoserRequest) Reset() {
 	*x = RestoreLoserRequest{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[57]
+	mi := &file_atoll_v1_regions_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4272,7 +4702,7 @@ func (x *RestoreLoserRequest) String() string {
 func (*RestoreLoserRequest) ProtoMessage() {}
 
 func (x *RestoreLoserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[57]
+	mi := &file_atoll_v1_regions_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4285,7 +4715,7 @@ func (x *RestoreLoserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreLoserRequest.ProtoReflect.Descriptor instead.
 func (*RestoreLoserRequest) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{57}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *RestoreLoserRequest) GetPartition() uint32 {
@@ -4330,7 +4760,7 @@ type RestoreLoserResponse struct {
 
 func (x *RestoreLoserResponse) Reset() {
 	*x = RestoreLoserResponse{}
-	mi := &file_atoll_v1_regions_proto_msgTypes[58]
+	mi := &file_atoll_v1_regions_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4342,7 +4772,7 @@ func (x *RestoreLoserResponse) String() string {
 func (*RestoreLoserResponse) ProtoMessage() {}
 
 func (x *RestoreLoserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_atoll_v1_regions_proto_msgTypes[58]
+	mi := &file_atoll_v1_regions_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4355,7 +4785,7 @@ func (x *RestoreLoserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreLoserResponse.ProtoReflect.Descriptor instead.
 func (*RestoreLoserResponse) Descriptor() ([]byte, []int) {
-	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{58}
+	return file_atoll_v1_regions_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *RestoreLoserResponse) GetVersion() string {
@@ -4417,7 +4847,49 @@ const file_atoll_v1_regions_proto_rawDesc = "" +
 	"\tonly_here\x18\x04 \x01(\x04R\bonlyHere\x12\x1d\n" +
 	"\n" +
 	"only_there\x18\x05 \x01(\x04R\tonlyThere\x12\x18\n" +
-	"\achanged\x18\x06 \x01(\x04R\achanged\"}\n" +
+	"\achanged\x18\x06 \x01(\x04R\achanged\"\xd4\x01\n" +
+	"\x13FutureValuesRequest\x12\x1e\n" +
+	"\n" +
+	"partitions\x18\x01 \x03(\rR\n" +
+	"partitions\x12/\n" +
+	"\x05ahead\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05ahead\x12\x1d\n" +
+	"\n" +
+	"present_ms\x18\x03 \x01(\x04R\tpresentMs\x12\x14\n" +
+	"\x05limit\x18\x04 \x01(\rR\x05limit\x12\x16\n" +
+	"\x06cursor\x18\x05 \x01(\fR\x06cursor\x12\x1f\n" +
+	"\vwith_values\x18\x06 \x01(\bR\n" +
+	"withValues\"\xe5\x02\n" +
+	"\x14FutureValuesResponse\x12\x16\n" +
+	"\x06region\x18\x01 \x01(\tR\x06region\x12-\n" +
+	"\x06values\x18\x02 \x03(\v2\x15.atoll.v1.FutureValueR\x06values\x12\x16\n" +
+	"\x06cursor\x18\x03 \x01(\fR\x06cursor\x12\x1d\n" +
+	"\n" +
+	"present_ms\x18\x04 \x01(\x04R\tpresentMs\x12/\n" +
+	"\x05ahead\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x05ahead\x12:\n" +
+	"\vclock_ahead\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"clockAhead\x12\x16\n" +
+	"\x06clocks\x18\a \x01(\rR\x06clocks\x12\x18\n" +
+	"\aundated\x18\b \x01(\x04R\aundated\x120\n" +
+	"\x06errors\x18\t \x03(\v2\x18.atoll.v1.PartitionErrorR\x06errors\"\xd8\x02\n" +
+	"\vFutureValue\x12\x1c\n" +
+	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x1c\n" +
+	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x10\n" +
+	"\x03key\x18\x03 \x01(\tR\x03key\x12\"\n" +
+	"\x04type\x18\x04 \x01(\x0e2\x0e.atoll.v1.TypeR\x04type\x12%\n" +
+	"\x05event\x18\x05 \x01(\v2\x0f.atoll.v1.EventR\x05event\x12/\n" +
+	"\x05ahead\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x05ahead\x12\x18\n" +
+	"\alacking\x18\a \x03(\tR\alacking\x12\x1b\n" +
+	"\tonly_here\x18\b \x01(\bR\bonlyHere\x12\x12\n" +
+	"\x04home\x18\t \x01(\bR\x04home\x124\n" +
+	"\bregister\x18\n" +
+	" \x01(\v2\x18.atoll.v1.FutureRegisterR\bregister\"\xcc\x01\n" +
+	"\x0eFutureRegister\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\tR\aversion\x12\x18\n" +
+	"\adeleted\x18\x02 \x01(\bR\adeleted\x12\x18\n" +
+	"\aexpired\x18\x03 \x01(\bR\aexpired\x12+\n" +
+	"\x03ttl\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12\x14\n" +
+	"\x05value\x18\x05 \x01(\fR\x05value\x12)\n" +
+	"\x04seen\x18\x06 \x03(\v2\x15.atoll.v1.VectorEntryR\x04seen\"}\n" +
 	"\n" +
 	"AddRequest\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x0e\n" +
@@ -4661,14 +5133,15 @@ const file_atoll_v1_regions_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\fR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\x12'\n" +
 	"\x06events\x18\x03 \x03(\v2\x0f.atoll.v1.EventR\x06events\x12\x16\n" +
-	"\x06hidden\x18\x04 \x01(\bR\x06hidden\"\xfd\x01\n" +
+	"\x06hidden\x18\x04 \x01(\bR\x06hidden\"\xaa\x02\n" +
 	"\x0fExplainResponse\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x123\n" +
 	"\aobjects\x18\x03 \x03(\v2\x19.atoll.v1.ExplainedObjectR\aobjects\x12-\n" +
 	"\x06vector\x18\x04 \x03(\v2\x15.atoll.v1.VectorEntryR\x06vector\x12'\n" +
 	"\x04info\x18\x05 \x01(\v2\x13.atoll.v1.ReplyInfoR\x04info\x12'\n" +
-	"\x06losers\x18\x06 \x03(\v2\x0f.atoll.v1.LoserR\x06losers\"\xaf\x01\n" +
+	"\x06losers\x18\x06 \x03(\v2\x0f.atoll.v1.LoserR\x06losers\x12+\n" +
+	"\x05heard\x18\a \x03(\v2\x15.atoll.v1.VectorEntryR\x05heard\"\xaf\x01\n" +
 	"\x10ConflictsRequest\x12\x1c\n" +
 	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12%\n" +
 	"\x0eall_namespaces\x18\x02 \x01(\bR\rallNamespaces\x12\x10\n" +
@@ -4730,7 +5203,7 @@ const file_atoll_v1_regions_proto_rawDesc = "" +
 	"\vRegionState\x12\x1c\n" +
 	"\x18REGION_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13REGION_STATE_ACTIVE\x10\x01\x12\x1c\n" +
-	"\x18REGION_STATE_UNREACHABLE\x10\x022\xde\x06\n" +
+	"\x18REGION_STATE_UNREACHABLE\x10\x022\xb2\a\n" +
 	"\aRegions\x12@\n" +
 	"\x06Status\x12\x17.atoll.v1.StatusRequest\x1a\x18.atoll.v1.StatusResponse\"\x03\x90\x02\x01\x12Q\n" +
 	"\vWatchStatus\x12\x1c.atoll.v1.WatchStatusRequest\x1a\x1d.atoll.v1.WatchStatusResponse\"\x03\x90\x02\x010\x01\x12@\n" +
@@ -4738,7 +5211,8 @@ const file_atoll_v1_regions_proto_rawDesc = "" +
 	"\aExplain\x12\x18.atoll.v1.ExplainRequest\x1a\x19.atoll.v1.ExplainResponse\"\x03\x90\x02\x01\x12I\n" +
 	"\tConflicts\x12\x1a.atoll.v1.ConflictsRequest\x1a\x1b.atoll.v1.ConflictsResponse\"\x03\x90\x02\x01\x12M\n" +
 	"\fRestoreLoser\x12\x1d.atoll.v1.RestoreLoserRequest\x1a\x1e.atoll.v1.RestoreLoserResponse\x128\n" +
-	"\x05Audit\x12\x16.atoll.v1.AuditRequest\x1a\x17.atoll.v1.AuditResponse\x122\n" +
+	"\x05Audit\x12\x16.atoll.v1.AuditRequest\x1a\x17.atoll.v1.AuditResponse\x12R\n" +
+	"\fFutureValues\x12\x1d.atoll.v1.FutureValuesRequest\x1a\x1e.atoll.v1.FutureValuesResponse\"\x03\x90\x02\x01\x122\n" +
 	"\x03Add\x12\x14.atoll.v1.AddRequest\x1a\x15.atoll.v1.AddResponse\x128\n" +
 	"\x05Drain\x12\x16.atoll.v1.DrainRequest\x1a\x17.atoll.v1.DrainResponse\x128\n" +
 	"\x05Fence\x12\x16.atoll.v1.FenceRequest\x1a\x17.atoll.v1.FenceResponse\x12;\n" +
@@ -4759,7 +5233,7 @@ func file_atoll_v1_regions_proto_rawDescGZIP() []byte {
 }
 
 var file_atoll_v1_regions_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_atoll_v1_regions_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
+var file_atoll_v1_regions_proto_msgTypes = make([]protoimpl.MessageInfo, 63)
 var file_atoll_v1_regions_proto_goTypes = []any{
 	(AuditState)(0),              // 0: atoll.v1.AuditState
 	(RegionState)(0),             // 1: atoll.v1.RegionState
@@ -4767,174 +5241,192 @@ var file_atoll_v1_regions_proto_goTypes = []any{
 	(*AuditResponse)(nil),        // 3: atoll.v1.AuditResponse
 	(*PartitionAudit)(nil),       // 4: atoll.v1.PartitionAudit
 	(*DifferingValue)(nil),       // 5: atoll.v1.DifferingValue
-	(*AddRequest)(nil),           // 6: atoll.v1.AddRequest
-	(*AddResponse)(nil),          // 7: atoll.v1.AddResponse
-	(*DrainRequest)(nil),         // 8: atoll.v1.DrainRequest
-	(*DrainResponse)(nil),        // 9: atoll.v1.DrainResponse
-	(*FenceRequest)(nil),         // 10: atoll.v1.FenceRequest
-	(*FenceResponse)(nil),        // 11: atoll.v1.FenceResponse
-	(*RemoveRequest)(nil),        // 12: atoll.v1.RemoveRequest
-	(*RemoveResponse)(nil),       // 13: atoll.v1.RemoveResponse
-	(*RejoinRequest)(nil),        // 14: atoll.v1.RejoinRequest
-	(*RejoinResponse)(nil),       // 15: atoll.v1.RejoinResponse
-	(*NameHeirRequest)(nil),      // 16: atoll.v1.NameHeirRequest
-	(*NameHeirResponse)(nil),     // 17: atoll.v1.NameHeirResponse
-	(*RegionPlan)(nil),           // 18: atoll.v1.RegionPlan
-	(*RegionStep)(nil),           // 19: atoll.v1.RegionStep
-	(*RegionLoss)(nil),           // 20: atoll.v1.RegionLoss
-	(*RegionRefusal)(nil),        // 21: atoll.v1.RegionRefusal
-	(*Membership)(nil),           // 22: atoll.v1.Membership
-	(*Member)(nil),               // 23: atoll.v1.Member
-	(*StatusRequest)(nil),        // 24: atoll.v1.StatusRequest
-	(*Region)(nil),               // 25: atoll.v1.Region
-	(*Node)(nil),                 // 26: atoll.v1.Node
-	(*VectorEntry)(nil),          // 27: atoll.v1.VectorEntry
-	(*Lag)(nil),                  // 28: atoll.v1.Lag
-	(*Flow)(nil),                 // 29: atoll.v1.Flow
-	(*Garbage)(nil),              // 30: atoll.v1.Garbage
-	(*Refused)(nil),              // 31: atoll.v1.Refused
-	(*PartitionStatus)(nil),      // 32: atoll.v1.PartitionStatus
-	(*WatchStatusRequest)(nil),   // 33: atoll.v1.WatchStatusRequest
-	(*WatchStatusResponse)(nil),  // 34: atoll.v1.WatchStatusResponse
-	(*StatusResponse)(nil),       // 35: atoll.v1.StatusResponse
-	(*HomeLease)(nil),            // 36: atoll.v1.HomeLease
-	(*Clocks)(nil),               // 37: atoll.v1.Clocks
-	(*ClockOffset)(nil),          // 38: atoll.v1.ClockOffset
-	(*DigestRequest)(nil),        // 39: atoll.v1.DigestRequest
-	(*PartitionDigest)(nil),      // 40: atoll.v1.PartitionDigest
-	(*DigestResponse)(nil),       // 41: atoll.v1.DigestResponse
-	(*ExplainRequest)(nil),       // 42: atoll.v1.ExplainRequest
-	(*Event)(nil),                // 43: atoll.v1.Event
-	(*ExplainRegister)(nil),      // 44: atoll.v1.ExplainRegister
-	(*ExplainCounterPart)(nil),   // 45: atoll.v1.ExplainCounterPart
-	(*ExplainCounter)(nil),       // 46: atoll.v1.ExplainCounter
-	(*ExplainElement)(nil),       // 47: atoll.v1.ExplainElement
-	(*ExplainSet)(nil),           // 48: atoll.v1.ExplainSet
-	(*ExplainedObject)(nil),      // 49: atoll.v1.ExplainedObject
-	(*ExplainDeadline)(nil),      // 50: atoll.v1.ExplainDeadline
-	(*ExplainParts)(nil),         // 51: atoll.v1.ExplainParts
-	(*ExplainPart)(nil),          // 52: atoll.v1.ExplainPart
-	(*ExplainResponse)(nil),      // 53: atoll.v1.ExplainResponse
-	(*ConflictsRequest)(nil),     // 54: atoll.v1.ConflictsRequest
-	(*ConflictCount)(nil),        // 55: atoll.v1.ConflictCount
-	(*Loser)(nil),                // 56: atoll.v1.Loser
-	(*ConflictsResponse)(nil),    // 57: atoll.v1.ConflictsResponse
-	(*PartitionError)(nil),       // 58: atoll.v1.PartitionError
-	(*RestoreLoserRequest)(nil),  // 59: atoll.v1.RestoreLoserRequest
-	(*RestoreLoserResponse)(nil), // 60: atoll.v1.RestoreLoserResponse
-	(*Error)(nil),                // 61: atoll.v1.Error
-	(Type)(0),                    // 62: atoll.v1.Type
-	(*durationpb.Duration)(nil),  // 63: google.protobuf.Duration
-	(*ReadOptions)(nil),          // 64: atoll.v1.ReadOptions
-	(*ReplyInfo)(nil),            // 65: atoll.v1.ReplyInfo
-	(*WriteOptions)(nil),         // 66: atoll.v1.WriteOptions
+	(*FutureValuesRequest)(nil),  // 6: atoll.v1.FutureValuesRequest
+	(*FutureValuesResponse)(nil), // 7: atoll.v1.FutureValuesResponse
+	(*FutureValue)(nil),          // 8: atoll.v1.FutureValue
+	(*FutureRegister)(nil),       // 9: atoll.v1.FutureRegister
+	(*AddRequest)(nil),           // 10: atoll.v1.AddRequest
+	(*AddResponse)(nil),          // 11: atoll.v1.AddResponse
+	(*DrainRequest)(nil),         // 12: atoll.v1.DrainRequest
+	(*DrainResponse)(nil),        // 13: atoll.v1.DrainResponse
+	(*FenceRequest)(nil),         // 14: atoll.v1.FenceRequest
+	(*FenceResponse)(nil),        // 15: atoll.v1.FenceResponse
+	(*RemoveRequest)(nil),        // 16: atoll.v1.RemoveRequest
+	(*RemoveResponse)(nil),       // 17: atoll.v1.RemoveResponse
+	(*RejoinRequest)(nil),        // 18: atoll.v1.RejoinRequest
+	(*RejoinResponse)(nil),       // 19: atoll.v1.RejoinResponse
+	(*NameHeirRequest)(nil),      // 20: atoll.v1.NameHeirRequest
+	(*NameHeirResponse)(nil),     // 21: atoll.v1.NameHeirResponse
+	(*RegionPlan)(nil),           // 22: atoll.v1.RegionPlan
+	(*RegionStep)(nil),           // 23: atoll.v1.RegionStep
+	(*RegionLoss)(nil),           // 24: atoll.v1.RegionLoss
+	(*RegionRefusal)(nil),        // 25: atoll.v1.RegionRefusal
+	(*Membership)(nil),           // 26: atoll.v1.Membership
+	(*Member)(nil),               // 27: atoll.v1.Member
+	(*StatusRequest)(nil),        // 28: atoll.v1.StatusRequest
+	(*Region)(nil),               // 29: atoll.v1.Region
+	(*Node)(nil),                 // 30: atoll.v1.Node
+	(*VectorEntry)(nil),          // 31: atoll.v1.VectorEntry
+	(*Lag)(nil),                  // 32: atoll.v1.Lag
+	(*Flow)(nil),                 // 33: atoll.v1.Flow
+	(*Garbage)(nil),              // 34: atoll.v1.Garbage
+	(*Refused)(nil),              // 35: atoll.v1.Refused
+	(*PartitionStatus)(nil),      // 36: atoll.v1.PartitionStatus
+	(*WatchStatusRequest)(nil),   // 37: atoll.v1.WatchStatusRequest
+	(*WatchStatusResponse)(nil),  // 38: atoll.v1.WatchStatusResponse
+	(*StatusResponse)(nil),       // 39: atoll.v1.StatusResponse
+	(*HomeLease)(nil),            // 40: atoll.v1.HomeLease
+	(*Clocks)(nil),               // 41: atoll.v1.Clocks
+	(*ClockOffset)(nil),          // 42: atoll.v1.ClockOffset
+	(*DigestRequest)(nil),        // 43: atoll.v1.DigestRequest
+	(*PartitionDigest)(nil),      // 44: atoll.v1.PartitionDigest
+	(*DigestResponse)(nil),       // 45: atoll.v1.DigestResponse
+	(*ExplainRequest)(nil),       // 46: atoll.v1.ExplainRequest
+	(*Event)(nil),                // 47: atoll.v1.Event
+	(*ExplainRegister)(nil),      // 48: atoll.v1.ExplainRegister
+	(*ExplainCounterPart)(nil),   // 49: atoll.v1.ExplainCounterPart
+	(*ExplainCounter)(nil),       // 50: atoll.v1.ExplainCounter
+	(*ExplainElement)(nil),       // 51: atoll.v1.ExplainElement
+	(*ExplainSet)(nil),           // 52: atoll.v1.ExplainSet
+	(*ExplainedObject)(nil),      // 53: atoll.v1.ExplainedObject
+	(*ExplainDeadline)(nil),      // 54: atoll.v1.ExplainDeadline
+	(*ExplainParts)(nil),         // 55: atoll.v1.ExplainParts
+	(*ExplainPart)(nil),          // 56: atoll.v1.ExplainPart
+	(*ExplainResponse)(nil),      // 57: atoll.v1.ExplainResponse
+	(*ConflictsRequest)(nil),     // 58: atoll.v1.ConflictsRequest
+	(*ConflictCount)(nil),        // 59: atoll.v1.ConflictCount
+	(*Loser)(nil),                // 60: atoll.v1.Loser
+	(*ConflictsResponse)(nil),    // 61: atoll.v1.ConflictsResponse
+	(*PartitionError)(nil),       // 62: atoll.v1.PartitionError
+	(*RestoreLoserRequest)(nil),  // 63: atoll.v1.RestoreLoserRequest
+	(*RestoreLoserResponse)(nil), // 64: atoll.v1.RestoreLoserResponse
+	(*Error)(nil),                // 65: atoll.v1.Error
+	(Type)(0),                    // 66: atoll.v1.Type
+	(*durationpb.Duration)(nil),  // 67: google.protobuf.Duration
+	(*ReadOptions)(nil),          // 68: atoll.v1.ReadOptions
+	(*ReplyInfo)(nil),            // 69: atoll.v1.ReplyInfo
+	(*WriteOptions)(nil),         // 70: atoll.v1.WriteOptions
 }
 var file_atoll_v1_regions_proto_depIdxs = []int32{
-	4,  // 0: atoll.v1.AuditResponse.partitions:type_name -> atoll.v1.PartitionAudit
-	0,  // 1: atoll.v1.PartitionAudit.state:type_name -> atoll.v1.AuditState
-	27, // 2: atoll.v1.PartitionAudit.vector:type_name -> atoll.v1.VectorEntry
-	5,  // 3: atoll.v1.PartitionAudit.values:type_name -> atoll.v1.DifferingValue
-	61, // 4: atoll.v1.PartitionAudit.error:type_name -> atoll.v1.Error
-	62, // 5: atoll.v1.DifferingValue.type:type_name -> atoll.v1.Type
-	18, // 6: atoll.v1.AddResponse.plan:type_name -> atoll.v1.RegionPlan
-	18, // 7: atoll.v1.DrainResponse.plan:type_name -> atoll.v1.RegionPlan
-	18, // 8: atoll.v1.FenceResponse.plan:type_name -> atoll.v1.RegionPlan
-	18, // 9: atoll.v1.RemoveResponse.plan:type_name -> atoll.v1.RegionPlan
-	18, // 10: atoll.v1.RejoinResponse.plan:type_name -> atoll.v1.RegionPlan
-	18, // 11: atoll.v1.NameHeirResponse.plan:type_name -> atoll.v1.RegionPlan
-	19, // 12: atoll.v1.RegionPlan.steps:type_name -> atoll.v1.RegionStep
-	20, // 13: atoll.v1.RegionPlan.loss:type_name -> atoll.v1.RegionLoss
-	21, // 14: atoll.v1.RegionPlan.refusal:type_name -> atoll.v1.RegionRefusal
-	23, // 15: atoll.v1.Membership.members:type_name -> atoll.v1.Member
-	1,  // 16: atoll.v1.Region.state:type_name -> atoll.v1.RegionState
-	26, // 17: atoll.v1.Region.nodes:type_name -> atoll.v1.Node
-	63, // 18: atoll.v1.Lag.time:type_name -> google.protobuf.Duration
-	28, // 19: atoll.v1.Flow.lag:type_name -> atoll.v1.Lag
-	63, // 20: atoll.v1.Flow.last_heard:type_name -> google.protobuf.Duration
-	4,  // 21: atoll.v1.Flow.audit:type_name -> atoll.v1.PartitionAudit
-	63, // 22: atoll.v1.Flow.ahead:type_name -> google.protobuf.Duration
-	63, // 23: atoll.v1.Garbage.since:type_name -> google.protobuf.Duration
-	27, // 24: atoll.v1.PartitionStatus.vector:type_name -> atoll.v1.VectorEntry
-	61, // 25: atoll.v1.PartitionStatus.error:type_name -> atoll.v1.Error
-	30, // 26: atoll.v1.PartitionStatus.garbage:type_name -> atoll.v1.Garbage
-	35, // 27: atoll.v1.WatchStatusResponse.status:type_name -> atoll.v1.StatusResponse
-	25, // 28: atoll.v1.StatusResponse.regions:type_name -> atoll.v1.Region
-	32, // 29: atoll.v1.StatusResponse.partitions:type_name -> atoll.v1.PartitionStatus
-	29, // 30: atoll.v1.StatusResponse.flows:type_name -> atoll.v1.Flow
-	31, // 31: atoll.v1.StatusResponse.refused:type_name -> atoll.v1.Refused
-	22, // 32: atoll.v1.StatusResponse.membership:type_name -> atoll.v1.Membership
-	37, // 33: atoll.v1.StatusResponse.clocks:type_name -> atoll.v1.Clocks
-	36, // 34: atoll.v1.StatusResponse.home_lease:type_name -> atoll.v1.HomeLease
-	63, // 35: atoll.v1.HomeLease.left:type_name -> google.protobuf.Duration
-	63, // 36: atoll.v1.HomeLease.without:type_name -> google.protobuf.Duration
-	63, // 37: atoll.v1.Clocks.drift:type_name -> google.protobuf.Duration
-	38, // 38: atoll.v1.Clocks.offsets:type_name -> atoll.v1.ClockOffset
-	63, // 39: atoll.v1.ClockOffset.ahead:type_name -> google.protobuf.Duration
-	63, // 40: atoll.v1.ClockOffset.uncertainty:type_name -> google.protobuf.Duration
-	64, // 41: atoll.v1.DigestRequest.options:type_name -> atoll.v1.ReadOptions
-	27, // 42: atoll.v1.PartitionDigest.vector:type_name -> atoll.v1.VectorEntry
-	61, // 43: atoll.v1.PartitionDigest.error:type_name -> atoll.v1.Error
-	40, // 44: atoll.v1.DigestResponse.partitions:type_name -> atoll.v1.PartitionDigest
-	43, // 45: atoll.v1.ExplainRegister.winner:type_name -> atoll.v1.Event
-	43, // 46: atoll.v1.ExplainCounterPart.last:type_name -> atoll.v1.Event
-	45, // 47: atoll.v1.ExplainCounter.parts:type_name -> atoll.v1.ExplainCounterPart
-	43, // 48: atoll.v1.ExplainElement.dots:type_name -> atoll.v1.Event
-	47, // 49: atoll.v1.ExplainSet.elements:type_name -> atoll.v1.ExplainElement
-	62, // 50: atoll.v1.ExplainedObject.type:type_name -> atoll.v1.Type
-	44, // 51: atoll.v1.ExplainedObject.register:type_name -> atoll.v1.ExplainRegister
-	46, // 52: atoll.v1.ExplainedObject.counter:type_name -> atoll.v1.ExplainCounter
-	48, // 53: atoll.v1.ExplainedObject.set:type_name -> atoll.v1.ExplainSet
-	51, // 54: atoll.v1.ExplainedObject.parts:type_name -> atoll.v1.ExplainParts
-	50, // 55: atoll.v1.ExplainedObject.deadline:type_name -> atoll.v1.ExplainDeadline
-	43, // 56: atoll.v1.ExplainDeadline.event:type_name -> atoll.v1.Event
-	52, // 57: atoll.v1.ExplainParts.parts:type_name -> atoll.v1.ExplainPart
-	43, // 58: atoll.v1.ExplainPart.events:type_name -> atoll.v1.Event
-	49, // 59: atoll.v1.ExplainResponse.objects:type_name -> atoll.v1.ExplainedObject
-	27, // 60: atoll.v1.ExplainResponse.vector:type_name -> atoll.v1.VectorEntry
-	65, // 61: atoll.v1.ExplainResponse.info:type_name -> atoll.v1.ReplyInfo
-	56, // 62: atoll.v1.ExplainResponse.losers:type_name -> atoll.v1.Loser
-	62, // 63: atoll.v1.ConflictCount.type:type_name -> atoll.v1.Type
-	62, // 64: atoll.v1.Loser.type:type_name -> atoll.v1.Type
-	43, // 65: atoll.v1.Loser.lost:type_name -> atoll.v1.Event
-	43, // 66: atoll.v1.Loser.won:type_name -> atoll.v1.Event
-	55, // 67: atoll.v1.ConflictsResponse.counts:type_name -> atoll.v1.ConflictCount
-	56, // 68: atoll.v1.ConflictsResponse.losers:type_name -> atoll.v1.Loser
-	58, // 69: atoll.v1.ConflictsResponse.errors:type_name -> atoll.v1.PartitionError
-	61, // 70: atoll.v1.PartitionError.error:type_name -> atoll.v1.Error
-	66, // 71: atoll.v1.RestoreLoserRequest.options:type_name -> atoll.v1.WriteOptions
-	56, // 72: atoll.v1.RestoreLoserResponse.loser:type_name -> atoll.v1.Loser
-	65, // 73: atoll.v1.RestoreLoserResponse.info:type_name -> atoll.v1.ReplyInfo
-	24, // 74: atoll.v1.Regions.Status:input_type -> atoll.v1.StatusRequest
-	33, // 75: atoll.v1.Regions.WatchStatus:input_type -> atoll.v1.WatchStatusRequest
-	39, // 76: atoll.v1.Regions.Digest:input_type -> atoll.v1.DigestRequest
-	42, // 77: atoll.v1.Regions.Explain:input_type -> atoll.v1.ExplainRequest
-	54, // 78: atoll.v1.Regions.Conflicts:input_type -> atoll.v1.ConflictsRequest
-	59, // 79: atoll.v1.Regions.RestoreLoser:input_type -> atoll.v1.RestoreLoserRequest
-	2,  // 80: atoll.v1.Regions.Audit:input_type -> atoll.v1.AuditRequest
-	6,  // 81: atoll.v1.Regions.Add:input_type -> atoll.v1.AddRequest
-	8,  // 82: atoll.v1.Regions.Drain:input_type -> atoll.v1.DrainRequest
-	10, // 83: atoll.v1.Regions.Fence:input_type -> atoll.v1.FenceRequest
-	12, // 84: atoll.v1.Regions.Remove:input_type -> atoll.v1.RemoveRequest
-	14, // 85: atoll.v1.Regions.Rejoin:input_type -> atoll.v1.RejoinRequest
-	16, // 86: atoll.v1.Regions.NameHeir:input_type -> atoll.v1.NameHeirRequest
-	35, // 87: atoll.v1.Regions.Status:output_type -> atoll.v1.StatusResponse
-	34, // 88: atoll.v1.Regions.WatchStatus:output_type -> atoll.v1.WatchStatusResponse
-	41, // 89: atoll.v1.Regions.Digest:output_type -> atoll.v1.DigestResponse
-	53, // 90: atoll.v1.Regions.Explain:output_type -> atoll.v1.ExplainResponse
-	57, // 91: atoll.v1.Regions.Conflicts:output_type -> atoll.v1.ConflictsResponse
-	60, // 92: atoll.v1.Regions.RestoreLoser:output_type -> atoll.v1.RestoreLoserResponse
-	3,  // 93: atoll.v1.Regions.Audit:output_type -> atoll.v1.AuditResponse
-	7,  // 94: atoll.v1.Regions.Add:output_type -> atoll.v1.AddResponse
-	9,  // 95: atoll.v1.Regions.Drain:output_type -> atoll.v1.DrainResponse
-	11, // 96: atoll.v1.Regions.Fence:output_type -> atoll.v1.FenceResponse
-	13, // 97: atoll.v1.Regions.Remove:output_type -> atoll.v1.RemoveResponse
-	15, // 98: atoll.v1.Regions.Rejoin:output_type -> atoll.v1.RejoinResponse
-	17, // 99: atoll.v1.Regions.NameHeir:output_type -> atoll.v1.NameHeirResponse
-	87, // [87:100] is the sub-list for method output_type
-	74, // [74:87] is the sub-list for method input_type
-	74, // [74:74] is the sub-list for extension type_name
-	74, // [74:74] is the sub-list for extension extendee
-	0,  // [0:74] is the sub-list for field type_name
+	4,   // 0: atoll.v1.AuditResponse.partitions:type_name -> atoll.v1.PartitionAudit
+	0,   // 1: atoll.v1.PartitionAudit.state:type_name -> atoll.v1.AuditState
+	31,  // 2: atoll.v1.PartitionAudit.vector:type_name -> atoll.v1.VectorEntry
+	5,   // 3: atoll.v1.PartitionAudit.values:type_name -> atoll.v1.DifferingValue
+	65,  // 4: atoll.v1.PartitionAudit.error:type_name -> atoll.v1.Error
+	66,  // 5: atoll.v1.DifferingValue.type:type_name -> atoll.v1.Type
+	67,  // 6: atoll.v1.FutureValuesRequest.ahead:type_name -> google.protobuf.Duration
+	8,   // 7: atoll.v1.FutureValuesResponse.values:type_name -> atoll.v1.FutureValue
+	67,  // 8: atoll.v1.FutureValuesResponse.ahead:type_name -> google.protobuf.Duration
+	67,  // 9: atoll.v1.FutureValuesResponse.clock_ahead:type_name -> google.protobuf.Duration
+	62,  // 10: atoll.v1.FutureValuesResponse.errors:type_name -> atoll.v1.PartitionError
+	66,  // 11: atoll.v1.FutureValue.type:type_name -> atoll.v1.Type
+	47,  // 12: atoll.v1.FutureValue.event:type_name -> atoll.v1.Event
+	67,  // 13: atoll.v1.FutureValue.ahead:type_name -> google.protobuf.Duration
+	9,   // 14: atoll.v1.FutureValue.register:type_name -> atoll.v1.FutureRegister
+	67,  // 15: atoll.v1.FutureRegister.ttl:type_name -> google.protobuf.Duration
+	31,  // 16: atoll.v1.FutureRegister.seen:type_name -> atoll.v1.VectorEntry
+	22,  // 17: atoll.v1.AddResponse.plan:type_name -> atoll.v1.RegionPlan
+	22,  // 18: atoll.v1.DrainResponse.plan:type_name -> atoll.v1.RegionPlan
+	22,  // 19: atoll.v1.FenceResponse.plan:type_name -> atoll.v1.RegionPlan
+	22,  // 20: atoll.v1.RemoveResponse.plan:type_name -> atoll.v1.RegionPlan
+	22,  // 21: atoll.v1.RejoinResponse.plan:type_name -> atoll.v1.RegionPlan
+	22,  // 22: atoll.v1.NameHeirResponse.plan:type_name -> atoll.v1.RegionPlan
+	23,  // 23: atoll.v1.RegionPlan.steps:type_name -> atoll.v1.RegionStep
+	24,  // 24: atoll.v1.RegionPlan.loss:type_name -> atoll.v1.RegionLoss
+	25,  // 25: atoll.v1.RegionPlan.refusal:type_name -> atoll.v1.RegionRefusal
+	27,  // 26: atoll.v1.Membership.members:type_name -> atoll.v1.Member
+	1,   // 27: atoll.v1.Region.state:type_name -> atoll.v1.RegionState
+	30,  // 28: atoll.v1.Region.nodes:type_name -> atoll.v1.Node
+	67,  // 29: atoll.v1.Lag.time:type_name -> google.protobuf.Duration
+	32,  // 30: atoll.v1.Flow.lag:type_name -> atoll.v1.Lag
+	67,  // 31: atoll.v1.Flow.last_heard:type_name -> google.protobuf.Duration
+	4,   // 32: atoll.v1.Flow.audit:type_name -> atoll.v1.PartitionAudit
+	67,  // 33: atoll.v1.Flow.ahead:type_name -> google.protobuf.Duration
+	67,  // 34: atoll.v1.Garbage.since:type_name -> google.protobuf.Duration
+	31,  // 35: atoll.v1.PartitionStatus.vector:type_name -> atoll.v1.VectorEntry
+	65,  // 36: atoll.v1.PartitionStatus.error:type_name -> atoll.v1.Error
+	34,  // 37: atoll.v1.PartitionStatus.garbage:type_name -> atoll.v1.Garbage
+	39,  // 38: atoll.v1.WatchStatusResponse.status:type_name -> atoll.v1.StatusResponse
+	29,  // 39: atoll.v1.StatusResponse.regions:type_name -> atoll.v1.Region
+	36,  // 40: atoll.v1.StatusResponse.partitions:type_name -> atoll.v1.PartitionStatus
+	33,  // 41: atoll.v1.StatusResponse.flows:type_name -> atoll.v1.Flow
+	35,  // 42: atoll.v1.StatusResponse.refused:type_name -> atoll.v1.Refused
+	26,  // 43: atoll.v1.StatusResponse.membership:type_name -> atoll.v1.Membership
+	41,  // 44: atoll.v1.StatusResponse.clocks:type_name -> atoll.v1.Clocks
+	40,  // 45: atoll.v1.StatusResponse.home_lease:type_name -> atoll.v1.HomeLease
+	67,  // 46: atoll.v1.HomeLease.left:type_name -> google.protobuf.Duration
+	67,  // 47: atoll.v1.HomeLease.without:type_name -> google.protobuf.Duration
+	67,  // 48: atoll.v1.Clocks.drift:type_name -> google.protobuf.Duration
+	42,  // 49: atoll.v1.Clocks.offsets:type_name -> atoll.v1.ClockOffset
+	67,  // 50: atoll.v1.ClockOffset.ahead:type_name -> google.protobuf.Duration
+	67,  // 51: atoll.v1.ClockOffset.uncertainty:type_name -> google.protobuf.Duration
+	68,  // 52: atoll.v1.DigestRequest.options:type_name -> atoll.v1.ReadOptions
+	31,  // 53: atoll.v1.PartitionDigest.vector:type_name -> atoll.v1.VectorEntry
+	65,  // 54: atoll.v1.PartitionDigest.error:type_name -> atoll.v1.Error
+	44,  // 55: atoll.v1.DigestResponse.partitions:type_name -> atoll.v1.PartitionDigest
+	47,  // 56: atoll.v1.ExplainRegister.winner:type_name -> atoll.v1.Event
+	47,  // 57: atoll.v1.ExplainCounterPart.last:type_name -> atoll.v1.Event
+	49,  // 58: atoll.v1.ExplainCounter.parts:type_name -> atoll.v1.ExplainCounterPart
+	47,  // 59: atoll.v1.ExplainElement.dots:type_name -> atoll.v1.Event
+	51,  // 60: atoll.v1.ExplainSet.elements:type_name -> atoll.v1.ExplainElement
+	66,  // 61: atoll.v1.ExplainedObject.type:type_name -> atoll.v1.Type
+	48,  // 62: atoll.v1.ExplainedObject.register:type_name -> atoll.v1.ExplainRegister
+	50,  // 63: atoll.v1.ExplainedObject.counter:type_name -> atoll.v1.ExplainCounter
+	52,  // 64: atoll.v1.ExplainedObject.set:type_name -> atoll.v1.ExplainSet
+	55,  // 65: atoll.v1.ExplainedObject.parts:type_name -> atoll.v1.ExplainParts
+	54,  // 66: atoll.v1.ExplainedObject.deadline:type_name -> atoll.v1.ExplainDeadline
+	47,  // 67: atoll.v1.ExplainDeadline.event:type_name -> atoll.v1.Event
+	56,  // 68: atoll.v1.ExplainParts.parts:type_name -> atoll.v1.ExplainPart
+	47,  // 69: atoll.v1.ExplainPart.events:type_name -> atoll.v1.Event
+	53,  // 70: atoll.v1.ExplainResponse.objects:type_name -> atoll.v1.ExplainedObject
+	31,  // 71: atoll.v1.ExplainResponse.vector:type_name -> atoll.v1.VectorEntry
+	69,  // 72: atoll.v1.ExplainResponse.info:type_name -> atoll.v1.ReplyInfo
+	60,  // 73: atoll.v1.ExplainResponse.losers:type_name -> atoll.v1.Loser
+	31,  // 74: atoll.v1.ExplainResponse.heard:type_name -> atoll.v1.VectorEntry
+	66,  // 75: atoll.v1.ConflictCount.type:type_name -> atoll.v1.Type
+	66,  // 76: atoll.v1.Loser.type:type_name -> atoll.v1.Type
+	47,  // 77: atoll.v1.Loser.lost:type_name -> atoll.v1.Event
+	47,  // 78: atoll.v1.Loser.won:type_name -> atoll.v1.Event
+	59,  // 79: atoll.v1.ConflictsResponse.counts:type_name -> atoll.v1.ConflictCount
+	60,  // 80: atoll.v1.ConflictsResponse.losers:type_name -> atoll.v1.Loser
+	62,  // 81: atoll.v1.ConflictsResponse.errors:type_name -> atoll.v1.PartitionError
+	65,  // 82: atoll.v1.PartitionError.error:type_name -> atoll.v1.Error
+	70,  // 83: atoll.v1.RestoreLoserRequest.options:type_name -> atoll.v1.WriteOptions
+	60,  // 84: atoll.v1.RestoreLoserResponse.loser:type_name -> atoll.v1.Loser
+	69,  // 85: atoll.v1.RestoreLoserResponse.info:type_name -> atoll.v1.ReplyInfo
+	28,  // 86: atoll.v1.Regions.Status:input_type -> atoll.v1.StatusRequest
+	37,  // 87: atoll.v1.Regions.WatchStatus:input_type -> atoll.v1.WatchStatusRequest
+	43,  // 88: atoll.v1.Regions.Digest:input_type -> atoll.v1.DigestRequest
+	46,  // 89: atoll.v1.Regions.Explain:input_type -> atoll.v1.ExplainRequest
+	58,  // 90: atoll.v1.Regions.Conflicts:input_type -> atoll.v1.ConflictsRequest
+	63,  // 91: atoll.v1.Regions.RestoreLoser:input_type -> atoll.v1.RestoreLoserRequest
+	2,   // 92: atoll.v1.Regions.Audit:input_type -> atoll.v1.AuditRequest
+	6,   // 93: atoll.v1.Regions.FutureValues:input_type -> atoll.v1.FutureValuesRequest
+	10,  // 94: atoll.v1.Regions.Add:input_type -> atoll.v1.AddRequest
+	12,  // 95: atoll.v1.Regions.Drain:input_type -> atoll.v1.DrainRequest
+	14,  // 96: atoll.v1.Regions.Fence:input_type -> atoll.v1.FenceRequest
+	16,  // 97: atoll.v1.Regions.Remove:input_type -> atoll.v1.RemoveRequest
+	18,  // 98: atoll.v1.Regions.Rejoin:input_type -> atoll.v1.RejoinRequest
+	20,  // 99: atoll.v1.Regions.NameHeir:input_type -> atoll.v1.NameHeirRequest
+	39,  // 100: atoll.v1.Regions.Status:output_type -> atoll.v1.StatusResponse
+	38,  // 101: atoll.v1.Regions.WatchStatus:output_type -> atoll.v1.WatchStatusResponse
+	45,  // 102: atoll.v1.Regions.Digest:output_type -> atoll.v1.DigestResponse
+	57,  // 103: atoll.v1.Regions.Explain:output_type -> atoll.v1.ExplainResponse
+	61,  // 104: atoll.v1.Regions.Conflicts:output_type -> atoll.v1.ConflictsResponse
+	64,  // 105: atoll.v1.Regions.RestoreLoser:output_type -> atoll.v1.RestoreLoserResponse
+	3,   // 106: atoll.v1.Regions.Audit:output_type -> atoll.v1.AuditResponse
+	7,   // 107: atoll.v1.Regions.FutureValues:output_type -> atoll.v1.FutureValuesResponse
+	11,  // 108: atoll.v1.Regions.Add:output_type -> atoll.v1.AddResponse
+	13,  // 109: atoll.v1.Regions.Drain:output_type -> atoll.v1.DrainResponse
+	15,  // 110: atoll.v1.Regions.Fence:output_type -> atoll.v1.FenceResponse
+	17,  // 111: atoll.v1.Regions.Remove:output_type -> atoll.v1.RemoveResponse
+	19,  // 112: atoll.v1.Regions.Rejoin:output_type -> atoll.v1.RejoinResponse
+	21,  // 113: atoll.v1.Regions.NameHeir:output_type -> atoll.v1.NameHeirResponse
+	100, // [100:114] is the sub-list for method output_type
+	86,  // [86:100] is the sub-list for method input_type
+	86,  // [86:86] is the sub-list for extension type_name
+	86,  // [86:86] is the sub-list for extension extendee
+	0,   // [0:86] is the sub-list for field type_name
 }
 
 func init() { file_atoll_v1_regions_proto_init() }
@@ -4943,11 +5435,11 @@ func file_atoll_v1_regions_proto_init() {
 		return
 	}
 	file_atoll_v1_common_proto_init()
-	file_atoll_v1_regions_proto_msgTypes[18].OneofWrappers = []any{}
-	file_atoll_v1_regions_proto_msgTypes[26].OneofWrappers = []any{}
-	file_atoll_v1_regions_proto_msgTypes[27].OneofWrappers = []any{}
-	file_atoll_v1_regions_proto_msgTypes[29].OneofWrappers = []any{}
-	file_atoll_v1_regions_proto_msgTypes[47].OneofWrappers = []any{
+	file_atoll_v1_regions_proto_msgTypes[22].OneofWrappers = []any{}
+	file_atoll_v1_regions_proto_msgTypes[30].OneofWrappers = []any{}
+	file_atoll_v1_regions_proto_msgTypes[31].OneofWrappers = []any{}
+	file_atoll_v1_regions_proto_msgTypes[33].OneofWrappers = []any{}
+	file_atoll_v1_regions_proto_msgTypes[51].OneofWrappers = []any{
 		(*ExplainedObject_Register)(nil),
 		(*ExplainedObject_Counter)(nil),
 		(*ExplainedObject_Set)(nil),
@@ -4959,7 +5451,7 @@ func file_atoll_v1_regions_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_atoll_v1_regions_proto_rawDesc), len(file_atoll_v1_regions_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   59,
+			NumMessages:   63,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -38,6 +38,8 @@ const (
 	RegionsRestoreLoserProcedure = "/atoll.v1.Regions/RestoreLoser"
 	// RegionsAuditProcedure is the procedure name of the Regions's Audit RPC.
 	RegionsAuditProcedure = "/atoll.v1.Regions/Audit"
+	// RegionsFutureValuesProcedure is the procedure name of the Regions's FutureValues RPC.
+	RegionsFutureValuesProcedure = "/atoll.v1.Regions/FutureValues"
 	// RegionsAddProcedure is the procedure name of the Regions's Add RPC.
 	RegionsAddProcedure = "/atoll.v1.Regions/Add"
 	// RegionsDrainProcedure is the procedure name of the Regions's Drain RPC.
@@ -107,6 +109,14 @@ var (
 			Procedure:  RegionsAuditProcedure,
 		}
 	})
+	regionsFutureValuesSpec = sync.OnceValue(func() connect.Spec {
+		return connect.Spec{
+			StreamType:       connect.StreamTypeUnary,
+			Schema:           v1.File_atoll_v1_regions_proto.Services().ByName("Regions").Methods().ByName("FutureValues"),
+			Procedure:        RegionsFutureValuesProcedure,
+			IdempotencyLevel: connect.IdempotencyNoSideEffects,
+		}
+	})
 	regionsAddSpec = sync.OnceValue(func() connect.Spec {
 		return connect.Spec{
 			StreamType: connect.StreamTypeUnary,
@@ -172,6 +182,12 @@ type RegionsClient interface {
 	// the same operations. With start it begins that, and returns its number; it goes on by itself. Without, it returns how
 	// far the last one is. Nothing is changed in either region.
 	Audit(context.Context, *v1.AuditRequest) (*v1.AuditResponse, error)
+	// FutureValues lists, a page at a time, the values of the answering region whose newest event is from the future: made by
+	// a clock that was ahead. Other regions may not have merged them; what to do about them, docs/regions.md says. Of each
+	// partition, a page is of one instant; what changes between pages may be listed twice, or as it is then.
+	// First come the region's own events that some region may lack, in their order, whatever they have changed; then all
+	// other values, in the order of their keys. So a value may be listed more than once, each time with another event.
+	FutureValues(context.Context, *v1.FutureValuesRequest) (*v1.FutureValuesResponse, error)
 	// Add takes a new region in: it joins. Like the four below it is decided by a majority of the regions, and returns once
 	// it is; what follows goes on by itself, and Status shows it. With dry_run nothing is done, and the plan says what
 	// would be. Errors: REGION_REFUSED, with why and what to do; NO_QUORUM if no majority of the regions answers;
@@ -237,6 +253,12 @@ type RegionsHandler interface {
 	// the same operations. With start it begins that, and returns its number; it goes on by itself. Without, it returns how
 	// far the last one is. Nothing is changed in either region.
 	Audit(context.Context, *v1.AuditRequest) (*v1.AuditResponse, error)
+	// FutureValues lists, a page at a time, the values of the answering region whose newest event is from the future: made by
+	// a clock that was ahead. Other regions may not have merged them; what to do about them, docs/regions.md says. Of each
+	// partition, a page is of one instant; what changes between pages may be listed twice, or as it is then.
+	// First come the region's own events that some region may lack, in their order, whatever they have changed; then all
+	// other values, in the order of their keys. So a value may be listed more than once, each time with another event.
+	FutureValues(context.Context, *v1.FutureValuesRequest) (*v1.FutureValuesResponse, error)
 	// Add takes a new region in: it joins. Like the four below it is decided by a majority of the regions, and returns once
 	// it is; what follows goes on by itself, and Status shows it. With dry_run nothing is done, and the plan says what
 	// would be. Errors: REGION_REFUSED, with why and what to do; NO_QUORUM if no majority of the regions answers;
@@ -266,6 +288,7 @@ func RegisterRegionsHandler(server *connect.Server, svc RegionsHandler) {
 		connect.Method{Spec: regionsConflictsSpec(), Handler: adapter.conflicts},
 		connect.Method{Spec: regionsRestoreLoserSpec(), Handler: adapter.restoreLoser},
 		connect.Method{Spec: regionsAuditSpec(), Handler: adapter.audit},
+		connect.Method{Spec: regionsFutureValuesSpec(), Handler: adapter.futureValues},
 		connect.Method{Spec: regionsAddSpec(), Handler: adapter.add},
 		connect.Method{Spec: regionsDrainSpec(), Handler: adapter.drain},
 		connect.Method{Spec: regionsFenceSpec(), Handler: adapter.fence},
@@ -319,6 +342,10 @@ func (UnimplementedRegionsHandler) RestoreLoser(context.Context, *v1.RestoreLose
 
 func (UnimplementedRegionsHandler) Audit(context.Context, *v1.AuditRequest) (*v1.AuditResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, "atoll.v1.Regions.Audit is not implemented")
+}
+
+func (UnimplementedRegionsHandler) FutureValues(context.Context, *v1.FutureValuesRequest) (*v1.FutureValuesResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, "atoll.v1.Regions.FutureValues is not implemented")
 }
 
 func (UnimplementedRegionsHandler) Add(context.Context, *v1.AddRequest) (*v1.AddResponse, error) {
@@ -400,6 +427,14 @@ func (c *regionsClient) RestoreLoser(ctx context.Context, req *v1.RestoreLoserRe
 func (c *regionsClient) Audit(ctx context.Context, req *v1.AuditRequest) (*v1.AuditResponse, error) {
 	var res v1.AuditResponse
 	if err := c.client.CallUnary(ctx, regionsAuditSpec(), req, &res); err != nil {
+		return nil, err
+	}
+	return &res, nil
+}
+
+func (c *regionsClient) FutureValues(ctx context.Context, req *v1.FutureValuesRequest) (*v1.FutureValuesResponse, error) {
+	var res v1.FutureValuesResponse
+	if err := c.client.CallUnary(ctx, regionsFutureValuesSpec(), req, &res); err != nil {
 		return nil, err
 	}
 	return &res, nil
@@ -529,6 +564,18 @@ func (h regionsHandler) audit(ctx context.Context, _ connect.Spec, stream connec
 		return err
 	}
 	res, err := h.svc.Audit(ctx, &req)
+	if err != nil {
+		return err
+	}
+	return stream.Send(res)
+}
+
+func (h regionsHandler) futureValues(ctx context.Context, _ connect.Spec, stream connect.ServerStream) error {
+	var req v1.FutureValuesRequest
+	if err := stream.Receive(&req); err != nil {
+		return err
+	}
+	res, err := h.svc.FutureValues(ctx, &req)
 	if err != nil {
 		return err
 	}
