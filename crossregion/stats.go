@@ -145,7 +145,7 @@ func (r *Replicator) logRefused(p topology.PartitionID, by topology.RegionID, ah
 		r.log.Info("another region applies this region's events again", attrs...)
 		return
 	}
-	r.log.Error("another region refuses this region's events as from the future: check the clocks of both",
+	r.log.Error("another region refuses this region's events as from the future: check the clocks of both (docs/regions.md: a region's clock was ahead)",
 		append(attrs, slog.Duration("ahead", ahead))...)
 }
 

@@ -67,10 +67,11 @@ func (f *fakeRegion) events(r *atollv1.WatchRequest, since uint64, state bool) [
 }
 
 func (f *fakeRegion) topology() *atollv1.Topology {
+	own := f.regions[slices.IndexFunc(f.regions, func(r *atollv1.Region) bool { return r.GetName() == f.name })]
 	return &atollv1.Topology{
 		Cluster: "test", Region: f.name, Epoch: 7,
 		Namespaces: []*atollv1.TopologyNamespace{{Name: "carts", Type: atollv1.Type_TYPE_AW_SET}},
-		Nodes:      []*atollv1.TopologyNode{{Name: f.name + "-1", Zone: "a", Address: f.regions[0].GetNodes()[0].GetAddress()}},
+		Nodes:      []*atollv1.TopologyNode{{Name: f.name + "-1", Zone: "a", Address: own.GetNodes()[0].GetAddress()}},
 		Partitions: []*atollv1.TopologyPartition{
 			{Partition: 0, Leader: f.name + "-1", Term: 3, Replicas: []string{f.name + "-1"}, State: atollv1.PartitionState_PARTITION_STATE_ACTIVE},
 			{Partition: 1, Term: 4, Replicas: []string{f.name + "-1"}, State: atollv1.PartitionState_PARTITION_STATE_NO_LEADER},

@@ -76,7 +76,7 @@ func newRoot(a *app) *cobra.Command {
 		newBCounter(a), newMax(a), newMin(a), newFlag(a), newMVRegister(a), newMap(a), newZSet(a), newCountZSet(a), newHLL(a), newTimeline(a), newORMap(a), newLs(a),
 		newExpire(a), newPersist(a), newWatch(a))
 	add(groupBulk, newImport(a), newExport(a))
-	add(groupRegions, newStatus(a), newRegion(a), newNamespace(a), newExplain(a), newConflicts(a), newDigest(a))
+	add(groupRegions, newStatus(a), newRegion(a), newNamespace(a), newRepair(a), newExplain(a), newConflicts(a), newDigest(a))
 	add(groupCluster, newTopology(a), newBench(a), newSim(a))
 	root.AddCommand(newVersion(a), newExitCodes())
 	a.noteStart(root)
@@ -128,8 +128,8 @@ func newExitCodes() *cobra.Command {
   1  error: damaged data, a bug, a bad record in an import, an interrupt
   2  usage: an argument, flag, key or value that cannot be right
   3  not found: the key does not exist
-  4  conflict: a condition does not hold, the key has another type, regions differ (digest), or
-     a change of the regions or of a home is refused (region, namespace)
+  4  conflict: a condition does not hold, the key has another type, regions differ (digest), values
+     from the future need care (repair), or a change of the regions or of a home is refused (region, namespace)
   5  unavailable or timed out; for writes the message says whether the outcome is unknown
   6  denied: the credentials are missing or do not allow it`,
 	}

@@ -78,7 +78,8 @@ func (r *Receiver) enter(rec *Record, ahead time.Duration) {
 	}
 	r.Counts.Quarantined++
 	r.quarantine.text = fmt.Sprintf("quarantined: event %d is %v ahead of this region's clock, and at most %v are believed; "+
-		"the origin's clock is wrong, or this region's is", rec.Seq, ahead.Round(time.Millisecond), r.tuning.ClockAhead)
+		"the origin's clock is wrong, or this region's is; in the origin, atoll repair clock-poison lists what waits",
+		rec.Seq, ahead.Round(time.Millisecond), r.tuning.ClockAhead)
 }
 
 // Quarantine returns the instant of the record for which the flow waits because it is in the future; 0 if it does not,

@@ -267,7 +267,7 @@ func (a *Acker) Flow(f *Flow, now time.Time) {
 	f.First, f.OutboxBytes = a.outbox.First, a.outbox.Bytes
 	f.LagBytes, f.BytesKnown = a.sizes[to].missing(f.Applied)
 	if f.Ahead = a.ahead[to]; f.Ahead > 0 {
-		f.Stuck = fmt.Sprintf("quarantined there: this region's events are %v ahead of the destination's clock", f.Ahead)
+		f.Stuck = fmt.Sprintf("quarantined there: this region's events are %v ahead of the destination's clock; atoll repair clock-poison lists what waits", f.Ahead)
 	}
 	f.heard(a.tuning, a.lag[to].behind(now), a.heardAt[to], a.startedAt, now)
 }

@@ -138,7 +138,7 @@ func (n *Node) openAPI(ctx context.Context) error {
 		Hosted: api.HostedBy(n.data), Replication: replication, Others: others, Membership: closings{n.data}, Votes: decides,
 		SessionKey: n.cfg.Keys.Key(session.Purpose),
 		Logger:     n.cfg.Logger, Clock: n.cfg.Clock, Ready: n.joined, Clocks: n.clocks, HomeLease: n.homeLease,
-		MaxAhead:   n.cfg.MaxClockAhead,
+		MaxAhead: n.cfg.MaxClockAhead,
 	})
 	if err != nil {
 		return err
