@@ -81,9 +81,10 @@ func homeOf(homes []replica.Home, namespace string) (replica.Home, bool) {
 }
 
 // serves reports whether a region is the home, and has all that it needs to be. What lies beyond the cut of an actor that is
-// closed will never come, wherever it was: nobody waits for it.
+// closed will never come, wherever it was: nobody waits for it. What its own former actors wrote as home, after it became that, is
+// not in After.
 func serves(h *replica.Home, self topology.RegionID, have crdt.VersionVector, facts *Facts) bool {
-	return facts.isHome(self, h) && !slices.ContainsFunc(h.After.Entries(), func(needed crdt.Dot) bool {
+	return facts.isHome(self, h) && !facts.lacksOf(self, have) && !slices.ContainsFunc(h.After.Entries(), func(needed crdt.Dot) bool {
 		if fact, known := facts.of(needed.Actor); known && fact.State == ActorClosed {
 			needed.Seq = min(needed.Seq, fact.Cut)
 		}

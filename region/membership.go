@@ -185,6 +185,14 @@ func (f *Facts) InPart(vector, ahead crdt.VersionVector) bool {
 	})
 }
 
+// lacksOf reports whether events are missing of a region's actors that issue none any more, or may be: of one that is not
+// closed it is not known yet how many count.
+func (f *Facts) lacksOf(r topology.RegionID, have crdt.VersionVector) bool {
+	return slices.ContainsFunc(f.Facts, func(fact Fact) bool {
+		return fact.Region == r && (fact.State == ActorFenced || fact.State == ActorClosed && have.Get(fact.Actor) < fact.Cut)
+	})
+}
+
 // destinations returns the regions that the outbox of a partition waits for.
 func (f *Facts) destinations(self crdt.Actor) []topology.RegionID {
 	own, _ := topology.ActorRegion(self)
