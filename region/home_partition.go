@@ -32,10 +32,22 @@ func (p *Partition) AtHome(r *replica.Replica, namespace string, first bool) err
 //
 // Errors: *NotHomeError, ErrTooManyHomes, ErrNoLease, and those of Write.
 func (p *Partition) WriteHome(ctx context.Context, opID string, ops []replica.Op, first bool) (WriteResult, error) {
-	command := writeCommand(opID, ops)
-	command.GetWrite().Home, command.GetWrite().FirstHome = true, first
+	command, err := p.writeHomeCommand(opID, ops, first)
+	if err != nil {
+		return WriteResult{}, err
+	}
 	// Who is no home is told so where the command is applied; but it may have become one by then.
 	return p.write(ctx, command, p.mayBeHome(ops[0].Namespace, first), true)
+}
+
+// writeHomeCommand returns what WriteHome proposes.
+func (p *Partition) writeHomeCommand(opID string, ops []replica.Op, first bool) (*logv1.Command, error) {
+	if err := p.writable(); err != nil {
+		return nil, err
+	}
+	command := writeCommand(opID, ops)
+	command.GetWrite().Home, command.GetWrite().FirstHome = true, first
+	return command, nil
 }
 
 // HomeState is what a region knows of the home of a namespace.
@@ -58,35 +70,41 @@ type HomeState struct {
 // Errors: those of a linearizable Read.
 func (p *Partition) Home(ctx context.Context, namespace string, first bool) (HomeState, error) {
 	var state HomeState
-	_, err := p.Read(ctx, ReadOptions{}, func(r *replica.Replica, _ hlc.Time) error {
-		homes, err := r.Homes()
-		if err != nil {
-			return err
-		}
-		self, _ := topology.ActorRegion(r.Self())
-		writes := p.muted() == nil && p.leased() == nil
-		others := p.others()
-		h, known := homeOf(homes, namespace)
-		if !known && !first {
-			return nil
-		}
-		if !known {
-			h = configured(self)
-		}
-		facts := &p.View().Facts
-		state = HomeState{
-			Home: topology.RegionID(h.Region), Heir: facts.heirOf(&h), Epoch: h.Epoch, Serving: writes && serves(&h, self, r.Vector(), facts),
-		}
-		switch {
-		case !facts.isHome(self, &h):
-		case known:
-			state.Waiting = unheard(r, &h, others)
-		default:
-			state.Waiting = regionIDs(others)
-		}
-		return nil
+	_, err := p.Read(ctx, ReadOptions{}, func(r *replica.Replica, _ hlc.Time) (err error) {
+		state, err = p.homeState(r, namespace, first)
+		return err
 	})
 	return state, err
+}
+
+// homeState is Home as a replica has it.
+func (p *Partition) homeState(r *replica.Replica, namespace string, first bool) (HomeState, error) {
+	homes, err := r.Homes()
+	if err != nil {
+		return HomeState{}, err
+	}
+	self, _ := topology.ActorRegion(r.Self())
+	writes := p.muted() == nil && p.leased() == nil
+	others := p.others()
+	h, known := homeOf(homes, namespace)
+	if !known && !first {
+		return HomeState{}, nil
+	}
+	if !known {
+		h = configured(self)
+	}
+	facts := &p.View().Facts
+	state := HomeState{
+		Home: topology.RegionID(h.Region), Heir: facts.heirOf(&h), Epoch: h.Epoch, Serving: writes && serves(&h, self, r.Vector(), facts),
+	}
+	switch {
+	case !facts.isHome(self, &h):
+	case known:
+		state.Waiting = unheard(r, &h, others)
+	default:
+		state.Waiting = regionIDs(others)
+	}
+	return state, nil
 }
 
 // others returns the numbers of the regions that have to know of a home before it moves.
@@ -113,13 +131,19 @@ func regionIDs(ids []uint32) []topology.RegionID {
 //
 // Errors: *NotHomeError, ErrHomeUnsettled, *HomeTargetError, ErrTooManyHomes, and those of Write.
 func (p *Partition) MoveHome(ctx context.Context, namespace string, to topology.RegionID, first bool) error {
+	return p.moveHome(namespace, to, first, func(c *logv1.Command) error { return p.setHome(ctx, c) })
+}
+
+// moveHome is MoveHome, whose commands are proposed by a function.
+func (p *Partition) moveHome(namespace string, to topology.RegionID, first bool, propose func(*logv1.Command) error) error {
 	if err := p.writable(); err != nil {
 		return err
 	}
 	self, _ := topology.ActorRegion(p.View().Outbox.Actor)
 	h, known := homeOf(p.View().Homes, namespace)
 	if !known && first {
-		if err := p.setHome(ctx, &logv1.HomeCommand{Namespace: namespace, Region: uint32(self), Epoch: firstHomeEpoch, First: true}); err != nil {
+		first := &logv1.HomeCommand{Namespace: namespace, Region: uint32(self), Epoch: firstHomeEpoch, First: true}
+		if err := propose(homeCommand(first)); err != nil {
 			return err
 		}
 		h, _ = homeOf(p.View().Homes, namespace)
@@ -127,11 +151,15 @@ func (p *Partition) MoveHome(ctx context.Context, namespace string, to topology.
 	if p.View().Facts.isHome(to, &h) {
 		return nil
 	}
-	return p.setHome(ctx, &logv1.HomeCommand{Namespace: namespace, Region: uint32(to), Epoch: h.Epoch + 1, Regions: p.others()})
+	return propose(homeCommand(&logv1.HomeCommand{Namespace: namespace, Region: uint32(to), Epoch: h.Epoch + 1, Regions: p.others()}))
 }
 
-func (p *Partition) setHome(ctx context.Context, c *logv1.HomeCommand) error {
-	_, err := p.batcher.do(ctx, &logv1.Command{Command: &logv1.Command_Home{Home: c}})
+func homeCommand(c *logv1.HomeCommand) *logv1.Command {
+	return &logv1.Command{Command: &logv1.Command_Home{Home: c}}
+}
+
+func (p *Partition) setHome(ctx context.Context, c *logv1.Command) error {
+	_, err := p.batcher.do(ctx, c)
 	return err
 }
 
@@ -141,8 +169,17 @@ func (p *Partition) setHome(ctx context.Context, c *logv1.HomeCommand) error {
 //
 // Errors: *HomeNotClosedError, *HomeLeasedError, ErrHomeUnsettled, *NotHomeError, ErrTooManyHomes, and those of Write.
 func (p *Partition) TakeHome(ctx context.Context, namespace string, former topology.RegionID) error {
-	if err := p.writable(); err != nil {
+	command, err := p.takeHomeCommand(namespace, former)
+	if command == nil || err != nil {
 		return err
+	}
+	return p.setHome(ctx, command)
+}
+
+// takeHomeCommand returns what TakeHome proposes, nil if this region is the home.
+func (p *Partition) takeHomeCommand(namespace string, former topology.RegionID) (*logv1.Command, error) {
+	if err := p.writable(); err != nil {
+		return nil, err
 	}
 	self, _ := topology.ActorRegion(p.View().Outbox.Actor)
 	h, known := homeOf(p.View().Homes, namespace)
@@ -150,12 +187,12 @@ func (p *Partition) TakeHome(ctx context.Context, namespace string, former topol
 		h = configured(former)
 	}
 	if known && p.View().Facts.isHome(self, &h) {
-		return nil
+		return nil, nil
 	}
 	if err := p.mayFollow(&h); err != nil {
-		return err
+		return nil, err
 	}
-	return p.setHome(ctx, &logv1.HomeCommand{
+	return homeCommand(&logv1.HomeCommand{
 		Namespace: namespace, Region: uint32(self), Epoch: nextTerm(h.Epoch), Take: true, OfClosed: true, Former: uint32(former),
-	})
+	}), nil
 }
