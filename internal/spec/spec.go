@@ -17,6 +17,8 @@ type Event struct {
 	Actor uint32
 	Seq   uint64
 	Time  uint64
+	// Rank, where a region orders the writes of a value, says under which order it was written: it comes before Time.
+	Rank uint64
 	// Seen is what the event's author had applied.
 	Seen map[uint32]uint64
 	// Of is the value's type.
@@ -38,8 +40,11 @@ type Event struct {
 
 func (e *Event) saw(o *Event) bool { return o.Seq <= e.Seen[o.Actor] }
 
+// After reports whether e wins against o where the last one does.
+func (e *Event) After(o *Event) bool { return e.order(o) > 0 }
+
 func (e *Event) order(o *Event) int {
-	return cmp.Or(cmp.Compare(e.Time, o.Time), cmp.Compare(e.Actor, o.Actor))
+	return cmp.Or(cmp.Compare(e.Rank, o.Rank), cmp.Compare(e.Time, o.Time), cmp.Compare(e.Actor, o.Actor))
 }
 
 // History is what a region has applied to one value, in any order.

@@ -50,6 +50,7 @@ func (c *council) changed(before, next *membership.State, cmd *membership.Comman
 			w.counts.Closings++
 			c.cuts[i] = is.Cut
 			c.checkCut(i, is)
+			w.closeHomes(i, is.Cut)
 		} else if is.State != membership.ActorClosed {
 			c.cuts[i] = nil
 		}

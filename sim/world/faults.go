@@ -9,7 +9,7 @@ import (
 // happen makes something of the plan happen.
 func (w *World) happen(h *Happening) {
 	s, o := w.sites[h.Site], w.sites[h.Other]
-	if h.Kind != Write {
+	if h.Kind >= ChangeLeader {
 		w.counts.Faults[h.Kind]++
 	}
 	rng := rand.New(rand.NewPCG(h.Draw, 2))
@@ -39,6 +39,10 @@ func (w *World) happen(h *Happening) {
 		w.harmStream(h, rng, s)
 	case Fence, Drain, Rejoin:
 		w.operate(h)
+	case WriteHome:
+		w.clientAtHome(h)
+	case MoveHome:
+		w.startMove(h)
 	}
 }
 

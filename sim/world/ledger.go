@@ -21,8 +21,10 @@ type ledger struct {
 	events [][]history
 	// values are what was done to each value, by partition.
 	values []map[valueID]*value
-	// ops are the operations with an id that had an effect.
-	ops map[string]bool
+	// ops are the writes with an id that had an effect, by their ids.
+	ops map[string]opEffect
+	// homes are those of the namespace that has one, by partition.
+	homes []*homeBook
 }
 
 type history []written
@@ -47,6 +49,12 @@ type value struct {
 	// vague says that it was written in a region that had taken over a part of another one's state: what the write had
 	// seen of it is more than the region's vector says, and the specification knows no such writes.
 	vague bool
+}
+
+// opEffect is the first event of a write.
+type opEffect struct {
+	author int
+	seq    uint64
 }
 
 // books are what the world knows of one region's state of a partition.
@@ -84,12 +92,13 @@ func newBooks(authors int) books {
 }
 
 func newLedger(p *Plan) *ledger {
-	l := &ledger{ops: map[string]bool{}}
+	l := &ledger{ops: map[string]opEffect{}}
 	for range p.Regions * p.lives() {
 		l.events = append(l.events, make([]history, p.Partitions))
 	}
 	for range p.Partitions {
 		l.values = append(l.values, map[valueID]*value{})
+		l.homes = append(l.homes, newHomeBook(p.Regions*p.lives()))
 	}
 	return l
 }
@@ -103,6 +112,8 @@ type fresh struct {
 	g      *group
 	deltas []replica.Delta
 	hashes []uint64
+	// facts is the membership epoch that was taken in by the end of the entry.
+	facts uint64
 }
 
 // first returns the first of them, nil if there is none.
@@ -132,8 +143,10 @@ func (m *member) enter(e *entry, results []region.StepResult) {
 	if !ok {
 		return
 	}
+	f.facts = view.Facts.Epoch
 	var touched []valueID
 	for i, r := range e.requests {
+		g.homesChanged(r, f)
 		switch {
 		case r.merge != nil:
 			touched = append(touched, g.merged(r.merge, results[i])...)
@@ -147,6 +160,9 @@ func (m *member) enter(e *entry, results []region.StepResult) {
 			for f.first() != nil && forgets(f.first()) {
 				f.take()
 			}
+		}
+		if r.joins() {
+			g.insisted(f, e, results)
 		}
 	}
 	for f.first() != nil {
@@ -260,11 +276,14 @@ func (g *group) took(origin *author, e *written) []valueID {
 // wrote enters what the operations of a write did.
 func (g *group) wrote(r *request, res region.StepResult, f *fresh) {
 	w := g.site.w
+	if res.Err != nil {
+		g.refusedAtHome(r, res.Err)
+	}
 	if res.Err != nil || res.Repeated {
 		return
 	}
 	w.counts.Operations += uint64(len(r.ops))
-	effect := false
+	effect, was := false, g.books.have[g.site.author()]
 	for i := range r.ops {
 		op, out := &r.ops[i], res.Outcomes[i]
 		for f.first() != nil && forgets(f.first()) && !names(f.first(), out.Version) {
@@ -272,16 +291,25 @@ func (g *group) wrote(r *request, res region.StepResult, f *fresh) {
 		}
 		switch {
 		case f.first() != nil && names(f.first(), out.Version) && concerns(f.first(), op):
-			g.means(op, f.take(), out)
+			d := f.take()
+			g.means(op, d, out)
+			g.wroteAtHome(op, d, out)
 			effect = true
 		case op.Kind == replica.OpCounterAdd && g.addedTogether(op, out.Version):
 			effect = true
 		}
 	}
 	if effect && r.opID != "" {
-		if w.ledger.ops[r.opID] {
-			w.fail("an operation with an id has its effect once", "%s", r.opID)
-		}
-		w.ledger.ops[r.opID] = true
+		g.hadEffect(r.opID, was+1)
 	}
+}
+
+// hadEffect enters that a write with an id had its effect, from some event on. What was given up with a region can be done again.
+func (g *group) hadEffect(opID string, seq uint64) {
+	w := g.site.w
+	before, twice := w.ledger.ops[opID]
+	if twice && !w.ledger.homes[g.id].givenUp(before.author, before.seq) {
+		w.fail("an operation with an id has its effect once", "%s", opID)
+	}
+	w.ledger.ops[opID] = opEffect{g.site.author(), seq}
 }

@@ -53,12 +53,13 @@ func (g *group) means(op *operation, d *replica.Delta, out replica.Outcome) {
 	if expires(op.Key) {
 		return
 	}
-	if g.leader == nil || g.resyncing {
+	if !atHome(op.Key) && (g.leader == nil || g.resyncing) {
 		for _, id := range append(event.ids, op.id) {
 			w.ledger.value(g, id).vague = true
 		}
 	}
 	base := op.event
+	base.Rank = rankOf(d)
 	base.Actor, base.Seq, base.Time = uint32(d.Dot.Actor), d.Dot.Seq, uint64(d.Time)
 	base.Seen = make(map[uint32]uint64, len(event.seen))
 	for i, n := range event.seen {
@@ -134,4 +135,16 @@ func (v *value) onlyAdds() bool {
 		}
 	}
 	return true
+}
+
+// last returns the event that wins of those that some have applied, but for one, nil if there is none.
+func (v *value) last(w *World, have []uint64, but crdt.Dot) *spec.Event {
+	var last *spec.Event
+	for _, e := range v.events {
+		author := w.authorNamed(crdt.Actor(e.Actor))
+		if e.Seq <= have[author] && (crdt.Dot{Actor: crdt.Actor(e.Actor), Seq: e.Seq}) != but && (last == nil || e.After(last)) {
+			last = e
+		}
+	}
+	return last
 }

@@ -323,3 +323,9 @@ func (s *site) join() {
 		s.w.council.propose(s, membership.JoinCommand(s.id, s.epoch, s.goal.Of, s.goal.Taken()))
 	}
 }
+
+// authorNamed is the number of an actor.
+func (w *World) authorNamed(a crdt.Actor) int {
+	id, epoch := topology.ActorRegion(a)
+	return int(epoch-firstEpoch)*w.plan.Regions + int(id) - 1
+}

@@ -43,6 +43,10 @@ func (w *World) play() {
 		w.writeAgain()
 		w.await(whole, w.patience(allConverge), "everything converges")
 	}
+	if w.plan.Homes && w.failure == nil {
+		w.homesAgain()
+		w.await(whole, w.patience(allConverge), "everything converges")
+	}
 	if len(whole) == len(w.sites) {
 		w.settle()
 	} else if w.failure == nil && w.noticeable() {
@@ -307,6 +311,7 @@ func (w *World) finish() {
 			}
 			ids := sortedIDs(w.ledger.values[g.id])
 			g.checkValues(g.leader, ids, onceSpecified)
+			g.checkHomes(g.leader)
 		}
 	}
 	for _, s := range w.sites {

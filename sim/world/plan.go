@@ -38,6 +38,11 @@ type Plan struct {
 	Relay bool
 	// Membership says that regions are given up, and come back under other epochs; Returns that all of them have in the end.
 	Membership, Returns bool
+	// Homes says that a namespace has a home, at first in region FirstHome; Unhomed is until when clients write there without
+	// knowing so, in some regions for longer than in others.
+	Homes     bool
+	FirstHome int
+	Unhomed   time.Duration
 	// small makes buffers and merges small, so that they fill.
 	small bool
 	// operation draws what is written, if it is not nil.
@@ -59,6 +64,7 @@ type Kind int
 // What happens in a schedule.
 const (
 	Write Kind = iota
+	WriteHome
 	ChangeLeader
 	Crash
 	CrashRegion
@@ -79,14 +85,15 @@ const (
 	Fence
 	Drain
 	Rejoin
+	MoveHome
 	kinds
 )
 
 var kindNames = [kinds]string{
-	"write", "leader change", "node crash", "region crash", "replica lag", "snapshot", "netsplit",
+	"write", "write at a home", "leader change", "node crash", "region crash", "replica lag", "snapshot", "netsplit",
 	"one-way netsplit", "isolation", "flapping", "swizzle-clog", "half-open stream", "stream down", "stream purged",
 	"stream rolled back", "stream recreated", "clock jump", "region restored from an old copy",
-	"region given up", "region leaving", "region coming back",
+	"region given up", "region leaving", "region coming back", "move of a home",
 }
 
 // String returns the kind in words.
@@ -141,6 +148,7 @@ func Draw(seed uint64) *Plan {
 	}
 	p.Relay = rng.IntN(3) == 0
 	p.drawMembership()
+	p.drawHomes()
 	return p
 }
 

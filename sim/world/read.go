@@ -25,7 +25,7 @@ func valueText(r *replica.Replica, id valueID) (string, error) {
 	if id.path != "" {
 		return leafText(r, id)
 	}
-	o, found, err := r.LookupType(namespace, id.key, id.of, 0)
+	o, found, err := r.LookupType(namespaceOf(id.key), id.key, id.of, 0)
 	if err != nil || !found {
 		return "", err
 	}

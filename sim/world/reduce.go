@@ -45,6 +45,7 @@ var mechanisms = []struct {
 	{"quota", func(p *Plan) bool { return p.Quota > 0 }, func(p *Plan) { p.Quota = 0 }},
 	{"folding", func(p *Plan) bool { return p.Fold != nil }, func(p *Plan) { p.Fold = nil }},
 	{"relay", func(p *Plan) bool { return p.Relay }, func(p *Plan) { p.Relay = false }},
+	{"homes", func(p *Plan) bool { return p.Homes }, (*Plan).omitHomes},
 }
 
 // Apply returns what is left of a plan.
@@ -58,6 +59,7 @@ func (r *Reduction) Apply(p *Plan) *Plan {
 				q.Core = append(q.Core, i)
 			}
 		}
+		q.FirstHome %= q.Regions
 	}
 	if r.Nodes != 0 {
 		q.Nodes = r.Nodes

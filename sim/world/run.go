@@ -22,6 +22,9 @@ type Counts struct {
 	Folds, RunsRead                                      uint64 // in outboxes, and of runs that were read there
 	Fences, Drains, Closings, Releases, Rejoins, Joins   uint64 // of regions
 	JoinTransfers, LateFrames, GivenUp                   uint64 // states taken over by regions that join, frames refused, events
+	HomeWrites, HomeReads, HomeConditions, HomeRefused   uint64 // at homes, and refused by condition, and elsewhere
+	HomeMoves, HomeUnmoved, HomeTakes                    uint64 // moves, those refused, takeovers
+	HomeLate, HomeGivenUp                                uint64 // writes that homes refused as too late, and that were lost with a region
 	Virtual, Converged                                   time.Duration
 }
 
@@ -52,6 +55,7 @@ func (c *Counts) numbers() []*uint64 {
 		&c.BadBatches, &c.Noticed, &c.Quarantined, &c.Transfers, &c.Evictions,
 		&c.Relayed, &c.Folds, &c.RunsRead,
 		&c.Fences, &c.Drains, &c.Closings, &c.Releases, &c.Rejoins, &c.Joins, &c.JoinTransfers, &c.LateFrames, &c.GivenUp,
+		&c.HomeWrites, &c.HomeReads, &c.HomeConditions, &c.HomeRefused, &c.HomeMoves, &c.HomeUnmoved, &c.HomeTakes, &c.HomeLate, &c.HomeGivenUp,
 	}
 }
 

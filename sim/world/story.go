@@ -38,7 +38,7 @@ func (p *Plan) String() string {
 	var b strings.Builder
 	faults := 0
 	for i := range p.Happenings {
-		if p.Happenings[i].Kind != Write {
+		if p.Happenings[i].Kind >= ChangeLeader {
 			faults++
 		}
 	}
@@ -62,6 +62,9 @@ func (p *Plan) String() string {
 	}
 	if p.Relay {
 		b.WriteString("\nwhat an origin does not give is soon had from third regions")
+	}
+	if p.Homes {
+		fmt.Fprintf(&b, "\na namespace has its home in region %d, of which all clients know after %v", p.FirstHome+1, p.Unhomed.Round(time.Millisecond))
 	}
 	return b.String()
 }
@@ -102,6 +105,8 @@ func (c *Counts) Summary() string {
 		c.Folds, c.RunsRead, c.Evictions, c.Transfers, c.Relayed)
 	fmt.Fprintf(&b, "regions: %d fenced, %d drained, %d closed, %d released, %d begun anew, %d joined after %d transfers of states; %d late frames refused, %d events given up\n",
 		c.Fences, c.Drains, c.Closings, c.Releases, c.Rejoins, c.Joins, c.JoinTransfers, c.LateFrames, c.GivenUp)
+	fmt.Fprintf(&b, "homes: %d writes, %d reads, %d refused by condition, %d elsewhere; %d moves, %d of them refused, %d takeovers; %d writes that were late, %d given up\n",
+		c.HomeWrites, c.HomeReads, c.HomeConditions, c.HomeRefused, c.HomeMoves, c.HomeUnmoved, c.HomeTakes, c.HomeLate, c.HomeGivenUp)
 	b.WriteString("faults:")
 	for k := ChangeLeader; k < kinds; k++ {
 		fmt.Fprintf(&b, " %d %v,", c.Faults[k], k)

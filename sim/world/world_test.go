@@ -96,8 +96,10 @@ func TestReductionsAreWrittenAndRead(t *testing.T) {
 	if q := (&Reduction{}).Apply(p); len(q.Happenings) != len(p.Happenings) || q.Rates != p.Rates || !slices.Equal(q.Core, p.Core) {
 		t.Errorf("nothing is left out, and yet %+v of %+v", q, p)
 	}
-	p.Quota, p.Fold, p.Relay = 1, &region.FoldBounds{}, true
-	if q := (&Reduction{Calm: []string{"quota", "folding", "relay"}}).Apply(p); q.Quota > 0 || q.Fold != nil || q.Relay || !p.Relay {
+	p.Quota, p.Fold, p.Relay, p.Homes = 1, &region.FoldBounds{}, true, true
+	p.Happenings = append(p.Happenings, Happening{Kind: WriteHome}, Happening{Kind: MoveHome})
+	q := (&Reduction{Calm: []string{"quota", "folding", "relay", "homes"}}).Apply(p)
+	if q.Quota > 0 || q.Fold != nil || q.Relay || q.Homes || !p.Homes || len(q.Happenings) != len(p.Happenings)-2 {
 		t.Errorf("every mechanism is left out, and yet %+v", q)
 	}
 }
