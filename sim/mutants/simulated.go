@@ -95,7 +95,7 @@ var alsoSimulated = map[string]bool{
 }
 
 // all returns every mutant.
-func all() []mutant { return slices.Concat(mutants, protocolMutants, membershipMutants) }
+func all() []mutant { return slices.Concat(mutants, protocolMutants, membershipMutants, homeMutants) }
 
 // simulated reports whether the simulated world has to notice a mutant.
 func (m *mutant) simulated() bool { return m.tests == nil || alsoSimulated[m.name] }

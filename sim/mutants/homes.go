@@ -1,0 +1,33 @@
+package main
+
+// homeMutants are errors in how homes order writes, and move: the simulated world has to notice them.
+var homeMutants = []mutant{
+	{"taken over from who may write", tooEarly, "two regions decide conditions at once", "region/home.go",
+		"	case !heir && (!a.state.facts.alone(a.replica.Self(), a.replica.Vector()) || a.state.facts.lives(former) == 0):", "	case !heir && a.state.facts.lives(former) == 0:", nil},
+	{"home serves without what came before", tooEarly, "a condition holds that does not", "region/home.go",
+		"		return needed.Seq > 0 && !have.Covers(needed)\n", "		return needed.Seq > 0 && have.Len() == 0\n", nil},
+	{"late writes not written over", resurrection, "a write from before the home undoes what the home acknowledged", "region/home.go",
+		"	deltas, err := a.replica.Insist(now)\n", "	var deltas []replica.Delta\n	var err error\n", nil},
+	{"home goes on after it moved", acks, "a lock is held in two regions", "region/home.go",
+		"	return a.learnHomes()\n}\n\n// learnHomes", "	return nil\n}\n\n// learnHomes", nil},
+	{"home not learned of", gaps, "nobody takes writes of a namespace any more", "region/apply.go",
+		"a.mergedHomes(now, changesHomes(fresh))", "a.mergedHomes(now, len(fresh) == 0)", nil},
+	{"home not learned of with a state", context_, "a region that comes back is a home that it is not any more", "region/apply.go",
+		"		return r, a.mergedHomes(now, true)\n", "		return r, a.mergedHomes(now, false)\n", nil},
+	{"plain writes beside the home", acks, "a write changes what a condition was about", "region/home.go",
+		"		if !known && !w.GetHome() {\n", "		if !w.GetHome() {\n", nil},
+	{"write without its home's epoch", ties, "what a home acknowledged loses against what came before", "region/home.go",
+		"		ops[i].Home = h.Epoch\n", "		ops[i].Home = max(h.Epoch, firstHomeEpoch) / firstHomeEpoch * firstHomeEpoch\n", nil},
+	{"moved before all know", resurrection, "a late write undoes what the next home acknowledged", "region/home.go",
+		"	if len(unheard(a.replica, &h, regions)) > 0 {\n", "	if len(unheard(a.replica, &h, regions)) > len(regions) {\n", nil},
+	{"taken over by a move", reuse, "two homes have the same epoch", "region/home.go",
+		"	return (max(epoch, firstHomeEpoch)/firstHomeEpoch + 1) * firstHomeEpoch\n", "	return max(epoch, firstHomeEpoch) + 1\n", nil},
+	{"waits for what was given up", gaps, "nobody takes writes of a namespace any more", "region/home.go",
+		"			needed.Seq = min(needed.Seq, fact.Cut)\n", "			needed.Seq = max(needed.Seq, fact.Cut)\n", nil},
+	{"home forgets its former life", tooEarly, "a condition holds that does not", "region/home.go",
+		"	return facts.isHome(self, h) && !facts.lacksOf(self, have) && ", "	return facts.isHome(self, h) && ", region},
+	{"moved to who takes no writes", gaps, "nobody takes writes of a namespace any more", "region/home.go",
+		"	if !a.state.facts.writes(to) {\n", "	if !a.state.facts.writes(to) && to == a.region() {\n", nil},
+	{"late write taken by its home", resurrection, "a write from before the home undoes what the home acknowledged", "crdt/replica/homes.go",
+		"	return reg.Home < h.Epoch && !h.After.Covers(reg.Dot())\n", "	return reg.Home > 0 && reg.Home < h.Epoch && !h.After.Covers(reg.Dot())\n", nil},
+}
