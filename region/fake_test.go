@@ -175,8 +175,10 @@ type fixture struct {
 	leases fakeLeases
 }
 
-// fakeLeases are those of a region that holds one unless lost is set. Others' are over after left nanoseconds.
+// fakeLeases are those of a region that holds one unless lost is set. Others' are over after left nanoseconds, and its own,
+// which is not given up, never.
 type fakeLeases struct {
+	self topology.RegionID
 	lost atomic.Bool
 	left atomic.Int64
 }
@@ -188,7 +190,12 @@ func (l *fakeLeases) Held() error {
 	return nil
 }
 
-func (l *fakeLeases) Left(topology.RegionID) time.Duration { return time.Duration(l.left.Load()) }
+func (l *fakeLeases) Left(id topology.RegionID) time.Duration {
+	if id == l.self {
+		return time.Hour
+	}
+	return time.Duration(l.left.Load())
+}
 
 // heldQueue is a queue of local writes that nothing leaves.
 type heldQueue struct{ writes [][]byte }
@@ -211,6 +218,7 @@ func newFixtureWithQuota(t *testing.T, quota uint64, self topology.RegionID, des
 func newFixtureOf(t *testing.T, self crdt.Actor, quota uint64, destinations ...topology.RegionID) *fixture {
 	t.Helper()
 	f := &fixture{clock: &testClock{now: time.Unix(1_700_000_000, 0)}}
+	f.leases.self, _ = topology.ActorRegion(self)
 	clock := hlc.NewClock(f.clock.wall)
 	var err error
 	f.machine, err = region.NewMachine(self, openStore(t, filepath.Join(t.TempDir(), "p.db")), clock)

@@ -97,9 +97,13 @@ func (p *Partition) mayFollow(h *replica.Home) error {
 		return nil
 	}
 	view := p.machine.View()
+	self, _ := topology.ActorRegion(view.Outbox.Actor)
 	var former topology.RegionID
 	left := time.Duration(0)
 	for _, r := range view.Facts.homes(h) {
+		if r == self {
+			continue // for what it was before it came back, Held waits
+		}
 		if of := p.leases.Left(r); of > left {
 			former, left = r, of
 		}

@@ -85,9 +85,10 @@ func inherited(t *testing.T) (configs []Config, first *Node) {
 	}
 	locks, heir := dial(t, configs[0], client.WithMaxAttempts(1)).Namespace("locks"), dial(t, configs[2]).Namespace("locks")
 	for i := range heirKeys {
-		if _, err := locks.Put(t.Context(), fmt.Sprint("k", i), []byte("r2"), client.IfAbsent()); err != nil {
-			t.Fatal(err)
-		}
+		testkit.Eventually(t, patience, func() error { // once the home has a lease
+			_, err := locks.Put(t.Context(), fmt.Sprint("k", i), []byte("r2"), client.IfAbsent(), client.WithOpID(fmt.Sprint("first", i)))
+			return err
+		})
 	}
 	for i := range heirKeys {
 		testkit.Eventually(t, patience, func() error {
