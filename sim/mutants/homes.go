@@ -2,8 +2,8 @@ package main
 
 // homeMutants are errors in how homes order writes, and move: the simulated world has to notice them.
 var homeMutants = []mutant{
-	{"taken over from who may write", tooEarly, "two regions decide conditions at once", "region/home.go",
-		"	case !heir && (!a.state.facts.alone(a.replica.Self(), a.replica.Vector()) || a.state.facts.lives(former) == 0):", "	case !heir && a.state.facts.lives(former) == 0:", nil},
+	{"taken over from who may write", tooEarly, "two regions decide conditions at once", "region/heir.go",
+		"	if f.inherits(h, self, have) || f.alone(self, have) && f.lives(former) > 0 {", "	if f.inherits(h, self, have) || f.lives(former) > 0 {", nil},
 	{"home serves without what came before", tooEarly, "a condition holds that does not", "region/home.go",
 		"		return needed.Seq > 0 && !have.Covers(needed)\n", "		return needed.Seq > 0 && have.Len() == 0\n", nil},
 	{"late writes not written over", resurrection, "a write from before the home undoes what the home acknowledged", "region/home.go",
