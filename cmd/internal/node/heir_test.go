@@ -141,8 +141,11 @@ func TestAnHeirTakesOverAHome(t *testing.T) {
 	holdsLocks(t, heir, "heir")
 
 	_, stopLost := serveNode(t, deafToVotes(t, configs[1])) // it does not know
-	late := dial(t, configs[1]).Namespace("locks")
-	passLocks(t, late, "r2", "late")
+	late := dial(t, configs[1], client.WithMaxAttempts(1))
+	if _, err := late.Namespace("locks").Put(t.Context(), "k0", []byte("late"), client.IfValue([]byte("r2"))); !errors.Is(err, client.ErrUnavailable) {
+		t.Errorf("a home that hears from no majority decides: %v", err)
+	}
+	put(t, configs[1], "late", heirKeys)
 	isRefused(t, first, 0, "other-actor")
 	stopLost()
 	holdsLocks(t, locks, "heir")
