@@ -33,6 +33,28 @@ func TestHomesEncoding(t *testing.T) {
 	}
 }
 
+// TestAHomeWritesOverWhatItHasSeen: a later home was given up, and with it all that told of it, but for a value.
+func TestAHomeWritesOverWhatItHasSeen(t *testing.T) {
+	n := newNode(2)
+	lost := crdt.LWWRegister{Actor: 1, Seq: 1, Time: 9, Home: 5, Value: []byte("lost")}
+	d := Delta{Dot: lost.Dot(), Time: lost.Time, Effects: []Effect{
+		{Namespace: "locks", Key: "k", Type: crdt.TypeLWWRegister, Change: &RegisterChange{lost}},
+	}}
+	if _, err := n.r.Merge(1, []Delta{d}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ epoch, want uint64 }{{4, 5}, {6, 6}} {
+		_, deltas, err := n.r.Execute(10, []Op{{Kind: OpPut, Namespace: "locks", Key: "k", Value: []byte("new"), Home: c.epoch}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wrote := deltas[0].Effects[0].Change.(*RegisterChange).LWWRegister
+		if wrote.Compare(lost) <= 0 || wrote.Home != c.want {
+			t.Errorf("under epoch %d: %+v", c.epoch, wrote)
+		}
+	}
+}
+
 // homeFaults are registers that a region could not read its homes with.
 func homeFaults() map[string]crdt.LWWRegister {
 	good := (&Home{Region: 2}).append(nil)

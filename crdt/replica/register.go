@@ -43,9 +43,14 @@ func runPut(o *operation) (Outcome, []Effect, error) {
 	return o.put(crdt.LWWRegister{Expires: o.Expires, Value: o.Value})
 }
 
-// put writes a register, whose event it fills in.
+// put writes a register, whose event it fills in. A home's write is never under an earlier epoch than what it replaces: of a home
+// that was given up before anybody else had heard of it, the values may be here. So a write is later than what its author has
+// seen, as everywhere.
 func (o *operation) put(reg crdt.LWWRegister) (Outcome, []Effect, error) {
 	reg.Time, reg.Actor, reg.Seq, reg.Home = o.at, o.dot.Actor, o.dot.Seq, o.Home
+	if o.Home != 0 && o.Namespace != HomeNamespace {
+		reg.Home = max(o.Home, o.held.register.Home)
+	}
 	change := &RegisterChange{reg}
 	if err := o.work.putRegister(o.key(crdt.TypeLWWRegister), &o.held.register.LWWRegister, &change.LWWRegister); err != nil {
 		return Outcome{}, nil, err
