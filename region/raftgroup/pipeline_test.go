@@ -60,17 +60,28 @@ func TestPipelineAnswersInOrder(t *testing.T) {
 	p := piped(t, func(a *raft.AppendEntriesRequest, reply func([]byte, error)) { reply(success(a), nil) })
 	const count = 1000
 	sent := make(chan error, 1)
+	unread := make(chan struct{}, pipelineUnread) // with more, a pipeline closes, however busy its reader is
 	go func() {
+		defer close(sent)
 		for i := range uint64(count) {
+			unread <- struct{}{}
 			if err := push(p, i, 100); err != nil {
 				sent <- err
 				return
 			}
 		}
-		sent <- nil
 	}()
 	for i := range uint64(count) {
-		f := <-p.Consumer()
+		var f raft.AppendFuture
+		select {
+		case f = <-p.Consumer():
+		case err, failed := <-sent:
+			if failed {
+				t.Fatalf("after %d answers: %v", i, err)
+			}
+			f = <-p.Consumer() // all are sent
+		}
+		<-unread
 		if err := f.Error(); err != nil || !f.Response().Success || f.Request().PrevLogEntry != i || f.Response().LastLog != i {
 			t.Fatalf("answer %d: %+v, %v", i, f.Response(), err)
 		}
