@@ -59,11 +59,13 @@ func (s *State) rejoin(c *Command) (bool, error) {
 }
 
 // forgetWord forgets what a region said that it had, before it began anew with nothing: where others are waited for still, it
-// is, too.
+// is, too. The rounds are new ones, so that what it said and is still on its way does not count either; what others say in
+// earlier rounds is said again.
 func (s *State) forgetWord(id topology.RegionID) {
 	for i := range s.Regions {
 		for j := range s.Regions[i].Actors {
-			if a := &s.Regions[i].Actors[j]; !a.Released {
+			if a := &s.Regions[i].Actors[j]; a.State != ActorOpen && !a.Released {
+				a.Round = s.Epoch
 				a.Drained = a.Drained.Minus(bit(id))
 				a.Reports = slices.DeleteFunc(a.Reports, func(r Report) bool { return r.Member == id })
 			}

@@ -1,6 +1,7 @@
 package membership
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/atolldb/atoll/crdt"
@@ -41,6 +42,20 @@ func TestARegionThatBeganAnewHasNothing(t *testing.T) {
 	s = apply(t, s, DrainedCommand(3, 2, 0, leaving.Actor().Round))
 	if s.Region(2).State != Closed {
 		t.Errorf("region 2 is %v", s.Region(2).State)
+	}
+}
+
+// What a region said before it began anew, and is still on its way, is not what it says now.
+func TestALateWordOfAFormerLifeDoesNotCount(t *testing.T) {
+	s := rejoined(t)
+	for round := uint64(1); round < s.Region(2).Actor().Round; round++ {
+		var refused *RefusedError
+		if _, err := s.Apply(DrainedCommand(3, 2, 0, round)); !errors.As(err, &refused) || refused.Code != StaleRound {
+			t.Errorf("in round %d: %v", round, err)
+		}
+	}
+	if s.Region(2).Actor().Round != s.Epoch {
+		t.Errorf("the round is %d, at %d", s.Region(2).Actor().Round, s.Epoch)
 	}
 }
 
