@@ -111,9 +111,31 @@ func (p *Partition) cut() hlc.Time {
 	return cut
 }
 
-// holder returns the cut, and the region that holds it back: 0 if none does.
+// holder returns the cut, and the region that holds it back: 0 if none does. What a home has deleted goes once all regions have
+// told that they know of the home, too: what others write before that comes later, and loses against it all the same.
 func (p *Partition) holder() (cut hlc.Time, by topology.RegionID) {
 	view := p.machine.View()
+	cut, by = p.arrived(view)
+	if len(view.Homes) == 0 {
+		return cut, by
+	}
+	err := p.machine.Read(func(r *replica.Replica) error {
+		homes, err := r.Homes()
+		for i := range homes {
+			if unaware := unheard(r, &homes[i], p.others()); len(unaware) > 0 && homes[i].Time < cut {
+				cut, by = homes[i].Time, unaware[0]
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return 0, 0 // nothing is known to be over
+	}
+	return cut, by
+}
+
+// arrived returns up to where everything has arrived, and the region that has told the least: 0 if none has.
+func (p *Partition) arrived(view *MachineView) (cut hlc.Time, by topology.RegionID) {
 	cut = max(p.clock.Read(), view.HLC)
 	if view.Facts.Epoch > 0 {
 		return view.Facts.cut(cut, view)

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/replica"
 	"github.com/atolldb/atoll/hlc"
 	"github.com/atolldb/atoll/region"
@@ -239,4 +240,40 @@ func TestAHomeWaitsForNothingThatIsGivenUp(t *testing.T) {
 	}
 	us.mustWriteHome(t, "", put("k", "v"))
 	us.knowsHome(t, region.HomeState{Home: testUS, Epoch: 1<<32 + 1, Serving: true})
+}
+
+// TestWhatAHomeDeletedIsKeptUntilAllKnowOfTheHome: who does not know of it writes later, and loses all the same, but only
+// against what is still there.
+func TestWhatAHomeDeletedIsKeptUntilAllKnowOfTheHome(t *testing.T) {
+	eu, us, ap := newFixture(t, testEU, testUS, testAP), newFixture(t, testUS, testEU, testAP), newFixture(t, testAP, testEU, testUS)
+	eu.mustWriteHome(t, "", put("k", "v"))
+	eu.mustWriteHome(t, "", replica.Op{Kind: replica.OpDelete, Namespace: "default", Key: "k", Type: crdt.TypeLWWRegister})
+	aMinuteLater := func() hlc.Time {
+		for _, f := range []*fixture{eu, us, ap} {
+			f.clock.advance(time.Minute)
+		}
+		return hlc.At(eu.clock.wall().UnixMilli(), 0)
+	}
+	eventOf := func(f *fixture) { // in another namespace, so that it says nothing of the home
+		seq := f.View().Outbox.Head + 1
+		f.mustWrite(t, "", replica.Op{Kind: replica.OpPut, Namespace: "other", Key: "k", Value: []byte("v")})
+		us.mustMerge(t, f, seq)
+	}
+	us.mustMerge(t, eu, 1)
+	later := aMinuteLater()
+	eventOf(eu)
+	eventOf(ap)
+	if cut := us.Cut(); cut >= later {
+		t.Errorf("the cut is %v, and ap may still write as if there were no home", cut)
+	}
+	if g, err := us.Garbage(); err != nil || g.Region != testAP {
+		t.Errorf("it is held back by %+v, %v", g, err)
+	}
+	ap.mustMerge(t, eu, 1)
+	aMinuteLater()
+	eventOf(eu)
+	eventOf(ap)
+	if cut := us.Cut(); cut < later {
+		t.Errorf("the cut is %v, though all know of the home", cut)
+	}
 }

@@ -32,8 +32,9 @@ type Home struct {
 	Given crdt.Actor
 	// After is what whoever made it the home had applied, that event included. The home serves once it has the same.
 	After crdt.VersionVector
-	// Dot is the event that made it the home; set by Homes only.
-	Dot crdt.Dot
+	// Dot is the event that made it the home, and Time its instant; set by Homes only.
+	Dot  crdt.Dot
+	Time hlc.Time
 }
 
 // The first byte of an encoded Home: whether it says to which actor the home was given.
@@ -132,7 +133,7 @@ func (r *Replica) Homes() ([]Home, error) {
 			return false, err
 		}
 		h, err := decodeHome(reg.Value)
-		h.Namespace, h.Epoch, h.Dot = namespace, reg.Home, reg.Dot()
+		h.Namespace, h.Epoch, h.Dot, h.Time = namespace, reg.Home, reg.Dot(), reg.Time
 		homes = append(homes, h)
 		return true, err
 	})
