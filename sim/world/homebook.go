@@ -8,6 +8,7 @@ import (
 	"github.com/atolldb/atoll/crdt"
 	"github.com/atolldb/atoll/crdt/replica"
 	"github.com/atolldb/atoll/internal/spec"
+	"github.com/atolldb/atoll/region"
 )
 
 // homeBook is what there would be of a partition's namespace with a home if there were a single copy: one region writes at a time,
@@ -124,9 +125,12 @@ func (w *World) closeHomes(author int, cut []uint64) {
 }
 
 // homesChanged enters that a request made regions homes.
-func (g *group) homesChanged(r *request, f *fresh) {
+func (g *group) homesChanged(r *request, res region.StepResult, f *fresh) {
 	to, epoch := g.site, uint64(0)
 	if c := r.command.GetHome(); c != nil {
+		if res.Err != nil {
+			return // the change may be that of a later request of the entry
+		}
 		to, epoch = g.site.w.sites[c.GetRegion()-1], c.GetEpoch()
 	} else if r.command.GetWrite().GetFirstHome() {
 		epoch = firstReign // which it is from the first write on
@@ -221,13 +225,17 @@ func (g *group) checkReach(d *replica.Delta) {
 	}
 }
 
-// learn takes what a home has of a key that no home has written for what there is, but for one event.
-func (g *group) learn(key string, but crdt.Dot) {
+// learn takes what a home has of a key that no home has written for what there is, but for one event. It reports whether that
+// is known now: of a home that is taking over a state it is not, for it may have more of the key than it can tell.
+func (g *group) learn(key string, but crdt.Dot) bool {
 	c := g.home().copyOf(key)
-	if c.known {
-		return
+	if !c.known && g.resyncing {
+		return false
 	}
-	c.now, c.known = g.plain(key, but), true
+	if !c.known {
+		c.now, c.known = g.plain(key, but), true
+	}
+	return true
 }
 
 // plain is what was written last to a key, of what a group has, but for one event.
@@ -256,12 +264,11 @@ func (g *group) wroteAtHome(op *operation, d *replica.Delta, out replica.Outcome
 		w.counts.HomeGivenUp++
 		return
 	}
-	g.learn(op.Key, d.Dot)
-	now := b.copyOf(op.Key).now
-	if !meets(&op.Condition, now) {
+	known, now := g.learn(op.Key, d.Dot), b.copyOf(op.Key).now
+	if known && !meets(&op.Condition, now) {
 		w.fail("conditions hold for all regions", "%v did what is under %+v, and %q of %q is there", g.site, op.Condition, text(now), op.Key)
 	}
-	if out.Existed != present(now) {
+	if known && out.Existed != present(now) {
 		w.fail("conditions hold for all regions", "%v says that %q was there: %v; %q was", g.site, op.Key, out.Existed, text(now))
 	}
 	g.extend(op.Key, d)

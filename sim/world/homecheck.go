@@ -71,8 +71,8 @@ func (g *group) refusedAtHome(r *request, err error) {
 		if !r.command.GetWrite().GetHome() || g.doomed() || b.current == 0 {
 			return // where it is not known that there is a home
 		}
-		g.learn(r.ops[0].Key, crdt.Dot{})
-		if now := b.copyOf(r.ops[0].Key).now; meets(&r.ops[0].Condition, now) {
+		known := g.learn(r.ops[0].Key, crdt.Dot{})
+		if now := b.copyOf(r.ops[0].Key).now; known && meets(&r.ops[0].Condition, now) {
 			w.fail("conditions hold for all regions", "%v refuses what is under %+v, and %q of %q is there", g.site, r.ops[0].Condition, text(now), r.ops[0].Key)
 		}
 	case !errors.Is(err, region.ErrFenced):
@@ -123,7 +123,7 @@ func (g *group) checkCopies(m *member, invariant string) {
 			if err != nil {
 				return err
 			}
-			if g.learn(id.key, crdt.Dot{}); got != text(c.now) {
+			if g.learn(id.key, crdt.Dot{}) && got != text(c.now) {
 				w.fail(invariant, "%v has %q of %q in partition %d, it is %q", g.site, got, id.key, g.id, text(c.now))
 			}
 		}

@@ -146,7 +146,7 @@ func (m *member) enter(e *entry, results []region.StepResult) {
 	f.facts = view.Facts.Epoch
 	var touched []valueID
 	for i, r := range e.requests {
-		g.homesChanged(r, f)
+		g.homesChanged(r, results[i], f)
 		switch {
 		case r.merge != nil:
 			touched = append(touched, g.merged(r.merge, results[i])...)
@@ -308,7 +308,11 @@ func (g *group) wrote(r *request, res region.StepResult, f *fresh) {
 func (g *group) hadEffect(opID string, seq uint64) {
 	w := g.site.w
 	before, twice := w.ledger.ops[opID]
-	if twice && !w.ledger.homes[g.id].givenUp(before.author, before.seq) {
+	b := w.ledger.homes[g.id]
+	if b.givenUp(g.site.author(), seq) {
+		return
+	}
+	if twice && !b.givenUp(before.author, before.seq) {
 		w.fail("an operation with an id has its effect once", "%s", opID)
 	}
 	w.ledger.ops[opID] = opEffect{g.site.author(), seq}
