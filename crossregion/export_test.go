@@ -9,8 +9,8 @@ import (
 	"github.com/atolldb/atoll/topology"
 )
 
-// Hasten shortens the intervals of a replicator that does not run yet.
-func Hasten(r *Replicator) {
+// Hasten shortens the intervals of a replicator that does not run yet, and tunes it further.
+func Hasten(r *Replicator, tune ...func(*protocol.Tuning)) {
 	t := &r.tuning
 	t.RetryMost, t.GapWait, t.StallWait = 200*time.Millisecond, 50*time.Millisecond, 100*time.Millisecond
 	t.TickEvery, t.StreamCheck = 20*time.Millisecond, 50*time.Millisecond
@@ -18,6 +18,9 @@ func Hasten(r *Replicator) {
 	t.RelayAfter = 100 * time.Millisecond
 	t.FetchTimeout = 200 * time.Millisecond
 	t.DigestQuiet, t.DigestEvery, t.DigestAgain, t.DetailEvery = 40*time.Millisecond, 50*time.Millisecond, 100*time.Millisecond, 100*time.Millisecond
+	for _, further := range tune {
+		further(t)
+	}
 	for _, rep := range r.reporters {
 		rep.mu.core = protocol.NewReporter(r.tuning, r.cfg.Clock())
 	}

@@ -13,12 +13,12 @@ import (
 )
 
 // TestARegionThatWasGivenUpIsNotHeard: nothing that it sends is taken, and what is asked of it by its neighbours is not
-// asked; what others have of it goes on its way.
+// asked; what others have of it goes on its way, at once: nobody waits for what it might give.
 func TestARegionThatWasGivenUpIsNotHeard(t *testing.T) {
 	var given atomic.Bool
 	d := deployWith(t, 3, func(c *crossregion.Config) {
 		c.GivenUp = func(id topology.RegionID) bool { return id == 1 && given.Load() && c.Self != 1 }
-	})
+	}, func(tuning *protocol.Tuning) { tuning.RelayAfter = time.Hour })
 	d.write(60)
 	d.converge()
 	d.memory.Cut(1, 3, true)

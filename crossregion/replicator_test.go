@@ -15,6 +15,7 @@ import (
 
 	"github.com/atolldb/atoll/crossregion"
 	"github.com/atolldb/atoll/crossregion/linktest"
+	"github.com/atolldb/atoll/crossregion/protocol"
 	"github.com/atolldb/atoll/topology"
 )
 
@@ -36,7 +37,7 @@ func deploy(t *testing.T, regions int) *deployment {
 }
 
 // deployWith is deploy, but for what change does to each node's configuration.
-func deployWith(t *testing.T, regions int, change func(*crossregion.Config)) *deployment {
+func deployWith(t *testing.T, regions int, change func(*crossregion.Config), tune ...func(*protocol.Tuning)) *deployment {
 	d := &deployment{t: t, memory: &linktest.Memory{}}
 	ids := make([]topology.RegionID, regions)
 	for i := range ids {
@@ -61,7 +62,7 @@ func deployWith(t *testing.T, regions int, change func(*crossregion.Config)) *de
 			if err != nil {
 				t.Fatal(err)
 			}
-			crossregion.Hasten(r)
+			crossregion.Hasten(r, tune...)
 			d.replicators = append(d.replicators, r)
 			wg.Go(func() {
 				if err := r.Run(ctx); err != nil {

@@ -86,7 +86,7 @@ func (p *Partition) decides(ops []replica.Op) bool {
 	self, _ := topology.ActorRegion(view.Outbox.Actor)
 	return slices.ContainsFunc(ops, func(op replica.Op) bool {
 		h, known := homeOf(view.Homes, op.Namespace)
-		return known && h.Region == uint32(self)
+		return known && view.Facts.isHome(self, &h)
 	})
 }
 

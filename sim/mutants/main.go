@@ -62,6 +62,9 @@ type verdict struct {
 	took   time.Duration
 }
 
+// held reports whether there was something that has to notice.
+func (v *verdict) held() bool { return v.tests != nil && !everywhere || v.simulated() }
+
 // survives reports whether something that has to notice did not.
 func (v *verdict) survives() bool {
 	return v.tests != nil && v.killer == "" && !everywhere || v.simulated() && v.seed == ""
@@ -78,7 +81,7 @@ func run(ctx context.Context, root, only string) error {
 	}
 	defer os.RemoveAll(dir)
 	var verdicts []verdict
-	survivors := 0
+	survivors, held := 0, 0
 	mutants := all()
 	for i := range mutants {
 		m := &mutants[i]
@@ -92,6 +95,9 @@ func run(ctx context.Context, root, only string) error {
 		if v.survives() {
 			survivors++
 		}
+		if v.held() {
+			held++
+		}
 		verdicts = append(verdicts, v)
 		fmt.Fprintf(os.Stderr, "%d of %d: %s: %s; %s\n", i+1, len(mutants), m.name, outcome(v.killer), outcome(v.seed))
 	}
@@ -102,9 +108,9 @@ func run(ctx context.Context, root, only string) error {
 	case len(verdicts) == 0:
 		return errors.New("no mutant has such a name")
 	case survivors > 0:
-		return fmt.Errorf("%d of %d survived", survivors, len(verdicts))
+		return fmt.Errorf("%d of %d survived", survivors, held)
 	}
-	fmt.Printf("\nall %d were noticed\n", len(verdicts))
+	fmt.Printf("\nall %d that something had to notice here were noticed, of %d\n", held, len(verdicts))
 	return nil
 }
 

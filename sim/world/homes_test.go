@@ -9,20 +9,7 @@ var homeSchedules = flag.Uint64("homes", 60, "how many schedules to run in which
 
 // Homes move, and are taken over, while writes go to them and beside them.
 func TestHomesAreOneCopy(t *testing.T) {
-	r := newRunner(t)
-	var c Counts
-	for seed, ran := *firstSeed, uint64(0); ran < *homeSchedules; seed++ {
-		p := Draw(seed)
-		if !p.Homes {
-			continue
-		}
-		ran++
-		res := r.Run(p, nil)
-		if res.Failure != nil {
-			t.Fatalf("seed %d: %v", seed, res.Failure)
-		}
-		c.Add(&res.Counts)
-	}
+	c := runOnly(t, *homeSchedules, func(p *Plan) bool { return p.Homes })
 	t.Logf("%d writes, %d reads, %d refused by condition, %d elsewhere, %d moves, %d refused, %d takeovers, %d late, %d given up",
 		c.HomeWrites, c.HomeReads, c.HomeConditions, c.HomeRefused, c.HomeMoves, c.HomeUnmoved, c.HomeTakes, c.HomeLate, c.HomeGivenUp)
 	n := *homeSchedules

@@ -9,20 +9,7 @@ var memberships = flag.Uint64("memberships", 40, "how many schedules to run in w
 
 // Regions are given up while others are away, are closed at what the others have, and come back with nothing.
 func TestRegionsComeAndGo(t *testing.T) {
-	r := newRunner(t)
-	var c Counts
-	for seed, ran := *firstSeed, uint64(0); ran < *memberships; seed++ {
-		p := Draw(seed)
-		if !p.Membership {
-			continue
-		}
-		ran++
-		res := r.Run(p, nil)
-		if res.Failure != nil {
-			t.Fatalf("seed %d: %v", seed, res.Failure)
-		}
-		c.Add(&res.Counts)
-	}
+	c := runOnly(t, *memberships, func(p *Plan) bool { return p.Membership })
 	t.Logf("%d fences, %d drains, %d closings, %d releases, %d regions begun anew, %d joins, %d states taken over by those that join, %d late frames refused, %d events given up",
 		c.Fences, c.Drains, c.Closings, c.Releases, c.Rejoins, c.Joins, c.JoinTransfers, c.LateFrames, c.GivenUp)
 	least := *memberships / 2

@@ -80,6 +80,25 @@ func newRunner(t *testing.T) *Runner {
 	return r
 }
 
+// runOnly runs so many plans of a kind, all of which must hold, and returns what happened in them.
+func runOnly(t *testing.T, schedules uint64, of func(*Plan) bool) (c Counts) {
+	t.Helper()
+	r := newRunner(t)
+	for seed, ran := *firstSeed, uint64(0); ran < schedules; seed++ {
+		p := Draw(seed)
+		if !of(p) {
+			continue
+		}
+		ran++
+		res := r.Run(p, nil)
+		if res.Failure != nil {
+			t.Fatalf("seed %d: %v", seed, res.Failure)
+		}
+		c.Add(&res.Counts)
+	}
+	return c
+}
+
 func TestReductionsAreWrittenAndRead(t *testing.T) {
 	for _, text := range []string{"", "keep=", "keep=1,4,9-12", "keep=0-3;regions=2;nodes=1;calm=loss,flip;length=2.5s"} {
 		r, err := ParseReduction(text)

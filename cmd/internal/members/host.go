@@ -371,18 +371,28 @@ func (h *Host) serveProposal(ctx context.Context, loops *errgroup.Group) transpo
 			reply(nil, err)
 			return
 		}
-		select {
-		case places <- struct{}{}:
-		default:
-			reply(nil, transport.ErrOverloaded)
-			return
-		}
-		loops.Go(func() error {
-			defer func() { <-places }()
-			ctx, cancel := context.WithTimeout(ctx, proposeTimeout)
-			defer cancel()
-			reply(encodeAnswer(h.propose(ctx, c)), nil)
-			return nil
+		answerLater(ctx, loops, places, proposeTimeout, reply, func(ctx context.Context) ([]byte, error) {
+			return encodeAnswer(h.propose(ctx, c)), nil
 		})
 	}
+}
+
+// answerLater replies from a loop of its own what answer returns within some time, or at once that there is no place.
+func answerLater(
+	ctx context.Context, loops *errgroup.Group, places chan struct{}, within time.Duration,
+	reply func([]byte, error), answer func(context.Context) ([]byte, error),
+) {
+	select {
+	case places <- struct{}{}:
+	default:
+		reply(nil, transport.ErrOverloaded)
+		return
+	}
+	loops.Go(func() error {
+		defer func() { <-places }()
+		ctx, cancel := context.WithTimeout(ctx, within)
+		defer cancel()
+		reply(answer(ctx))
+		return nil
+	})
 }

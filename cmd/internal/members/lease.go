@@ -66,23 +66,13 @@ func (h *Host) serveLease(ctx context.Context, loops *errgroup.Group) transport.
 			reply(nil, errAnswer)
 			return
 		}
-		select {
-		case places <- struct{}{}:
-		default:
-			reply(nil, transport.ErrOverloaded)
-			return
-		}
-		loops.Go(func() error {
-			defer func() { <-places }()
-			ctx, cancel := context.WithTimeout(ctx, leaseTime)
-			defer cancel()
+		answerLater(ctx, loops, places, leaseTime, reply, func(ctx context.Context) ([]byte, error) {
 			open, err := h.MayLease(ctx, topology.RegionID(body[0]), topology.Epoch(binary.BigEndian.Uint32(body[1:])))
 			answer := []byte{0}
 			if open {
 				answer[0] = 1
 			}
-			reply(answer, err)
-			return nil
+			return answer, err
 		})
 	}
 }
